@@ -1,0 +1,57 @@
+"""What an answer costs: forward positions and floating-point operations.
+
+Counted, not timed: a position of the prompt, a thought, an answer token, and positions thrown
+away. A prompt shared by a group counts once for the group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from latentgym.lm.model import LatentLM
+
+
+@dataclass
+class Positions:
+    """Forward positions by what they were for."""
+
+    prompt: float = 0.0
+    thought: float = 0.0
+    answer: float = 0.0
+    discarded: float = 0.0
+
+    def __add__(self, other: Positions) -> Positions:
+        return Positions(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[float, float, float, float]:
+        """In the order of the fields."""
+        return self.prompt, self.thought, self.answer, self.discarded
+
+    def scaled(self, factor: float) -> Positions:
+        """All counts times a factor."""
+        return Positions(*(value * factor for value in self.values()))
+
+    def as_dict(self) -> dict[str, float]:
+        """For the result record."""
+        return asdict(self)
+
+
+def flops(lm: LatentLM, positions: Positions, context: float) -> float:
+    """Floating-point operations of forward positions.
+
+    Two per weight and position, the language-model head only where something is drawn, and
+    attention's 4 * layers * width per position and position attended to.
+
+    Args:
+        lm: the model.
+        positions: how many of each kind.
+        context: mean number of positions attended to.
+    """
+    config = lm.backbone.config
+    table = lm.table_VD.numel()
+    tied = lm.model.get_output_embeddings().weight is lm.table_VD
+    body = lm.n_parameters() - table * (1 if tied else 2)
+    drawn = positions.thought + positions.answer + positions.discarded
+    everything = drawn + positions.prompt
+    attention = 4 * config.num_hidden_layers * lm.hidden_size * context
+    return everything * (2 * body + attention) + drawn * 2 * table

@@ -1,0 +1,176 @@
+"""What an agent is: a head to think with, a way to train it, and a way to answer questions."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.accounting import Positions
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.lm.model import LatentLM
+from latentgym.registry import AGENTS
+from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches
+from latentgym.training import Optimisation, Stage
+
+Config = TypeVar("Config")
+MakeEnv = Callable[..., Any]
+"""`make_env(num_envs, **options)`: a vector environment of the id at hand."""
+
+
+@dataclass
+class Answer:
+    """An agent's answer to one question under one seed.
+
+    Attributes:
+        index: number of the question.
+        info: final info of the chosen episode: answer, completion, score, status, ...
+        thoughts: the thoughts as the tokens nearest to them.
+        positions: all forward positions that were spent on the question.
+        context: positions of the prompt and of the chosen episode.
+        samples: scores of all episodes that were drawn, the chosen one among them.
+    """
+
+    index: int
+    info: dict[str, Any]
+    thoughts: str
+    positions: Positions
+    context: int
+    samples: tuple[float, ...]
+
+
+class Agent(ABC, Generic[Config]):
+    """Base of all agents.
+
+    Args:
+        config: settings; a frozen dataclass whose field docstrings become `--help`.
+
+    Attributes:
+        name: on the command line.
+        families: the action families it can act in.
+        trainable: whether `train` makes sense.
+        config_class: of the settings.
+        presets: named settings.
+    """
+
+    name: ClassVar[str]
+    families: ClassVar[tuple[str, ...]]
+    trainable: ClassVar[bool] = True
+    config_class: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @abstractmethod
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        """The policy over a model.
+
+        Args:
+            lm: the model.
+            acting: True to answer questions, False to learn.
+        """
+
+    def stage(self, policy: Policy, make_env: MakeEnv, seed: int) -> tuple[Stage, Optimisation]:
+        """How `train` trains: what a step does, and how parameters move."""
+        raise UsageError(f"{self.name} needs no training; use latentgym eval {self.name}.")
+
+    def samples_per_question(self) -> int:
+        """Episodes drawn for each question."""
+        return 1
+
+    def answer(
+        self,
+        policy: Policy,
+        env: Any,
+        questions: npt.NDArray[np.int64],
+        seed: int,
+        progress: Callable[[int, float], None],
+    ) -> list[Answer]:
+        """Answer questions; test-time methods override it.
+
+        Args:
+            policy: made with `acting=True`.
+            env: vector environment; its number of rows is how many fit at once.
+            questions: numbers of the questions.
+            seed: of the draws.
+            progress: told (questions answered, sum of their scores).
+        """
+        group = self.samples_per_question()
+        answers: list[Answer | None] = [None] * len(questions)
+        batches = collect_in_batches(Engine(policy), env, questions, group_size=group, seed=seed)
+        for places, episodes in batches:
+            for i, place in enumerate(places):
+                rows = np.arange(i * group, (i + 1) * group)
+                answers[place] = self.choose(env, int(questions[place]), episodes, rows)
+            done = [answers[place] for place in places]
+            progress(len(done), sum(a.info["score"] for a in done if a is not None))
+        return [answer for answer in answers if answer is not None]
+
+    def choose(
+        self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
+    ) -> Answer:
+        """One answer from the episodes of a question; the first, unless overridden."""
+        return make_answer(env, index, episodes, rows, int(rows[0]))
+
+
+def make_answer(
+    env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64], chosen: int
+) -> Answer:
+    """The answer of row `chosen`, with the cost of all `rows`."""
+    rollouts = episodes.rollouts
+    prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
+    kinds = rollouts.kind_NT[chosen]
+    thoughts = rollouts.token_NT[chosen][kinds == 1]
+    spoken = int((rollouts.length_N - rollouts.thoughts_N)[rows].sum())
+    return Answer(
+        index=index,
+        info=episodes.infos[chosen],
+        thoughts=env.unwrapped.task.tokenizer.decode(thoughts.tolist()),
+        positions=Positions(
+            prompt=prompt,
+            thought=float(rollouts.thoughts_N[rows].sum()),
+            answer=float(spoken),
+            discarded=rollouts.discarded * len(rows) / len(rollouts),
+        ),
+        context=prompt + int(rollouts.length_N[chosen]),
+        samples=tuple(float(episodes.reward_N[row]) for row in rows),
+    )
+
+
+def agent_class(name: str) -> type[Agent[Any]]:
+    """The class of an agent by its name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    entry = AGENTS.get(name)
+    if entry is None:
+        raise UsageError(f"no agent {name!r}; {did_you_mean(name, AGENTS)}")
+    module, attribute = entry.split(":")
+    found: type[Agent[Any]] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def preset(cls: type[Agent[Any]], name: str | None) -> Any:
+    """The settings of a preset, or the defaults.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    if name is None:
+        return cls.config_class()
+    if name not in cls.presets:
+        raise UsageError(f"{cls.name} has no preset {name!r}; {did_you_mean(name, cls.presets)}")
+    return cls.presets[name]
+
+
+def config_dict(config: Any) -> dict[str, Any]:
+    """Settings as plain data, for records."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,114 @@
+"""Chain of thought in words: the token baseline of everything else.
+
+Decoding: greedy, sampling, best-of-n (by the grader, an upper bound) and self-consistency (Wang et
+al., 2023). Training: supervised on demonstrations, or token GRPO (DeepSeekMath, arXiv 2402.03300).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.agents.base import Agent, Answer, MakeEnv, make_answer
+from latentgym.errors import UsageError
+from latentgym.heads import TokenHead
+from latentgym.lm.model import LatentLM
+from latentgym.rollout import Episodes, Policy
+from latentgym.training import GRPO, GRPOConfig, Optimisation, Stage, Supervised
+
+
+@dataclass(frozen=True)
+class CoTConfig:
+    """Settings of the token agent."""
+
+    stage: Literal["sft", "grpo"] = "sft"
+    """Training: supervised on demonstrations, or group-relative policy optimisation."""
+    samples: int = 1
+    """Episodes per question when answering; 1 decodes greedily unless temperature is set."""
+    vote: Literal["first", "majority", "best"] = "first"
+    """Of several samples take the first, the most frequent answer (self-consistency), or the one
+    that the grader likes best (best-of-n with an oracle: an upper bound, marked as such)."""
+    temperature: float = 0.0
+    """When answering; 0 is greedy."""
+    top_p: float = 1.0
+    """When answering: sample among the most likely tokens that hold this probability."""
+    train_temperature: float = 1.0
+    """Of the rollouts of GRPO."""
+    batch_size: int = 64
+    """Demonstrations per supervised step."""
+    micro_batch: int = 0
+    """Most demonstrations in memory at once; 0 for all."""
+    dropout: float = 0.0
+    """Of the input embeddings, in supervised steps."""
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    grpo: GRPOConfig = field(default_factory=GRPOConfig)
+
+
+class CoT(Agent[CoTConfig]):
+    """Thinks in words."""
+
+    name = "cot"
+    families = ("token",)
+    config_class = CoTConfig
+    presets: ClassVar[dict[str, CoTConfig]] = {
+        "greedy": CoTConfig(),
+        "self-consistency": CoTConfig(samples=8, vote="majority", temperature=0.7, top_p=0.95),
+        "best-of-n": CoTConfig(samples=8, vote="best", temperature=0.7, top_p=0.95),
+        "sft-tiny": CoTConfig(dropout=0.05, optimisation=Optimisation(lr=3e-3, weight_decay=0.1)),
+        "sft-lm": CoTConfig(batch_size=32, micro_batch=8, optimisation=Optimisation(lr=2e-5)),
+        "grpo-tiny": CoTConfig(
+            stage="grpo",
+            optimisation=Optimisation(lr=1e-4, schedule="constant", warmup=0.0),
+            grpo=GRPOConfig(advantage="group_norm_population", clip_low=0.1, clip_high=0.1),
+        ),
+        "grpo-lm": CoTConfig(
+            stage="grpo",
+            optimisation=Optimisation(lr=1e-6, weight_decay=0.0),
+            grpo=GRPOConfig(prompts=8, group_size=8, micro_batch=8),
+        ),
+    }
+
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        c = self.config
+        if acting and c.samples > 1 and c.temperature == 0:
+            raise UsageError("several greedy samples are all the same; set a temperature.")
+        if acting:
+            return Policy(lm, TokenHead(c.temperature, top_p=c.top_p))
+        return Policy(lm, TokenHead(c.train_temperature))
+
+    def stage(self, policy: Policy, make_env: MakeEnv, seed: int) -> tuple[Stage, Optimisation]:
+        c = self.config
+        if c.stage == "sft":
+            sft = Supervised(
+                policy,
+                make_env(1),
+                batch_size=c.batch_size,
+                micro_batch=c.micro_batch,
+                dropout=c.dropout,
+                seed=seed,
+            )
+            return sft, c.optimisation
+        env = make_env(c.grpo.prompts * c.grpo.group_size)
+        return GRPO(policy, env, c.grpo, seed), c.optimisation
+
+    def samples_per_question(self) -> int:
+        return self.config.samples
+
+    def choose(
+        self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
+    ) -> Answer:
+        chosen = int(rows[0])
+        if self.config.vote == "majority":
+            # Rows without an answer do not vote; on a tie the answer that came first wins.
+            parsed = [(episodes.infos[row]["parsed"], int(row)) for row in rows]
+            votes = Counter(answer for answer, _ in parsed if answer)
+            if votes:
+                winner = votes.most_common(1)[0][0]
+                chosen = next(row for answer, row in parsed if answer == winner)
+        elif self.config.vote == "best":
+            chosen = int(rows[np.argmax(episodes.reward_N[rows])])
+        return make_answer(env, index, episodes, rows, chosen)

@@ -1,0 +1,109 @@
+"""CoT2: continuous chains that hold many paths at once, and GRPO over their samples.
+
+"Continuous Chain of Thought Enables Parallel Exploration and Reasoning" (arXiv 2505.23648).
+A thought is a mixture of token embeddings. `csft` trains it towards the distribution over all
+reachable states (continuous supervision, section 3); `grpo` samples it, as the mean of K drawn
+embeddings (MTS) or as a Dirichlet point, and improves it by outcome reward (section 4).
+
+Where the authors' code differs from the paper we follow the paper; see docs/agents/mts-grpo.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from latentgym.agents.base import Agent, MakeEnv
+from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.lm.model import LatentLM
+from latentgym.rollout import Policy
+from latentgym.training import GRPO, GRPOConfig, Optimisation, Stage, Supervised
+
+# The paper's clip bounds and population std; no divergence term (its script has beta = 0).
+_PAPER_GRPO = GRPOConfig(
+    prompts=16,
+    group_size=8,
+    advantage="group_norm_population",
+    clip_low=0.1,
+    clip_high=0.1,
+)
+
+
+@dataclass(frozen=True)
+class MTSGRPOConfig:
+    """Settings of CoT2."""
+
+    stage: Literal["csft", "grpo"] = "csft"
+    """Continuous supervised training, or policy gradient."""
+    thoughts: Literal["base", "mts", "dirichlet"] = "base"
+    """How thoughts are made when answering: the whole mixture, K samples, or a Dirichlet point."""
+    sampler: Literal["mts", "dirichlet"] = "mts"
+    """What GRPO samples thoughts with."""
+    k: int = 3
+    """Tokens per thought of MTS; the paper has 1, 3 and 6."""
+    gamma: float = 1.0
+    """Concentration of the Dirichlet."""
+    sampling_temperature: float = 1.0
+    """Of MTS; the authors' script has K (logits divided by K)."""
+    top_k: int | None = None
+    """Mix this many ids in base thoughts; none mixes the whole vocabulary."""
+    batch_size: int = 64
+    """Demonstrations per supervised step."""
+    dropout: float = 0.05
+    """Of the input embeddings in supervised steps: at test the model reads its own, slightly
+    different mixtures, and noise is what makes it bear them."""
+    optimisation: Optimisation = field(
+        default_factory=lambda: Optimisation(lr=3e-3, weight_decay=0.1)
+    )
+    grpo: GRPOConfig = _PAPER_GRPO
+
+
+class MTSGRPO(Agent[MTSGRPOConfig]):
+    """CoT2, supervised and by policy gradient."""
+
+    name = "mts-grpo"
+    families = ("continuous",)
+    config_class = MTSGRPOConfig
+    presets: ClassVar[dict[str, MTSGRPOConfig]] = {
+        "csft": MTSGRPOConfig(),
+        "grpo": MTSGRPOConfig(
+            stage="grpo",
+            thoughts="mts",
+            optimisation=Optimisation(lr=1e-4, schedule="constant", warmup=0.0),
+        ),
+        "paper-grpo": MTSGRPOConfig(
+            stage="grpo",
+            thoughts="mts",
+            optimisation=Optimisation(lr=5e-6, schedule="constant", warmup=0.0),
+        ),
+        "dirichlet": MTSGRPOConfig(
+            stage="grpo",
+            thoughts="dirichlet",
+            sampler="dirichlet",
+            optimisation=Optimisation(lr=1e-4, schedule="constant", warmup=0.0),
+        ),
+    }
+
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        c = self.config
+        if acting:
+            return Policy(lm, self._head(c.thoughts), TokenHead(temperature=0.0))
+        return Policy(lm, self._head(c.sampler if c.stage == "grpo" else "base"), TokenHead())
+
+    def _head(self, kind: str) -> PolicyHead:
+        c = self.config
+        if kind == "mts":
+            return MultiTokenHead(c.k, c.sampling_temperature)
+        if kind == "dirichlet":
+            return DirichletHead(c.gamma)
+        return MixtureHead(top_k=c.top_k)
+
+    def stage(self, policy: Policy, make_env: MakeEnv, seed: int) -> tuple[Stage, Optimisation]:
+        c = self.config
+        if c.stage == "csft":
+            csft = Supervised(
+                policy, make_env(1), batch_size=c.batch_size, dropout=c.dropout, seed=seed
+            )
+            return csft, c.optimisation
+        env = make_env(c.grpo.prompts * c.grpo.group_size)
+        return GRPO(policy, env, c.grpo, seed), c.optimisation

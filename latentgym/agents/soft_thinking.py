@@ -1,0 +1,47 @@
+"""Soft Thinking: concept tokens without training (arXiv 2505.15778).
+
+Every thought is the probability-weighted mixture of the likeliest tokens' embeddings, truncated
+and renormalised. Thinking ends at the answer mark, at end-of-sequence or at the budget; the answer
+is decoded greedily. The authors' "cold stop" (256 steps of low entropy) needs chains longer than
+our default budgets and is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from latentgym.agents.base import Agent
+from latentgym.heads import MixtureHead, TokenHead
+from latentgym.lm.model import LatentLM
+from latentgym.rollout import Policy
+
+
+@dataclass(frozen=True)
+class SoftThinkingConfig:
+    """Settings of Soft Thinking; the defaults are the authors'."""
+
+    top_k: int = 10
+    """Tokens in a mixture."""
+    top_p: float = 0.95
+    """Leave out tokens beyond this probability."""
+    temperature: float = 0.6
+    """Of the mixture."""
+
+
+class SoftThinking(Agent[SoftThinkingConfig]):
+    """Mixtures instead of words, with a model as it is."""
+
+    name = "soft-thinking"
+    families = ("continuous",)
+    trainable = False
+    config_class = SoftThinkingConfig
+    presets: ClassVar[dict[str, SoftThinkingConfig]] = {
+        "paper": SoftThinkingConfig(),
+        "whole": SoftThinkingConfig(top_k=512, top_p=1.0, temperature=1.0),
+    }
+
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        c = self.config
+        head = MixtureHead(min(c.top_k, lm.vocab_size), c.top_p, c.temperature)
+        return Policy(lm, head, TokenHead(temperature=0.0))

@@ -1,0 +1,87 @@
+"""Which tasks there are, and how they are made. Names are data; classes load when they are used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.registry import TASKS
+from latentgym.spaces import Family
+from latentgym.tokenizers import Tokenizer
+
+_DEFAULT_WIDTH = 64
+
+Factory = Callable[[str, Family, "Tokenizer | None", Mapping[str, Any]], Any]
+
+
+def make_task(
+    name: str, family: Family, model: str | None, options: Mapping[str, Any]
+) -> tuple[Any, int]:
+    """A task by name, and the width of its model's latents.
+
+    Args:
+        name: as in the environment ids.
+        family: action family.
+        model: whose vocabulary and prompts to use; None for the task's own small tokenizer.
+        options: keyword arguments of the task.
+
+    Raises:
+        UsageError: no such task, model or option.
+    """
+    entry = TASKS.get(name)
+    if entry is None:
+        raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
+    tokenizer, width = None, _DEFAULT_WIDTH
+    if model is not None:
+        from latentgym.lm.zoo import describe, parse_tiny
+
+        spec = parse_tiny(model)
+        if spec is None:
+            info = describe(model)
+            tokenizer, width = info.tokenizer, info.hidden_size
+        else:
+            width = spec.width  # tiny models speak the task's own symbols
+    module, attribute = entry.split(":")
+    factory: Factory = getattr(importlib.import_module(module), attribute)
+    try:
+        return factory(name, family, tokenizer, options), width
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise UsageError(f"{name} does not know this option: {error}.") from error
+
+
+def make_maths(
+    name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
+) -> Any:
+    """A mathematics task."""
+    from latentgym.envs.maths import MathsTask
+
+    return MathsTask(name, family, tokenizer, **options)
+
+
+def make_search(
+    name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
+) -> Any:
+    """A search puzzle: in its own symbols, or in words for a language model."""
+    from latentgym.envs.search import MNNS, GraphTask
+    from latentgym.envs.words import WordsTask
+
+    words = {}
+    if tokenizer is not None:
+        known = ("format", "system", "think", "answer", "force_answer")
+        words = {key: value for key, value in options.items() if key in known}
+        options = {key: value for key, value in options.items() if key not in known}
+    task = MNNS(family, **options) if name == "MNNS" else GraphTask(name, family, **options)
+    return task if tokenizer is None else WordsTask(task, family, tokenizer, **words)
+
+
+def make_reasoning_gym(
+    name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
+) -> Any:
+    """A procedural task of Reasoning Gym."""
+    from latentgym.envs.reasoning_gym import ReasoningGymTask
+
+    return ReasoningGymTask(name, family, tokenizer, **options)

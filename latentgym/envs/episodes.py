@@ -1,0 +1,198 @@
+"""Episodes in progress: N rows of one task, shared by the single and the vector environment.
+
+Legend: N rows, P prompt budget, M most tokens inserted at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from latentgym.envs.task import Task
+from latentgym.errors import PromptTooLongError
+from latentgym.protocol import Clock, Phase
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Observation = dict[str, Any]
+
+
+class Episodes:
+    """State and bookkeeping of N episodes.
+
+    Args:
+        task: gives questions, rules and grades.
+        n: rows.
+
+    Attributes:
+        protocol: the rules.
+        index_N: the question of each row.
+        clock: where each row stands.
+    """
+
+    def __init__(self, task: Task, n: int) -> None:
+        self.task = task
+        self.protocol = task.protocol()
+        self.clock = Clock(self.protocol, n)
+        self.clock.phase[:] = Phase.DONE  # nothing runs before the first reset
+        self.index_N: IntArray = np.zeros(n, dtype=np.int64)
+        self._thoughts: list[list[int]] = [[] for _ in range(n)]
+        self._words: list[list[int]] = [[] for _ in range(n)]
+        self._answer: list[list[int]] = [[] for _ in range(n)]
+        self._last_N: IntArray = np.zeros(n, dtype=np.int64)
+        self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
+        self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
+        self.insert_budget = max(1, len(self.protocol.bridge), task.reply_budget)
+        self._inserted_NM = np.full((n, self.insert_budget), task.tokenizer.pad_id, dtype=np.int64)
+        self._inserted_length_N: IntArray = np.zeros(n, dtype=np.int64)
+
+    def observation_space(self) -> spaces.Dict:
+        """The space of one row's observation."""
+        vocab, p, m = self.task.tokenizer.vocab_size, self.task.prompt_budget, self.insert_budget
+        return spaces.Dict(
+            prompt=spaces.Box(0, vocab - 1, (p,), np.int64),
+            prompt_length=spaces.Discrete(p + 1),
+            phase=spaces.Discrete(len(Phase)),
+            thoughts_used=spaces.Discrete(self.protocol.think.steps + 1),
+            answer_used=spaces.Discrete(self.protocol.answer.steps + 1),
+            token=spaces.Discrete(vocab),
+            inserted=spaces.Box(0, vocab - 1, (m,), np.int64),
+            inserted_length=spaces.Discrete(m + 1),
+        )
+
+    def observe(self) -> Observation:
+        """The observations of all rows, batched; every call gives fresh arrays."""
+        return {
+            "prompt": self._prompt_NP.copy(),
+            "prompt_length": self._prompt_length_N.copy(),
+            "phase": self.clock.phase.copy(),
+            "thoughts_used": self.clock.think_used.copy(),
+            "answer_used": self.clock.answer_used.copy(),
+            "token": self._last_N.copy(),
+            "inserted": self._inserted_NM.copy(),
+            "inserted_length": self._inserted_length_N.copy(),
+        }
+
+    def checked_prompt(self, index: int) -> list[int]:
+        """The prompt of a question.
+
+        Raises:
+            PromptTooLongError: it exceeds the prompt budget.
+        """
+        ids = self.task.prompt(index)
+        if len(ids) > self.task.prompt_budget:
+            raise PromptTooLongError(
+                f"question {index} of {self.task.name} has a prompt of {len(ids)} tokens, but the "
+                f"budget is {self.task.prompt_budget}; make the environment with "
+                f"prompt_budget={len(ids)} or more."
+            )
+        return ids
+
+    def start(self, rows: BoolArray, index_N: IntArray) -> None:
+        """Begin new episodes in `rows`, with the questions of `index_N`."""
+        prompts = {int(row): self.checked_prompt(int(index_N[row])) for row in np.flatnonzero(rows)}
+        self.index_N[rows] = index_N[rows]
+        self._last_N[rows] = self.task.tokenizer.pad_id
+        self._prompt_NP[rows] = self._inserted_NM[rows] = self.task.tokenizer.pad_id
+        self._inserted_length_N[rows] = 0
+        self.clock.reset(rows)
+        for row, ids in prompts.items():
+            self._thoughts[row], self._words[row], self._answer[row] = [], [], []
+            self._prompt_NP[row, : len(ids)] = ids
+            self._prompt_length_N[row] = len(ids)
+        self._speak()
+
+    def act(self, token_N: IntArray) -> tuple[npt.NDArray[np.float64], dict[int, dict[str, Any]]]:
+        """One action in every row that is not done, read by its token.
+
+        Returns:
+            Rewards (N,), and for each row that ended its final info.
+        """
+        before = self.clock.phase.copy()
+        acting = before != Phase.DONE
+        self._inserted_length_N[acting] = 0
+        self._inserted_NM[acting] = self.task.tokenizer.pad_id
+        spoken = self.clock.advance(token_N)
+        for row in np.flatnonzero(acting).tolist():
+            token = int(token_N[row])
+            if before[row] == Phase.ANSWER:
+                self._answer[row].append(token)
+            if spoken[row] or self.task.family.words:
+                self._words[row].append(token)
+            if before[row] == Phase.THINK:
+                self._thoughts[row].append(token)
+        self._last_N[acting] = token_N[acting]
+        self._speak()
+        rewards = np.zeros(len(before))
+        finals: dict[int, dict[str, Any]] = {}
+        for row in np.flatnonzero(acting & self.clock.done).tolist():
+            finals[row] = self._final(row)
+            rewards[row] = finals[row]["score"]
+        return rewards, finals
+
+    def _speak(self) -> None:
+        """Insert what the rules say: the bridge to an answer, or the reply to a call."""
+        bridged = np.flatnonzero(self.clock.bridge_left > 0)
+        called = np.flatnonzero(self.clock.phase == Phase.CALL)
+        for row in bridged.tolist():
+            self._insert(row, list(self.protocol.bridge))
+        for row in called.tolist():
+            completion = self.task.tokenizer.decode(self._words[row])
+            self._insert(row, self.task.reply(int(self.index_N[row]), completion))
+        if bridged.size or called.size:
+            self.clock.resume(np.concatenate([bridged, called]))
+
+    def _insert(self, row: int, ids: Sequence[int]) -> None:
+        self._inserted_NM[row, : len(ids)] = ids
+        self._inserted_length_N[row] = len(ids)
+        self._words[row].extend(ids)
+
+    def info(self, row: int) -> dict[str, Any]:
+        """What is known of a row from its beginning."""
+        index = int(self.index_N[row])
+        question = self.task.question(index)
+        return {
+            "question": question.text,
+            "target": question.gold,
+            "dataset": self.task.name,
+            "source": self.task.source,
+            "index": index,
+        }
+
+    def _final(self, row: int) -> dict[str, Any]:
+        decode = self.task.tokenizer.decode
+        completion, answer = decode(self._words[row]), decode(self._answer[row])
+        grade = self.task.grade(int(self.index_N[row]), completion, answer)
+        return {
+            "answer": answer,
+            "completion": completion,
+            "parsed": "" if grade.parsed is None else grade.parsed,
+            "status": grade.status,
+            "score": float(grade.score),
+            "thoughts": int(self.clock.think_used[row]),
+            "tokens": int(self.clock.answer_used[row]),
+            **{f"reward/{name}": float(value) for name, value in grade.components.items()},
+        }
+
+    def transcript(self, row: int) -> str:
+        """The episode so far as text; thoughts show as the tokens nearest to them."""
+        decode = self.task.tokenizer.decode
+        lines = [f"question  {self.task.question(int(self.index_N[row])).text}"]
+        if self._thoughts[row]:
+            lines.append(f"thoughts  {decode(self._thoughts[row])}")
+        if self._answer[row]:
+            lines.append(f"answer    {decode(self._answer[row])}")
+        phase = Phase(int(self.clock.phase[row])).name.lower()
+        used, left = self.clock.think_used[row], self.protocol.think.steps
+        lines.append(f"phase     {phase}, {used} of {left} thoughts")
+        return "\n".join(lines)
+
+
+def batched(space: gym.Space[Any], n: int) -> gym.Space[Any]:
+    """The space of n rows."""
+    return gym.vector.utils.batch_space(space, n)

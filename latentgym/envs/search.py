@@ -1,0 +1,264 @@
+"""Search puzzles in symbols: MNNS, ProsQA and ProntoQA as in CoT2 (arXiv 2505.23648).
+
+A chain has a fixed length. Thought t holds all the states that the search can be in after step t
+(continuous and hybrid families), or one state of one right path (token family); the last step is
+the answer, one symbol.
+
+With a model, the same puzzles are asked in words: see `latentgym.envs.words`.
+
+Legend: m digits, T thoughts, S support of a soft target.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from latentgym.data import DATASETS, Question, available, load
+from latentgym.envs.problems import graphs, mnns
+from latentgym.envs.task import Demonstration, Task
+from latentgym.errors import UsageError
+from latentgym.protocol import Budget, Protocol
+from latentgym.rewards import ExactGrader, Grade
+from latentgym.spaces import Family
+from latentgym.tokenizers import SymbolTokenizer
+
+_EXACT = ExactGrader()
+ARROW = "->"
+
+
+class SymbolTask(Task):
+    """A puzzle in the task's own symbols, with a chain of exactly `steps` thoughts.
+
+    Args:
+        family: action family.
+        symbols: the vocabulary.
+        steps: thoughts before the answer.
+        think: 0 answers at once (no chain of thought); None or `steps` for the whole chain.
+    """
+
+    def __init__(
+        self, family: Family, symbols: tuple[str, ...], steps: int, think: int | None
+    ) -> None:
+        super().__init__(family, SymbolTokenizer(symbols))
+        if think not in (None, 0, steps):
+            raise UsageError(
+                f"a chain of this task has exactly {steps} thoughts; choose think={steps} or, for "
+                "no chain of thought, think=0."
+            )
+        self.thoughts = steps if think is None else think
+
+    def protocol(self) -> Protocol:
+        return Protocol(think=Budget(self.thoughts, exact=True), answer=Budget(1, exact=True))
+
+    def prompt(self, index: int) -> list[int]:
+        # The published discrete runs close the prompt with an arrow, the continuous ones do not.
+        arrow = f" {ARROW}" if self.family.words else ""
+        return self.tokenizer.chat("", self.question(index).text + arrow)
+
+    def grade(self, index: int, completion: str, answer: str) -> Grade:
+        return _EXACT(answer, self.question(index).gold)
+
+    def demonstration(self, index: int) -> Demonstration:
+        whole = self.chain(index)
+        steps = len(whole.ids_TS) - 1
+        first = steps - self.thoughts
+        return Demonstration(whole.ids_TS[first:], whole.weights_TS[first:], self.thoughts)
+
+    def chain(self, index: int) -> Demonstration:
+        """The targets of the whole chain, answer included."""
+        raise NotImplementedError
+
+
+class MNNS(SymbolTask):
+    """Minimum non-negative sum: sign the digits so that the sum is least and not negative.
+
+    Args:
+        family: action family.
+        split: `train` or `test`; no multiset of digits is in both.
+        m, low, high: how many digits, and their range.
+        paths: how many sign patterns a soft target follows (the budget B); default all for
+            continuous and hybrid thoughts. 1 is the discrete chain, always for tokens.
+        think: see `SymbolTask`.
+        split_seed: which multisets are for training.
+        limit: use the first so many questions only.
+    """
+
+    name = "MNNS"
+    source = "generated"
+    licence = "generated"
+    prompt_budget = 16
+
+    def __init__(
+        self,
+        family: Family,
+        *,
+        split: str = "train",
+        m: int = 4,
+        low: int = 1,
+        high: int = 9,
+        paths: int | None = None,
+        think: int | None = None,
+        split_seed: int = 42,
+        limit: int | None = None,
+    ) -> None:
+        if split not in self.splits:
+            raise UsageError(f"MNNS has the splits train and test, not {split!r}.")
+        if not 2 <= m <= 8 or not 1 <= low <= high or (high - low + 1) ** m > 2_000_000:
+            raise UsageError(
+                f"MNNS needs 2 <= m <= 8 digits, 1 <= low <= high and at most two million "
+                f"instances, but has m={m}, low={low}, high={high}."
+            )
+        paths = (1 if family.words else 2**m) if paths is None else paths
+        if not 1 <= paths <= 2**m or (family.words and paths != 1):
+            raise UsageError(
+                f"paths must lie between 1 and 2^m = {2**m}, and be 1 for tokens, but is {paths}."
+            )
+        super().__init__(family, mnns.vocabulary(m, high), m - 1, think)
+        digits = mnns.instances(m, low, high)
+        train = mnns.split(digits, split_seed)
+        self.split = split
+        digits = digits[train if split == "train" else ~train]
+        _check_limit(limit, len(digits), f"MNNS {split}")
+        self.digits = digits[:limit]
+        self.answers = mnns.answers(self.digits)
+        self.targets = mnns.targets(self.digits, paths, high)
+        self.dataset_hash = hashlib.sha256(self.digits.tobytes()).hexdigest()[:16]
+        self.prompt_budget = m + 2
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def question(self, index: int) -> Question:
+        text = " ".join(f"D{d}" for d in self.digits[index])
+        return Question(text, f"S{self.answers[index]}")
+
+    def chain(self, index: int) -> Demonstration:
+        ids, weights = self.targets[0][index], self.targets[1][index]
+        return Demonstration(ids, weights.astype(np.float32), len(ids) - 1)
+
+
+class GraphTask(SymbolTask):
+    """ProsQA or ProntoQA as reachability: which of two vertices can be reached from the root?
+
+    The prompt lists the edges as pairs of symbols, then the two candidates and the root. Vertices
+    are relabelled at random for every problem, so a symbol means nothing by itself.
+
+    Args:
+        name: `ProsQA` or `ProntoQA`.
+        family: action family.
+        split: `train` is generated; `valid` and `test` are the released files where they can be
+            had, else generated.
+        size: questions of a generated split.
+        think: see `SymbolTask`.
+        source: where to look for the released files.
+        seed: of the generator.
+        limit: use the first so many questions only.
+    """
+
+    splits = ("train", "valid", "test")
+    max_nodes = 40
+
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        *,
+        split: str = "train",
+        size: int = 20_000,
+        think: int | None = None,
+        source: str | None = None,
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(family, graphs.vocabulary(self.max_nodes), _STEPS[name], think)
+        self.name, self.split = name, split
+        self.problems = _graph_problems(name, split, size, source, seed, limit)
+        self.source, self.dataset_hash = self.problems.source, self.problems.hash
+        self.licence = DATASETS[name].licence if self.source != "generated" else "generated"
+        self.prompt_budget = 256
+        self._memo: dict[int, tuple[graphs.GraphProblem, bool]] = {}
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def _problem(self, index: int) -> tuple[graphs.GraphProblem, bool]:
+        """The relabelled problem, and whether the wrong candidate is named first."""
+        if index not in self._memo:
+            rng = np.random.default_rng([7, self.problems.seed, index])
+            problem = graphs.relabel(self.problems[index], rng, self.max_nodes)
+            self._memo[index] = problem, bool(rng.random() < 0.5)
+        return self._memo[index]
+
+    def question(self, index: int) -> Question:
+        problem, swapped = self._problem(index)
+        pairs = " ".join(f"N{a} N{b}" for a, b in problem.edges)
+        pair = (problem.target, problem.neg_target)
+        one, other = pair[::-1] if swapped else pair
+        return Question(f"{pairs} <think> N{one} N{other} N{problem.root}", f"N{problem.target}")
+
+    def chain(self, index: int) -> Demonstration:
+        problem, _ = self._problem(index)
+        steps = _STEPS[self.name]
+        answer = int(graphs.node_ids(np.array(problem.target)))
+        if self.family.words:
+            path = graphs.shortest_path(problem)[1:]
+            path = (path + (problem.target,) * steps)[:steps]
+            ids = [*graphs.node_ids(np.array(path)).tolist(), answer]
+            return Demonstration.of_tokens(ids, steps)
+        target_Tn = graphs.soft_targets(problem, steps)
+        support = int((target_Tn > 0).sum(1).max())
+        order = np.argsort(-target_Tn, axis=1, kind="stable")[:, :support]
+        weights = np.take_along_axis(target_Tn, order, axis=1).astype(np.float32)
+        last_ids = np.zeros((1, support), dtype=np.int64)
+        last_ids[0, 0] = answer
+        last_weights = np.eye(1, support, dtype=np.float32)
+        ids_TS = np.concatenate([graphs.node_ids(order) * (weights > 0), last_ids])
+        return Demonstration(ids_TS, np.concatenate([weights, last_weights]), steps)
+
+
+_STEPS = {"ProsQA": 5, "ProntoQA": 6}
+_GENERATORS = {"ProsQA": graphs.generate_prosqa, "ProntoQA": graphs.generate_prontoqa}
+_SPLIT_SEEDS = {"train": 0, "valid": 1, "test": 2}
+
+
+class _GraphProblems(Sequence[graphs.GraphProblem]):
+    """Problems of a split: rows of a file, or generated one by one when they are asked for."""
+
+    def __init__(
+        self, name: str, rows: Sequence[Question] | None, size: int, seed: int, origin: str
+    ) -> None:
+        self._rows, self._size, self.seed, self.source = rows, size, seed, origin
+        self._generate = _GENERATORS[name]
+        identity = f"{name} {seed} {size}"
+        self.hash = getattr(rows, "hash", hashlib.sha256(identity.encode()).hexdigest()[:16])
+
+    def __len__(self) -> int:
+        return self._size if self._rows is None else len(self._rows)
+
+    def __getitem__(self, index: int) -> graphs.GraphProblem:  # type: ignore[override]
+        if self._rows is None:
+            return graphs.item(self._generate, self.seed, index)
+        row = self._rows[index]
+        return graphs.from_row({"question": row.text, "answer": row.gold, **row.extra})
+
+
+def _graph_problems(
+    name: str, split: str, size: int, source: str | None, seed: int, limit: int | None
+) -> _GraphProblems:
+    if split not in _SPLIT_SEEDS:
+        raise UsageError(f"{name} has the splits {', '.join(_SPLIT_SEEDS)}, not {split!r}.")
+    if split != "train" or source is not None:
+        if source is not None or available(DATASETS[name], split) != "generated":
+            data = load(DATASETS[name], split, source=source, limit=limit)
+            return _GraphProblems(name, data, len(data), seed, data.source)
+    _check_limit(limit, size, f"{name} {split}")
+    seed = seed * len(_SPLIT_SEEDS) + _SPLIT_SEEDS[split]
+    return _GraphProblems(name, None, limit or size, seed, "generated")
+
+
+def _check_limit(limit: int | None, size: int, what: str) -> None:
+    if limit is not None and not 1 <= limit <= size:
+        raise UsageError(f"{what} has {size} questions; choose a limit from 1 to {size}.")

@@ -1,0 +1,117 @@
+"""What a reasoning task is: questions, prompts, the rules of an episode, and a grader.
+
+A task holds no state of an episode and knows no model; it speaks token ids through a tokenizer.
+The environments (`latentgym.envs.vector`, `latentgym.envs.single`) turn it into episodes.
+
+Legend: T steps, S ids in the support of a soft target.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.data import Question
+from latentgym.protocol import Protocol
+from latentgym.rewards import Grade
+from latentgym.spaces import Family
+from latentgym.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A right answer with its reasoning, step by step, for supervised training.
+
+    Attributes:
+        ids_TS: vocabulary ids of each step's target, int64.
+        weights_TS: their probabilities; every row adds up to one. S = 1 is an ordinary token.
+        thoughts: how many of the T steps are thoughts; the rest is the answer.
+    """
+
+    ids_TS: npt.NDArray[np.int64]
+    weights_TS: npt.NDArray[np.float32]
+    thoughts: int
+
+    @classmethod
+    def of_tokens(cls, ids: Sequence[int], thoughts: int) -> Demonstration:
+        """A demonstration in plain tokens."""
+        column = np.asarray(ids, dtype=np.int64)[:, None]
+        return cls(column, np.ones_like(column, dtype=np.float32), thoughts)
+
+
+class Task(ABC):
+    """Base of all tasks.
+
+    Args:
+        family: the action family of the environment.
+        tokenizer: of the model, or the task's own small one.
+
+    Attributes:
+        name: as in the environment id.
+        source: where the questions come from: `data:...`, `path:...`, `hub:...`, `generated`,
+            `sample`.
+        dataset_hash: of the questions, 16 hexadecimal digits.
+        licence: of the data.
+        prompt_budget: the longest prompt, in tokens.
+        reply_budget: the most tokens that the environment inserts at once in answer to a call.
+    """
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    prompt_budget: int = 1024
+    reply_budget: int = 0
+    name: str
+    source: str
+    dataset_hash: str
+    licence: str
+
+    def __init__(self, family: Family, tokenizer: Tokenizer) -> None:
+        self.family = family
+        self.tokenizer = tokenizer
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many questions there are."""
+
+    @abstractmethod
+    def question(self, index: int) -> Question:
+        """The question of that number, 0 <= index < len."""
+
+    @abstractmethod
+    def prompt(self, index: int) -> list[int]:
+        """Token ids of the question's prompt."""
+
+    @abstractmethod
+    def protocol(self) -> Protocol:
+        """The rules of an episode."""
+
+    @abstractmethod
+    def grade(self, index: int, completion: str, answer: str) -> Grade:
+        """Grade an episode.
+
+        Args:
+            index: number of the question.
+            completion: all words of the episode: the answer, and with the token family what was
+                thought before it.
+            answer: the words of the answer phase alone.
+        """
+
+    @abstractmethod
+    def demonstration(self, index: int) -> Demonstration:
+        """A right chain for the question, in the task's action family."""
+
+    def gold_completion(self, index: int) -> tuple[str, str]:
+        """Words that must be graded 1: (completion, answer). For validation."""
+        demonstration = self.demonstration(index)
+        ids = demonstration.ids_TS[:, 0].tolist()
+        words = ids if self.family.words else ids[demonstration.thoughts :]
+        decode = self.tokenizer.decode
+        return decode(words), decode(ids[demonstration.thoughts :])
+
+    def reply(self, index: int, completion: str) -> list[int]:
+        """Token ids that the environment inserts after a call; multi-turn tasks override it."""
+        raise NotImplementedError(f"{self.name} has no calls, but its protocol names a call mark")

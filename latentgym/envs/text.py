@@ -1,0 +1,130 @@
+"""Tasks whose questions and answers are text, and the formats in which models answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from latentgym.data import Question
+from latentgym.envs.task import Demonstration, Task
+from latentgym.errors import UsageError
+from latentgym.protocol import Budget, MarkTable, Protocol
+from latentgym.rewards import Grade, Grader
+from latentgym.spaces import Family
+from latentgym.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a model is asked to answer, and how the answer is recognised.
+
+    Attributes:
+        system: the instruction.
+        mark: text that opens the answer and ends thinking.
+        stop: text that ends the answer, or empty for end-of-sequence alone.
+        bridge: what the environment inserts to open the answer of a latent chain that has not
+            written the mark itself.
+        close: what stands behind the answer in a demonstration.
+    """
+
+    system: str
+    mark: str
+    stop: str
+    bridge: str
+    close: str = ""
+
+
+HASHES = Format(
+    system="Solve the problem step by step. Then write the final answer, and nothing else, "
+    "after the mark ####.",
+    mark="####",
+    stop="\n",
+    bridge="\n#### ",
+)
+BOXED = Format(
+    system="Solve the problem step by step. Then write the final answer as \\boxed{answer}.",
+    mark="\\boxed{",
+    stop="",
+    bridge="\nThe answer is \\boxed{",
+    close="}",
+)
+FORMATS = {"hashes": HASHES, "boxed": BOXED}
+
+
+class TextTask(Task):
+    """Questions in words, answers behind a mark.
+
+    Args:
+        family: action family.
+        tokenizer: of the model.
+        questions: the data.
+        grader: compares a completion with the gold answer.
+        format: how to answer; a name in `FORMATS`.
+        system: another instruction than the format's own; empty for none.
+        think: thought budget, in steps.
+        answer: answer budget, in tokens.
+        force_answer: open the answer phase when thinking ends without the mark. Default: for
+            latent chains, which cannot write it in words; a chain of words is truncated.
+    """
+
+    max_text: ClassVar[int] = 20_000
+
+    def __init__(
+        self,
+        family: Family,
+        tokenizer: Tokenizer,
+        questions: Sequence[Question],
+        grader: Grader,
+        *,
+        format: str,
+        system: str | None,
+        think: int,
+        answer: int,
+        force_answer: bool | None,
+    ) -> None:
+        super().__init__(family, tokenizer)
+        if format not in FORMATS:
+            raise UsageError(f"no answer format {format!r}; choose {' or '.join(FORMATS)}.")
+        self.questions = questions
+        self.grader = grader
+        self.format = FORMATS[format]
+        self.system = self.format.system if system is None else system
+        self.think, self.answer = think, answer
+        self.force_answer = not family.words if force_answer is None else force_answer
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def question(self, index: int) -> Question:
+        return self.questions[index]
+
+    def prompt(self, index: int) -> list[int]:
+        return self.tokenizer.chat(self.system, self.question(index).text)
+
+    def protocol(self) -> Protocol:
+        pieces, fmt = self.tokenizer.pieces(), self.format
+        return Protocol(
+            think=Budget(self.think),
+            answer=Budget(self.answer),
+            mark=MarkTable(fmt.mark, pieces),
+            stop=MarkTable(fmt.stop, pieces) if fmt.stop else None,
+            eos=(self.tokenizer.eos_id,),
+            force_answer=self.force_answer,
+            bridge=tuple(self.tokenizer.encode(fmt.bridge)) if self.force_answer else (),
+        )
+
+    def grade(self, index: int, completion: str, answer: str) -> Grade:
+        return self.grader(completion, self.question(index).gold)
+
+    def demonstration(self, index: int) -> Demonstration:
+        question, fmt = self.question(index), self.format
+        reasoning = "\n".join(question.steps)
+        thoughts = self.tokenizer.encode(f"{reasoning}\n{fmt.mark}" if reasoning else fmt.mark)
+        gap = "" if fmt.close else " "
+        answer = self.tokenizer.encode(f"{gap}{question.gold}{fmt.close}")
+        return Demonstration.of_tokens([*thoughts, *answer, self.tokenizer.eos_id], len(thoughts))
+
+    def gold_completion(self, index: int) -> tuple[str, str]:
+        fmt, gold = self.format, self.question(index).gold
+        return f"{fmt.mark}{'' if fmt.close else ' '}{gold}{fmt.close}", gold

@@ -1,0 +1,35 @@
+"""Errors that a user can act on: one sentence that says what is wrong and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LatentGymError(Exception):
+    """Base of the errors that latentgym raises on purpose; the command line exits with code 2."""
+
+
+class UsageError(LatentGymError, ValueError):
+    """An argument, option or combination of them that cannot work."""
+
+
+class ActionError(LatentGymError, ValueError):
+    """An action outside the action space, or one with NaN or infinite numbers in it."""
+
+
+class PromptTooLongError(LatentGymError, ValueError):
+    """A question whose prompt does not fit the prompt budget of its environment."""
+
+
+class CheckpointError(LatentGymError, RuntimeError):
+    """A checkpoint that is damaged, of another model, or of another version."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The tail of an error message: the nearest known names, or all of them if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(repr(n) for n in near)}?"
+    return f"known names are {', '.join(known)}."

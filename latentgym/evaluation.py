@@ -1,0 +1,171 @@
+"""Evaluation: an agent, an environment, several seeds, one result record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from latentgym.accounting import Positions, flops
+from latentgym.errors import UsageError
+from latentgym.results import Result
+from latentgym.stats import pass_at_k, question_interval
+from latentgym.training.logs import progress_bar
+
+
+@dataclass
+class Evaluation:
+    """A result and the rollouts behind it."""
+
+    result: Result
+    rollouts: list[dict[str, Any]]
+
+    def save(self, folder: Path) -> None:
+        """Write both to a folder."""
+        self.result.save(folder, self.rollouts)
+
+
+def evaluate(
+    agent: Any,
+    policy: Any,
+    env_id: str,
+    env: Any,
+    *,
+    seeds: Sequence[int] = (0,),
+    limit: int | None = None,
+    checkpoint: str | None = None,
+    control: str | None = None,
+    config: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Let an agent answer questions, grade and account.
+
+    Args:
+        agent: an agent.
+        policy: its acting policy.
+        env_id: for the record.
+        env: a vector environment of that id.
+        seeds: each answers all questions once.
+        limit: the first so many questions only.
+        checkpoint, control, config: for the record.
+
+    Raises:
+        UsageError: no seeds, or a limit larger than the data.
+    """
+    task = env.unwrapped.task
+    n = len(task) if limit is None else limit
+    if not seeds:
+        raise UsageError("an evaluation needs at least one seed.")
+    if not 1 <= n <= len(task):
+        raise UsageError(f"{task.name} {task.split} has {len(task)} questions, not {n}.")
+    questions = np.arange(n)
+    by_seed = []
+    started = time.perf_counter()
+    with progress_bar(f"{agent.name} on {env_id}", n * len(seeds)) as advance:
+        done, right = 0, 0.0
+
+        def progress(answered: int, scored: float) -> None:
+            nonlocal done, right
+            done, right = done + answered, right + scored
+            advance(answered, f"accuracy {right / done:.3f}")
+
+        for seed in seeds:
+            by_seed.append(agent.answer(policy, env, questions, seed, progress))
+    wall = time.perf_counter() - started
+
+    answers = [answer for answers in by_seed for answer in answers]
+    score_QS = np.array([[a.info["score"] for a in answers] for answers in by_seed]).T
+    positions = sum((a.positions for a in answers), Positions()).scaled(1 / len(answers))
+    thoughts = positions.thought if not task.family.words else 0.0
+    low, high = question_interval(score_QS)
+    result = Result(
+        agent=agent.name,
+        env=env_id,
+        task=task.name,
+        family=task.family.name,
+        model=policy.lm.name,
+        checkpoint=checkpoint,
+        split=task.split,
+        source=task.source,
+        dataset_hash=task.dataset_hash,
+        n=n,
+        seeds=list(seeds),
+        accuracy=float(score_QS.mean()),
+        accuracy_ci95=[low, high],
+        metrics=_metrics(answers, score_QS),
+        thoughts_mean=float(np.mean([a.info["thoughts"] for a in answers])),
+        tokens_mean=float(np.mean([a.info["tokens"] for a in answers])),
+        latent_share=thoughts / max(1.0, positions.thought + positions.answer),
+        forward_positions=positions.as_dict(),
+        flops_per_answer=flops(
+            policy.lm, positions, float(np.mean([a.context for a in answers])) / 2
+        ),
+        wall_s=wall,
+        answers_per_s=len(answers) / wall,
+        device=str(policy.lm.device),
+        control=control,
+        config=config or {},
+    )
+    rollouts = [
+        {
+            "index": a.index,
+            "seed": seed,
+            "target": a.info["target"],
+            "thoughts": a.thoughts,
+            "completion": a.info["completion"],
+            "answer": a.info["answer"],
+            "parsed": a.info["parsed"],
+            "status": a.info["status"],
+            "score": a.info["score"],
+            "components": {
+                k.removeprefix("reward/"): v for k, v in a.info.items() if k.startswith("reward/")
+            },
+            "n_thoughts": a.info["thoughts"],
+            "n_tokens": a.info["tokens"],
+            "samples": list(a.samples),
+        }
+        for seed, answers_of_seed in zip(seeds, by_seed, strict=True)
+        for a in answers_of_seed
+    ]
+    return Evaluation(result.stamp(), rollouts)
+
+
+def _metrics(answers: Sequence[Any], score_QS: Any) -> dict[str, float]:
+    """Components, trouble, and pass@k where several episodes were drawn per question."""
+    metrics = {
+        name: float(np.mean([a.info[name] for a in answers]))
+        for name in answers[0].info
+        if name.startswith("reward/")
+    }
+    for status in ("timeout", "too_long", "invalid", "no_answer"):
+        share = float(np.mean([a.info["status"] == status for a in answers]))
+        if share:
+            metrics[f"status/{status}"] = share
+    drawn = len(answers[0].samples)
+    if drawn > 1:
+        right = [sum(s >= 1.0 for s in a.samples) for a in answers]
+        for k in sorted({1, 2, 4, 8, 16, 32, drawn}):
+            if k <= drawn:
+                metrics[f"pass@{k}"] = pass_at_k(right, drawn, k)
+    if score_QS.shape[1] > 1:
+        metrics["seed_std"] = float(score_QS.mean(0).std(ddof=1))
+    return metrics
+
+
+def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
+    """`gym.make_vec` whose errors name the nearest ids.
+
+    Raises:
+        UsageError: no such id.
+    """
+    from latentgym.errors import did_you_mean
+    from latentgym.registry import env_ids
+
+    if env_id not in gym.registry:
+        known = [known_id for known_id, _, _ in env_ids()]
+        raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
+    return gym.make_vec(env_id, num_envs=num_envs, **options)

@@ -1,0 +1,121 @@
+"""What a policy head is.
+
+A method is a policy head: given the model's last hidden state and logits, it says what is thought
+at this step (`sample`), what the model reads next (`embed`), and how likely the thought was
+(`log_prob`). Nothing else in the library needs to know which method it is.
+
+Legend: ... any leading shape (rows, or rows and steps), V vocabulary, D width, P prompt positions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from latentgym.rng import Draws
+from latentgym.spaces import family
+
+Action = dict[str, Tensor]
+"""One thought per row: named tensors with the same leading shape.
+
+It is all that is stored of a thought, so it must be enough to embed it and to score it again.
+`token`, int64 of shape (...,), is always there: the id by which the thought is read.
+"""
+
+
+@dataclass
+class Readout:
+    """What a head sees where it acts.
+
+    Attributes:
+        logits: fp32, (..., V).
+        hidden: last hidden state, (..., D).
+        table_VD: the input embedding table.
+        memory: last hidden states of the prompt, (..., P, D), for heads that declare
+            `needs_memory`; else None.
+        memory_mask: which of them are real, bool (..., P).
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    table_VD: Tensor
+    memory: Tensor | None = None
+    memory_mask: Tensor | None = None
+
+
+class PolicyHead(nn.Module, ABC):
+    """Base of all heads.
+
+    A head that owns parameters is an ordinary module: optimiser, checkpoints and distributed
+    workers find them by themselves. Write the three methods for any leading shape: the rollout
+    calls them with rows, the replay with all acted positions at once.
+    """
+
+    family: ClassVar[str]
+    """Action family: `token`, `hybrid` or `continuous`."""
+
+    needs_memory: ClassVar[bool] = False
+    """Whether the head reads the prompt's hidden states."""
+
+    @abstractmethod
+    def sample(self, read: Readout, draws: Draws) -> Action:
+        """Think one step. Randomness comes from `draws` only."""
+
+    @abstractmethod
+    def embed(self, action: Action, table_VD: Tensor) -> Tensor:
+        """What the model reads next, (..., D). Differentiable in parameters and table."""
+
+    @abstractmethod
+    def log_prob(self, action: Action, read: Readout) -> Tensor:
+        """Log-probability (or log-density) of the thought, fp32 (...,). Differentiable.
+
+        A head that thinks without randomness answers zeros.
+        """
+
+    def action_space(self, vocab_size: int, hidden_size: int, support: int = 1) -> gym.Space[Any]:
+        """The Gymnasium space that the head's thoughts live in."""
+        return family(self.family).space(vocab_size, hidden_size, support)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Optimiser groups of the head's own parameters; override for several learning rates."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [{"params": parameters, "lr": lr}] if parameters else []
+
+
+def categorical(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Token ids by inverting the cumulative distribution.
+
+    Args:
+        logits: (B, V).
+        uniform: numbers in (0, 1), (B, J).
+
+    Returns:
+        int64 (B, J): one independent draw per uniform number.
+    """
+    # Summing 50k fp32 probabilities in order loses the tail, hence float64.
+    cdf = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
+    ids = torch.searchsorted(cdf, uniform.to(cdf) * cdf[:, -1:], right=True)
+    return ids.clamp_max(logits.shape[-1] - 1)
+
+
+def gather_log_prob(logits: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities of ids under softmax(logits), without a V-wide log-softmax.
+
+    Args:
+        logits: (..., V).
+        ids: int64 (..., K).
+
+    Returns:
+        (..., K).
+    """
+    return logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
+
+
+def uniform(draws: Draws, count: int, like: Tensor) -> Tensor:
+    """The rows' uniform numbers as a float64 tensor (B, count) on the device of `like`."""
+    return torch.from_numpy(draws.uniform(count)).to(like.device)

@@ -1,0 +1,213 @@
+"""A key-value cache that holds each prompt once, however many rollouts share it.
+
+A group of G rollouts reads the same prompt. Repeating the prompt's keys and values G times costs
+memory and, at every decoding step, the time to read them again. Here the prompt's part stays one
+per prompt, and the queries of a group attend to it together; only what each rollout adds is kept
+per row, in buffers that grow by doubling. The softmax runs over both parts at once, so the result
+is that of ordinary attention.
+
+Legend: Q prompts, G rows per prompt, N rows, H heads, K key-value heads, R = H / K, P prompt
+positions, T positions after the prompt, n new positions, D head width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "latentgym"
+_FIRST_CAPACITY = 64
+
+
+class _Layer:
+    """Keys and values of one layer: the prompts' part, and the rows' own."""
+
+    __slots__ = ("own_keys", "own_values", "prompt_keys", "prompt_values")
+
+    def __init__(self, prompt_keys: Tensor, prompt_values: Tensor) -> None:
+        self.prompt_keys = prompt_keys  # (Q, K, P, D)
+        self.prompt_values = prompt_values
+        self.own_keys: Tensor | None = None  # (N, K, capacity, D)
+        self.own_values: Tensor | None = None
+
+
+class GroupedCache:
+    """Cache of N rows over Q prompts; passed to a model as `past_key_values` and as `grouped`.
+
+    Args:
+        prefill: the cache of one forward pass over the Q prompts.
+        prompt_mask_QP: which prompt positions are real, bool.
+        group_size: rows per prompt; rows of a prompt are neighbours.
+    """
+
+    def __init__(self, prefill: DynamicCache, prompt_mask_QP: Tensor, group_size: int) -> None:
+        self.layers = [_Layer(layer.keys, layer.values) for layer in prefill.layers]
+        self.prompt_mask_QP = None if bool(prompt_mask_QP.all()) else prompt_mask_QP
+        self.n_prompts, self.group = len(prompt_mask_QP), group_size
+        self.length = 0
+        # Where each row stands in the (Q, G) grid; None while the grid is full and in order.
+        self.slot_N: Tensor | None = None
+        self.own_mask_NT: Tensor | None = None  # None while every own position is real
+        self.n_rows = self.n_prompts * group_size
+
+    # What a transformers model asks of a cache.
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions so far; only used for default position ids, which are always given."""
+        return self.length
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append (N, K, n, D) keys and values; the rows' own part so far, as views."""
+        layer = self.layers[layer_idx]
+        end = self.length + keys.shape[2]
+        layer.own_keys = _grown(layer.own_keys, keys, end)
+        layer.own_values = _grown(layer.own_values, values, end)
+        layer.own_keys[:, :, self.length : end] = keys
+        layer.own_values[:, :, self.length : end] = values
+        return layer.own_keys[:, :, :end], layer.own_values[:, :, :end]
+
+    # What the rollout engine asks.
+
+    def extend_mask(self, mask_Nn: Tensor | None, n: int) -> None:
+        """Say which of the n positions about to be appended are real; None means all."""
+        if mask_Nn is None and self.own_mask_NT is None:
+            return
+        if self.own_mask_NT is None:
+            device = self.layers[0].prompt_keys.device
+            self.own_mask_NT = torch.ones(self.n_rows, self.length, dtype=torch.bool, device=device)
+        if mask_Nn is None:
+            mask_Nn = self.own_mask_NT.new_ones(self.n_rows, n)
+        self.own_mask_NT = torch.cat([self.own_mask_NT, mask_Nn], dim=1)
+
+    def advance(self, n: int) -> None:
+        """Count n appended positions, after the forward pass that appended them."""
+        self.length += n
+
+    def keep(self, rows: Tensor) -> None:
+        """Compact: keep only these rows (ascending indices), and the prompts that they need."""
+        if self.slot_N is None:
+            self.slot_N = torch.arange(self.n_rows, device=rows.device)
+        prompt_N = self.slot_N[rows] // self.group
+        kept, prompt_N = torch.unique(prompt_N, return_inverse=True)
+        counts = torch.bincount(prompt_N, minlength=len(kept))
+        first = torch.cumsum(counts, 0) - counts
+        rank_N = torch.arange(len(rows), device=rows.device) - first[prompt_N]
+        fewer_prompts = len(kept) < self.n_prompts
+        self.n_prompts, self.group, self.n_rows = len(kept), int(counts.max()), len(rows)
+        self.slot_N = prompt_N * self.group + rank_N
+        if self.n_rows == self.n_prompts * self.group:
+            self.slot_N = None
+        if self.own_mask_NT is not None:
+            self.own_mask_NT = self.own_mask_NT[rows]
+        if fewer_prompts and self.prompt_mask_QP is not None:
+            self.prompt_mask_QP = self.prompt_mask_QP[kept]
+        for layer in self.layers:
+            if fewer_prompts:
+                layer.prompt_keys = layer.prompt_keys[kept]
+                layer.prompt_values = layer.prompt_values[kept]
+            if layer.own_keys is not None and layer.own_values is not None:
+                layer.own_keys = layer.own_keys[rows]
+                layer.own_values = layer.own_values[rows]
+
+    # Attention.
+
+    def to_grid(self, x_NKXD: Tensor) -> Tensor:
+        """(N, K, X, D) of the rows as (Q, K, G * X, D) of the prompts; empty slots are zero."""
+        n, k, x, d = x_NKXD.shape
+        if self.slot_N is not None:
+            grid = x_NKXD.new_zeros(self.n_prompts * self.group, k, x, d)
+            x_NKXD = grid.index_copy(0, self.slot_N, x_NKXD)
+        grid = x_NKXD.view(self.n_prompts, self.group, k, x, d).transpose(1, 2)
+        return grid.reshape(self.n_prompts, k, self.group * x, d)
+
+    def from_grid(self, x_QKXD: Tensor, x: int) -> Tensor:
+        """The inverse of `to_grid`."""
+        q, k, _, d = x_QKXD.shape
+        rows = x_QKXD.view(q, k, self.group, x, d).transpose(1, 2).reshape(-1, k, x, d)
+        return rows if self.slot_N is None else rows[self.slot_N]
+
+    def attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, layer_idx: int, scaling: float
+    ) -> Tensor:
+        """Attention of (N, H, n, D) queries; keys and values are the rows' own (N, K, T, D).
+
+        Returns:
+            (N, n, H, D).
+        """
+        layer = self.layers[layer_idx]
+        n_rows, heads, n, d = query.shape
+        kv_heads, t = keys.shape[1], keys.shape[2]
+        rep = heads // kv_heads
+        q_NKXD = (query * scaling).reshape(n_rows, kv_heads, rep * n, d)
+        prompt = torch.matmul(self.to_grid(q_NKXD), layer.prompt_keys.transpose(2, 3))
+        if self.prompt_mask_QP is not None:
+            prompt = prompt.masked_fill(~self.prompt_mask_QP[:, None, None], -torch.inf)
+        prompt = self.from_grid(prompt, rep * n)
+        own = torch.matmul(q_NKXD, keys.transpose(2, 3))
+        allowed = self._own_allowed(n, t, own.device)
+        if allowed is not None:
+            own = own.view(n_rows, kv_heads, rep, n, t).masked_fill(~allowed, -torch.inf)
+            own = own.view(n_rows, kv_heads, rep * n, t)
+        p = prompt.shape[-1]
+        weights = torch.cat([prompt, own], dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
+        read = torch.matmul(self.to_grid(weights[..., :p]), layer.prompt_values)
+        out = self.from_grid(read, rep * n) + torch.matmul(weights[..., p:], values)
+        return out.reshape(n_rows, heads, n, d).transpose(1, 2)
+
+    def _own_allowed(self, n: int, t: int, device: torch.device) -> Tensor | None:
+        """Which own positions the n newest may see: causal, and real; None means all."""
+        if n == 1 and self.own_mask_NT is None:
+            return None
+        position = torch.arange(t, device=device)
+        causal = position <= position[t - n :, None]
+        if self.own_mask_NT is None:
+            return causal
+        allowed = causal & self.own_mask_NT[:, None, None, None, :]
+        # A padded query may see itself, or its softmax would be over nothing.
+        return allowed | (position == position[t - n :, None])
+
+
+def _grown(buffer: Tensor | None, new: Tensor, end: int) -> Tensor:
+    """A buffer with room for `end` positions: the same one, or one of twice the size."""
+    if buffer is not None and buffer.shape[2] >= end:
+        return buffer
+    n, k, _, d = new.shape
+    capacity = max(_FIRST_CAPACITY, end)
+    if buffer is not None:
+        capacity = max(capacity, 2 * buffer.shape[2])
+    grown = new.new_empty(n, k, capacity, d)
+    if buffer is not None:
+        grown[:, :, : buffer.shape[2]] = buffer
+    return grown
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    grouped: GroupedCache | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function of the models we load: grouped while decoding, else SDPA as it is."""
+    if grouped is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return grouped.attend(query, key, value, module.layer_idx, scale), None
+
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,0 +1,228 @@
+"""A decoder-only language model as latent methods need it: vectors in, hidden states out.
+
+`LatentLM` wraps any Hugging Face causal model whose attention can be chosen. It never computes
+logits over a prompt, hidden states of inner layers, or positions by guessing: every call says its
+mask, and positions follow from it.
+
+Legend: B or N rows, T positions, V vocabulary, D width, Q prompts, G rows per prompt, P prompt
+positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from latentgym.errors import UsageError
+from latentgym.lm.cache import ATTENTION, GroupedCache
+from latentgym.lm.packed import packed
+from latentgym.tokenizers import Tokenizer
+
+
+@dataclass
+class Prefill:
+    """What reading the prompts gives.
+
+    Attributes:
+        cache: for N = Q * G rows.
+        hidden_ND: last hidden state of each row's prompt.
+        memory_QPD: all last-layer hidden states of the prompts, if they were asked for.
+        memory_mask_QP: which of them are real.
+    """
+
+    cache: GroupedCache
+    hidden_ND: Tensor
+    memory_QPD: Tensor | None
+    memory_mask_QP: Tensor
+
+
+class LatentLM(nn.Module):
+    """A language model that reads embeddings and tells hidden states.
+
+    Args:
+        model: a decoder-only `transformers` model with a language-model head.
+        tokenizer: its tokenizer.
+        name: how results name it.
+
+    Raises:
+        UsageError: the model is an encoder-decoder, or its attention cannot be chosen.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
+        super().__init__()
+        config = model.config
+        kind = type(model).__name__
+        if config.is_encoder_decoder or model.get_output_embeddings() is None:
+            raise UsageError(f"{kind} is no decoder-only language model; choose a causal one.")
+        if not getattr(model, "_supports_attention_backend", False):
+            raise UsageError(
+                f"{kind} has no pluggable attention in transformers, which the rollout engine "
+                "needs; choose a model such as Llama, Qwen, Mistral, Gemma or GPT-2."
+            )
+        model.config._attn_implementation = ATTENTION
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+
+    @property
+    def _causal_lm(self) -> Any:
+        """The model itself, below adapters."""
+        model: Any = self.model
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    @property
+    def backbone(self) -> Any:
+        """The transformer without its language-model head."""
+        return self._causal_lm.base_model
+
+    @property
+    def table_VD(self) -> Tensor:
+        """The input embedding table."""
+        weight: Tensor = self._causal_lm.get_input_embeddings().weight
+        return weight
+
+    @property
+    def vocab_size(self) -> int:
+        return self.table_VD.shape[0]
+
+    @property
+    def hidden_size(self) -> int:
+        return self.table_VD.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.table_VD.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence the model can read, if it has a limit."""
+        config = self._causal_lm.config
+        limits = [getattr(config, "max_position_embeddings", None)]
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+            # Within its window a sliding layer sees everything, as the grouped cache does.
+            limits.append(config.sliding_window)
+        known = [limit for limit in limits if limit]
+        return min(known) if known else None
+
+    def n_parameters(self) -> int:
+        """Parameters that take part in one forward position, the embedding table counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings of token ids, (...,) to (..., D)."""
+        return nn.functional.embedding(ids, self.table_VD)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits in fp32, (..., D) to (..., V)."""
+        out: Tensor = self._causal_lm.get_output_embeddings()(hidden)
+        return out.float()
+
+    def hidden(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Last hidden states of whole sequences in one parallel pass.
+
+        Args:
+            x_BTD: input embeddings, padded on either side.
+            mask_BT: True where a position is real.
+
+        Returns:
+            (B, T, D); what stands at padded positions has no meaning.
+        """
+        out = self.backbone(
+            inputs_embeds=x_BTD,
+            attention_mask=mask_BT.long(),
+            position_ids=positions(mask_BT),
+            use_cache=False,
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def prefill(
+        self, ids_QP: Tensor, mask_QP: Tensor, group_size: int = 1, *, memory: bool = False
+    ) -> Prefill:
+        """Read left-padded prompts, each once, for `group_size` rows each.
+
+        Args:
+            ids_QP: token ids.
+            mask_QP: True where a position is real; the last column is all real.
+            group_size: rows that continue each prompt.
+            memory: keep the hidden states of all prompt positions.
+        """
+        cache = DynamicCache()
+        out = self.backbone(
+            inputs_embeds=self.embed(ids_QP),
+            attention_mask=None if bool(mask_QP.all()) else mask_QP.long(),
+            position_ids=positions(mask_QP),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        hidden_QPD = out.last_hidden_state
+        return Prefill(
+            cache=GroupedCache(cache, mask_QP, group_size),
+            hidden_ND=hidden_QPD[:, -1].repeat_interleave(group_size, dim=0),
+            memory_QPD=hidden_QPD if memory else None,
+            memory_mask_QP=mask_QP,
+        )
+
+    def extend(
+        self, x_NnD: Tensor, position_Nn: Tensor, cache: GroupedCache, mask_Nn: Tensor | None = None
+    ) -> Tensor:
+        """Read n more positions per row behind a cache.
+
+        Args:
+            x_NnD: input embeddings.
+            position_Nn: their positions.
+            cache: of N rows; the new positions are appended to it.
+            mask_Nn: True where a position is real, None for all.
+
+        Returns:
+            Last hidden states, (N, n, D).
+        """
+        n = x_NnD.shape[1]
+        cache.extend_mask(mask_Nn, n)
+        out = self.backbone(
+            inputs_embeds=x_NnD,
+            # A mask of four dimensions is passed on as it is: the grouped cache has its own.
+            attention_mask=x_NnD.new_empty(1, 1, 1, 1),
+            position_ids=position_Nn,
+            past_key_values=cache,
+            use_cache=True,
+            grouped=cache,
+        )
+        cache.advance(n)
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Evaluation mode, no gradients, and packed weights where they help."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode(), packed(self.model):
+                yield
+        finally:
+            self.train(training)
+
+
+def positions(mask_BT: Tensor) -> Tensor:
+    """Positions that count real tokens from 0; padded places repeat their neighbour's."""
+    return (mask_BT.long().cumsum(-1) - 1).clamp_min(0)
+
+
+def left_pad(
+    sequences: list[list[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids as (Q, P) tensors, padded on the left, and the mask of what is real."""
+    width = max(map(len, sequences))
+    rows = [[pad_id] * (width - len(s)) + s for s in sequences]
+    ids = torch.tensor(rows, dtype=torch.long, device=device)
+    lengths = torch.tensor([len(s) for s in sequences], device=device)
+    mask = torch.arange(width, device=device) >= width - lengths[:, None]
+    return ids, mask

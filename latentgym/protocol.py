@@ -1,0 +1,245 @@
+"""How an episode runs, in token ids only: phases, budgets and marks.
+
+An episode is one question. It has two phases: *think*, then *answer*. Environments and the
+rollout engine must agree to the step on when a thought ends, when an answer is complete and
+what the environment inserts in between, so both drive the same vectorised state machine, the
+`Clock`. It knows nothing of text, models or methods.
+
+Shapes: N rows, V vocabulary, S states of a mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.errors import UsageError
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Phase(IntEnum):
+    """What a row is doing. `CALL` waits for the environment to insert tokens (a search result)."""
+
+    THINK = 0
+    ANSWER = 1
+    CALL = 2
+    DONE = 3
+
+
+class MarkTable:
+    """Finds a text mark in a stream of token ids, however the mark is split over tokens.
+
+    A Knuth-Morris-Pratt automaton over characters, composed with the text of every vocabulary
+    entry: `next_SV[state, token]` is the state after that token. One table lookup a step
+    replaces the decoding of text, and a mark is found in any tokenisation.
+
+    Args:
+        mark: the text to find, not empty.
+        pieces: the text of each token id, length V.
+    """
+
+    def __init__(self, mark: str, pieces: Sequence[str]) -> None:
+        if not mark:
+            raise UsageError("a mark cannot be the empty string; leave it out instead.")
+        self.mark = mark
+        self.final = len(mark)
+        step = _kmp(mark)
+        relevant = set(mark)
+        # A token without any character of the mark leads to state 0, so only a few need a walk.
+        self.next_SV = np.zeros((self.final + 1, len(pieces)), dtype=np.int16)
+        for token, piece in enumerate(pieces):
+            if relevant.isdisjoint(piece):
+                if not piece:  # an empty piece (a control token) leaves the state alone
+                    self.next_SV[:, token] = np.arange(self.final + 1)
+                continue
+            for state in range(self.final):
+                s = state
+                for char in piece:
+                    s = step[s].get(char, 0)
+                    if s == self.final:
+                        break
+                self.next_SV[state, token] = s
+        self.next_SV[self.final] = self.next_SV[0]
+
+
+def _kmp(mark: str) -> list[dict[str, int]]:
+    """Transitions of the automaton that finds `mark`: one dict per state, missing means 0."""
+    step: list[dict[str, int]] = [{mark[0]: 1}]
+    fallback = 0
+    for i in range(1, len(mark)):
+        row = dict(step[fallback])
+        row[mark[i]] = i + 1
+        fallback = step[fallback].get(mark[i], 0)
+        step.append(row)
+    return step
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most steps of a phase; `exact` makes it the number of steps, whatever is thought."""
+
+    steps: int
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise UsageError(f"a budget cannot be negative, but is {self.steps}.")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of an episode.
+
+    Attributes:
+        think: budget of thoughts. With `exact`, marks and end-of-sequence are ignored in it.
+        answer: budget of answer tokens. With `exact`, reaching it completes the answer.
+        mark: ends the think phase; the token that completes it is spoken, not thought.
+        stop: ends an answer.
+        call: a mark after which the environment speaks (a search request); thinking goes on after.
+        eos: end-of-sequence ids.
+        force_answer: when thinking ends without its mark, insert `bridge` and open the answer
+            phase; otherwise the episode ends there (terminated by end-of-sequence, else truncated).
+        bridge: ids that the environment inserts on the way from thoughts to a forced answer.
+    """
+
+    think: Budget
+    answer: Budget
+    mark: MarkTable | None = field(default=None, compare=False)
+    stop: MarkTable | None = field(default=None, compare=False)
+    call: MarkTable | None = field(default=None, compare=False)
+    eos: tuple[int, ...] = ()
+    force_answer: bool = True
+    bridge: tuple[int, ...] = ()
+
+    @property
+    def max_steps(self) -> int:
+        """The most positions that one turn can add to the prompt, inserted ones included."""
+        return self.think.steps + len(self.bridge) + self.answer.steps
+
+
+class Clock:
+    """Runs the protocol for N rows at once.
+
+    `advance` takes the token by which each row's action is read: the token itself, or for a
+    superposition the id of greatest weight. Rows that are done, or wait for the environment, are
+    left alone. What the environment inserts is no action: whoever feeds a whole prompt at once
+    calls `resume`, whoever feeds token by token passes the `forced` ids to `advance`.
+
+    Attributes:
+        phase, think_used, answer_used: int64 arrays of shape (N,).
+        bridge_left: how many bridge tokens a row must still read, shape (N,).
+        terminated, truncated: bool arrays of shape (N,).
+    """
+
+    def __init__(self, protocol: Protocol, n: int) -> None:
+        self.protocol = protocol
+        self.phase: IntArray = np.full(n, Phase.THINK, dtype=np.int64)
+        self.think_used: IntArray = np.zeros(n, dtype=np.int64)
+        self.answer_used: IntArray = np.zeros(n, dtype=np.int64)
+        self.bridge_left: IntArray = np.zeros(n, dtype=np.int64)
+        self.terminated: BoolArray = np.zeros(n, dtype=bool)
+        self.truncated: BoolArray = np.zeros(n, dtype=bool)
+        self._mark_state: IntArray = np.zeros(n, dtype=np.int64)
+        self._stop_state: IntArray = np.zeros(n, dtype=np.int64)
+        self._call_state: IntArray = np.zeros(n, dtype=np.int64)
+        self.reset(np.ones(n, dtype=bool))
+
+    @property
+    def done(self) -> BoolArray:
+        """Rows whose episode has ended."""
+        return self.phase == Phase.DONE
+
+    def reset(self, rows: BoolArray) -> None:
+        """Start a new episode in `rows`."""
+        self.phase[rows] = Phase.THINK
+        arrays = (self.think_used, self.answer_used, self.bridge_left)
+        for array in (*arrays, self._mark_state, self._stop_state, self._call_state):
+            array[rows] = 0
+        self.terminated[rows] = self.truncated[rows] = False
+        if self.protocol.think.steps == 0:
+            self._leave_think(np.flatnonzero(rows), bridged=True)
+
+    def forced(self) -> IntArray:
+        """The bridge token that each row must read next, -1 where it is free; int64 (N,)."""
+        forced = np.full(self.phase.shape, -1, dtype=np.int64)
+        rows = np.flatnonzero(self.bridge_left)
+        if rows.size:
+            bridge = np.array(self.protocol.bridge, dtype=np.int64)
+            forced[rows] = bridge[len(bridge) - self.bridge_left[rows]]
+        return forced
+
+    def advance(self, token_N: IntArray) -> BoolArray:
+        """Count one action per row; rows on the bridge read one of its tokens instead.
+
+        Args:
+            token_N: the token by which each action is read, int64 of shape (N,).
+
+        Returns:
+            Which of the actions are spoken: read by the model as their plain token. These are the
+            answer tokens and the thought that completes the mark, bool of shape (N,).
+        """
+        p = self.protocol
+        spoken = self.phase == Phase.ANSWER
+        answering = np.flatnonzero(spoken & (self.bridge_left == 0))
+        self.bridge_left[self.bridge_left > 0] -= 1
+        thinking = np.flatnonzero(self.phase == Phase.THINK)
+        if thinking.size:
+            self.think_used[thinking] += 1
+            marked = self._step_mark(p.mark, self._mark_state, thinking, token_N)
+            called = self._step_mark(p.call, self._call_state, thinking, token_N)
+            ended = np.isin(token_N[thinking], p.eos)
+            if p.think.exact:
+                marked[:] = called[:] = ended[:] = False
+            spent = self.think_used[thinking] >= p.think.steps
+            ended &= ~marked
+            called &= ~(marked | ended | spent)
+            spoken[thinking[marked]] = True
+            self._leave_think(thinking[marked], bridged=False)
+            self.phase[thinking[called]] = Phase.CALL
+            out = (ended | spent) & ~marked
+            if p.force_answer or p.think.exact:
+                self._leave_think(thinking[out], bridged=True)
+            else:
+                self.phase[thinking[out]] = Phase.DONE
+                self.terminated[thinking[out & ended]] = True
+                self.truncated[thinking[out & ~ended]] = True
+        if answering.size:
+            self.answer_used[answering] += 1
+            stopped = self._step_mark(p.stop, self._stop_state, answering, token_N)
+            stopped |= np.isin(token_N[answering], p.eos)
+            spent = self.answer_used[answering] >= p.answer.steps
+            if p.answer.exact:
+                stopped = spent.copy()
+            self.phase[answering[stopped | spent]] = Phase.DONE
+            self.terminated[answering[stopped]] = True
+            self.truncated[answering[spent & ~stopped]] = True
+        return spoken
+
+    def resume(self, rows: IntArray) -> None:
+        """The environment has spoken: its bridge is read, and rows that waited think on."""
+        self.bridge_left[rows] = 0
+        self.phase[rows[self.phase[rows] == Phase.CALL]] = Phase.THINK
+
+    def _leave_think(self, rows: IntArray, *, bridged: bool) -> None:
+        """Open the answer phase; an answer budget of zero ends the episode at once."""
+        self.phase[rows] = Phase.ANSWER
+        if bridged:
+            self.bridge_left[rows] = len(self.protocol.bridge)
+        if self.protocol.answer.steps == 0:
+            self.phase[rows] = Phase.DONE
+            self.terminated[rows] = True
+
+    @staticmethod
+    def _step_mark(
+        table: MarkTable | None, state_N: IntArray, rows: IntArray, token_N: IntArray
+    ) -> BoolArray:
+        if table is None:
+            return np.zeros(rows.size, dtype=bool)
+        state_N[rows] = table.next_SV[state_N[rows], token_N[rows]]
+        return state_N[rows] == table.final

@@ -1,0 +1,76 @@
+"""Tasks and agents by name, as data: entry points are strings that load when they are used.
+
+To add a task or an agent, write its file and add its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+FAMILY_NAMES = ("token", "hybrid", "continuous")
+
+_MATHS = "GSM8K GSM8KAug GSMHard SVAMP MultiArith MATH MATH500 AIME2024 AIME2025"
+_SEARCH = "MNNS ProsQA ProntoQA"
+
+# The procedural tasks of Reasoning Gym 0.1, without `composite`, which is a mixture of others.
+_REASONING_GYM = """
+    ab acre advanced_geometry aiw arc_1d arc_agi base_conversion basic_arithmetic bf
+    binary_alternation binary_matrix bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic
+    chain_sum circuit_logic codeio coin_flip color_cube_rotation complex_arithmetic count_bits
+    count_primes countdown course_schedule cryptarithm decimal_arithmetic decimal_chain_sum dice
+    emoji_mystery family_relationships figlet_font fraction_simplification futoshiki
+    game_of_life game_of_life_halting gcd graph_color group_anagrams gsm_symbolic
+    intermediate_integration isomorphic_strings jugs kakurasu knight_swap knights_knaves
+    largest_island lcm leg_counting letter_counting letter_jumble list_functions mahjong_puzzle
+    manipulate_matrix maze mini_sudoku modulo_grid n_queens needle_haystack number_filtering
+    number_format number_sequence number_sorting palindrome_generation palindrome_partitioning
+    path_star polynomial_equations polynomial_multiplication pool_matrix power_function
+    prime_factorization products propositional_logic puzzle24 quantum_lock ransom_note rearc
+    rectangle_count rotate_matrix rotten_oranges rubiks_cube rush_hour self_reference
+    sentence_reordering shortest_path simple_equations simple_geometry simple_integration
+    sokoban spell_backward spiral_matrix string_insertion string_manipulation string_splitting
+    string_synthesis sudoku survo syllogism time_intervals tower_of_hanoi tsumego word_ladder
+    word_sequence_reversal word_sorting zebra_puzzles
+"""
+
+REASONING_GYM_PREFIX = "RG_"
+
+TASKS: Mapping[str, str] = {
+    **dict.fromkeys(_MATHS.split(), "latentgym.envs.catalogue:make_maths"),
+    **dict.fromkeys(_SEARCH.split(), "latentgym.envs.catalogue:make_search"),
+    **dict.fromkeys(
+        (REASONING_GYM_PREFIX + name for name in _REASONING_GYM.split()),
+        "latentgym.envs.catalogue:make_reasoning_gym",
+    ),
+}
+"""Task names, each with the function that makes it."""
+
+AGENTS: Mapping[str, str] = {
+    "cot": "latentgym.agents.cot:CoT",
+    "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
+    "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
+}
+"""Agent names, each with its class."""
+
+NAMESPACE = "latent"
+
+
+def env_ids() -> Iterator[tuple[str, str, str]]:
+    """All environment ids with their task and family."""
+    for task in TASKS:
+        for family in FAMILY_NAMES:
+            yield f"{NAMESPACE}/{task}-{family}", task, family
+
+
+def register_envs() -> None:
+    """Register every id with Gymnasium; ids that are there already stay."""
+    import gymnasium
+
+    for env_id, task, family in env_ids():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                id=env_id,
+                entry_point="latentgym.envs:LatentEnv",
+                vector_entry_point="latentgym.envs:LatentVectorEnv",
+                kwargs={"task": task, "family": family},
+            )

@@ -1,0 +1,197 @@
+"""The result record: `result.json`, with `rollouts.jsonl.gz` beside it.
+
+Its keys are a contract: they may be added to, never renamed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from latentgym.errors import UsageError
+
+SCHEMA = 1
+RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
+_MAX_LINE = 16 * 1024 * 1024
+
+
+@dataclass
+class Result:
+    """One evaluation of one agent on one environment.
+
+    Attributes:
+        agent, env, task, family, model, checkpoint, split, source, dataset_hash: what was
+            evaluated, on what.
+        n: questions.
+        seeds: one evaluation of all questions each.
+        accuracy: mean score over questions and seeds, in [0, 1].
+        accuracy_ci95: 95 % interval over questions.
+        metrics: further numbers by name.
+        thoughts_mean, tokens_mean: per answer.
+        latent_share: share of the steps that were latent.
+        forward_positions: mean per answer: prompt, thought, answer, discarded.
+        flops_per_answer: floating-point operations.
+        wall_s, answers_per_s, device: clock and machine.
+        control: which control replaced the thoughts, or None.
+        config, versions, git, created: to do it again.
+    """
+
+    agent: str
+    env: str
+    task: str
+    family: str
+    model: str
+    checkpoint: str | None
+    split: str
+    source: str
+    dataset_hash: str
+    n: int
+    seeds: list[int]
+    accuracy: float
+    accuracy_ci95: list[float]
+    metrics: dict[str, float]
+    thoughts_mean: float
+    tokens_mean: float
+    latent_share: float
+    forward_positions: dict[str, float]
+    flops_per_answer: float
+    wall_s: float
+    answers_per_s: float
+    device: str
+    control: str | None
+    config: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    git: str | None = None
+    created: str = ""
+    schema: int = SCHEMA
+
+    def stamp(self) -> Result:
+        """Fill in versions, commit and time."""
+        self.versions, self.git = versions(), git_commit()
+        self.created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return self
+
+    def save(self, folder: Path, rollouts: Iterable[dict[str, Any]]) -> None:
+        """Write record and rollouts; both are complete or not there.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic(folder / ROLLOUTS) as path, gzip.open(path, "wt", encoding="utf-8") as file:
+                for rollout in rollouts:
+                    file.write(json.dumps(rollout, ensure_ascii=False) + "\n")
+            with atomic(folder / RESULT) as path:
+                path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise UsageError(
+                f"cannot write results to {folder} ({error.strerror or error}); make room or "
+                "choose another --out."
+            ) from error
+
+
+class atomic:
+    """`with atomic(path) as partial:` write `partial`; it takes the name when all went well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        return self.partial
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            os.replace(self.partial, self.path)
+        else:
+            self.partial.unlink(missing_ok=True)
+
+
+def load_result(folder: Path) -> Result:
+    """Read a result record.
+
+    Raises:
+        UsageError: there is none, or it is damaged or of another schema.
+    """
+    path = folder if folder.is_file() else folder / RESULT
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"{folder} holds no {RESULT}; give a folder that eval wrote.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged ({error}); evaluate again.") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise UsageError(f"{path} is no result record of schema {SCHEMA}; evaluate again.")
+    known = {f.name for f in fields(Result)}
+    missing = known - set(data)
+    if missing:
+        raise UsageError(f"{path} lacks {', '.join(sorted(missing))}; evaluate again.")
+    return Result(**{key: value for key, value in data.items() if key in known})
+
+
+def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
+    """Read stored rollouts, one dict each.
+
+    Raises:
+        UsageError: there are none, or a line is damaged.
+    """
+    path = folder / ROLLOUTS
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            number = 0
+            while line := file.readline(_MAX_LINE):
+                number += 1
+                yield json.loads(line)
+    except FileNotFoundError as error:
+        raise UsageError(f"{folder} holds no {ROLLOUTS}; evaluate with --out.") from error
+    except (OSError, EOFError, ValueError) as error:
+        raise UsageError(f"{path} is damaged near line {number}; evaluate again.") from error
+
+
+def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
+    """All records in these folders and below."""
+    found = []
+    for folder in folders:
+        if not folder.exists():
+            raise UsageError(f"there is no folder {folder}.")
+        for path in sorted(folder.rglob(RESULT)):
+            found.append((path.parent, load_result(path.parent)))
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("latentgym", "torch", "transformers", "gymnasium", "numpy", "math-verify"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree, with `-dirty` for changes; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    try:
+        out = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return out.stdout.strip() or None

@@ -1,0 +1,17 @@
+"""Graders: a model's completion and the gold answer in, a grade out."""
+
+from __future__ import annotations
+
+from latentgym.rewards.exact import ChoiceGrader, ExactGrader
+from latentgym.rewards.grade import Grade, Grader, GraderError
+from latentgym.rewards.maths import MathGrader, NumberGrader
+
+__all__ = [
+    "ChoiceGrader",
+    "ExactGrader",
+    "Grade",
+    "Grader",
+    "GraderError",
+    "MathGrader",
+    "NumberGrader",
+]

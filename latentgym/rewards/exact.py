@@ -1,0 +1,86 @@
+"""Graders for answers in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from latentgym.rewards.extract import MARK, MAX_LINE, MAX_TEXT, statement
+from latentgym.rewards.grade import Grade, GraderError, graded
+
+_BLANKS = re.compile(r"\s+")
+_WORD = re.compile(r"\w+")
+_ENDS = " \t.,;:!?\"'`*_()[]{}$"
+
+
+def normalise(text: str) -> str:
+    """Case folded, blanks made single, and no punctuation at the ends."""
+    return _BLANKS.sub(" ", text).strip(_ENDS).casefold()
+
+
+@dataclass(frozen=True)
+class ExactGrader:
+    """Equality of text, but for case, blanks and punctuation at the ends.
+
+    The answer is what follows the first mark on its line, else the last "answer is", else the
+    last line. The component "format" is 1 if the mark stands exactly once.
+    """
+
+    def __call__(self, answer: str, gold: str, /) -> Grade:
+        """Grade one completion; see `Grader`."""
+        target = normalise(gold)
+        if not target:
+            raise GraderError(f"the gold answer {gold[:80]!r} is empty")
+        if len(answer) > MAX_TEXT:
+            return graded(False, None, "too_long", formatted=False)
+        formatted = answer.count(MARK) == 1
+        parsed = statement(answer)
+        if not normalise(parsed):
+            return graded(False, None, "no_answer", formatted=formatted)
+        return graded(normalise(parsed) == target, parsed, "ok", formatted=formatted)
+
+
+@dataclass(frozen=True)
+class ChoiceGrader:
+    """The one right choice among several, named in a sentence or alone.
+
+    The answer is read from the same place as by `ExactGrader`, and must name exactly one of the
+    choices as a whole word or phrase, in any case. Without choices, its last word must be the
+    last word of the gold answer: "She is a dralpin." is right for "Mia is a dralpin.".
+
+    Args:
+        choices: all answers that can be given; the gold answer names one of them.
+    """
+
+    choices: tuple[str, ...] = ()
+
+    def __call__(self, answer: str, gold: str, /) -> Grade:
+        """Grade one completion; see `Grader`."""
+        targets = self._named(gold)
+        if len(targets) != 1:
+            raise GraderError(
+                f"the gold answer {gold[:80]!r} must name exactly one of {self.choices}"
+                if self.choices
+                else f"the gold answer {gold[:80]!r} has no word"
+            )
+        if len(answer) > MAX_TEXT:
+            return graded(False, None, "too_long", formatted=False)
+        formatted = answer.count(MARK) == 1
+        named = self._named(statement(answer)[-10 * MAX_LINE :])
+        if not named:
+            return graded(False, None, "no_answer", formatted=formatted)
+        if len(named) > 1:
+            return graded(False, " | ".join(named), "invalid", formatted=formatted)
+        return graded(named == targets, named[0], "ok", formatted=formatted)
+
+    def _named(self, text: str) -> tuple[str, ...]:
+        """The choices that a text names, or its last word where there are no choices."""
+        words = _WORD.findall(text.casefold())
+        if not self.choices:
+            return tuple(words[-1:])
+        spaced = f" {' '.join(words)} "
+        return tuple(
+            choice
+            for choice in self.choices
+            if f" {' '.join(_WORD.findall(choice.casefold()))} " in spaced
+        )

@@ -1,0 +1,57 @@
+"""What a grader is, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Status = Literal["ok", "no_answer", "timeout", "too_long", "invalid"]
+
+
+class GraderError(ValueError):
+    """The *gold* answer (or the grader itself) is at fault, so no score may be given."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The verdict on one answer.
+
+    Args:
+        score: the reward, 1.0 for a right answer and 0.0 for any other.
+        parsed: the answer as the grader read it, or None if it found none.
+        status: "ok" if an answer was found and compared; otherwise why the score is 0:
+            "no_answer" (none found), "timeout" (comparing took too long), "too_long", or
+            "invalid" (outside what the grader accepts, or it broke the comparison).
+        components: every part of the reward by name; at least "correct" and "format".
+    """
+
+    score: float
+    parsed: str | None
+    status: Status
+    components: Mapping[str, float] = field(default_factory=dict)
+
+
+class Grader(Protocol):
+    """Compares a model's completion with the gold answer."""
+
+    def __call__(self, answer: str, gold: str, /) -> Grade:
+        """Grade one completion.
+
+        Args:
+            answer: the completion, whatever the model wrote; it never makes a grader raise.
+            gold: the right answer, as the data set gives it.
+
+        Returns:
+            The grade.
+
+        Raises:
+            GraderError: the gold answer cannot be read.
+        """
+        ...
+
+
+def graded(correct: bool, parsed: str | None, status: Status, *, formatted: bool) -> Grade:
+    """A grade whose score is its correctness, with the two components every grader has."""
+    score = float(correct)
+    return Grade(score, parsed, status, {"correct": score, "format": float(formatted)})

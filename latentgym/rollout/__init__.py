@@ -1,0 +1,20 @@
+"""Rolling a policy out, and replaying what it did."""
+
+from latentgym.rollout.collect import Episodes, collect, collect_in_batches
+from latentgym.rollout.engine import Engine, Session
+from latentgym.rollout.policy import Policy
+from latentgym.rollout.replay import Scores, replay
+from latentgym.rollout.rollouts import Kind, Rollouts
+
+__all__ = [
+    "Engine",
+    "Episodes",
+    "Kind",
+    "Policy",
+    "Rollouts",
+    "Scores",
+    "Session",
+    "collect",
+    "collect_in_batches",
+    "replay",
+]

@@ -1,0 +1,134 @@
+"""Episodes: the engine thinks, a vector environment says when to stop, and grades.
+
+Legend: Q questions, G samples each, N = Q * G rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.rollout.engine import Engine
+from latentgym.rollout.rollouts import Rollouts
+
+Info = dict[str, Any]
+
+
+@dataclass
+class Episodes:
+    """Finished episodes.
+
+    Attributes:
+        rollouts: what was thought and said.
+        reward_N: rewards, float64.
+        infos: the final info of each row.
+    """
+
+    rollouts: Rollouts
+    reward_N: npt.NDArray[np.float64]
+    infos: list[Info]
+
+    def component(self, name: str) -> npt.NDArray[np.float64]:
+        """A number of every row's final info."""
+        return np.array([info[name] for info in self.infos], dtype=np.float64)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Episodes]) -> Episodes:
+        """The rows of all parts."""
+        return Episodes(
+            Rollouts.concatenate([part.rollouts for part in parts]),
+            np.concatenate([part.reward_N for part in parts]),
+            [info for part in parts for info in part.infos],
+        )
+
+
+def collect(
+    engine: Engine,
+    env: Any,
+    questions: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    group_size: int = 1,
+    seed: int,
+    first_sample: int = 0,
+) -> Episodes:
+    """Roll out and grade `group_size` episodes of each question.
+
+    Args:
+        engine: with the policy.
+        env: a vector environment with at least Q * G rows, such as `gym.make_vec` gives for our
+            ids, or one of the same interface (`protocol`, `prompt`, `step_segment`).
+        questions: numbers of the questions.
+        group_size: samples per question.
+        seed: of the draws.
+        first_sample: number of the first sample, a counter behind the draws.
+    """
+    env = env.unwrapped
+    index = np.asarray(questions, dtype=np.int64)
+    n = index.size * group_size
+    mask = np.arange(env.num_envs) < n
+    env.reset(options={"index": np.repeat(index, group_size), "reset_mask": mask})
+    session = engine.start(
+        [env.prompt(int(i)) for i in index],
+        env.protocol,
+        seed=seed,
+        group_size=group_size,
+        question_Q=index,
+        first_sample=first_sample,
+    )
+    taken = np.zeros(n, dtype=np.int64)
+    reward = np.zeros(env.num_envs)
+    infos: list[Info] = [{} for _ in range(n)]
+    while True:
+        session.run()
+        rollouts = session.finish()
+        segments: list[Any] = [[] for _ in range(env.num_envs)]
+        for row in range(n):
+            tokens = rollouts.action_tokens(row)
+            segments[row] = tokens[taken[row] :]
+            taken[row] = len(tokens)
+        observation, gained, _, _, info = env.step_segment(segments)
+        reward += gained
+        for row in np.flatnonzero(info.get("_score", np.zeros(0, dtype=bool))):
+            infos[row] = {k: _plain(v[row]) for k, v in info.items() if not k.startswith("_")}
+        waiting = session.waiting
+        if not waiting.size:
+            return Episodes(rollouts, reward[:n], infos)
+        lengths = observation["inserted_length"]
+        replies = [observation["inserted"][row, : lengths[row]].tolist() for row in waiting]
+        session.insert(waiting, replies)
+
+
+def collect_in_batches(
+    engine: Engine,
+    env: Any,
+    questions: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    group_size: int = 1,
+    seed: int,
+    progress: Callable[[Episodes], None] | None = None,
+) -> Iterator[tuple[npt.NDArray[np.int64], Episodes]]:
+    """`collect` over many questions, as many at once as the environment has rows.
+
+    Questions of like prompt length go together, so that little is padded.
+
+    Yields:
+        Positions in `questions`, and the episodes of those questions.
+    """
+    index = np.asarray(questions, dtype=np.int64)
+    lengths = np.array([len(env.unwrapped.prompt(int(i))) for i in index])
+    order = np.argsort(lengths, kind="stable")
+    size = max(1, env.unwrapped.num_envs // group_size)
+    for start in range(0, len(order), size):
+        places = order[start : start + size]
+        episodes = collect(engine, env, index[places], group_size=group_size, seed=seed)
+        if progress is not None:
+            progress(episodes)
+        yield places, episodes
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,337 @@
+"""The rollout engine: batched decoding of tokens and thoughts behind one cache.
+
+One cache carries a row from its prompt through its thoughts into its answer. Each distinct prompt
+is read once for its whole group; the base model runs on the newest position only; marks are
+matched on ids; finished rows are compacted away; every draw is a function of (seed, question,
+sample, step). The episode's rules come from the environment as a `Protocol`.
+
+Legend: Q prompts, G rows per prompt, N rows in all, B rows still in the batch, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from latentgym.errors import UsageError
+from latentgym.heads import Action, Readout
+from latentgym.lm.model import left_pad
+from latentgym.protocol import Clock, Phase, Protocol
+from latentgym.rng import Draws
+from latentgym.rollout.policy import Policy
+from latentgym.rollout.rollouts import Kind, Rollouts
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Settings of the rollout; none of them changes its result.
+
+    Attributes:
+        policy: what is rolled out.
+        share_prompts: read each prompt once for its group, not once per row.
+        compact_every: drop finished rows every so many steps; 0 keeps them to the end.
+        record_log_probs: keep the log-probability of each action as it was sampled.
+    """
+
+    policy: Policy
+    share_prompts: bool = True
+    compact_every: int = 8
+    record_log_probs: bool = False
+
+    def start(
+        self,
+        prompts: Sequence[Sequence[int]],
+        protocol: Protocol,
+        *,
+        seed: int,
+        group_size: int = 1,
+        question_Q: Sequence[int] | IntArray | None = None,
+        first_sample: int = 0,
+    ) -> Session:
+        """Begin rollouts; `Session.run` takes them to where the environment must speak.
+
+        Args:
+            prompts: token ids of the Q prompts.
+            protocol: the rules of the episode.
+            seed: of all draws.
+            group_size: rows per prompt, G.
+            question_Q: number of each question, the counter behind its draws; default 0 .. Q-1.
+            first_sample: number of the first of the G samples.
+
+        Raises:
+            UsageError: no prompts, an empty one, or one too long for the model's positions.
+        """
+        lists = [list(map(int, prompt)) for prompt in prompts]
+        if not lists or not all(lists):
+            raise UsageError("a rollout needs at least one prompt, and every prompt a token.")
+        longest, limit = max(map(len, lists)), self.policy.lm.max_positions
+        if limit is not None and longest + protocol.max_steps > limit:
+            raise UsageError(
+                f"a prompt of {longest} tokens and {protocol.max_steps} steps do not fit the "
+                f"model's {limit} positions; lower the budgets or choose another model."
+            )
+        question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
+        return Session(self, lists, protocol, seed, group_size, question, first_sample)
+
+    def rollout(
+        self,
+        prompts: Sequence[Sequence[int]],
+        protocol: Protocol,
+        *,
+        seed: int,
+        group_size: int = 1,
+        question_Q: Sequence[int] | IntArray | None = None,
+        first_sample: int = 0,
+    ) -> Rollouts:
+        """Whole episodes in which the environment never speaks in between; see `start`."""
+        session = self.start(
+            prompts,
+            protocol,
+            seed=seed,
+            group_size=group_size,
+            question_Q=question_Q,
+            first_sample=first_sample,
+        )
+        session.run()
+        return session.finish()
+
+
+class Session:
+    """Rollouts in flight. Made by `Engine.start`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: list[list[int]],
+        protocol: Protocol,
+        seed: int,
+        group_size: int,
+        question_Q: IntArray,
+        first_sample: int,
+    ) -> None:
+        self.engine, self.policy, self.protocol = engine, engine.policy, protocol
+        self.prompts, self.seed = prompts, seed
+        n = len(prompts) * group_size
+        self.prompt_N = np.repeat(np.arange(len(prompts)), group_size)
+        self.question_N = question_Q.astype(np.int64)[self.prompt_N]
+        self.sample_N = first_sample + np.tile(np.arange(group_size), len(prompts))
+        self.clock = Clock(protocol, n)
+        self.step_N = np.zeros(n, dtype=np.int64)
+        self.discarded = 0
+        self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
+        self._rows = np.arange(n)  # the row behind each place of the batch
+        self._tape: list[_Frame] = []
+        self._prefill(group_size)
+
+    def _prefill(self, group_size: int) -> None:
+        lm, head = self.policy.lm, self.policy.head
+        shared = self.engine.share_prompts
+        prompts = self.prompts if shared else [self.prompts[i] for i in self.prompt_N]
+        ids, mask = left_pad(prompts, lm.tokenizer.pad_id, lm.device)
+        with lm.decoding():
+            prefill = lm.prefill(ids, mask, group_size if shared else 1, memory=head.needs_memory)
+        self._cache, self._hidden_BD = prefill.cache, prefill.hidden_ND
+        self._memory, self._memory_mask = prefill.memory_QPD, prefill.memory_mask_QP
+
+    @property
+    def waiting(self) -> IntArray:
+        """Rows for which the environment must speak before they go on."""
+        return np.flatnonzero(self.clock.phase == Phase.CALL)
+
+    def run(self) -> None:
+        """Decode until every row is done or waits for the environment."""
+        with self.policy.lm.decoding():
+            step = 0
+            while self._live().any():
+                self._step()
+                step += 1
+                if self.engine.compact_every and step % self.engine.compact_every == 0:
+                    self._compact()
+
+    def insert(self, rows: IntArray, ids: Sequence[Sequence[int]]) -> None:
+        """The environment speaks: append tokens to waiting rows, which then think on.
+
+        Args:
+            rows: row numbers, as in `waiting`.
+            ids: for each of them the token ids to insert, at least one.
+        """
+        lm, n = self.policy.lm, max(map(len, ids))
+        place = {int(row): i for i, row in enumerate(self._rows)}
+        token_Bn = np.full((len(self._rows), n), lm.tokenizer.pad_id, dtype=np.int64)
+        mask_Bn = np.zeros((len(self._rows), n), dtype=bool)
+        for row, new in zip(rows, ids, strict=True):
+            token_Bn[place[int(row)], n - len(new) :] = new
+            mask_Bn[place[int(row)], n - len(new) :] = True
+        position_Bn = (self._length_N + self.step_N)[self._rows][:, None] + mask_Bn.cumsum(1) - 1
+        mask = self._to_device(mask_Bn)
+        with lm.decoding():
+            x_BnD = lm.embed(self._to_device(token_Bn))
+            position = self._to_device(position_Bn.clip(min=0))
+            hidden = lm.extend(x_BnD, position, self._cache, mask)[:, -1]
+        self._hidden_BD = torch.where(mask[:, -1:], hidden, self._hidden_BD)
+        kind_Bn = np.where(mask_Bn, Kind.INSERTED, Kind.PAD)
+        for column in range(n):
+            self._record(token_Bn[:, column], kind_Bn[:, column], {}, None)
+        self.clock.resume(np.asarray(rows, dtype=np.int64))
+
+    def finish(self) -> Rollouts:
+        """The record of all rows so far."""
+        n, steps = len(self.prompt_N), int(self.step_N.max(initial=0))
+        token_NT = np.zeros((n, steps), dtype=np.int64)
+        kind_NT = np.zeros((n, steps), dtype=np.int8)
+        stored: Action = {}
+        recording = self.engine.record_log_probs
+        logp_NT = torch.zeros(n, steps) if recording else None
+        for frame in self._tape:
+            rows, step = frame.rows, frame.step_B
+            token_NT[rows, step], kind_NT[rows, step] = frame.token_B, frame.kind_B
+            index = (torch.from_numpy(rows), torch.from_numpy(step))
+            thought = torch.from_numpy(frame.kind_B == Kind.THOUGHT)
+            for name, value in frame.action.items():
+                if name not in stored:
+                    stored[name] = value.new_zeros(n, steps, *value.shape[1:])
+                at = (index[0][thought], index[1][thought])
+                stored[name][at] = value[frame.places[thought].to(value.device)]
+            if logp_NT is not None and frame.logp_B is not None:
+                logp_NT[index] = frame.logp_B.cpu()[frame.places]
+        return Rollouts(
+            prompts=self.prompts,
+            prompt_N=self.prompt_N,
+            question_N=self.question_N,
+            sample_N=self.sample_N,
+            token_NT=token_NT,
+            kind_NT=kind_NT,
+            actions=stored,
+            logp_NT=logp_NT,
+            terminated_N=self.clock.terminated.copy(),
+            truncated_N=self.clock.truncated.copy(),
+            seed=self.seed,
+            discarded=self.discarded,
+        )
+
+    def _live(self) -> npt.NDArray[np.bool_]:
+        phase = self.clock.phase[self._rows]
+        return (phase == Phase.THINK) | (phase == Phase.ANSWER)
+
+    def _step(self) -> None:
+        policy, lm, rows = self.policy, self.policy.lm, self._rows
+        phase, forced = self.clock.phase[rows], self.clock.forced()[rows]
+        thinking = phase == Phase.THINK
+        speaking = (phase == Phase.ANSWER) & (forced < 0)
+        read = self._readout()
+        draws = Draws.at(self.seed, self.question_N[rows], self.sample_N[rows], self.step_N[rows])
+
+        action: Action = {}
+        said: Action = {}
+        if thinking.any():
+            action = policy.head.sample(read, draws)
+        if speaking.any():
+            shared = policy.speaks_its_thoughts and bool(action)
+            said = action if shared else policy.voice.sample(read, draws)
+
+        token_B = np.zeros(len(rows), dtype=np.int64)
+        for where, chosen in ((thinking, action), (speaking, said)):
+            if where.any():
+                token_B[where] = chosen["token"].cpu().numpy()[where]
+        token_B[forced >= 0] = forced[forced >= 0]
+        token_N = np.zeros(len(self.clock.phase), dtype=np.int64)
+        token_N[rows] = token_B
+        spoken = self.clock.advance(token_N)[rows]
+
+        kind_B = np.full(len(rows), Kind.PAD)
+        kind_B[thinking | speaking] = Kind.SPOKEN
+        thought = thinking & ~spoken
+        kind_B[thought] = Kind.THOUGHT
+        kind_B[forced >= 0] = Kind.INSERTED
+        logp_B = None
+        if self.engine.record_log_probs:
+            logp_B = self._log_probs(read, action, token_B, thought)
+        self._record(token_B, kind_B, action, logp_B)
+        self.discarded += int((kind_B == Kind.PAD).sum())
+
+        if self._live().any() or self.waiting.size:
+            token = self._to_device(token_B)
+            x_BD = lm.embed(token)
+            if thought.any() and not policy.speaks_its_thoughts:
+                latent_BD = policy.head.embed(action, lm.table_VD).to(x_BD.dtype)
+                x_BD = torch.where(self._to_device(thought)[:, None], latent_BD, x_BD)
+            position = self._to_device(self._length_N[rows] + self.step_N[rows] - 1)
+            idle = (kind_B == Kind.PAD) & (phase == Phase.CALL)
+            mask = self._to_device(~idle)[:, None] if idle.any() else None
+            hidden = lm.extend(x_BD[:, None], position[:, None], self._cache, mask)[:, 0]
+            if mask is not None:
+                hidden = torch.where(mask, hidden, self._hidden_BD)
+            self._hidden_BD = hidden
+
+    def _readout(self) -> Readout:
+        lm, memory, mask = self.policy.lm, None, None
+        if self._memory is not None:
+            shared = self.engine.share_prompts
+            at = self._to_device(self.prompt_N[self._rows] if shared else self._rows)
+            memory, mask = self._memory[at], self._memory_mask[at]
+        return Readout(lm.logits(self._hidden_BD), self._hidden_BD, lm.table_VD, memory, mask)
+
+    def _log_probs(
+        self, read: Readout, action: Action, token_B: IntArray, thought: npt.NDArray[np.bool_]
+    ) -> Tensor:
+        token = {"token": self._to_device(token_B)}
+        logp_B = self.policy.voice.log_prob(token, read)
+        if thought.any():
+            thought_logp = self.policy.head.log_prob(action, read)
+            logp_B = torch.where(self._to_device(thought), thought_logp, logp_B)
+        return logp_B
+
+    def _record(
+        self,
+        token_B: IntArray,
+        kind_B: npt.NDArray[np.int_],
+        action: Action,
+        logp_B: Tensor | None,
+    ) -> None:
+        places = np.flatnonzero(kind_B != Kind.PAD)
+        rows = self._rows[places]
+        stored = {k: v for k, v in action.items() if k != "token"}
+        self._tape.append(
+            _Frame(
+                rows=rows,
+                step_B=self.step_N[rows].copy(),
+                places=torch.from_numpy(places),
+                token_B=token_B[places],
+                kind_B=kind_B[places].astype(np.int8),
+                action=stored,
+                logp_B=logp_B,
+            )
+        )
+        self.step_N[rows] += 1
+
+    def _compact(self) -> None:
+        keep = np.flatnonzero(self.clock.phase[self._rows] != Phase.DONE)
+        # Copying what stays must cost less than carrying the rest along.
+        if 0 < len(keep) <= 0.9 * len(self._rows):
+            index = self._to_device(keep)
+            self._cache.keep(index)
+            self._hidden_BD = self._hidden_BD[index]
+            self._rows = self._rows[keep]
+
+    def _to_device(self, array: npt.NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.policy.lm.device)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One step of the batch: the rows that acted, and what they did."""
+
+    rows: IntArray
+    step_B: IntArray
+    places: Tensor  # where those rows stood in the batch, to pick from `action` and `logp_B`
+    token_B: IntArray
+    kind_B: npt.NDArray[np.int8]
+    action: Action
+    logp_B: Tensor | None

@@ -1,0 +1,145 @@
+"""The record of a rollout: compact actions, enough to replay it exactly.
+
+Legend: N rows, Q prompts, P prompt positions, T steps after the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from latentgym.heads import Action
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Kind(IntEnum):
+    """What stands at a step of a row."""
+
+    PAD = 0
+    THOUGHT = 1  # an action of the head, read by `embed`
+    SPOKEN = 2  # an action read as its plain token: an answer token, or the end of a mark
+    INSERTED = 3  # put there by the environment; no action
+
+
+@dataclass
+class Rollouts:
+    """N finished rows.
+
+    Attributes:
+        prompts: token ids of the Q prompts.
+        prompt_N: which prompt each row answers.
+        question_N, sample_N: the counters behind each row's randomness.
+        token_NT: the token by which each step is read; 0 where there is none.
+        kind_NT: `Kind` of each step.
+        actions: the thoughts, tensors of shape (N, T, ...); zeros where no thought is.
+        logp_NT: log-probability of each action when it was sampled, or None if not recorded.
+        terminated_N, truncated_N: how each episode ended.
+        seed: of the rollout.
+        discarded: forward positions spent on rows that were already done.
+    """
+
+    prompts: list[list[int]]
+    prompt_N: IntArray
+    question_N: IntArray
+    sample_N: IntArray
+    token_NT: IntArray
+    kind_NT: npt.NDArray[np.int8]
+    actions: Action
+    logp_NT: Tensor | None
+    terminated_N: npt.NDArray[np.bool_]
+    truncated_N: npt.NDArray[np.bool_]
+    seed: int
+    discarded: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompt_N)
+
+    @property
+    def length_N(self) -> IntArray:
+        """Steps of each row."""
+        return (self.kind_NT != Kind.PAD).sum(1)
+
+    @property
+    def thoughts_N(self) -> IntArray:
+        """Thoughts of each row."""
+        return (self.kind_NT == Kind.THOUGHT).sum(1)
+
+    @property
+    def spoken_N(self) -> IntArray:
+        """Plain tokens of each row that it chose itself."""
+        return (self.kind_NT == Kind.SPOKEN).sum(1)
+
+    def action_tokens(self, row: int) -> IntArray:
+        """The tokens of a row's own actions, inserted ones left out: what an env steps through."""
+        kind = self.kind_NT[row]
+        return self.token_NT[row][(kind == Kind.THOUGHT) | (kind == Kind.SPOKEN)]
+
+    def tokens(self, row: int) -> IntArray:
+        """All tokens of a row behind its prompt."""
+        return self.token_NT[row][self.kind_NT[row] != Kind.PAD]
+
+    def select(self, rows: npt.ArrayLike) -> Rollouts:
+        """Some of the rows, trimmed to their longest."""
+        rows = np.asarray(rows, dtype=np.int64)
+        steps = int(self.length_N[rows].max(initial=0))
+        used, prompt_N = np.unique(self.prompt_N[rows], return_inverse=True)
+        index = torch.from_numpy(rows)
+        return Rollouts(
+            prompts=[self.prompts[i] for i in used],
+            prompt_N=prompt_N.astype(np.int64),
+            question_N=self.question_N[rows],
+            sample_N=self.sample_N[rows],
+            token_NT=self.token_NT[rows, :steps],
+            kind_NT=self.kind_NT[rows, :steps],
+            actions={k: v[index.to(v.device), :steps] for k, v in self.actions.items()},
+            logp_NT=None if self.logp_NT is None else self.logp_NT[index, :steps],
+            terminated_N=self.terminated_N[rows],
+            truncated_N=self.truncated_N[rows],
+            seed=self.seed,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Rollouts]) -> Rollouts:
+        """The rows of all parts, padded to the longest."""
+        steps = max(part.token_NT.shape[1] for part in parts)
+        offset = np.cumsum([0] + [len(part.prompts) for part in parts[:-1]])
+
+        def wide(name: str) -> npt.NDArray[Any]:
+            arrays = [getattr(part, name) for part in parts]
+            return np.concatenate([np.pad(a, ((0, 0), (0, steps - a.shape[1]))) for a in arrays])
+
+        def wide_tensor(x: Tensor) -> Tensor:
+            missing = steps - x.shape[1]
+            return torch.cat([x, x.new_zeros(len(x), missing, *x.shape[2:])], dim=1)
+
+        def column(name: str) -> npt.NDArray[Any]:
+            return np.concatenate([getattr(part, name) for part in parts])
+
+        logps = [p.logp_NT for p in parts if p.logp_NT is not None]
+        return Rollouts(
+            prompts=[prompt for part in parts for prompt in part.prompts],
+            prompt_N=np.concatenate([p.prompt_N + o for p, o in zip(parts, offset, strict=True)]),
+            question_N=column("question_N"),
+            sample_N=column("sample_N"),
+            token_NT=wide("token_NT"),
+            kind_NT=wide("kind_NT"),
+            actions={
+                name: torch.cat([wide_tensor(part.actions[name]) for part in parts])
+                for name in parts[0].actions
+            },
+            logp_NT=torch.cat([wide_tensor(x) for x in logps])
+            if len(logps) == len(parts)
+            else None,
+            terminated_N=column("terminated_N"),
+            truncated_N=column("truncated_N"),
+            seed=parts[0].seed,
+            discarded=sum(part.discarded for part in parts),
+        )

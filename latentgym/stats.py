@@ -1,0 +1,82 @@
+"""Intervals and estimators for results. Closed forms, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_Z95 = 1.959963984540054
+# Two-sided 95 % quantiles of Student's t for 1 .. 30 degrees of freedom.
+_T95 = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
+    *(2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860),
+    *(2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423),
+)
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = successes / n, _Z95**2
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and Student's 95 % interval of independent values, for instance one per seed."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if array.size < 2:
+        return mean, float("-inf"), float("inf")
+    df = array.size - 1
+    t = _T95[df - 1] if df <= len(_T95) else _Z95
+    half = t * float(array.std(ddof=1)) / math.sqrt(array.size)
+    return mean, mean - half, mean + half
+
+
+def question_interval(
+    scores_QS: npt.ArrayLike, seed: int = 0, draws: int = 2000
+) -> tuple[float, float]:
+    """95 % interval of accuracy over questions.
+
+    Questions are the sampling unit: seeds of the same question are no new evidence about other
+    questions. One seed of right-or-wrong scores gives Wilson's interval, else a bootstrap over
+    questions.
+
+    Args:
+        scores_QS: scores of Q questions under S seeds.
+        seed, draws: of the bootstrap.
+    """
+    scores = np.asarray(scores_QS, dtype=np.float64)
+    binary = bool(np.isin(scores, (0.0, 1.0)).all())
+    if scores.shape[1] == 1 and binary:
+        return wilson(float(scores.sum()), len(scores))
+    per_question = scores.mean(1)
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(per_question), size=(draws, len(per_question)))
+    low, high = np.quantile(per_question[picks].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def pass_at_k(correct_Q: npt.ArrayLike, n: int, k: int) -> float:
+    """Unbiased pass@k: the chance that k of n samples hold a right one (Chen et al., 2021).
+
+    Args:
+        correct_Q: right samples of each question.
+        n: samples of each question, at least k.
+        k: how many may be tried.
+    """
+    c = np.asarray(correct_Q, dtype=np.int64)
+    if not 1 <= k <= n:
+        raise ValueError(f"pass@k needs 1 <= k <= n, but k={k}, n={n}")
+    miss = np.ones(len(c))
+    for i in range(k):
+        miss *= np.maximum(n - c - i, 0) / (n - i)
+    return float((1 - miss).mean())

@@ -1,0 +1,164 @@
+"""Tokenizers that need no download and no torch, and a thin wrapper around Hugging Face's.
+
+An environment made without a model uses one of the two small ones: bytes for text, or the
+symbols of a synthetic task. All three offer the same few things, see `Tokenizer`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from latentgym.errors import UsageError, did_you_mean
+
+
+class Tokenizer(Protocol):
+    """What environments and the rollout engine need of a tokenizer."""
+
+    name: str
+    pad_id: int
+    eos_id: int
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without special tokens around it."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens are left out."""
+        ...
+
+    def pieces(self) -> list[str]:
+        """The text of each id on its own, length `vocab_size`; special tokens are empty."""
+        ...
+
+    def chat(self, system: str, user: str) -> list[int]:
+        """The ids of a prompt that asks for an answer to `user`, in the model's own format."""
+        ...
+
+
+class ByteTokenizer:
+    """UTF-8 bytes, and three special ids behind them: pad, begin and end of sequence."""
+
+    name = "bytes"
+    pad_id = 256
+    bos_id = 257
+    eos_id = 258
+
+    @property
+    def vocab_size(self) -> int:
+        return 259
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("utf-8", errors="replace"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(i for i in ids if 0 <= i < 256).decode("utf-8", errors="replace")
+
+    def pieces(self) -> list[str]:
+        return [bytes([i]).decode("latin-1") if i < 128 else "\ufffd" for i in range(256)] + [
+            ""
+        ] * 3
+
+    def chat(self, system: str, user: str) -> list[int]:
+        return [self.bos_id, *self.encode(plain_chat(system, user))]
+
+
+class SymbolTokenizer:
+    """One id per whitespace-separated symbol of a synthetic task.
+
+    Args:
+        symbols: the vocabulary in id order. It must hold `<pad>`, `<bos>` and `<eos>`.
+    """
+
+    name = "symbols"
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = tuple(symbols)
+        self._id = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self.pad_id, self.bos_id, self.eos_id = (self._id[s] for s in ("<pad>", "<bos>", "<eos>"))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> list[int]:
+        try:
+            return [self._id[symbol] for symbol in text.split()]
+        except KeyError as error:
+            symbol = error.args[0]
+            raise UsageError(
+                f"{symbol!r} is not a symbol of this task; {did_you_mean(symbol, self.symbols)}"
+            ) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        special = {self.pad_id, self.bos_id, self.eos_id}
+        return " ".join(self.symbols[i] for i in ids if i not in special)
+
+    def pieces(self) -> list[str]:
+        special = {self.pad_id, self.bos_id, self.eos_id}
+        return ["" if i in special else s for i, s in enumerate(self.symbols)]
+
+    def chat(self, system: str, user: str) -> list[int]:
+        return [self.bos_id, *self.encode(user)]
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer behind the same interface.
+
+    Args:
+        tokenizer: a `transformers` tokenizer.
+        vocab_size: the model's vocabulary, which may be padded beyond the tokenizer's.
+        eos_id: the model's end-of-sequence id, if it differs from the tokenizer's.
+    """
+
+    def __init__(self, tokenizer: Any, vocab_size: int, eos_id: int | None = None) -> None:
+        self.hf = tokenizer
+        self.name = str(tokenizer.name_or_path)
+        self._vocab_size = vocab_size
+        self.eos_id = int(tokenizer.eos_token_id if eos_id is None else eos_id)
+        self.pad_id = int(self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+    @property
+    def vocab_size(self) -> int:
+        return self._vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        return list(self.hf.encode(text, add_special_tokens=False))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        known = len(self.hf)
+        text = self.hf.decode([i for i in ids if i < known], skip_special_tokens=True)
+        return str(text)
+
+    def pieces(self) -> list[str]:
+        return list(_hf_pieces(self))
+
+    def chat(self, system: str, user: str) -> list[int]:
+        if not self.hf.chat_template:
+            bos = [] if self.hf.bos_token_id is None else [int(self.hf.bos_token_id)]
+            return [*bos, *self.encode(plain_chat(system, user))]
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": user})
+        text = self.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.encode(text)
+
+
+@functools.lru_cache(maxsize=4)
+def _hf_pieces(tokenizer: HFTokenizer) -> tuple[str, ...]:
+    known = min(len(tokenizer.hf), tokenizer.vocab_size)
+    special = set(tokenizer.hf.all_special_ids)
+    texts = tokenizer.hf.batch_decode([[i] for i in range(known)])
+    pieces = ["" if i in special else text for i, text in enumerate(texts)]
+    return (*pieces, *[""] * (tokenizer.vocab_size - known))
+
+
+def plain_chat(system: str, user: str) -> str:
+    """The prompt for models without a chat format."""
+    head = f"{system}\n\n" if system else ""
+    return f"{head}Question: {user}\nAnswer:"

@@ -1,0 +1,47 @@
+"""Settings that every training run has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from latentgym.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How parameters move, whatever the loss."""
+
+    lr: float = 1e-3
+    """Peak learning rate of the model."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    beta1: float = 0.9
+    """First-moment decay of AdamW."""
+    beta2: float = 0.999
+    """Second-moment decay of AdamW."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    schedule: str = "cosine"
+    """Learning rate after warm-up: constant, linear or cosine (both to zero)."""
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises from zero."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if self.lr <= 0 or self.weight_decay < 0 or self.max_grad_norm < 0:
+            raise UsageError("lr must be positive, weight_decay and max_grad_norm not negative.")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise UsageError(f"no schedule {self.schedule!r}; choose constant, linear or cosine.")
+        if not 0 <= self.warmup < 1:
+            raise UsageError(f"warmup is a share of the steps in [0, 1), but is {self.warmup}.")
+
+    def factor(self, step: int, steps: int) -> float:
+        """Learning rate of a step (0-based) as a share of the peak."""
+        warm = round(self.warmup * steps)
+        if step < warm:
+            return (step + 1) / warm
+        if self.schedule == "constant":
+            return 1.0
+        done = (step - warm) / max(1, steps - warm)
+        return 1 - done if self.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))

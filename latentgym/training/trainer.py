@@ -1,0 +1,154 @@
+"""The local trainer: one process, one device, resumable bit for bit on the CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentgym.errors import CheckpointError, UsageError
+from latentgym.training import checkpoint
+from latentgym.training.config import Optimisation
+from latentgym.training.logs import Sink, open_sinks, progress_bar
+from latentgym.training.stage import Metrics, Stage
+
+_LOG_SECONDS = 5.0  # TensorBoard and the disk need no line for every step of a tiny model
+
+
+class Trainer:
+    """Runs a stage for a number of steps.
+
+    Args:
+        stage: what a step does.
+        optimisation: how parameters move.
+        steps: how many in all.
+        out: folder of the run: checkpoints, metrics, TensorBoard. None keeps nothing.
+        save_every: steps between checkpoints; 0 for the last alone.
+        log_every: steps between logged metrics; 0 chooses by time.
+        identity: what the run is; a resumed run must be the same.
+        loggers: further ones, `wandb` or `trackio`.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        optimisation: Optimisation,
+        steps: int,
+        *,
+        out: Path | None = None,
+        save_every: int = 0,
+        log_every: int = 0,
+        identity: dict[str, Any] | None = None,
+        loggers: tuple[str, ...] = (),
+    ) -> None:
+        optimisation.validate()
+        if steps < 1:
+            raise UsageError(f"a run needs at least one step, but steps is {steps}.")
+        self.stage, self.policy = stage, stage.policy
+        self.optimisation, self.steps, self.out = optimisation, steps, out
+        self.save_every, self.log_every = save_every, log_every
+        self.identity = identity or {}
+        self.loggers = loggers
+        groups = self.policy.parameter_groups(optimisation.lr)
+        if not groups:
+            raise UsageError("nothing to train: the policy has no trainable parameters.")
+        for group in groups:
+            group["peak_lr"] = group["lr"]
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=optimisation.lr,
+            betas=(optimisation.beta1, optimisation.beta2),
+            weight_decay=optimisation.weight_decay,
+        )
+        self.last: Metrics = {}
+
+    @property
+    def checkpoints(self) -> Path | None:
+        """Folder of the checkpoints."""
+        return None if self.out is None else self.out / "checkpoints"
+
+    def run(self, *, resume: bool = False) -> Metrics:
+        """Train to the end; the metrics of the last step.
+
+        Args:
+            resume: go on from the newest checkpoint in `out`, if there is one.
+
+        Raises:
+            CheckpointError: the checkpoint is of another run, or cannot be written.
+        """
+        first = self._resume() if resume else 0
+        sinks: list[Sink] = []
+        if self.out is not None:
+            sinks = open_sinks(self.out, first, self.loggers, self.identity)
+        logged_at, logged_step = time.monotonic(), first
+        try:
+            with progress_bar("training", self.steps, first) as advance:
+                for number in range(first, self.steps):
+                    self.last = self._step(number)
+                    advance(1, _note(self.last))
+                    done = number + 1
+                    now = time.monotonic()
+                    due = (
+                        done % self.log_every == 0
+                        if self.log_every
+                        else (now - logged_at > _LOG_SECONDS or done in (1, self.steps))
+                    )
+                    if due:
+                        rate = (done - logged_step) / max(now - logged_at, 1e-9)
+                        for sink in sinks:
+                            sink.write(done, {**self.last, "train/steps_per_second": rate})
+                        logged_at, logged_step = now, done
+                    if done == self.steps or (self.save_every and done % self.save_every == 0):
+                        self._save(done)
+        finally:
+            for sink in sinks:
+                sink.close()
+        return self.last
+
+    def _step(self, number: int) -> Metrics:
+        factor = self.optimisation.factor(number, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        return {**self.stage.step(number, self._update), "train/lr": factor * self.optimisation.lr}
+
+    def _update(self, losses: Iterable[Tensor]) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        limit = self.optimisation.max_grad_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        self.optimizer.step()
+        return norm
+
+    def _save(self, done: int) -> None:
+        if self.checkpoints is not None:
+            manifest = {"steps": self.steps, "run": self.identity}
+            checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest)
+
+    def _resume(self) -> int:
+        folder = None if self.checkpoints is None else checkpoint.latest(self.checkpoints)
+        if folder is None:
+            return 0
+        manifest = checkpoint.read_manifest(folder)
+        stored, asked = manifest.get("run"), self.identity
+        if stored != asked or manifest.get("steps") != self.steps:
+            different = sorted(
+                key
+                for key in {*(stored or {}), *asked}
+                if (stored or {}).get(key) != asked.get(key)
+            )
+            raise CheckpointError(
+                f"{folder} is of another run (it differs in {', '.join(different) or 'steps'}); "
+                "resume with the settings it was started with, or choose another --out."
+            )
+        return checkpoint.load(folder, self.policy, self.optimizer)
+
+
+def _note(metrics: Metrics) -> str:
+    shown = ("reward/score", "train/loss", "train/answer_accuracy")
+    return "  ".join(f"{k.split('/')[1]} {metrics[k]:.3f}" for k in shown if k in metrics)

@@ -1,0 +1,80 @@
+"""Every gold answer of the real data sets scores 1; empty and garbage answers score 0."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from latentgym.data import DATASETS, DataError, Dataset, load
+from latentgym.rewards import ChoiceGrader, Grader, MathGrader, NumberGrader, maths
+
+GRADERS: dict[str, tuple[Grader, str]] = {
+    "GSM8K": (NumberGrader(), "#### {}"),
+    "GSM8KAug": (NumberGrader(), "#### {}"),
+    "GSMHard": (NumberGrader(rel_tol=1e-6), "#### {}"),
+    "SVAMP": (NumberGrader(), "#### {}"),
+    "MultiArith": (NumberGrader(), "#### {}"),
+    "MATH": (MathGrader(), "\\boxed{{{}}}"),
+    "MATH500": (MathGrader(), "\\boxed{{{}}}"),
+    "AIME2024": (NumberGrader(integer_range=(0, 999)), "#### {}"),
+    "AIME2025": (NumberGrader(integer_range=(0, 999)), "#### {}"),
+    "ProsQA": (ChoiceGrader(), "#### {}"),
+    "ProntoQA": (ChoiceGrader(("True", "False")), "#### {}"),
+}
+PAIRS = [(name, split) for name, spec in DATASETS.items() for split in spec.splits]
+
+
+def real(name: str, split: str) -> Dataset:
+    """The real data, or a skip."""
+    root = os.environ.get("LATENTGYM_DATA")
+    if not root:
+        pytest.skip("set LATENTGYM_DATA to the folder with the real data sets to run this")
+    spec = DATASETS[name]
+    try:
+        return load(spec, split, source=f"{root}/{spec.folder}")
+    except DataError as error:
+        if spec.stand_ins.get(split):
+            return load(spec, split)
+        pytest.skip(str(error))
+
+
+def test_every_data_set_has_a_grader() -> None:
+    assert set(GRADERS) == set(DATASETS)
+
+
+@pytest.mark.parametrize(("name", "split"), PAIRS)
+def test_gold_scores_one(name: str, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(gold: str, answer: str) -> str:
+        raise AssertionError(f"{answer!r} for {gold!r} went to the worker")
+
+    monkeypatch.setattr(maths._SANDBOX, "compare", refuse)
+    grader, form = GRADERS[name]
+    for question in real(name, split):
+        grade = grader(f"Let me think.\n{form.format(question.gold)}", question.gold)
+        expected = {"correct": 1.0, "format": 1.0}
+        assert (grade.status, grade.components) == ("ok", expected), (question, grade)
+        for garbage in ("", "I do not know.", form.format(""), form.format("qwertz")):
+            assert grader(garbage, question.gold).score == 0.0, (question, garbage)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_rewritten_gold_through_the_worker(split: str) -> None:
+    questions = real("MATH", split)
+    # Plain expressions: no lists, sets, equations, words or other notation.
+    plain = sorted(
+        {
+            q.gold
+            for q in questions
+            if not set(q.gold) & set(",=[:_<>|!'&")
+            and not any(w in q.gold for w in ("text", "box", "cup", "%", "circ", "$", "pm"))
+        }
+    )
+    golds = [g for g in plain if "\\" in g or "^" in g]
+    chosen = golds[:: max(1, len(golds) // 150)][:150]
+    assert len(chosen) == 150
+    grade = MathGrader()
+    missed = [g for g in chosen if not grade(f"\\boxed{{\\dfrac{{2 \\cdot ({g})}}{{2}}}}", g).score]
+    assert not missed
+    fooled = [g for g in chosen[::3] if grade(f"\\boxed{{1 + {g}}}", g).score]
+    assert not fooled

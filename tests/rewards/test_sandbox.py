@@ -1,0 +1,186 @@
+"""The comparing process: killed, restarted, forked, shared between threads, and never left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import latentgym
+from latentgym.rewards import GraderError
+from latentgym.rewards.sandbox import Sandbox
+
+ROOT = Path(latentgym.__file__).parents[1]
+HANGS = r"\binom{658346174}{41580576}"
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    box = Sandbox(timeout=0.75)
+    box.start()
+    yield box
+    box.close()
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def keeper(box: Sandbox) -> int:
+    assert box._keeper is not None
+    return box._keeper.pid
+
+
+def gone(pid: int, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_verdicts(sandbox: Sandbox) -> None:
+    assert sandbox.compare(r"\frac{1}{2}", r"\frac{2}{4}") == "equal"
+    assert sandbox.compare(r"\frac{1}{2}", r"\frac{1}{3}") == "different"
+    assert sandbox.compare(r"\frac{", r"\frac{1}{3}") == "bad_gold"
+    assert sandbox.compare(r"\frac{1}{2}", r"\frac{") == "bad_answer"
+
+
+def test_timeout_kills_and_the_next_answer_does_not_pay(sandbox: Sandbox) -> None:
+    for _ in range(2):
+        start = time.perf_counter()
+        assert sandbox.compare("7", HANGS) == "timeout"
+        assert time.perf_counter() - start < 1.0
+        start = time.perf_counter()
+        assert sandbox.compare("x+1", f"1+x+{start}-{start}") == "equal"
+        assert time.perf_counter() - start < 0.5
+
+
+def test_verdicts_are_remembered_but_timeouts_are_not(sandbox: Sandbox) -> None:
+    sandbox.compare("a+b", "b+a")
+    start = time.perf_counter()
+    assert sandbox.compare("a+b", "b+a") == "equal"
+    assert time.perf_counter() - start < 0.001
+    assert ("7", HANGS) not in sandbox._known
+
+
+def test_memory_is_bounded() -> None:
+    box = Sandbox(timeout=2.0, memory=1 << 28)
+    assert box.compare("1", r"\binom{6583461}{4158057}") in ("crash", "different", "timeout")
+    assert box.compare("x+1", r"\frac{2x+2}{2}") == "equal"
+    box.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_child_killed_while_idle(sandbox: Sandbox) -> None:
+    sandbox.compare("x", "x+0")
+    (child,) = children(keeper(sandbox))
+    os.kill(child, signal.SIGKILL)
+    assert gone(child)
+    assert sandbox.compare("x+y", "y+x") == "equal"
+
+
+def test_keeper_killed(sandbox: Sandbox) -> None:
+    os.kill(keeper(sandbox), signal.SIGKILL)
+    assert sandbox.compare("x+z", "z+x") == "equal"
+
+
+def test_closed_starts_again() -> None:
+    box = Sandbox()
+    box.start()
+    pid = keeper(box)
+    box.close()
+    box.close()
+    assert gone(pid)
+    assert box.compare("x+z", "z+x") == "equal"
+    box.close()
+
+
+def test_start_failure_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(GraderError, match="pip install math-verify"):
+        Sandbox().start()
+
+
+def test_threads_share_it(sandbox: Sandbox) -> None:
+    def ask(number: int) -> str:
+        return sandbox.compare(f"{number}x", f"x+{number - 1}x" if number % 2 else f"{number}x+1")
+
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(ask, range(3, 35)))
+    assert verdicts == ["equal" if n % 2 else "different" for n in range(3, 35)]
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+FORKS = """
+import os, threading, time
+from latentgym.rewards.sandbox import Sandbox
+box = Sandbox()
+box.start()
+# Fork while another thread holds the lock and waits for a verdict.
+thread = threading.Thread(target=lambda: print("thread", box.compare("7", %r), flush=True))
+thread.start()
+time.sleep(0.2)
+mine = box._keeper.pid
+pid = os.fork()
+if pid == 0:
+    verdict = box.compare("x+1", "1+x")
+    print("child", verdict, box._keeper.pid != mine, flush=True)
+    box.close()
+    os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+print("parent", box.compare("x+2", "2+x"), box._keeper.pid == mine, flush=True)
+"""
+
+
+def test_fork_gets_its_own_worker() -> None:
+    done = run(FORKS % HANGS)
+    assert sorted(done.stdout.split("\n")[:-1]) == [
+        "child equal True",
+        "parent equal True",
+        "thread timeout",
+    ], done.stderr
+
+
+LEAVES = """
+import os, signal
+from latentgym.rewards.sandbox import Sandbox
+box = Sandbox()
+box.start()
+print(box._keeper.pid, flush=True)
+%s
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(1)"])
+def test_nothing_is_left_over(end: str) -> None:
+    assert gone(int(run(LEAVES % end).stdout))
+
+
+def test_import_is_light() -> None:
+    done = run(
+        "import sys, latentgym.rewards\n"
+        "print(sorted({'sympy', 'math_verify', 'torch', 'transformers', 'datasets'} "
+        "& set(sys.modules)))"
+    )
+    assert done.stdout.strip() == "[]", done.stderr
