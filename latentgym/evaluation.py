@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from latentgym.accounting import Positions, flops
 from latentgym.errors import UsageError
+from latentgym.progress import progress_bar
 from latentgym.results import Result
 from latentgym.stats import pass_at_k, question_interval
-from latentgym.training.logs import progress_bar
 
 
 @dataclass
@@ -154,18 +153,3 @@ def _metrics(answers: Sequence[Any], score_QS: Any) -> dict[str, float]:
     if score_QS.shape[1] > 1:
         metrics["seed_std"] = float(score_QS.mean(0).std(ddof=1))
     return metrics
-
-
-def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
-    """`gym.make_vec` whose errors name the nearest ids.
-
-    Raises:
-        UsageError: no such id.
-    """
-    from latentgym.errors import did_you_mean
-    from latentgym.registry import env_ids
-
-    if env_id not in gym.registry:
-        known = [known_id for known_id, _, _ in env_ids()]
-        raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
-    return gym.make_vec(env_id, num_envs=num_envs, **options)

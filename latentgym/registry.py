@@ -6,6 +6,9 @@ To add a task or an agent, write its file and add its line here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+from latentgym.errors import UsageError, did_you_mean
 
 FAMILY_NAMES = ("token", "hybrid", "continuous")
 
@@ -74,3 +77,17 @@ def register_envs() -> None:
                 vector_entry_point="latentgym.envs:LatentVectorEnv",
                 kwargs={"task": task, "family": family},
             )
+
+
+def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
+    """`gymnasium.make_vec` whose errors name the nearest ids.
+
+    Raises:
+        UsageError: no such id.
+    """
+    import gymnasium
+
+    if env_id not in gymnasium.registry:
+        known = [known_id for known_id, _, _ in env_ids()]
+        raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
+    return gymnasium.make_vec(env_id, num_envs=num_envs, **options)

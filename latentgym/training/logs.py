@@ -1,23 +1,12 @@
-"""Where metrics go: a JSON-lines file, TensorBoard, and a progress bar on a terminal."""
+"""Where metrics go: a JSON-lines file and TensorBoard, and other loggers if asked for."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from latentgym.errors import UsageError
 
@@ -129,34 +118,3 @@ def open_sinks(
             raise UsageError(f"no logger {name!r}; choose {' or '.join(LOGGERS)}.")
         sinks.append(LOGGERS[name](out, config))
     return sinks
-
-
-@contextmanager
-def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Any]:
-    """A progress bar on stderr with rate and time left; silent where that is no terminal.
-
-    Yields:
-        A function (advance, note).
-    """
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        disable=not console.is_terminal,
-        transient=False,
-    )
-    task = bar.add_task(what, total=total, completed=done, note="", rate="")
-
-    def advance(n: int = 1, note: str = "") -> None:
-        bar.update(task, advance=n, note=note)
-        speed = bar.tasks[0].speed
-        bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
-
-    with bar:
-        yield advance

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import CheckpointError, UsageError
+from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
-from latentgym.training.logs import Sink, open_sinks, progress_bar
+from latentgym.training.logs import Sink, open_sinks
 from latentgym.training.stage import Metrics, Stage
 
 _LOG_SECONDS = 5.0  # TensorBoard and the disk need no line for every step of a tiny model

@@ -1,0 +1,1 @@
+"""Speed, side by side with the peers and with the machine's own limit, in one process."""

@@ -1,0 +1,243 @@
+"""`latentgym bench rollout`: the engine against `generate`, a loop without cache, and the floor.
+
+All run in this process on the same weights, prompt and group, in turn, so that a slow moment of
+the machine hits each alike; ratios are taken within a round and their median is reported. The
+floor is the time of the model's linear layers alone at the same batch: what a decoding step costs
+if everything else were free.
+
+Legend: G rows of one prompt, P prompt tokens, T new positions.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from latentgym.heads import (
+    DirichletHead,
+    MixtureHead,
+    MultiTokenHead,
+    PolicyHead,
+    TokenHead,
+)
+from latentgym.lm import LatentLM, load_model
+from latentgym.progress import progress_bar
+from latentgym.protocol import Budget, Protocol
+from latentgym.rollout import Engine, Policy
+from latentgym.tokenizers import ByteTokenizer
+
+HEADS: dict[str, Callable[[], PolicyHead]] = {
+    "token": TokenHead,
+    "mts-8": lambda: MultiTokenHead(8),
+    "mixture-10": lambda: MixtureHead(top_k=10),
+    "mixture-full": MixtureHead,
+    "dirichlet": DirichletHead,
+}
+_NO_CACHE_STEPS = 4  # the loop without cache is too slow to run to the end
+
+
+@dataclass(frozen=True)
+class RolloutBench:
+    """Settings of the rollout benchmark."""
+
+    model: str = "smollm2-135m"
+    """Model to decode with."""
+    prompt: int = 256
+    """Prompt tokens."""
+    new: int = 64
+    """New positions per row."""
+    group: int = 8
+    """Rows per prompt."""
+    rounds: int = 5
+    """Rounds; each runs everything once."""
+    threads: int = 0
+    """Torch threads; 0 leaves the default."""
+    scaling: bool = True
+    """Also vary group, prompt length and thought length."""
+
+
+@dataclass
+class Timing:
+    """Milliseconds of each round."""
+
+    ms: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Over the rounds."""
+        return statistics.median(self.ms)
+
+
+def run(options: RolloutBench) -> dict[str, Any]:
+    """Run the benchmark; all figures as plain data."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    lm = load_model(options.model, tokenizer=ByteTokenizer())
+    rng = np.random.default_rng(0)
+    prompt = rng.integers(3, lm.vocab_size - 3, options.prompt).tolist()
+    subjects = _subjects(lm, prompt, options)
+    timings: dict[str, Timing] = {name: Timing() for name in subjects}
+    with progress_bar("bench rollout", options.rounds * len(subjects)) as advance:
+        for subject in subjects.values():
+            subject()  # warm-up: packing, allocator, lazy imports
+        for _ in range(options.rounds):
+            for name, subject in subjects.items():
+                timings[name].ms.append(subject())
+                advance(1, name)
+    return {
+        "bench": "rollout",
+        "settings": asdict(options),
+        "model": lm.name,
+        "device": str(lm.device),
+        "dtype": str(lm.table_VD.dtype),
+        "threads": torch.get_num_threads(),
+        "ms_per_step": {name: timing.median for name, timing in timings.items()},
+        "tokens_per_s": {
+            name: 1000 * options.group / timing.median
+            for name, timing in timings.items()
+            if not name.startswith(("floor", "prefill"))
+        },
+        "ratios": _ratios(timings),
+        "scaling": _scaling(lm, options) if options.scaling else {},
+    }
+
+
+def _subjects(lm: LatentLM, prompt: list[int], o: RolloutBench) -> dict[str, Callable[[], float]]:
+    """Everything that is timed; each returns milliseconds per step."""
+    subjects: dict[str, Callable[[], float]] = {
+        "floor: linear layers": lambda: _floor(lm, o.group, fast=False),
+        "floor: packed linear layers": lambda: _floor(lm, o.group, fast=True),
+        "transformers generate": lambda: _generate(lm, prompt, o.group, o.new),
+        "loop without cache": lambda: _no_cache(lm, prompt, o.group, o.new),
+    }
+    for name, make in HEADS.items():
+        engine = Engine(Policy(lm, make()))
+        subjects[f"rollout {name}"] = lambda e=engine: _rollout(e, prompt, o.group, o.new)[0]  # type: ignore[misc]
+        subjects[f"step {name}"] = lambda e=engine: _rollout(e, prompt, o.group, o.new)[1]  # type: ignore[misc]
+    return subjects
+
+
+def _rollout(engine: Engine, prompt: list[int], group: int, new: int) -> tuple[float, float]:
+    """Milliseconds per step with and without the prefill."""
+    protocol = Protocol(Budget(new, exact=True), Budget(0))
+    started = _now(engine.policy.lm)
+    session = engine.start([prompt], protocol, seed=0, group_size=group)
+    prefilled = _now(engine.policy.lm)
+    session.run()
+    ended = _now(engine.policy.lm)
+    return (ended - started) / new, (ended - prefilled) / new
+
+
+def _generate(lm: LatentLM, prompt: list[int], group: int, new: int) -> float:
+    """transformers' own loop with its own attention, same weights."""
+    model: Any = lm.model
+    ours, model.config._attn_implementation = model.config._attn_implementation, "sdpa"
+    try:
+        ids = torch.tensor([prompt], device=lm.device)
+        started = _now(lm)
+        model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=group,
+            min_new_tokens=new,
+            max_new_tokens=new,
+            pad_token_id=lm.tokenizer.pad_id,
+        )
+        return (_now(lm) - started) / new
+    finally:
+        model.config._attn_implementation = ours
+
+
+def _no_cache(lm: LatentLM, prompt: list[int], group: int, new: int) -> float:
+    """Reading everything again at every step, at the mean length."""
+    length = len(prompt) + new // 2
+    ids = torch.tensor(prompt * (length // len(prompt) + 1), device=lm.device)[:length]
+    x = lm.embed(ids).expand(group, -1, -1)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool, device=lm.device)
+    steps = min(_NO_CACHE_STEPS, new)
+    with torch.inference_mode():
+        started = _now(lm)
+        for _ in range(steps):
+            lm.logits(lm.hidden(x, mask)[:, -1])
+        return (_now(lm) - started) / steps
+
+
+def _floor(lm: LatentLM, rows: int, *, fast: bool) -> float:
+    """All linear layers once."""
+    layers = [m for m in lm.model.modules() if isinstance(m, nn.Linear)]
+    dtype, device = lm.table_VD.dtype, lm.device
+    x = {
+        n: torch.randn(rows, 1, n, dtype=dtype, device=device)
+        for n in {m.in_features for m in layers}
+    }
+    with lm.decoding() if fast else torch.inference_mode():
+        started = _now(lm)
+        for _ in range(4):
+            for layer in layers:
+                layer(x[layer.in_features])
+        return (_now(lm) - started) / 4
+
+
+def _ratios(timings: dict[str, Timing]) -> dict[str, float]:
+    """Medians of ratios taken within a round."""
+
+    def ratio(above: str, below: str) -> float:
+        pairs = zip(timings[above].ms, timings[below].ms, strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    ratios = {
+        "generate / token rollout": ratio("transformers generate", "rollout token"),
+        "no cache / token rollout": ratio("loop without cache", "rollout token"),
+        "token step / linear floor": ratio("step token", "floor: linear layers"),
+        "token step / packed floor": ratio("step token", "floor: packed linear layers"),
+    }
+    for name in HEADS:
+        if name != "token":
+            ratios[f"{name} step / token step"] = ratio(f"step {name}", "step token")
+    return ratios
+
+
+def _scaling(lm: LatentLM, o: RolloutBench) -> dict[str, Any]:
+    """Cost of a step against group size, prompt length and thought length."""
+    engine = Engine(Policy(lm, MultiTokenHead(8)))
+    rng = np.random.default_rng(1)
+
+    def measure(group: int, prompt: int, new: int) -> float:
+        ids = rng.integers(3, lm.vocab_size - 3, prompt).tolist()
+        return min(_rollout(engine, ids, group, new)[1] for _ in range(2))
+
+    limit = lm.max_positions or 1 << 30
+    groups = {g: measure(g, o.prompt, 16) for g in (1, 2, 4, 8, 16)}
+    prompts = {p: measure(o.group, p, 16) for p in (64, 128, 256, 512, 1024) if p + 16 <= limit}
+    lengths = {t: measure(o.group, 64, t) for t in (16, 32, 64, 128, 256) if t + 64 <= limit}
+    return {
+        "ms_per_step_by_group": groups,
+        "ms_per_step_by_prompt": prompts,
+        "ms_per_step_by_thoughts": lengths,
+        "exponent_prompt": _exponent(prompts),
+        "exponent_thoughts": _exponent(lengths),
+    }
+
+
+def _exponent(cost: dict[int, float]) -> float:
+    """The slope of log(cost of a step) against log(length): attention's own is at most 1."""
+    x, y = np.log(list(cost)), np.log(list(cost.values()))
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _now(lm: LatentLM) -> float:
+    """Milliseconds on a clock, after the device has caught up."""
+    if lm.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() * 1000

@@ -1,0 +1,77 @@
+"""`latentgym bench [NAME ...]`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from latentgym.cli.options import parse, say
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.results import atomic, git_commit, versions
+
+# Each benchmark's module has a dataclass of options and `run(options) -> dict`.
+BENCHES = {"rollout": ("latentgym.bench.rollout", "RolloutBench")}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run benchmarks by name; all of them without one. `--json FILE` also writes the figures."""
+    words = list(argv)
+    target = _take_json(words)
+    names = []
+    while words and not words[0].startswith("-"):
+        names.append(words.pop(0))
+    for name in names:
+        if name not in BENCHES:
+            raise UsageError(f"no benchmark {name!r}; {did_you_mean(name, BENCHES)}")
+    reports = []
+    for name in names or list(BENCHES):
+        module_name, options_name = BENCHES[name]
+        module = importlib.import_module(module_name)
+        about = (module.__doc__ or "").strip()
+        options = parse(getattr(module, options_name), words, f"bench {name}", about)
+        report = {**module.run(options), "versions": versions(), "git": git_commit()}
+        _show(report)
+        reports.append(report)
+    if target is not None:
+        with atomic(target) as partial:
+            partial.write_text(json.dumps(reports, indent=2) + "\n")
+        say(f"wrote {target}")
+    return 0
+
+
+def _take_json(words: list[str]) -> Path | None:
+    for i, word in enumerate(words):
+        if word.startswith("--json="):
+            return Path(words.pop(i).partition("=")[2])
+        if word == "--json":
+            if i + 1 == len(words):
+                raise UsageError("--json needs a file to write to.")
+            del words[i]
+            return Path(words.pop(i))
+    return None
+
+
+def _show(report: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
+    console.print(f"[bold]{report['bench']}[/bold]  {settings}; {report['device']}")
+    for title, key in (("ms per step", "ms_per_step"), ("ratio", "ratios")):
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("")
+        table.add_column(title, justify="right")
+        for name, value in report[key].items():
+            table.add_row(name, f"{value:.3g}")
+        console.print(table)
+    for name, value in report["scaling"].items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k}: {v:.3g}" for k, v in value.items())
+        else:
+            value = f"{value:.2f}"
+        console.print(f"{name}  {value}")

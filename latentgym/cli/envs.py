@@ -1,0 +1,146 @@
+"""`latentgym envs`, `latentgym info ENV`, `latentgym validate ENV`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from latentgym.cli.options import emit, env_options, parse, say
+from latentgym.progress import progress_bar
+from latentgym.registry import FAMILY_NAMES, NAMESPACE, TASKS, make_vector_env
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Options of envs."""
+
+    json: bool = False
+    """Print one JSON line last."""
+
+
+def list_envs(argv: Sequence[str]) -> int:
+    """List the environments and where their data would come from."""
+    from latentgym.data import DATASETS, available
+
+    options = parse(ListOptions, argv, "envs", "List the environments.")
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("id", "families", "data", "licence"):
+        table.add_column(name)
+    rows: list[dict[str, str]] = []
+    for task in TASKS:
+        spec = DATASETS.get(task)
+        data = available(spec, spec.splits[-1]) if spec else "generated"
+        licence = spec.licence if spec and data != "generated" else "generated"
+        rows.append({"task": task, "data": data, "licence": licence})
+    procedural = [row for row in rows if row["task"].startswith("RG_")]
+    for row in rows:
+        if row not in procedural:
+            name = f"{NAMESPACE}/{row['task']}-*"
+            table.add_row(name, ", ".join(FAMILY_NAMES), row["data"], row["licence"])
+    table.add_row(
+        f"{NAMESPACE}/RG_<name>-*",
+        ", ".join(FAMILY_NAMES),
+        f"generated: {len(procedural)} tasks of Reasoning Gym",
+        "Apache-2.0",
+    )
+    console.print(table)
+    emit({"families": list(FAMILY_NAMES), "tasks": rows}, options.json)
+    return 0
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Options of info and validate."""
+
+    env: tyro.conf.Positional[str]
+    """Id of the environment."""
+    model: str | None = None
+    """Model whose vocabulary and prompts to use."""
+    split: str | None = None
+    """Split of the data."""
+    limit: int | None = None
+    """The first so many questions."""
+    env_option: Annotated[list[str], tyro.conf.arg(aliases=["-o"])] = field(default_factory=list)
+    """Further options of the environment, name=value."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+def _make(options: EnvOptions) -> Any:
+    env_id = options.env if "/" in options.env else f"{NAMESPACE}/{options.env}"
+    extras = env_options(options.split, options.env_option)
+    if options.limit is not None:
+        extras["limit"] = options.limit
+    return make_vector_env(env_id, 1, model=options.model, **extras).unwrapped
+
+
+def info(argv: Sequence[str]) -> int:
+    """Show one environment."""
+    options = parse(EnvOptions, argv, "info", "Show one environment.")
+    env = _make(options)
+    task, protocol = env.task, env.protocol
+    question = task.question(0)
+    prompt = env.prompt(0)
+    facts = {
+        "task": f"{task.name}, split {task.split}, {len(task)} questions",
+        "data": f"{task.source} ({task.licence}), hash {task.dataset_hash}",
+        "action": str(env.single_action_space),
+        "observation": ", ".join(env.single_observation_space.spaces),
+        "vocabulary": f"{task.tokenizer.vocab_size} ({task.tokenizer.name})",
+        "think": _budget(protocol.think),
+        "answer": _budget(protocol.answer),
+        "mark": repr(protocol.mark.mark) if protocol.mark else "none",
+        "bridge": repr(task.tokenizer.decode(protocol.bridge)) if protocol.bridge else "none",
+        "grader": inspect.cleandoc(task.grade.__doc__ or type(task).__name__).splitlines()[0],
+    }
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value.replace("[", "\\["))
+    table.add_row("example", _short(question.text))
+    table.add_row("prompt", _short(task.tokenizer.decode(prompt)) + f" ({len(prompt)} tokens)")
+    table.add_row("gold", _short(question.gold))
+    console.print(table)
+    emit({**facts, "example": question.text, "gold": question.gold}, options.json)
+    return 0
+
+
+def validate(argv: Sequence[str]) -> int:
+    """Check that gold answers score 1, and empty and garbage answers score 0."""
+    options = parse(EnvOptions, argv, "validate", "Check a task's grader on its data.")
+    task = _make(options).task
+    wrong: list[str] = []
+    garbage = "x" * 64 + " ((((\\frac{ **** 9**9**9"
+    with progress_bar(f"validate {task.name}", len(task)) as advance:
+        for index in range(len(task)):
+            completion, answer = task.gold_completion(index)
+            if task.grade(index, completion, answer).score != 1.0:
+                wrong.append(f"gold answer of question {index} scores below 1: {answer!r}")
+            for bad in ("", garbage):
+                if task.grade(index, bad, bad).score != 0.0:
+                    wrong.append(f"answer {bad!r} of question {index} scores above 0")
+            advance(1)
+    for line in wrong[:20]:
+        say(line)
+    say(f"{task.name} {task.split} ({task.source}): {len(task)} questions, {len(wrong)} faults")
+    emit({"task": task.name, "questions": len(task), "faults": len(wrong)}, options.json)
+    return int(bool(wrong))
+
+
+def _budget(budget: Any) -> str:
+    return f"{'exactly' if budget.exact else 'at most'} {budget.steps} steps"
+
+
+def _short(text: str, width: int = 300) -> str:
+    text = " ".join(text.split())
+    return (text if len(text) <= width else text[: width - 1] + "…").replace("[", "\\[")

@@ -1,0 +1,149 @@
+"""`latentgym eval AGENT ENV` and `latentgym rescore DIR`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from latentgym.agents.base import config_dict
+from latentgym.cli import runs
+from latentgym.cli.leaderboard import show
+from latentgym.cli.options import emit, env_model, env_options, parse, say
+from latentgym.cli.train import parse_with_agent
+from latentgym.errors import UsageError
+from latentgym.evaluation import evaluate
+from latentgym.registry import make_vector_env
+from latentgym.results import RESULT, find_results, load_result, load_rollouts
+from latentgym.stats import question_interval
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """Options of every evaluation; those of the agent follow."""
+
+    agent: tyro.conf.Positional[str]
+    """Name of the agent."""
+    env: tyro.conf.Positional[str]
+    """Id of the environment, such as latent/GSM8K-token."""
+    model: str | None = None
+    """smollm2-135m, a folder, a hub name or tiny; default the checkpoint's, else smollm2-135m."""
+    checkpoint: Path | None = None
+    """Weights of a training run."""
+    preset: str | None = None
+    """Named settings of the agent."""
+    split: str = "test"
+    """Split to evaluate on."""
+    limit: int | None = None
+    """The first so many questions."""
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Each seed answers all questions once."""
+    control: str | None = None
+    """Replace thoughts by: zero, pause, shuffle, noise."""
+    batch: int = 0
+    """Rows at once; 0 chooses by the size of the model."""
+    out: Path | None = None
+    """Folder for result.json and rollouts.jsonl.gz."""
+    env_option: Annotated[list[str], tyro.conf.arg(aliases=["-o"])] = field(default_factory=list)
+    """Further options of the environment, name=value."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    dtype: str = "auto"
+    """float32, bfloat16 or auto."""
+    json: bool = False
+    """Print the result as one JSON line last."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate an agent."""
+    options, config = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
+    if options.out is not None and (options.out / RESULT).exists():
+        raise UsageError(f"{options.out} holds a result already; choose another --out.")
+    model = options.model
+    if model is None:
+        model = runs.checkpoint_model(options.checkpoint) if options.checkpoint else "smollm2-135m"
+    extras = env_options(options.split, options.env_option)
+    setting = runs.setting(options.agent, options.env, model, extras)
+    agent = setting.agent_class(config)
+    probe = setting.make_env(1)
+    lm = runs.load_lm(setting, probe, seed=0, device=options.device, dtype=options.dtype)
+    policy = agent.policy(lm, acting=True)
+    if options.checkpoint is not None:
+        runs.load_policy_weights(options.checkpoint, policy)
+    if options.control is not None:
+        from latentgym.heads import ControlHead
+
+        policy.head = ControlHead(policy.head, options.control)
+    evaluation = evaluate(
+        agent,
+        policy,
+        setting.env_id,
+        setting.make_env(options.batch or rows_at_once(lm)),
+        seeds=options.seeds,
+        limit=options.limit,
+        checkpoint=None if options.checkpoint is None else str(options.checkpoint),
+        control=options.control,
+        config={"agent": config_dict(config), "env_options": extras},
+    )
+    if options.out is not None:
+        evaluation.save(options.out)
+        say(f"wrote {options.out / RESULT}")
+    show([evaluation.result])
+    emit(vars(evaluation.result), options.json)
+    return 0
+
+
+def rows_at_once(lm: Any) -> int:
+    """Rows that decode together: many for a tiny model, few where the cache would grow large."""
+    return 512 if lm.n_parameters() < 10_000_000 else 32
+
+
+@dataclass(frozen=True)
+class RescoreOptions:
+    """Options of rescore."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder with result.json and rollouts.jsonl.gz."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+def rescore(argv: Sequence[str]) -> int:
+    """Grade stored rollouts again; exit code 1 if the accuracy differs from the stored one."""
+    options = parse(RescoreOptions, argv, "rescore", "Score stored rollouts again.")
+    worst = 0
+    for folder, _ in find_results([options.folder]):
+        worst = max(worst, _rescore(folder, options.json))
+    return worst
+
+
+def _rescore(folder: Path, as_json: bool) -> int:
+    result = load_result(folder)
+    env = make_vector_env(
+        result.env, 1, model=env_model(result.model), **result.config.get("env_options", {})
+    )
+    task = env.unwrapped.task
+    if task.dataset_hash != result.dataset_hash:
+        raise UsageError(
+            f"{folder} was evaluated on data {result.dataset_hash}, but {task.source} is "
+            f"{task.dataset_hash}; make the same data available (LATENTGYM_DATA) and try again."
+        )
+    scores: dict[int, list[float]] = {}
+    changed = 0
+    for rollout in load_rollouts(folder):
+        index = rollout["index"]
+        grade = task.grade(index, rollout["completion"], rollout["answer"])
+        scores.setdefault(index, []).append(float(grade.score))
+        changed += grade.score != rollout["score"]
+    table = np.array([scores[index] for index in sorted(scores)])
+    accuracy, (low, high) = float(table.mean()), question_interval(table)
+    say(
+        f"{folder}: accuracy {accuracy:.4f} [{low:.4f}, {high:.4f}], stored {result.accuracy:.4f}; "
+        f"{changed} of {table.size} scores changed"
+    )
+    emit({"folder": str(folder), "accuracy": accuracy, "changed": changed}, as_json)
+    return int(changed > 0)

@@ -1,0 +1,81 @@
+"""`latentgym leaderboard`: results as a table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from latentgym.cli.options import emit, parse
+from latentgym.errors import UsageError
+from latentgym.results import Result, find_results
+
+
+@dataclass(frozen=True)
+class LeaderboardOptions:
+    """Options of the leaderboard."""
+
+    folders: tyro.conf.Positional[list[Path]] = field(default_factory=lambda: [Path("runs")])
+    """Folders with results, searched with all below."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Show all results in some folders."""
+    options = parse(LeaderboardOptions, argv, "leaderboard", "Table of results.")
+    found = find_results(options.folders)
+    if not found:
+        folders = ", ".join(map(str, options.folders))
+        raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
+    show([result for _, result in found])
+    emit({"results": [vars(result) for _, result in found]}, options.json)
+    return 0
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print a table on stderr, best first within each task."""
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 132)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (
+        ("task", "left"),
+        ("agent", "left"),
+        ("model", "left"),
+        ("n", "right"),
+        ("seeds", "right"),
+        ("accuracy %", "right"),
+        ("95 %", "left"),
+        ("thoughts", "right"),
+        ("tokens", "right"),
+        ("GFLOP", "right"),
+        ("answers/s", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for r in sorted(results, key=lambda r: (r.task, -r.accuracy)):
+        low, high = r.accuracy_ci95
+        table.add_row(
+            _task(r),
+            r.agent if r.control is None else f"{r.agent} ({r.control})",
+            r.model,
+            str(r.n),
+            str(len(r.seeds)),
+            f"{100 * r.accuracy:.2f}",
+            f"[{100 * low:.1f}, {100 * high:.1f}]".replace("[", "\\["),
+            f"{r.thoughts_mean:.1f}",
+            f"{r.tokens_mean:.1f}",
+            f"{r.flops_per_answer / 1e9:.3g}",
+            f"{r.answers_per_s:.3g}",
+        )
+    console.print(table)
+    if any(r.source == "sample" for r in results):
+        console.print("* on the packaged sample, which is not the real data set: no result.")
+
+
+def _task(result: Result) -> str:
+    mark = "*" if result.source == "sample" else ""
+    return f"{result.task}{mark} ({result.family})"

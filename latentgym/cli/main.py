@@ -1,0 +1,80 @@
+"""`latentgym`: one word picks the command, each in its own file and loaded only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from latentgym.errors import LatentGymError, did_you_mean
+
+# Each command's module has `main(argv) -> exit code`.
+COMMANDS = {
+    "envs": ("latentgym.cli.envs:list_envs", "the ids, with family, data and licence"),
+    "info": ("latentgym.cli.envs:info", "one environment: spaces, prompt, example, grader"),
+    "train": ("latentgym.cli.train:main", "train an agent: latentgym train AGENT ENV"),
+    "eval": ("latentgym.cli.evaluate:main", "evaluate an agent: latentgym eval AGENT ENV"),
+    "rescore": ("latentgym.cli.evaluate:rescore", "score stored rollouts again"),
+    "leaderboard": ("latentgym.cli.leaderboard:main", "table of results"),
+    "bench": ("latentgym.cli.bench:main", "speed, side by side with the peers"),
+    "validate": ("latentgym.cli.envs:validate", "gold answers score 1, empty and garbage score 0"),
+}
+
+USAGE_ERROR = 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command; its exit code."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if argv else USAGE_ERROR
+    if argv[0] == "--version":
+        import latentgym
+
+        print(latentgym.__version__)
+        return 0
+    name, *rest = argv
+    if name not in COMMANDS:
+        print(f"latentgym: no command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        return USAGE_ERROR
+    module, function = COMMANDS[name][0].split(":")
+    warnings.showwarning = _show_warning
+    try:
+        return int(getattr(importlib.import_module(module), function)(rest))
+    except LatentGymError as error:
+        print(f"latentgym {name}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"latentgym {name}: interrupted.", file=sys.stderr)
+        return 130
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Idle threads sleep instead of spinning, or a busy machine slows down a hundredfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    sys.exit(main(sys.argv[1:]))
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: latentgym COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "latentgym COMMAND --help tells more.",
+        ]
+    )
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Warnings as one line for people; where in our code they arose does not help them."""
+    print(f"note: {message}", file=sys.stderr)

@@ -1,0 +1,74 @@
+"""What the commands share: parsing, models, environments, output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from latentgym.errors import UsageError
+
+Options = TypeVar("Options")
+
+
+def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: str) -> Options:
+    """Parse a dataclass of options; exits with code 2 and a sentence if that fails."""
+    return tyro.cli(
+        kind, args=list(argv), prog=f"latentgym {prog}", description=about, use_underscores=False
+    )
+
+
+def key_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """`name=value` options; values are JSON where they can be, else text.
+
+    Raises:
+        UsageError: a pair without `=`.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{pair!r} is no option; write name=value, such as think=64.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def env_options(split: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+    """Keyword arguments of the environment."""
+    options = key_values(pairs)
+    return options if split is None else {**options, "split": split}
+
+
+def env_model(model: str) -> str | None:
+    """The model whose vocabulary an environment takes: tiny models speak the task's own."""
+    return None if model.startswith("tiny") else model
+
+
+def emit(data: dict[str, Any], as_json: bool) -> None:
+    """With --json, one line last on stdout."""
+    if as_json:
+        print(json.dumps(data, ensure_ascii=False), flush=True)
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fresh_folder(out: Path, marker: str, resume: bool) -> None:
+    """Refuse to overwrite what an earlier run left.
+
+    Raises:
+        UsageError: `out` holds `marker` and the run is not resumed.
+    """
+    if not resume and (out / marker).exists():
+        raise UsageError(
+            f"{out} holds an earlier run; choose another --out, delete it, or go on with --resume."
+        )

@@ -1,0 +1,179 @@
+"""`latentgym train AGENT ENV`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from latentgym.agents.base import agent_class, config_dict, preset
+from latentgym.cli import runs
+from latentgym.cli.options import emit, env_options, fresh_folder, parse, say
+from latentgym.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of every training run; those of the agent follow."""
+
+    agent: tyro.conf.Positional[str]
+    """Name of the agent."""
+    env: tyro.conf.Positional[str]
+    """Id of the environment, such as latent/MNNS-continuous."""
+    model: str | None = None
+    """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name; default the checkpoint's, or tiny."""
+    checkpoint: Path | None = None
+    """Start from the weights of this run."""
+    preset: str | None = None
+    """Named settings of the agent."""
+    steps: int = 1000
+    """Training steps."""
+    seed: int = 0
+    """Of initial weights, order and draws."""
+    out: Path = Path("runs/train")
+    """Folder of the run: checkpoints, metrics, TensorBoard, final evaluation."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+    save_every: int = 200
+    """Steps between checkpoints."""
+    log_every: int = 0
+    """Steps between logged metrics; 0 logs every few seconds."""
+    split: str | None = None
+    """Split to train on."""
+    eval_split: str = "test"
+    """Split of the final evaluation."""
+    eval_limit: int | None = None
+    """Questions of the final evaluation; all by default, 0 for none."""
+    env_option: Annotated[list[str], tyro.conf.arg(aliases=["-o"])] = field(default_factory=list)
+    """Further options of the environment, name=value."""
+    backend: Literal["local"] = "local"
+    """Where to train: this process."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    dtype: str = "auto"
+    """float32, bfloat16 or auto."""
+    logger: list[str] = field(default_factory=list)
+    """Further loggers: wandb, trackio."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train an agent, then evaluate it."""
+    options, config = parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
+    if options.steps < 1:
+        raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
+    model = options.model
+    if model is None:
+        model = runs.checkpoint_model(options.checkpoint) if options.checkpoint else None
+    fresh_folder(options.out, "metrics.jsonl", options.resume)
+    extras = env_options(None, options.env_option)
+    setting = runs.setting(options.agent, options.env, model or runs.DEFAULT_TINY, extras)
+    agent = setting.agent_class(config)
+    if not agent.trainable:
+        raise UsageError(f"{agent.name} needs no training; use latentgym eval {agent.name}.")
+
+    from latentgym.training import Trainer
+
+    split = {} if options.split is None else {"split": options.split}
+    probe = setting.make_env(1, **split)
+    lm = runs.load_lm(setting, probe, seed=options.seed, device=options.device, dtype=options.dtype)
+    policy = agent.policy(lm, acting=False)
+    if options.checkpoint is not None:
+        runs.load_policy_weights(options.checkpoint, policy)
+
+    def make_env(num_envs: int, **more: Any) -> Any:
+        return setting.make_env(num_envs, **{**split, **more})
+
+    stage, optimisation = agent.stage(policy, make_env, options.seed)
+    identity = {
+        "agent": agent.name,
+        "env": setting.env_id,
+        "env_options": {**extras, **split},
+        "model": lm.name,
+        "seed": options.seed,
+        "config": config_dict(config),
+        "checkpoint": str(options.checkpoint) if options.checkpoint else None,
+        "dataset_hash": probe.unwrapped.task.dataset_hash,
+    }
+    trainer = Trainer(
+        stage,
+        optimisation,
+        options.steps,
+        out=options.out,
+        save_every=options.save_every,
+        log_every=options.log_every,
+        identity=identity,
+        loggers=tuple(options.logger),
+    )
+    metrics = trainer.run(resume=options.resume)
+    say(f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in {options.out}")
+    final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
+    if options.eval_limit != 0:
+        final["accuracy"] = _final_evaluation(setting, agent, policy, options, config)
+    emit(final, options.json)
+    return 0
+
+
+def _final_evaluation(
+    setting: runs.Setting, agent: Any, policy: Any, options: TrainOptions, config: Any
+) -> float:
+    from latentgym.cli.evaluate import rows_at_once
+    from latentgym.evaluation import evaluate
+
+    extras = env_options(options.eval_split, options.env_option)
+    extras.pop("limit", None)  # that of the training data
+    env = setting.make_env(rows_at_once(policy.lm), **extras)
+    evaluation = evaluate(
+        agent,
+        agent.policy(policy.lm, acting=True),
+        setting.env_id,
+        env,
+        seeds=[options.seed],
+        limit=options.eval_limit,
+        checkpoint=str(options.out),
+        config={
+            "agent": config_dict(config),
+            "env_options": extras,
+            "steps": options.steps,
+            "train_seed": options.seed,
+        },
+    )
+    evaluation.save(options.out)
+    result = evaluation.result
+    low, high = result.accuracy_ci95
+    say(f"{options.eval_split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}]")
+    return result.accuracy
+
+
+def parse_with_agent(kind: Any, argv: Sequence[str], prog: str, about: str) -> tuple[Any, Any]:
+    """Parse the options of a command together with those of the agent that it names.
+
+    The agent and its preset decide which options there are and what their defaults are, so they
+    are looked up first.
+    """
+    positional = [word for word in argv if not word.startswith("-")]
+    if not positional:
+        return parse(kind, argv, prog, about), None  # prints usage, or help
+    cls = agent_class(positional[0])
+    name = None
+    for i, word in enumerate(argv):
+        if word == "--preset" and i + 1 < len(argv):
+            name = argv[i + 1]
+        elif word.startswith("--preset="):
+            name = word.partition("=")[2]
+    default = preset(cls, name)
+    both = dataclasses.make_dataclass(
+        "Options",
+        [
+            ("run", Annotated[kind, tyro.conf.arg(name="")]),
+            ("config", Annotated[cls.config_class, tyro.conf.arg(name="")], field(default=default)),
+        ],
+        frozen=True,
+    )
+    parsed = parse(both, argv, prog, about)
+    return parsed.run, parsed.config
