@@ -49,9 +49,8 @@ def flops(lm: LatentLM, positions: Positions, context: float) -> float:
     """
     config = lm.backbone.config
     table = lm.table_VD.numel()
-    tied = lm.model.get_output_embeddings().weight is lm.table_VD
-    body = lm.n_parameters() - table * (1 if tied else 2)
+    body = lm.n_parameters() - table * (1 if config.tie_word_embeddings else 2)
     drawn = positions.thought + positions.answer + positions.discarded
     everything = drawn + positions.prompt
     attention = 4 * config.num_hidden_layers * lm.hidden_size * context
-    return everything * (2 * body + attention) + drawn * 2 * table
+    return float(everything * (2 * body + attention) + drawn * 2 * table)

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
@@ -88,10 +89,10 @@ class Result:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with atomic(folder / ROLLOUTS) as path, gzip.open(path, "wt", encoding="utf-8") as file:
+            with atomic_write(folder / ROLLOUTS) as path, gzip.open(path, "wt", encoding="utf-8") as file:
                 for rollout in rollouts:
                     file.write(json.dumps(rollout, ensure_ascii=False) + "\n")
-            with atomic(folder / RESULT) as path:
+            with atomic_write(folder / RESULT) as path:
                 path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
             raise UsageError(
@@ -100,21 +101,15 @@ class Result:
             ) from error
 
 
-class atomic:
-    """`with atomic(path) as partial:` write `partial`; it takes the name when all went well."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        return self.partial
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink(missing_ok=True)
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write to the path that this gives; it takes the name `path` when all went well."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_result(folder: Path) -> Result:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from latentgym.cli.options import parse, say
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.results import atomic, git_commit, versions
+from latentgym.results import atomic_write, git_commit, versions
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {"rollout": ("latentgym.bench.rollout", "RolloutBench")}
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         _show(report)
         reports.append(report)
     if target is not None:
-        with atomic(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_text(json.dumps(reports, indent=2) + "\n")
         say(f"wrote {target}")
     return 0

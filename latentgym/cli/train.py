@@ -25,7 +25,7 @@ class TrainOptions:
     env: tyro.conf.Positional[str]
     """Id of the environment, such as latent/MNNS-continuous."""
     model: str | None = None
-    """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name; default the checkpoint's, or tiny."""
+    """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name; default the checkpoint's or tiny."""
     checkpoint: Path | None = None
     """Start from the weights of this run."""
     preset: str | None = None

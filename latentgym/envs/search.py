@@ -37,10 +37,17 @@ class SymbolTask(Task):
         symbols: the vocabulary.
         steps: thoughts before the answer.
         think: 0 answers at once (no chain of thought); None or `steps` for the whole chain.
+        arrow: close the prompt with an arrow. Default: for chains of words, as the published
+            discrete runs do; a latent policy that starts from such a model needs it too.
     """
 
     def __init__(
-        self, family: Family, symbols: tuple[str, ...], steps: int, think: int | None
+        self,
+        family: Family,
+        symbols: tuple[str, ...],
+        steps: int,
+        think: int | None,
+        arrow: bool | None,
     ) -> None:
         super().__init__(family, SymbolTokenizer(symbols))
         if think not in (None, 0, steps):
@@ -49,14 +56,13 @@ class SymbolTask(Task):
                 "no chain of thought, think=0."
             )
         self.thoughts = steps if think is None else think
+        self.closing = f" {ARROW}" if (family.words if arrow is None else arrow) else ""
 
     def protocol(self) -> Protocol:
         return Protocol(think=Budget(self.thoughts, exact=True), answer=Budget(1, exact=True))
 
     def prompt(self, index: int) -> list[int]:
-        # The published discrete runs close the prompt with an arrow, the continuous ones do not.
-        arrow = f" {ARROW}" if self.family.words else ""
-        return self.tokenizer.chat("", self.question(index).text + arrow)
+        return self.tokenizer.chat("", self.question(index).text + self.closing)
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         return _EXACT(answer, self.question(index).gold)
@@ -81,7 +87,7 @@ class MNNS(SymbolTask):
         m, low, high: how many digits, and their range.
         paths: how many sign patterns a soft target follows (the budget B); default all for
             continuous and hybrid thoughts. 1 is the discrete chain, always for tokens.
-        think: see `SymbolTask`.
+        think, arrow: see `SymbolTask`.
         split_seed: which multisets are for training.
         limit: use the first so many questions only.
     """
@@ -101,6 +107,7 @@ class MNNS(SymbolTask):
         high: int = 9,
         paths: int | None = None,
         think: int | None = None,
+        arrow: bool | None = None,
         split_seed: int = 42,
         limit: int | None = None,
     ) -> None:
@@ -116,7 +123,7 @@ class MNNS(SymbolTask):
             raise UsageError(
                 f"paths must lie between 1 and 2^m = {2**m}, and be 1 for tokens, but is {paths}."
             )
-        super().__init__(family, mnns.vocabulary(m, high), m - 1, think)
+        super().__init__(family, mnns.vocabulary(m, high), m - 1, think, arrow)
         digits = mnns.instances(m, low, high)
         train = mnns.split(digits, split_seed)
         self.split = split
@@ -152,7 +159,7 @@ class GraphTask(SymbolTask):
         split: `train` is generated; `valid` and `test` are the released files where they can be
             had, else generated.
         size: questions of a generated split.
-        think: see `SymbolTask`.
+        think, arrow: see `SymbolTask`.
         source: where to look for the released files.
         seed: of the generator.
         limit: use the first so many questions only.
@@ -169,11 +176,12 @@ class GraphTask(SymbolTask):
         split: str = "train",
         size: int = 20_000,
         think: int | None = None,
+        arrow: bool | None = None,
         source: str | None = None,
         seed: int = 0,
         limit: int | None = None,
     ) -> None:
-        super().__init__(family, graphs.vocabulary(self.max_nodes), _STEPS[name], think)
+        super().__init__(family, graphs.vocabulary(self.max_nodes), _STEPS[name], think, arrow)
         self.name, self.split = name, split
         self.problems = _graph_problems(name, split, size, source, seed, limit)
         self.source, self.dataset_hash = self.problems.source, self.problems.hash

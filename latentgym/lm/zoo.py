@@ -189,7 +189,10 @@ def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
 def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    # The clean-up strips blanks before punctuation: decoded text would not be what was said.
+    tokenizer = AutoTokenizer.from_pretrained(
+        path, trust_remote_code=trust_remote_code, clean_up_tokenization_spaces=False
+    )
     eos = config.eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
     return HFTokenizer(tokenizer, int(config.vocab_size), eos)

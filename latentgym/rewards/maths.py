@@ -28,7 +28,7 @@ from latentgym.rewards.latex import (
     variables,
     wordy,
 )
-from latentgym.rewards.number import NumberOutOfBounds, last_number, leading_number, number_of
+from latentgym.rewards.number import NumberOutOfBoundsError, last_number, leading_number, number_of
 from latentgym.rewards.sandbox import Sandbox, Verdict
 
 _STATUS: dict[Verdict, Status] = {
@@ -47,7 +47,7 @@ _SANDBOX = Sandbox()
 def _gold_number(gold: str) -> Fraction:
     try:
         value = number_of(gold)
-    except NumberOutOfBounds:
+    except NumberOutOfBoundsError:
         value = None
     if value is None:
         raise GraderError(f"the gold answer {gold[:80]!r} is not a number")
@@ -88,7 +88,7 @@ class NumberGrader:
             formatted = found is not None and answer.count(self.mark) == 1
             if found is None and not self.strict:
                 found = _unmarked(answer)
-        except NumberOutOfBounds as error:
+        except NumberOutOfBoundsError as error:
             return graded(False, str(error), "invalid", formatted=False)
         if found is None:
             return graded(False, None, "no_answer", formatted=False)
@@ -161,7 +161,7 @@ class _Form:
 def _gold_form(gold: str) -> _Form:
     try:
         form = _Form.of(gold) if len(gold) <= MAX_GOLD else None
-    except NumberOutOfBounds:
+    except NumberOutOfBoundsError:
         form = None
     if form is None or not form.squashed:
         raise GraderError(f"the gold answer {gold[:80]!r} is empty, too long or out of bounds")
@@ -211,7 +211,7 @@ def _unboxed(answer: str) -> str | None:
         return found
     try:
         number = last_number(answer[-TAIL:])
-    except NumberOutOfBounds:
+    except NumberOutOfBoundsError:
         return None
     return number[0] if number else None
 
@@ -229,7 +229,7 @@ def _compare(answer: str, gold: str, target: _Form) -> tuple[bool, Status]:
             # Of "area = 5 cm" for 5, what counts stands last, and the unit does not count.
             bare = form.cleaned if "=" in target.cleaned else form.cleaned.rpartition("=")[2]
             form = _Form.of(quantity(bare) or bare)
-    except NumberOutOfBounds:
+    except NumberOutOfBoundsError:
         return False, "invalid"
     if form.same(target):
         return True, "ok"

@@ -41,7 +41,7 @@ _TYPOGRAPHY = str.maketrans(
 )
 
 
-class NumberOutOfBounds(ValueError):
+class NumberOutOfBoundsError(ValueError):
     """The number has too many digits, too large an exponent, or the divisor zero."""
 
 
@@ -59,17 +59,17 @@ def _value(found: re.Match[str]) -> Fraction:
     """The exact value of a match of `_NUMBER`."""
     digits, exponent, divisor = found["digits"], found["e"] or found["ten"] or "0", found["divisor"]
     if max(len(digits), len(divisor or "")) > MAX_DIGITS or len(exponent) > 4:
-        raise NumberOutOfBounds(found.group()[:80])
+        raise NumberOutOfBoundsError(found.group()[:80])
     power = int(exponent)
     if abs(power) > MAX_EXPONENT:
-        raise NumberOutOfBounds(found.group()[:80])
+        raise NumberOutOfBoundsError(found.group()[:80])
     value = Fraction(digits.replace(",", ""))
     if power:
         value *= Fraction(10) ** power
     if divisor:
         below = Fraction(divisor.replace(",", ""))
         if not below:
-            raise NumberOutOfBounds(found.group()[:80])
+            raise NumberOutOfBoundsError(found.group()[:80])
         value /= below
     return -value if found["sign"] == "-" else value
 
@@ -78,7 +78,7 @@ def number_of(text: str) -> Fraction | None:
     """The value of a text that is one number, with currency, per cent or full stop at most.
 
     Raises:
-        NumberOutOfBounds: it is a number beyond the bounds.
+        NumberOutOfBoundsError: it is a number beyond the bounds.
     """
     text = _plain(text)
     found = _NUMBER.match(text, _lead_end(text))
@@ -91,7 +91,7 @@ def leading_number(text: str) -> tuple[str, Fraction] | None:
     """The number at the start of a text ("18 dollars"), as written and as a value.
 
     Raises:
-        NumberOutOfBounds: there is one, beyond the bounds.
+        NumberOutOfBoundsError: there is one, beyond the bounds.
     """
     text = _plain(text)
     found = _NUMBER.match(text, _lead_end(text))
@@ -102,7 +102,7 @@ def last_number(text: str) -> tuple[str, Fraction] | None:
     """The last number in a text, as written and as a value.
 
     Raises:
-        NumberOutOfBounds: there is one, beyond the bounds.
+        NumberOutOfBoundsError: there is one, beyond the bounds.
     """
     found = deque(_NUMBER.finditer(_plain(text)), maxlen=1)
     return (found[0].group(), _value(found[0])) if found else None

@@ -104,7 +104,7 @@ class GRPO(Stage):
                 losses = self._losses(episodes.rollouts, rows, old, advantage_N, tracker)
                 tracker.grad_norms.append(update(losses))
         return {
-            **_episode_metrics(episodes, rolled),
+            **_episode_metrics(episodes, self.policy.speaks_its_thoughts, rolled),
             **tracker.metrics(),
             "train/groups_without_signal": _flat_groups(episodes, c.group_size),
         }
@@ -222,14 +222,15 @@ def _flat_groups(episodes: Episodes, group_size: int) -> float:
     return float((grouped.max(1) == grouped.min(1)).mean())
 
 
-def _episode_metrics(episodes: Episodes, seconds: float) -> Metrics:
+def _episode_metrics(episodes: Episodes, words: bool, seconds: float) -> Metrics:
     rollouts = episodes.rollouts
     thoughts, spoken = rollouts.thoughts_N, rollouts.spoken_N
+    latent = 0 if words else thoughts.sum()
     components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
     return {
         "reward/score": float(episodes.reward_N.mean()),
         **{name: float(episodes.component(name).mean()) for name in components},
-        "rollout/latent_share": float(thoughts.sum() / max(1, (thoughts + spoken).sum())),
+        "rollout/latent_share": float(latent / max(1, (thoughts + spoken).sum())),
         "rollout/thoughts": float(thoughts.mean()),
         "rollout/tokens": float(spoken.mean()),
         "rollout/truncated": float(rollouts.truncated_N.mean()),

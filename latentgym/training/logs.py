@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ class TensorBoard:
     def __init__(self, folder: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -92,7 +92,10 @@ class Trackio:
         self._trackio.finish()
 
 
-LOGGERS = {"wandb": WandB, "trackio": Trackio}
+LOGGERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Sink]] = {
+    "wandb": WandB,
+    "trackio": Trackio,
+}
 
 
 def _optional(name: str) -> Any:

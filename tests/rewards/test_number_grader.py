@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.rewards import GraderError, NumberGrader
-from latentgym.rewards.number import NumberOutOfBounds, last_number, number_of
+from latentgym.rewards.number import NumberOutOfBoundsError, last_number, number_of
 
 grade = NumberGrader()
 
@@ -141,7 +141,7 @@ def test_only_equal_numbers_are_equal(one: int, other: int) -> None:
 @given(st.text(alphabet="0123456789.,-+/eE$%()[]{} \\fracx^*\n#", max_size=60))
 def test_never_raises_on_number_soup(text: str) -> None:
     grade(text, "5")
-    with suppress(NumberOutOfBounds):
+    with suppress(NumberOutOfBoundsError):
         number_of(text)
 
 

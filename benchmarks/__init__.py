@@ -1,0 +1,1 @@
+"""Suites, and the records they left."""

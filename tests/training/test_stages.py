@@ -1,0 +1,201 @@
+"""What a training step computes: golden equalities between methods, and closed forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from latentgym.errors import UsageError
+from latentgym.heads import MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.lm import LatentLM, load_model
+from latentgym.registry import make_vector_env
+from latentgym.rewards import Grade
+from latentgym.rollout import Policy
+from latentgym.training import GRPO, GRPOConfig, Supervised
+from latentgym.training.stage import batch_indices
+from latentgym.training.supervised import Demonstrations, supervised_loss
+
+
+def mnns(family: str, num_envs: int = 1, **options: Any) -> Any:
+    return make_vector_env(f"latent/MNNS-{family}", num_envs, **options)
+
+
+def tiny(env: Any, seed: int = 0) -> LatentLM:
+    lm: LatentLM = load_model(
+        "tiny:gpt2:2x2x16", tokenizer=env.unwrapped.task.tokenizer, seed=seed, dtype="float32"
+    )
+    with torch.no_grad():  # a fresh model is so flat that tests of it would see nothing
+        for parameter in lm.parameters():
+            parameter.mul_(4)
+    return lm
+
+
+class Recorder:
+    """An update that keeps losses and gradients and moves nothing."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.losses: list[Tensor] = []
+
+    def __call__(self, losses: Iterable[Tensor]) -> float:
+        self.policy.zero_grad()
+        for loss in losses:
+            loss.backward()
+            self.losses.append(loss.detach())
+        return 0.0
+
+    def gradients(self) -> list[Tensor]:
+        return [p.grad.clone() for p in self.policy.lm.parameters() if p.grad is not None]
+
+
+def grpo_step(
+    head: PolicyHead, family: str, config: GRPOConfig, number: int = 0
+) -> tuple[dict[str, float], Recorder]:
+    # The token family closes its prompt with an arrow, so both use the continuous task's data
+    # with the family that fits the head.
+    env = mnns(family, config.prompts * config.group_size)
+    if family == "token":
+        env.unwrapped.task.prompt = lambda i: mnns_prompts[i]
+    env.unwrapped.task.grade = _grade_parity
+    policy = Policy(tiny(env), head)
+    recorder = Recorder(policy)
+    metrics = GRPO(policy, env, config, seed=5).step(number, recorder)
+    return metrics, recorder
+
+
+def _grade_parity(index: int, completion: str, answer: str) -> Grade:
+    """A reward that an untrained model earns half of the time, so that groups have a signal."""
+    score = float(sum(map(ord, answer)) % 2)
+    return Grade(score, answer, "ok", {"correct": score})
+
+
+def _grade_nothing(index: int, completion: str, answer: str) -> Grade:
+    return Grade(0.0, None, "no_answer", {"correct": 0.0})
+
+
+mnns_prompts: dict[int, list[int]] = {}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _prompts() -> None:
+    env = mnns("continuous").unwrapped
+    for i in range(env.n_questions):
+        mnns_prompts[i] = env.prompt(i)
+
+
+SMALL = GRPOConfig(prompts=8, group_size=4, micro_batch=8)
+
+
+def test_one_sample_thoughts_are_token_grpo_bit_for_bit() -> None:
+    metrics_k1, k1 = grpo_step(MultiTokenHead(1), "continuous", SMALL)
+    metrics_token, token = grpo_step(TokenHead(), "token", SMALL)
+    assert metrics_k1["reward/score"] == metrics_token["reward/score"]
+    assert all(torch.equal(a, b) for a, b in zip(k1.losses, token.losses, strict=True))
+    pairs = list(zip(k1.gradients(), token.gradients(), strict=True))
+    assert pairs
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert any(float(a.abs().max()) > 0 for a, _ in pairs)
+
+
+def test_first_on_policy_ratios_are_one() -> None:
+    metrics, _ = grpo_step(MultiTokenHead(3), "continuous", SMALL)
+    assert metrics["train/ratio_deviation"] == 0.0
+    assert metrics["train/clip_fraction"] == 0.0
+
+
+def test_replayed_old_log_probabilities_give_ratio_one_too() -> None:
+    config = GRPOConfig(prompts=8, group_size=4, micro_batch=8, mini_batches=2)
+    metrics, _ = grpo_step(MultiTokenHead(3), "continuous", config)
+    assert metrics["train/ratio_deviation"] < 1e-5
+
+
+def test_micro_batches_do_not_change_the_gradient() -> None:
+    _, whole = grpo_step(MultiTokenHead(3), "continuous", GRPOConfig(8, 4, micro_batch=32))
+    _, parts = grpo_step(MultiTokenHead(3), "continuous", GRPOConfig(8, 4, micro_batch=5))
+    for a, b in zip(whole.gradients(), parts.gradients(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_equal_rewards_give_no_gradient() -> None:
+    env = mnns("continuous", 32)
+    env.unwrapped.task.grade = _grade_nothing
+    policy = Policy(tiny(env), MultiTokenHead(2))
+    recorder = Recorder(policy)
+    metrics = GRPO(policy, env, SMALL, seed=1).step(0, recorder)
+    assert metrics["train/groups_without_signal"] == 1.0
+    assert all(float(g.abs().max()) == 0 for g in recorder.gradients())
+
+
+def test_divergence_from_the_start_is_zero_before_the_first_update() -> None:
+    config = GRPOConfig(prompts=4, group_size=4, kl=0.1)
+    metrics, _ = grpo_step(MultiTokenHead(2), "continuous", config)
+    assert metrics["train/kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("group_size", 1), ("prompts", 0), ("mini_batches", 3)]
+)
+def test_settings_that_cannot_work_are_refused(field: str, value: int) -> None:
+    config = GRPOConfig(**{**vars(GRPOConfig(prompts=4, group_size=4)), field: value})
+    with pytest.raises(UsageError):
+        config.validate()
+
+
+def test_continuous_supervision_with_one_path_is_ordinary_supervision() -> None:
+    env = mnns("continuous", paths=1)
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(64), lm.device)
+    loss_BT, mask, _ = supervised_loss(lm, batch)
+    # Written out as next-token cross-entropy over the plain token ids.
+    ids = torch.cat([batch.prompt_BP, batch.ids_BTS[..., 0]], dim=1)
+    logits = lm.logits(lm.hidden(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool)))
+    start = batch.prompt_BP.shape[1]
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, start - 1 : -1].reshape(-1, lm.vocab_size), ids[:, start:].reshape(-1)
+    )
+    torch.testing.assert_close(loss_BT[mask].mean(), expected)
+
+
+def test_soft_supervision_is_the_divergence_from_the_targets() -> None:
+    env = mnns("continuous")
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(16), lm.device)
+    loss_BT, _, _ = supervised_loss(lm, batch)
+    dense = torch.zeros(*batch.ids_BTS.shape[:2], lm.vocab_size)
+    dense.scatter_add_(-1, batch.ids_BTS, batch.weights_BTS)
+    x = torch.cat([lm.embed(batch.prompt_BP), dense @ lm.table_VD], dim=1)[:, :-1]
+    hidden = lm.hidden(x, torch.ones(x.shape[:2], dtype=torch.bool))
+    logq = lm.logits(hidden[:, batch.prompt_BP.shape[1] - 1 :]).log_softmax(-1)
+    expected = torch.nn.functional.kl_div(logq, dense, reduction="none").sum(-1)
+    torch.testing.assert_close(loss_BT, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_supervised_training_learns() -> None:
+    env = mnns("continuous")
+    policy = Policy(tiny(env), MixtureHead())
+    stage = Supervised(policy, env, batch_size=64, seed=0)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
+    losses = []
+
+    def update(parts: Iterable[Tensor]) -> float:
+        optimizer.zero_grad()
+        for part in parts:
+            part.backward()
+        optimizer.step()
+        return 0.0
+
+    for number in range(60):
+        losses.append(stage.step(number, update)["train/loss"])
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+
+
+def test_batches_cover_every_item_once_an_epoch_and_know_no_past() -> None:
+    epoch = np.concatenate([batch_indices(10, 4, 3, number) for number in range(5)])
+    assert sorted(epoch[:10]) == sorted(epoch[10:]) == list(range(10))
+    assert not np.array_equal(epoch[:10], epoch[10:])
+    assert np.array_equal(batch_indices(10, 4, 3, 2), epoch[8:12])

@@ -1,0 +1,179 @@
+"""Checkpoints and resume: a run that was killed ends as the one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latentgym.errors import CheckpointError, UsageError
+from latentgym.heads import MixtureHead
+from latentgym.lm import load_model
+from latentgym.registry import make_vector_env
+from latentgym.rollout import Policy
+from latentgym.training import Optimisation, Supervised, Trainer
+from latentgym.training import checkpoint as checkpoints
+
+
+def trainer(out: Path | None, steps: int = 6, width: int = 16, **more: Any) -> Trainer:
+    env = make_vector_env("latent/MNNS-continuous", 1, limit=64)
+    lm = load_model(f"tiny:gpt2:1x1x{width}", tokenizer=env.unwrapped.task.tokenizer)
+    stage = Supervised(Policy(lm, MixtureHead()), env, batch_size=8, dropout=0.1)
+    identity = more.pop("identity", {"name": "test"})
+    return Trainer(stage, Optimisation(), steps, out=out, identity=identity, **more)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = checkpoints.latest(folder / "checkpoints")
+    assert newest is not None
+    return load_file(str(newest / "policy.safetensors"))
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    trainer(tmp_path / "whole", save_every=2).run()
+
+    stopped = trainer(tmp_path / "parts", save_every=2)
+    step = stopped.stage.step
+
+    def stop_at_four(number: int, update: Any) -> Any:
+        if number == 4:
+            raise KeyboardInterrupt
+        return step(number, update)
+
+    stopped.stage.step = stop_at_four  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    trainer(tmp_path / "parts", save_every=2).run(resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    lines = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == sorted(set(steps))
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
+    trainer(tmp_path, save_every=2).run()
+    half = tmp_path / "checkpoints" / "step-00000999"
+    half.mkdir()
+    (half / "policy.safetensors").write_bytes(b"half")
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000006"
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, save_every=2).run()
+    with pytest.raises(CheckpointError, match="another run"):
+        trainer(tmp_path, identity={"name": "other"}).run(resume=True)
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    with pytest.raises(CheckpointError, match="does not fit"):
+        checkpoints.load(newest, trainer(None, width=32).policy)
+
+
+def test_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    manifest = json.loads((newest / "manifest.json").read_text())
+    (newest / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
+    with pytest.raises(CheckpointError, match="version 99"):
+        trainer(tmp_path).run(resume=True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]"])
+def test_damaged_manifest_is_refused(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(damage)
+    with pytest.raises(CheckpointError):
+        checkpoints.read_manifest(tmp_path)
+
+
+def test_full_disk_is_said_and_the_last_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer(tmp_path, steps=2).run()
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        trainer(tmp_path, steps=4).run()
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert newest.name == "step-00000002"
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_nothing_to_train_is_refused() -> None:
+    run = trainer(None)
+    run.policy.requires_grad_(False)
+    with pytest.raises(UsageError, match="nothing to train"):
+        Trainer(run.stage, Optimisation(), 1)
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    plan = Optimisation(schedule="cosine", warmup=0.1)
+    factors = [plan.factor(step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert max(factors) == factors[9] == 1.0
+    assert factors[-1] < 0.01
+    assert Optimisation(schedule="constant", warmup=0).factor(99, 100) == 1.0
+    assert Optimisation(schedule="linear", warmup=0).factor(50, 100) == pytest.approx(0.5)
+
+
+_COMMAND = (
+    "train mts-grpo latent/MNNS-continuous --preset grpo --model tiny:gpt2:1x1x16 --steps 60 "
+    "--save-every 1 --eval-limit 0 --grpo.prompts 4 --grpo.group-size 4 --k 2"
+).split()
+
+
+def _command(out: Path) -> list[str]:
+    code = "import sys; from latentgym.cli.main import run; run()"
+    return [sys.executable, "-c", code, *_COMMAND, "--resume", "--out", str(out)]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_and_resumed_ends_with_the_same_weights(
+    tmp_path: Path,
+) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = time.monotonic()
+    subprocess.run(_command(tmp_path / "whole"), check=True, env=environment, capture_output=True)
+    length = time.monotonic() - started
+    rng = random.Random(0)
+    kills = 0
+    while kills < 10:
+        process = subprocess.Popen(
+            _command(tmp_path / "killed"),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(timeout=length * rng.uniform(0.5, 0.9))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            break  # it was quicker than the kill: the rest of the run is done
+    subprocess.run(_command(tmp_path / "killed"), check=True, env=environment, capture_output=True)
+    assert kills >= 1
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
