@@ -173,12 +173,13 @@ def main() -> None:
     """Run the chosen parts and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", default=list("abcde"), choices=list("abcde"))
+    parser.add_argument("--match", default="", help="only cells whose name holds this")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--out", type=Path, default=Path("runs/cot2"))
     parser.add_argument("--record", type=Path, default=Path("benchmarks/records"))
     o = parser.parse_args()
-    chosen = [cell for cell in cells() if cell.part in o.parts]
+    chosen = [cell for cell in cells() if cell.part in o.parts and o.match in cell.name]
     with (
         progress_bar("cot2 on MNNS", len(chosen) * len(o.seeds)) as advance,
         ThreadPoolExecutor(o.jobs) as pool,

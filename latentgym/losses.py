@@ -38,7 +38,8 @@ def _rloo(reward_QG: Tensor) -> Tensor:
 
 def _batch(reward_QG: Tensor) -> Tensor:
     centred = reward_QG - reward_QG.mean()
-    return centred / (centred.norm() + 1e-6)
+    spread: Tensor = centred.square().sum().sqrt()
+    return centred / (spread + 1e-6)
 
 
 ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -66,8 +67,9 @@ def advantages(reward_N: Tensor, group_size: int, kind: str = "group_norm") -> T
         raise UsageError(f"no advantage estimator {kind!r}; {did_you_mean(kind, ADVANTAGES)}")
     if reward_N.numel() % group_size:
         raise UsageError(f"groups of {group_size} do not divide {reward_N.numel()} rewards.")
-    grouped = reward_N.float().view(-1, group_size)
-    return ADVANTAGES[kind](grouped).reshape(-1)
+    # In fp64, or the rounding of a mean of equal rewards would count as a difference.
+    grouped = reward_N.double().view(-1, group_size)
+    return ADVANTAGES[kind](grouped).reshape(-1).float()
 
 
 KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {

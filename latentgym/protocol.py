@@ -153,7 +153,8 @@ class Clock:
     @property
     def done(self) -> BoolArray:
         """Rows whose episode has ended."""
-        return self.phase == Phase.DONE
+        done: BoolArray = self.phase == Phase.DONE
+        return done
 
     def reset(self, rows: BoolArray) -> None:
         """Start a new episode in `rows`."""
@@ -185,7 +186,7 @@ class Clock:
             answer tokens and the thought that completes the mark, bool of shape (N,).
         """
         p = self.protocol
-        spoken = self.phase == Phase.ANSWER
+        spoken: BoolArray = self.phase == Phase.ANSWER
         answering = np.flatnonzero(spoken & (self.bridge_left == 0))
         self.bridge_left[self.bridge_left > 0] -= 1
         thinking = np.flatnonzero(self.phase == Phase.THINK)
@@ -242,4 +243,5 @@ class Clock:
         if table is None:
             return np.zeros(rows.size, dtype=bool)
         state_N[rows] = table.next_SV[state_N[rows], token_N[rows]]
-        return state_N[rows] == table.final
+        found: BoolArray = state_N[rows] == table.final
+        return found

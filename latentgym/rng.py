@@ -75,13 +75,15 @@ class Draws:
         """
         counters = np.arange(count, dtype=np.uint64) + np.uint64(stream << 32)
         bits = _mix(_mix(self.key_B)[:, None] ^ counters) >> np.uint64(11)
-        return (bits.astype(np.float64) + 0.5) * 2.0**-53
+        unit: npt.NDArray[np.float64] = (bits.astype(np.float64) + 0.5) * 2.0**-53
+        return unit
 
     def normal(self, count: int, stream: int = 0) -> npt.NDArray[np.float64]:
         """Standard normal numbers by Box and Muller, float64 of shape (B, count)."""
         u = self.uniform(2 * count, stream)
         radius = np.sqrt(-2.0 * np.log(u[:, :count]))
-        return radius * np.cos(2.0 * np.pi * u[:, count:])
+        normal: npt.NDArray[np.float64] = radius * np.cos(2.0 * np.pi * u[:, count:])
+        return normal
 
     def log_gamma(self, alpha_BJ: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Logarithms of Gamma(alpha, 1) numbers, float64 of shape (B, J).

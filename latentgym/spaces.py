@@ -1,10 +1,10 @@
 """The three action families, as built-in Gymnasium spaces.
 
-| family     | space                                                  | one action                    |
-|------------|--------------------------------------------------------|-------------------------------|
-| token      | `Discrete(V)`                                          | a vocabulary id               |
-| hybrid     | `Dict(token, latent, gate)`                            | an id and a vector with gate  |
-| continuous | `Dict(ids, weights)`                                   | a mixture of K ids            |
+| family     | space                       | one action                    |
+|------------|-----------------------------|-------------------------------|
+| token      | `Discrete(V)`               | a vocabulary id               |
+| hybrid     | `Dict(token, latent, gate)` | an id and a vector with gate  |
+| continuous | `Dict(ids, weights)`        | a mixture of K ids            |
 
 Shapes: N rows, V vocabulary, D width of the model, K support of a superposition. Every action is
 *read* by one token: the id itself, or the id of greatest total weight. Environments count, match
@@ -95,8 +95,8 @@ def _read_continuous(action: Any, vocab_size: int) -> IntArray:
             f"a superposition needs one weight per id, but has ids of shape {ids.shape} and "
             f"weights of shape {weights.shape}."
         )
-    if weights.size and weights.min() < 0:
-        raise ActionError("the weights of a superposition cannot be negative.")
+    if weights.size and (weights.min() < 0 or weights.max() > 1):
+        raise ActionError("the weights of a superposition must lie in [0, 1].")
     if (weights.sum(-1) <= 0).any():
         raise ActionError("the weights of a superposition cannot all be zero.")
     return dominant(ids, weights)

@@ -35,10 +35,17 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = float(array.mean())
     if array.size < 2:
         return mean, float("-inf"), float("inf")
-    df = array.size - 1
-    t = _T95[df - 1] if df <= len(_T95) else _Z95
-    half = t * float(array.std(ddof=1)) / math.sqrt(array.size)
+    half = _t95(array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
     return mean, mean - half, mean + half
+
+
+def _t95(df: int) -> float:
+    if df <= len(_T95):
+        return _T95[df - 1]
+    # Cornish and Fisher's expansion, good to four digits beyond the table.
+    return (
+        _Z95 + (_Z95**3 + _Z95) / (4 * df) + (5 * _Z95**5 + 16 * _Z95**3 + 3 * _Z95) / (96 * df**2)
+    )
 
 
 def question_interval(

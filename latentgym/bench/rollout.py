@@ -13,7 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -63,16 +63,7 @@ class RolloutBench:
     """Also vary group, prompt length and thought length."""
 
 
-@dataclass
-class Timing:
-    """Milliseconds of each round."""
-
-    ms: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Over the rounds."""
-        return statistics.median(self.ms)
+Subject = Callable[[], dict[str, float]]
 
 
 def run(options: RolloutBench) -> dict[str, Any]:
@@ -83,14 +74,16 @@ def run(options: RolloutBench) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     prompt = rng.integers(3, lm.vocab_size - 3, options.prompt).tolist()
     subjects = _subjects(lm, prompt, options)
-    timings: dict[str, Timing] = {name: Timing() for name in subjects}
+    timings: dict[str, list[float]] = {}
     with progress_bar("bench rollout", options.rounds * len(subjects)) as advance:
-        for subject in subjects.values():
+        for subject in subjects:
             subject()  # warm-up: packing, allocator, lazy imports
         for _ in range(options.rounds):
-            for name, subject in subjects.items():
-                timings[name].ms.append(subject())
-                advance(1, name)
+            for subject in subjects:
+                for name, ms in subject().items():
+                    timings.setdefault(name, []).append(ms)
+                advance(1)
+    medians = {name: statistics.median(ms) for name, ms in timings.items()}
     return {
         "bench": "rollout",
         "settings": asdict(options),
@@ -98,30 +91,34 @@ def run(options: RolloutBench) -> dict[str, Any]:
         "device": str(lm.device),
         "dtype": str(lm.table_VD.dtype),
         "threads": torch.get_num_threads(),
-        "ms_per_step": {name: timing.median for name, timing in timings.items()},
-        "tokens_per_s": {
-            name: 1000 * options.group / timing.median
-            for name, timing in timings.items()
-            if not name.startswith(("floor", "prefill"))
+        "ms_per_step": medians,
+        "steps_per_s": {
+            name: 1000 * options.group / ms
+            for name, ms in medians.items()
+            if not name.startswith("floor")
         },
         "ratios": _ratios(timings),
         "scaling": _scaling(lm, options) if options.scaling else {},
     }
 
 
-def _subjects(lm: LatentLM, prompt: list[int], o: RolloutBench) -> dict[str, Callable[[], float]]:
-    """Everything that is timed; each returns milliseconds per step."""
-    subjects: dict[str, Callable[[], float]] = {
-        "floor: linear layers": lambda: _floor(lm, o.group, fast=False),
-        "floor: packed linear layers": lambda: _floor(lm, o.group, fast=True),
-        "transformers generate": lambda: _generate(lm, prompt, o.group, o.new),
-        "loop without cache": lambda: _no_cache(lm, prompt, o.group, o.new),
-    }
-    for name, make in HEADS.items():
-        engine = Engine(Policy(lm, make()))
-        subjects[f"rollout {name}"] = lambda e=engine: _rollout(e, prompt, o.group, o.new)[0]  # type: ignore[misc]
-        subjects[f"step {name}"] = lambda e=engine: _rollout(e, prompt, o.group, o.new)[1]  # type: ignore[misc]
-    return subjects
+def _subjects(lm: LatentLM, prompt: list[int], o: RolloutBench) -> list[Subject]:
+    """Everything that is timed; each call gives milliseconds per step by name."""
+    subjects: list[Subject] = [
+        lambda: {"floor: linear layers": _floor(lm, o.group, fast=False)},
+        lambda: {"floor: packed linear layers": _floor(lm, o.group, fast=True)},
+        lambda: {"transformers generate": _generate(lm, prompt, o.group, o.new)},
+        lambda: {"loop without cache": _no_cache(lm, prompt, o.group, o.new)},
+    ]
+
+    def rollout_of(name: str, engine: Engine) -> Subject:
+        def subject() -> dict[str, float]:
+            whole, step = _rollout(engine, prompt, o.group, o.new)
+            return {f"rollout {name}": whole, f"step {name}": step}
+
+        return subject
+
+    return subjects + [rollout_of(name, Engine(Policy(lm, make()))) for name, make in HEADS.items()]
 
 
 def _rollout(engine: Engine, prompt: list[int], group: int, new: int) -> tuple[float, float]:
@@ -189,11 +186,11 @@ def _floor(lm: LatentLM, rows: int, *, fast: bool) -> float:
         return (_now(lm) - started) / 4
 
 
-def _ratios(timings: dict[str, Timing]) -> dict[str, float]:
+def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
     """Medians of ratios taken within a round."""
 
     def ratio(above: str, below: str) -> float:
-        pairs = zip(timings[above].ms, timings[below].ms, strict=True)
+        pairs = zip(timings[above], timings[below], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
     ratios = {

@@ -120,7 +120,7 @@ def validate(argv: Sequence[str]) -> int:
     options = parse(EnvOptions, argv, "validate", "Check a task's grader on its data.")
     task = _make(options).task
     wrong: list[str] = []
-    garbage = "x" * 64 + " ((((\\frac{ **** 9**9**9"
+    garbage = "(((( \\frac{ \x00 ~~~ ]]]]"
     with progress_bar(f"validate {task.name}", len(task)) as advance:
         for index in range(len(task)):
             completion, answer = task.gold_completion(index)

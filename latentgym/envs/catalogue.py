@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from latentgym.envs.task import Task
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.registry import TASKS
 from latentgym.spaces import Family
@@ -13,12 +14,12 @@ from latentgym.tokenizers import Tokenizer
 
 _DEFAULT_WIDTH = 64
 
-Factory = Callable[[str, Family, "Tokenizer | None", Mapping[str, Any]], Any]
+Factory = Callable[[str, Family, "Tokenizer | None", Mapping[str, Any]], Task]
 
 
 def make_task(
     name: str, family: Family, model: str | None, options: Mapping[str, Any]
-) -> tuple[Any, int]:
+) -> tuple[Task, int]:
     """A task by name, and the width of its model's latents.
 
     Args:
@@ -55,7 +56,7 @@ def make_task(
 
 def make_maths(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
-) -> Any:
+) -> Task:
     """A mathematics task."""
     from latentgym.envs.maths import MathsTask
 
@@ -64,7 +65,7 @@ def make_maths(
 
 def make_search(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
-) -> Any:
+) -> Task:
     """A search puzzle: in its own symbols, or in words for a language model."""
     from latentgym.envs.search import MNNS, GraphTask
     from latentgym.envs.words import WordsTask
@@ -80,7 +81,7 @@ def make_search(
 
 def make_reasoning_gym(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
-) -> Any:
+) -> Task:
     """A procedural task of Reasoning Gym."""
     from latentgym.envs.reasoning_gym import ReasoningGymTask
 

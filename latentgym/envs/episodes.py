@@ -181,7 +181,12 @@ class Episodes:
 
     def transcript(self, row: int) -> str:
         """The episode so far as text; thoughts show as the tokens nearest to them."""
-        decode = self.task.tokenizer.decode
+
+        def decode(ids: list[int]) -> str:
+            # What a model writes may hold control characters, which a terminal would obey.
+            text = self.task.tokenizer.decode(ids)
+            return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
         lines = [f"question  {self.task.question(int(self.index_N[row])).text}"]
         if self._thoughts[row]:
             lines.append(f"thoughts  {decode(self._thoughts[row])}")

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from latentgym.data import Question
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError
+from latentgym.protocol import Protocol
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
-from latentgym.rewards.extract import statement
+from latentgym.rewards.extract import last_box
 from latentgym.spaces import Family
 from latentgym.tokenizers import ByteTokenizer, Tokenizer
 
 _SPLIT_SEEDS = {"train": 0, "test": 1_000_003}
+# Their answers take several lines, so a line break does not end them.
+_SEVERAL_LINES = """
+    arc_agi binary_matrix futoshiki kakurasu manipulate_matrix mini_sudoku modulo_grid n_queens
+    pool_matrix rearc rotate_matrix sudoku survo tower_of_hanoi
+"""
+# Where generators without one right answer keep an example of it.
+_EXAMPLES = ("possible_answer", "example_answer", "example_correct_answer")
 
 
 class _Questions(Sequence[Question]):
-    """A procedural data set of theirs as questions of ours."""
+    """A procedural data set of theirs as questions of ours.
+
+    The gold answer is empty where the generator knows none (boxnet, rush_hour).
+    """
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        self._memo: dict[int, Question] = {}  # some generators take seconds per question
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Question:  # type: ignore[override]
-        item = self.dataset[index]
-        return Question(item["question"], str(item["answer"]), (), {"entry": item})
+        if index not in self._memo:
+            item = self.dataset[index]
+            self._memo[index] = Question(item["question"], _gold(item), (), {"entry": item})
+        return self._memo[index]
+
+
+def _gold(item: dict[str, Any]) -> str:
+    metadata = item["metadata"]
+    examples = [item["answer"], *(metadata[key] for key in _EXAMPLES if key in metadata)]
+    known = next((example for example in examples if example is not None), "")
+    return known if isinstance(known, str) else json.dumps(known)
 
 
 class ReasoningGymTask(TextTask):
@@ -44,7 +67,8 @@ class ReasoningGymTask(TextTask):
         seed: of the generator.
         limit: use the first so many questions only.
         config: further settings of the generator.
-        format, system, think, answer, force_answer: see `TextTask`.
+        format, system, think, answer, force_answer: see `TextTask`; by default an answer is one
+            line of at most 64 tokens, or of 512 where it takes several lines.
     """
 
     licence = "Apache-2.0 (Reasoning Gym, generated)"
@@ -63,7 +87,7 @@ class ReasoningGymTask(TextTask):
         format: str = "hashes",
         system: str | None = None,
         think: int = 256,
-        answer: int = 64,
+        answer: int | None = None,
         force_answer: bool | None = None,
     ) -> None:
         try:
@@ -78,6 +102,9 @@ class ReasoningGymTask(TextTask):
         if limit is not None and not 1 <= limit <= size:
             raise UsageError(f"{name} has {size} questions; choose a limit of at most {size}.")
         generator = name.removeprefix(REASONING_GYM_PREFIX)
+        self.several_lines = generator in _SEVERAL_LINES.split()
+        if answer is None:
+            answer = 512 if self.several_lines else 64
         settings = {"seed": seed + _SPLIT_SEEDS[split], "size": limit or size, **(config or {})}
         self.dataset = reasoning_gym.create_dataset(generator, **settings)
         super().__init__(
@@ -98,14 +125,33 @@ class ReasoningGymTask(TextTask):
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         """Their score; a partial one counts as it is, but is no `correct` answer."""
-        entry = self.question(index).extra["entry"]
-        marked = self.format.mark in completion
-        parsed = statement(completion) if marked else answer.strip()
+        question = self.question(index)
+        entry, marked = question.extra["entry"], self.format.mark in completion
+        parsed = self._parsed(completion) if marked else answer.strip()
         if not parsed:
             return Grade(0.0, None, "no_answer", {"correct": 0.0, "format": float(marked)})
-        score = float(self.dataset.score_answer(parsed, entry))
+        try:
+            score = float(self.dataset.score_answer(parsed, entry))
+        except Exception as error:
+            # Some of their scorers raise on answers of the wrong form. If the gold answer raises
+            # too, the scorer is at fault, and no score may be given.
+            try:
+                self.dataset.score_answer(question.gold, entry)
+            except Exception:
+                raise GraderError(f"the scorer of {self.name} failed on row {index}") from error
+            return Grade(0.0, parsed, "invalid", {"correct": 0.0, "format": float(marked)})
         components = {"correct": float(score >= 1.0), "format": float(marked)}
         return Grade(score, parsed, "ok", components)
+
+    def protocol(self) -> Protocol:
+        rules = super().protocol()
+        return replace(rules, stop=None) if self.several_lines else rules
+
+    def _parsed(self, completion: str) -> str:
+        if self.format.close:
+            return (last_box(completion)[0] or "").strip()
+        said = completion.partition(self.format.mark)[2].strip()
+        return said if self.several_lines else said.partition("\n")[0].strip()
 
 
 def _no_grader(answer: str, gold: str, /) -> Grade:

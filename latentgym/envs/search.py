@@ -258,10 +258,10 @@ def _graph_problems(
 ) -> _GraphProblems:
     if split not in _SPLIT_SEEDS:
         raise UsageError(f"{name} has the splits {', '.join(_SPLIT_SEEDS)}, not {split!r}.")
-    if split != "train" or source is not None:
-        if source is not None or available(DATASETS[name], split) != "generated":
-            data = load(DATASETS[name], split, source=source, limit=limit)
-            return _GraphProblems(name, data, len(data), seed, data.source)
+    released = split != "train" and available(DATASETS[name], split) != "generated"
+    if source is not None or released:
+        data = load(DATASETS[name], split, source=source, limit=limit)
+        return _GraphProblems(name, data, len(data), seed, data.source)
     _check_limit(limit, size, f"{name} {split}")
     seed = seed * len(_SPLIT_SEEDS) + _SPLIT_SEEDS[split]
     return _GraphProblems(name, None, limit or size, seed, "generated")

@@ -72,13 +72,13 @@ class LatentEnv(gym.Env[Any, Any]):
             if isinstance(action, dict)
             else np.asarray(action)[None]
         )
-        return self._take(self._rows.family.read(batched, self.task.tokenizer.vocab_size))
+        return self._take(self._rows.read(batched))
 
     def step_segment(self, tokens: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take several actions, each read by its token; the same as stepping one by one.
 
         Raises:
-            ActionError: the episode ends, or the environment inserts tokens, before the last one.
+            ActionError: the episode ends before the last one.
         """
         array = np.asarray(tokens, dtype=np.int64)
         if array.ndim != 1 or not array.size:
@@ -107,7 +107,7 @@ class LatentEnv(gym.Env[Any, Any]):
             {**episodes.info(0), **finals.get(0, {})},
         )
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The transcript so far; thoughts show as the tokens nearest to them."""
         if self.render_mode is None:
             return None

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 from latentgym.envs.catalogue import make_task
 from latentgym.envs.episodes import Episodes, Observation, batched
 from latentgym.envs.task import Demonstration
-from latentgym.errors import UsageError
+from latentgym.errors import ActionError, UsageError
 from latentgym.protocol import Phase, Protocol
 from latentgym.spaces import family as family_of
 
@@ -131,7 +131,8 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         index_N = self.episodes.index_N.copy()
         index_N[rows] = self._choose(rows, chosen, group)
         self.episodes.start(mask, index_N)
-        return self.episodes.observe(), self._infos({int(r): self.episodes.info(r) for r in rows})
+        infos = {row: self.episodes.info(row) for row in rows.tolist()}
+        return self.episodes.observe(), self._infos(infos)
 
     def _choose(self, rows: IntArray, chosen: Any, group: int) -> IntArray:
         n = self.n_questions
@@ -151,7 +152,25 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return np.broadcast_to(index, rows.shape)
 
     def step(self, actions: Any) -> StepResult:
-        return self._advance(self.family.read(actions, self.task.tokenizer.vocab_size))
+        return self._result(*self.episodes.act(self.read(actions)))
+
+    def read(self, actions: Any) -> IntArray:
+        """The tokens that a batch of actions is read by, int64 (num_envs,).
+
+        Raises:
+            ActionError: an action is outside the action space.
+        """
+        tokens = self.family.read(actions, self.task.tokenizer.vocab_size)
+        space = self.action_space
+        parts = space.spaces if isinstance(space, gym.spaces.Dict) else {"action": space}
+        given = actions if isinstance(space, gym.spaces.Dict) else {"action": actions}
+        for name, part in parts.items():
+            if np.shape(given[name]) != part.shape:
+                raise ActionError(
+                    f"{name} has the shape {np.shape(given[name])} for {self.num_envs} rows, but "
+                    f"the action space has {part.shape}."
+                )
+        return tokens
 
     def step_segment(self, tokens: Sequence[npt.ArrayLike]) -> StepResult:
         """Take a whole segment of actions per row, each read by its token.
@@ -165,11 +184,11 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         arrays = [np.asarray(row, dtype=np.int64) for row in tokens]
         if len(arrays) != self.num_envs:
             raise UsageError(f"{len(arrays)} segments for {self.num_envs} rows.")
+        self.family_check(np.concatenate(arrays))
         length = max(map(len, arrays))
         padded = np.full((self.num_envs, max(length, 1)), -1, dtype=np.int64)
         for row, array in enumerate(arrays):
             padded[row, : len(array)] = array
-        self.family_check(padded[padded >= 0])
         rewards = np.zeros(self.num_envs)
         finals: dict[int, dict[str, Any]] = {}
         for column in padded.T:
@@ -187,15 +206,10 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Raise `ActionError` unless all tokens are in the vocabulary."""
         family_of("token").read(tokens, self.task.tokenizer.vocab_size)
 
-    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[str, ...] | None:
         if self.render_mode is None:
             return None
         return tuple(self.episodes.transcript(row) for row in range(self.num_envs))
-
-    def _advance(self, token_N: IntArray) -> StepResult:
-        if token_N.shape != (self.num_envs,):
-            raise UsageError(f"actions of shape {token_N.shape} for {self.num_envs} rows.")
-        return self._result(*self.episodes.act(token_N))
 
     def _result(
         self, rewards: npt.NDArray[np.float64], finals: dict[int, dict[str, Any]]

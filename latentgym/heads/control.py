@@ -29,7 +29,8 @@ def _shuffle(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
 
 def _noise(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
     noise = torch.from_numpy(draws.normal(latent_BD.shape[-1])).to(latent_BD)
-    return noise * latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    scale: Tensor = latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    return noise * scale
 
 
 CONTROLS: Mapping[str, Callable[[Tensor, Tensor, Draws], Tensor]] = {

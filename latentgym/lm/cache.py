@@ -47,7 +47,8 @@ class GroupedCache:
     """
 
     def __init__(self, prefill: DynamicCache, prompt_mask_QP: Tensor, group_size: int) -> None:
-        self.layers = [_Layer(layer.keys, layer.values) for layer in prefill.layers]
+        layers: list[Any] = prefill.layers
+        self.layers = [_Layer(layer.keys, layer.values) for layer in layers]
         self.prompt_mask_QP = None if bool(prompt_mask_QP.all()) else prompt_mask_QP
         self.n_prompts, self.group = len(prompt_mask_QP), group_size
         self.length = 0
@@ -121,7 +122,7 @@ class GroupedCache:
 
     def to_grid(self, x_NKXD: Tensor) -> Tensor:
         """(N, K, X, D) of the rows as (Q, K, G * X, D) of the prompts; empty slots are zero."""
-        n, k, x, d = x_NKXD.shape
+        _, k, x, d = x_NKXD.shape
         if self.slot_N is not None:
             grid = x_NKXD.new_zeros(self.n_prompts * self.group, k, x, d)
             x_NKXD = grid.index_copy(0, self.slot_N, x_NKXD)

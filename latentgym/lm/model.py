@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +57,9 @@ class LatentLM(nn.Module):
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
         super().__init__()
-        config = model.config
+        config, any_model = model.config, cast(Any, model)  # transformers is typed in part
         kind = type(model).__name__
-        if config.is_encoder_decoder or model.get_output_embeddings() is None:
+        if config.is_encoder_decoder or any_model.get_output_embeddings() is None:
             raise UsageError(f"{kind} is no decoder-only language model; choose a causal one.")
         if not getattr(model, "_supports_attention_backend", False):
             raise UsageError(

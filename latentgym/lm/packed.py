@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,9 +25,8 @@ _copies: WeakKeyDictionary[nn.Module, tuple[int, int, Tensor]] = WeakKeyDictiona
 
 def available() -> bool:
     """Whether this build of torch has oneDNN's prepacked linear."""
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
+    mkldnn: Any = torch.backends.mkldnn
+    return bool(mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _copy_of(module: nn.Linear) -> Tensor:
@@ -34,7 +34,7 @@ def _copy_of(module: nn.Linear) -> Tensor:
     found = _copies.get(module)
     if found is not None and found[:2] == (weight.data_ptr(), weight._version):
         return found[2]
-    copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 8)
+    copy: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 8)
     _copies[module] = (weight.data_ptr(), weight._version, copy)
     return copy
 
@@ -62,7 +62,7 @@ def packed(model: nn.Module) -> Iterator[None]:
             if weight.numel() >= _LEAST_SIZE:
                 assert isinstance(module, nn.Linear)
                 copy = _copy_of(module)
-                module.forward = _Bound(module, copy)  # type: ignore[method-assign]
+                module.forward = _Bound(module, copy)  # type: ignore[method-assign, assignment]
                 swapped.append(module)
     try:
         yield

@@ -53,7 +53,7 @@ def parse_tiny(name: str) -> TinySpec | None:
     Raises:
         UsageError: the architecture is unknown, or heads do not divide the width.
     """
-    if not name.startswith("tiny"):
+    if name != "tiny" and not name.startswith("tiny:"):
         return None
     match = _TINY.match(name)
     if match is None:
@@ -86,7 +86,7 @@ def tiny_model(
     import torch
     from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
 
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": tokenizer.vocab_size,
         "pad_token_id": tokenizer.pad_id,
         "eos_token_id": tokenizer.eos_id,
@@ -117,7 +117,8 @@ def tiny_model(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        auto: Any = AutoModelForCausalLM
+        return auto.from_config(config)
 
 
 def load_model(
@@ -157,19 +158,19 @@ def load_model(
     if spec is not None:
         if tokenizer is None:
             raise UsageError(f"{spec} takes its vocabulary from a task; give a tokenizer.")
-        model = tiny_model(spec, tokenizer, seed=seed)
-        return LatentLM(model.to(device, torch_dtype), tokenizer, str(spec))
+        tiny = tiny_model(spec, tokenizer, seed=seed)
+        return LatentLM(tiny.to(device, torch_dtype), tokenizer, str(spec))
 
     from transformers import AutoModelForCausalLM
 
     path = resolve(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=torch_dtype, trust_remote_code=trust_remote_code
         )
+        hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(_not_found(name, error)) from error
-    hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
     return LatentLM(model.to(device), hf_tokenizer, name)
 
 
@@ -180,9 +181,9 @@ def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
     path = resolve(name)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        tokenizer = _tokenizer(path, config, trust_remote_code)
     except (OSError, ValueError) as error:
         raise UsageError(_not_found(name, error)) from error
-    tokenizer = _tokenizer(path, config, trust_remote_code)
     return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.hidden_size))
 
 

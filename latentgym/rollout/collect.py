@@ -92,7 +92,7 @@ def collect(
             taken[row] = len(tokens)
         observation, gained, _, _, info = env.step_segment(segments)
         reward += gained
-        for row in np.flatnonzero(info.get("_score", np.zeros(0, dtype=bool))):
+        for row in np.flatnonzero(info.get("_score", np.zeros(0, dtype=bool))).tolist():
             infos[row] = {k: _plain(v[row]) for k, v in info.items() if not k.startswith("_")}
         waiting = session.waiting
         if not waiting.size:

@@ -161,8 +161,18 @@ class Session:
         Args:
             rows: row numbers, as in `waiting`.
             ids: for each of them the token ids to insert, at least one.
+
+        Raises:
+            UsageError: the model has too few positions for them and for what may follow.
         """
-        lm, n = self.policy.lm, max(map(len, ids))
+        lm, n, limit = self.policy.lm, max(map(len, ids)), self.policy.lm.max_positions
+        steps = self.step_N[rows] - self.clock.think_used[rows] + self.protocol.max_steps
+        longest = int((self._length_N[rows] + steps).max()) + n
+        if limit is not None and longest > limit:
+            raise UsageError(
+                f"with {n} inserted tokens an episode may take {longest} positions, but the model "
+                f"has {limit}; lower the budgets, insert less or choose another model."
+            )
         place = {int(row): i for i, row in enumerate(self._rows)}
         token_Bn = np.full((len(self._rows), n), lm.tokenizer.pad_id, dtype=np.int64)
         mask_Bn = np.zeros((len(self._rows), n), dtype=bool)
@@ -179,6 +189,7 @@ class Session:
         kind_Bn = np.where(mask_Bn, Kind.INSERTED, Kind.PAD)
         for column in range(n):
             self._record(token_Bn[:, column], kind_Bn[:, column], {}, None)
+        self.discarded += int((~mask_Bn).sum())
         self.clock.resume(np.asarray(rows, dtype=np.int64))
 
     def finish(self) -> Rollouts:
@@ -218,7 +229,7 @@ class Session:
 
     def _live(self) -> npt.NDArray[np.bool_]:
         phase = self.clock.phase[self._rows]
-        return (phase == Phase.THINK) | (phase == Phase.ANSWER)
+        return np.isin(phase, (Phase.THINK, Phase.ANSWER))
 
     def _step(self) -> None:
         policy, lm, rows = self.policy, self.policy.lm, self._rows

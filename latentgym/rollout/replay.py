@@ -112,7 +112,7 @@ def _score(
         return scorer.log_prob(chunk, read), entropy(logits)
 
     size = max(1, _MOST_LOGITS // lm.vocab_size)
-    chunks = torch.arange(len(hidden_MD), device=hidden_MD.device).split(size)
+    chunks = torch.split(torch.arange(len(hidden_MD), device=hidden_MD.device), size)
     if len(chunks) == 1:
         return score(chunks[0], hidden_MD)
     recompute = torch.is_grad_enabled()

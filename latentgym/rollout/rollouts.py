@@ -43,7 +43,7 @@ class Rollouts:
         logp_NT: log-probability of each action when it was sampled, or None if not recorded.
         terminated_N, truncated_N: how each episode ended.
         seed: of the rollout.
-        discarded: forward positions spent on rows that were already done.
+        discarded: forward positions spent on rows that were done or waited.
     """
 
     prompts: list[list[int]]
@@ -65,26 +65,32 @@ class Rollouts:
     @property
     def length_N(self) -> IntArray:
         """Steps of each row."""
-        return (self.kind_NT != Kind.PAD).sum(1)
+        return self._count(Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED)
 
     @property
     def thoughts_N(self) -> IntArray:
         """Thoughts of each row."""
-        return (self.kind_NT == Kind.THOUGHT).sum(1)
+        return self._count(Kind.THOUGHT)
 
     @property
     def spoken_N(self) -> IntArray:
         """Plain tokens of each row that it chose itself."""
-        return (self.kind_NT == Kind.SPOKEN).sum(1)
+        return self._count(Kind.SPOKEN)
+
+    def _count(self, *kinds: Kind) -> IntArray:
+        count: IntArray = np.isin(self.kind_NT, kinds).sum(1)
+        return count
 
     def action_tokens(self, row: int) -> IntArray:
         """The tokens of a row's own actions, inserted ones left out: what an env steps through."""
-        kind = self.kind_NT[row]
-        return self.token_NT[row][(kind == Kind.THOUGHT) | (kind == Kind.SPOKEN)]
+        own = np.isin(self.kind_NT[row], (Kind.THOUGHT, Kind.SPOKEN))
+        tokens: IntArray = self.token_NT[row][own]
+        return tokens
 
     def tokens(self, row: int) -> IntArray:
         """All tokens of a row behind its prompt."""
-        return self.token_NT[row][self.kind_NT[row] != Kind.PAD]
+        tokens: IntArray = self.token_NT[row][self.kind_NT[row] != Kind.PAD]
+        return tokens
 
     def select(self, rows: npt.ArrayLike) -> Rollouts:
         """Some of the rows, trimmed to their longest."""

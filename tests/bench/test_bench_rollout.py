@@ -1,0 +1,26 @@
+"""The rollout benchmark runs and reports what the docs promise; it asserts no speed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from latentgym.cli.main import main
+
+
+def test_rollout_bench_reports_ratios_and_scaling(tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    small = ["--model", "tiny:llama:1x2x16", "--prompt", "16", "--new", "4", "--group", "2"]
+    assert main(["bench", "rollout", *small, "--rounds", "2", "--json", str(target)]) == 0
+    (report,) = json.loads(target.read_text())
+    assert {
+        "generate / token rollout",
+        "no cache / token rollout",
+        "token step / linear floor",
+        "token step / packed floor",
+        "mts-8 step / token step",
+    } <= set(report["ratios"])
+    assert all(value > 0 for value in report["ratios"].values())
+    assert {"exponent_prompt", "exponent_thoughts"} <= set(report["scaling"])
+    assert report["settings"]["group"] == 2
+    assert report["versions"]["torch"]

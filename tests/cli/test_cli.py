@@ -1,0 +1,174 @@
+"""The command line as a user meets it: outputs, records, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentgym.cli.main import main
+from latentgym.results import load_result
+
+TRAIN = ["train", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "csft"
+    assert main([*TRAIN, "--steps", "20", "--eval-limit", "50", "--out", str(out)]) == 0
+    return out
+
+
+def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    data = json.loads(line)
+    assert isinstance(data, dict)
+    return data
+
+
+def test_training_leaves_checkpoint_metrics_and_result(trained: Path) -> None:
+    assert (trained / "checkpoints" / "step-00000020" / "policy.safetensors").is_file()
+    assert (trained / "metrics.jsonl").is_file()
+    assert any((trained / "tensorboard").iterdir())
+    result = load_result(trained)
+    assert (result.agent, result.task, result.family) == ("mts-grpo", "MNNS", "continuous")
+    assert (result.n, result.split, result.source) == (50, "test", "generated")
+
+
+def test_result_record_has_the_frozen_keys(trained: Path) -> None:
+    keys = set(json.loads((trained / "result.json").read_text()))
+    assert keys >= {
+        *("schema", "agent", "env", "task", "family", "model", "checkpoint", "split", "source"),
+        *("dataset_hash", "n", "seeds", "accuracy", "accuracy_ci95", "metrics", "thoughts_mean"),
+        *("tokens_mean", "latent_share", "forward_positions", "flops_per_answer", "wall_s"),
+        *("answers_per_s", "device", "control", "config", "versions", "git", "created"),
+    }
+    positions = json.loads((trained / "result.json").read_text())["forward_positions"]
+    assert set(positions) == {"prompt", "thought", "answer", "discarded"}
+
+
+def test_eval_of_a_checkpoint_repeats_the_final_evaluation(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "mts-grpo", "latent/MNNS-continuous", "--checkpoint", str(trained)]
+    assert main([*argv, "--limit", "50", "--out", str(tmp_path / "eval"), "--json"]) == 0
+    assert last_json(capsys)["accuracy"] == load_result(trained).accuracy
+    with gzip.open(trained / "rollouts.jsonl.gz") as one:
+        with gzip.open(tmp_path / "eval" / "rollouts.jsonl.gz") as other:
+            assert one.read() == other.read()
+
+
+def test_rescore_agrees_and_notices_a_changed_answer(trained: Path, tmp_path: Path) -> None:
+    assert main(["rescore", str(trained)]) == 0
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "result.json").write_bytes((trained / "result.json").read_bytes())
+    with gzip.open(trained / "rollouts.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    rows[0]["answer"] = rows[0]["completion"] = rows[0]["target"]
+    rows[0]["score"] = 0.0
+    with gzip.open(copy / "rollouts.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    assert main(["rescore", str(copy)]) == 1
+
+
+def test_controls_replace_thoughts(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "mts-grpo", "latent/MNNS-continuous", "--checkpoint", str(trained)]
+    assert main([*argv, "--limit", "20", "--control", "noise", "--json"]) == 0
+    assert last_json(capsys)["control"] == "noise"
+
+
+def test_leaderboard_shows_what_was_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", str(trained)]) == 0
+    assert "MNNS (continuous)" in capsys.readouterr().err
+
+
+def test_envs_and_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs", "--json"]) == 0
+    tasks = last_json(capsys)["tasks"]
+    assert isinstance(tasks, list)
+    assert {"GSM8K", "MNNS", "RG_chain_sum"} <= {task["task"] for task in tasks}
+    assert main(["info", "latent/MNNS-token"]) == 0
+    assert "exactly 3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "env", ["GSM8K-token", "MATH-token", "ProsQA-continuous", "AIME2024-token"]
+)
+def test_validate(env: str) -> None:
+    assert main(["validate", f"latent/{env}", "--limit", "5"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["evl"], "did you mean 'eval'"),
+        (["info", "latent/GSM8K-tokens"], "did you mean 'latent/GSM8K-token'"),
+        (["eval", "cott", "latent/MNNS-token"], "did you mean 'cot'"),
+        (["eval", "cot", "latent/MNNS-continuous"], "latent/MNNS-token"),
+        (["eval", "cot", "latent/MNNS-token", "--model", "no/such/folder"], "cannot load"),
+        (["eval", "cot", "latent/MNNS-token", "--model", "tiny:rnn"], "no tiny architecture"),
+        (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "-o", "depth=3"], "depth"),
+        (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "-o", "depth"], "name=value"),
+        (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--limit", "99999"], "questions"),
+        (["eval", "cot", "latent/MNNS-token", "--checkpoint", "nowhere"], "no complete checkpoint"),
+        (["eval", "cot", "latent/GSM8K-token", "--model", "tiny", "--split", "dev"], "split"),
+        (["train", "soft-thinking", "latent/MNNS-continuous"], "no training"),
+        ([*TRAIN, "--preset", "nope"], "no preset"),
+        ([*TRAIN, "--steps", "0"], "--steps"),
+        (["leaderboard", "nowhere"], "no folder"),
+        (["rescore", "nowhere"], "no folder"),
+        (["bench", "rolout"], "did you mean 'rollout'"),
+        ([*TRAIN, "--preset", "grpo", "--k", "500", "--steps", "1"], "smaller K"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_two(
+    argv: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if argv[0] == "train":
+        argv = [*argv, "--out", str(tmp_path / "run")]
+    assert main(argv) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_run_is_not_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TRAIN, "--out", str(trained)]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_checkpoint_of_another_model_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "mts-grpo", "latent/MNNS-continuous", "--checkpoint", str(trained)]
+    assert main([*argv, "--model", "tiny:gpt2:1x1x32"]) == 2
+    assert "another model" in capsys.readouterr().err
+
+
+def test_unknown_option_exits_with_two() -> None:
+    code = "from latentgym.cli.main import run; run()"
+    argv = [sys.executable, "-c", code, *TRAIN, "--lerning-rate", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_every_logged_key_is_documented(trained: Path, tmp_path: Path) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    start = ["--checkpoint", str(trained), "--preset", "grpo", "--steps", "1", "--eval-limit", "0"]
+    small = ["--grpo.prompts", "2", "--grpo.group-size", "2", "--grpo.kl", "0.1"]
+    assert main([*TRAIN, *start, *small, "--out", str(tmp_path / "grpo")]) == 0
+    logged = set()
+    for run in (trained, tmp_path / "grpo"):
+        for line in (run / "metrics.jsonl").read_text().splitlines():
+            logged |= set(json.loads(line)) - {"step"}
+    documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
+    assert logged <= documented, sorted(logged - documented)
+    assert documented <= logged | {"reward/<component>"}, sorted(documented - logged)

@@ -1,0 +1,33 @@
+"""Every environment id fulfils the conformance kit that we ship."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from latentgym.registry import FAMILY_NAMES, TASKS
+from latentgym.testing import EnvConformance
+
+_SHORT = {"think": 8, "answer": 4}
+# A few of Reasoning Gym's hundred: plain, of several lines, with a memory of bad answers.
+_REASONING_GYM = ("RG_chain_sum", "RG_sudoku", "RG_prime_factorization", "RG_knights_knaves")
+
+
+def _options(task: str) -> dict[str, Any]:
+    if task == "MNNS":
+        return {"limit": 200}
+    if task in ("ProsQA", "ProntoQA"):
+        return {"size": 50}
+    return {**_SHORT, "size": 20} if task.startswith("RG_") else _SHORT
+
+
+for _task, _family in [
+    *product((t for t in TASKS if not t.startswith("RG_")), FAMILY_NAMES),
+    *zip(_REASONING_GYM, ("continuous", "token", "hybrid", "token"), strict=True),
+]:
+    _name = f"Test_{_task}_{_family}"
+    globals()[_name] = type(
+        _name,
+        (EnvConformance,),
+        {"env_id": f"latent/{_task}-{_family}", "options": _options(_task)},
+    )
