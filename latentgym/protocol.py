@@ -229,12 +229,13 @@ class Clock:
 
     def _leave_think(self, rows: IntArray, *, bridged: bool) -> None:
         """Open the answer phase; an answer budget of zero ends the episode at once."""
-        self.phase[rows] = Phase.ANSWER
-        if bridged:
-            self.bridge_left[rows] = len(self.protocol.bridge)
         if self.protocol.answer.steps == 0:
             self.phase[rows] = Phase.DONE
             self.terminated[rows] = True
+            return
+        self.phase[rows] = Phase.ANSWER
+        if bridged:
+            self.bridge_left[rows] = len(self.protocol.bridge)
 
     @staticmethod
     def _step_mark(

@@ -89,7 +89,10 @@ class Result:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with atomic_write(folder / ROLLOUTS) as path, gzip.open(path, "wt", encoding="utf-8") as file:
+            with (
+                atomic_write(folder / ROLLOUTS) as path,
+                gzip.open(path, "wt", encoding="utf-8") as file,
+            ):
                 for rollout in rollouts:
                     file.write(json.dumps(rollout, ensure_ascii=False) + "\n")
             with atomic_write(folder / RESULT) as path:

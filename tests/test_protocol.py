@@ -121,10 +121,11 @@ class OneRow:
             self.open_answer(bridged=True)
 
     def open_answer(self, bridged: bool) -> None:
-        self.phase = Phase.ANSWER
-        self.bridge = len(self.p.bridge) if bridged else 0
         if self.p.answer.steps == 0:
             self.end(terminated=True)
+            return
+        self.phase = Phase.ANSWER
+        self.bridge = len(self.p.bridge) if bridged else 0
 
     def end(self, terminated: bool) -> None:
         self.phase, self.terminated, self.truncated = Phase.DONE, terminated, not terminated
@@ -167,7 +168,9 @@ class OneRow:
         return False
 
 
-@given(rules(), st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), max_size=20), st.data())
+@given(
+    rules(), st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), max_size=20), st.data()
+)
 def test_the_clock_keeps_the_rules_for_every_row(
     rules: Rules, stream: list[list[int]], data: st.DataObject
 ) -> None:
@@ -177,7 +180,9 @@ def test_the_clock_keeps_the_rules_for_every_row(
         for i, row in enumerate(rows):
             bridge = rules.protocol.bridge
             waits = row.bridge and row.phase != Phase.DONE
-            assert forced[i] == (bridge[len(bridge) - row.bridge] if row.bridge else -1) or not waits
+            assert (
+                forced[i] == (bridge[len(bridge) - row.bridge] if row.bridge else -1) or not waits
+            )
         if data.draw(st.booleans()):
             clock.resume(np.arange(3))
             for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -14,7 +14,6 @@ from latentgym.agents.base import config_dict
 from latentgym.cli import runs
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import emit, env_model, env_options, parse, say
-from latentgym.cli.train import parse_with_agent
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate
 from latentgym.registry import make_vector_env
@@ -60,17 +59,23 @@ class EvalOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
-    options, config = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
+    options, config = runs.parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
     if options.out is not None and (options.out / RESULT).exists():
         raise UsageError(f"{options.out} holds a result already; choose another --out.")
-    model = options.model
-    if model is None:
-        model = runs.checkpoint_model(options.checkpoint) if options.checkpoint else "smollm2-135m"
+    trained = runs.checkpoint_run(options.checkpoint)
+    model = options.model or trained.get("model") or "smollm2-135m"
     extras = env_options(options.split, options.env_option)
     setting = runs.setting(options.agent, options.env, model, extras)
     agent = setting.agent_class(config)
     probe = setting.make_env(1)
-    lm = runs.load_lm(setting, probe, seed=0, device=options.device, dtype=options.dtype)
+    lm = runs.load_lm(
+        setting,
+        probe,
+        seed=0,
+        device=options.device,
+        dtype=options.dtype,
+        lora=trained.get("lora"),
+    )
     policy = agent.policy(lm, acting=True)
     if options.checkpoint is not None:
         runs.load_policy_weights(options.checkpoint, policy)
@@ -82,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         agent,
         policy,
         setting.env_id,
-        setting.make_env(options.batch or rows_at_once(lm)),
+        setting.make_env(options.batch or runs.rows_at_once(lm)),
         seeds=options.seeds,
         limit=options.limit,
         checkpoint=None if options.checkpoint is None else str(options.checkpoint),
@@ -95,11 +100,6 @@ def main(argv: Sequence[str]) -> int:
     show([evaluation.result])
     emit(vars(evaluation.result), options.json)
     return 0
-
-
-def rows_at_once(lm: Any) -> int:
-    """Rows that decode together: many for a tiny model, few where the cache would grow large."""
-    return 512 if lm.n_parameters() < 10_000_000 else 32
 
 
 @dataclass(frozen=True)

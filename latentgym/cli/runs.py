@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from latentgym.agents.base import Agent, agent_class
+import tyro
+
+from latentgym.agents.base import Agent, agent_class, preset
+from latentgym.cli.options import parse
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.registry import env_ids, make_vector_env
 
@@ -57,7 +61,15 @@ def setting(agent: str, env_id: str, model: str, options: dict[str, Any]) -> Set
     return Setting(cls, env_id, task, family, model, make_env)
 
 
-def load_lm(setting: Setting, env: Any, *, seed: int, device: str, dtype: str) -> Any:
+def load_lm(
+    setting: Setting,
+    env: Any,
+    *,
+    seed: int,
+    device: str,
+    dtype: str,
+    lora: dict[str, int] | None = None,
+) -> Any:
     """The language model of a setting; tiny models take the task's symbols."""
     import torch
 
@@ -70,6 +82,8 @@ def load_lm(setting: Setting, env: Any, *, seed: int, device: str, dtype: str) -
         device=device,
         dtype=dtype,
     )
+    if lora is not None:
+        lm.add_lora(**lora)
     if lm.n_parameters() < _ONE_THREAD_BELOW:
         # Threads that wait for each other cost a small model more than they bring, and a
         # hundred times more where another program wants the same cores.
@@ -94,15 +108,16 @@ def find_checkpoint(path: Path) -> Path:
     raise CheckpointError(f"{path} holds no complete checkpoint; give the --out of a training run.")
 
 
-def checkpoint_model(path: Path) -> str:
-    """The model that a checkpoint was trained from."""
+def checkpoint_run(path: Path | None) -> dict[str, Any]:
+    """What a checkpoint says of the run that wrote it: its model, adapters, settings."""
+    if path is None:
+        return {}
     from latentgym.training import checkpoint
 
-    manifest = checkpoint.read_manifest(find_checkpoint(path))
-    model = manifest.get("run", {}).get("model")
-    if not isinstance(model, str):
-        raise CheckpointError(f"{path} does not say its model; give --model.")
-    return model
+    run = checkpoint.read_manifest(find_checkpoint(path)).get("run")
+    if not isinstance(run, dict) or not isinstance(run.get("model"), str):
+        raise CheckpointError(f"{path} does not say its model; train again.")
+    return run
 
 
 def load_policy_weights(path: Path, policy: Any) -> None:
@@ -128,3 +143,37 @@ def load_policy_weights(path: Path, policy: Any) -> None:
             "--model and the environment it was trained with."
         )
     policy.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
+
+
+def rows_at_once(lm: Any) -> int:
+    """Rows that decode together: many for a tiny model, few where the cache would grow large."""
+    return 512 if lm.n_parameters() < 10_000_000 else 32
+
+
+def parse_with_agent(kind: Any, argv: Sequence[str], prog: str, about: str) -> tuple[Any, Any]:
+    """Parse the options of a command together with those of the agent that it names.
+
+    The agent and its preset decide which options there are and what their defaults are, so they
+    are looked up first.
+    """
+    positional = [word for word in argv if not word.startswith("-")]
+    if not positional:
+        return parse(kind, argv, prog, about), None  # prints usage, or help
+    cls = agent_class(positional[0])
+    name = None
+    for i, word in enumerate(argv):
+        if word == "--preset" and i + 1 < len(argv):
+            name = argv[i + 1]
+        elif word.startswith("--preset="):
+            name = word.partition("=")[2]
+    default = preset(cls, name)
+    both = dataclasses.make_dataclass(
+        "Options",
+        [
+            ("run", Annotated[kind, tyro.conf.arg(name="")]),
+            ("config", Annotated[cls.config_class, tyro.conf.arg(name="")], field(default=default)),
+        ],
+        frozen=True,
+    )
+    parsed = parse(both, argv, prog, about)
+    return parsed.run, parsed.config

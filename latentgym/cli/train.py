@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from latentgym.agents.base import agent_class, config_dict, preset
+from latentgym.agents.base import config_dict
 from latentgym.cli import runs
-from latentgym.cli.options import emit, env_options, fresh_folder, parse, say
+from latentgym.cli.options import emit, env_options, fresh_folder, say
 from latentgym.errors import UsageError
 
 
@@ -42,6 +41,10 @@ class TrainOptions:
     """Steps between checkpoints."""
     log_every: int = 0
     """Steps between logged metrics; 0 logs every few seconds."""
+    lora_r: int = 0
+    """Train low-rank adapters of this rank instead of all weights; 0 trains all weights."""
+    lora_alpha: int | None = None
+    """Scale of the adapters; default twice the rank."""
     split: str | None = None
     """Split to train on."""
     eval_split: str = "test"
@@ -64,15 +67,15 @@ class TrainOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Train an agent, then evaluate it."""
-    options, config = parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
+    options, config = runs.parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
     if options.steps < 1:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
-    model = options.model
-    if model is None:
-        model = runs.checkpoint_model(options.checkpoint) if options.checkpoint else None
+    started_from = runs.checkpoint_run(options.checkpoint)
+    model = options.model or started_from.get("model") or runs.DEFAULT_TINY
+    lora = _lora(options) or started_from.get("lora")
     fresh_folder(options.out, "metrics.jsonl", options.resume)
     extras = env_options(None, options.env_option)
-    setting = runs.setting(options.agent, options.env, model or runs.DEFAULT_TINY, extras)
+    setting = runs.setting(options.agent, options.env, model, extras)
     agent = setting.agent_class(config)
     if not agent.trainable:
         raise UsageError(f"{agent.name} needs no training; use latentgym eval {agent.name}.")
@@ -81,7 +84,14 @@ def main(argv: Sequence[str]) -> int:
 
     split = {} if options.split is None else {"split": options.split}
     probe = setting.make_env(1, **split)
-    lm = runs.load_lm(setting, probe, seed=options.seed, device=options.device, dtype=options.dtype)
+    lm = runs.load_lm(
+        setting,
+        probe,
+        seed=options.seed,
+        device=options.device,
+        dtype=options.dtype,
+        lora=lora,
+    )
     policy = agent.policy(lm, acting=False)
     if options.checkpoint is not None:
         runs.load_policy_weights(options.checkpoint, policy)
@@ -95,6 +105,7 @@ def main(argv: Sequence[str]) -> int:
         "env": setting.env_id,
         "env_options": {**extras, **split},
         "model": lm.name,
+        "lora": lora,
         "seed": options.seed,
         "config": config_dict(config),
         "checkpoint": str(options.checkpoint) if options.checkpoint else None,
@@ -119,15 +130,20 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _lora(options: TrainOptions) -> dict[str, int] | None:
+    if options.lora_r == 0:
+        return None
+    return {"r": options.lora_r, "alpha": options.lora_alpha or 2 * options.lora_r}
+
+
 def _final_evaluation(
     setting: runs.Setting, agent: Any, policy: Any, options: TrainOptions, config: Any
 ) -> float:
-    from latentgym.cli.evaluate import rows_at_once
     from latentgym.evaluation import evaluate
 
     extras = env_options(options.eval_split, options.env_option)
     extras.pop("limit", None)  # that of the training data
-    env = setting.make_env(rows_at_once(policy.lm), **extras)
+    env = setting.make_env(runs.rows_at_once(policy.lm), **extras)
     evaluation = evaluate(
         agent,
         agent.policy(policy.lm, acting=True),
@@ -148,32 +164,3 @@ def _final_evaluation(
     low, high = result.accuracy_ci95
     say(f"{options.eval_split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}]")
     return result.accuracy
-
-
-def parse_with_agent(kind: Any, argv: Sequence[str], prog: str, about: str) -> tuple[Any, Any]:
-    """Parse the options of a command together with those of the agent that it names.
-
-    The agent and its preset decide which options there are and what their defaults are, so they
-    are looked up first.
-    """
-    positional = [word for word in argv if not word.startswith("-")]
-    if not positional:
-        return parse(kind, argv, prog, about), None  # prints usage, or help
-    cls = agent_class(positional[0])
-    name = None
-    for i, word in enumerate(argv):
-        if word == "--preset" and i + 1 < len(argv):
-            name = argv[i + 1]
-        elif word.startswith("--preset="):
-            name = word.partition("=")[2]
-    default = preset(cls, name)
-    both = dataclasses.make_dataclass(
-        "Options",
-        [
-            ("run", Annotated[kind, tyro.conf.arg(name="")]),
-            ("config", Annotated[cls.config_class, tyro.conf.arg(name="")], field(default=default)),
-        ],
-        frozen=True,
-    )
-    parsed = parse(both, argv, prog, about)
-    return parsed.run, parsed.config

@@ -3,5 +3,13 @@
 from latentgym.envs.single import LatentEnv
 from latentgym.envs.task import Demonstration, Task
 from latentgym.envs.vector import LatentVectorEnv
+from latentgym.envs.wrappers import EpisodeStatistics, RecordTranscripts
 
-__all__ = ["Demonstration", "LatentEnv", "LatentVectorEnv", "Task"]
+__all__ = [
+    "Demonstration",
+    "EpisodeStatistics",
+    "LatentEnv",
+    "LatentVectorEnv",
+    "RecordTranscripts",
+    "Task",
+]

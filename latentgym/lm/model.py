@@ -115,6 +115,31 @@ class LatentLM(nn.Module):
         """Parameters that take part in one forward position, the embedding table counted once."""
         return sum(p.numel() for p in self.model.parameters())
 
+    def add_lora(self, r: int, alpha: int) -> None:
+        """Freeze the model and train low-rank adapters of all its linear layers (extra `lora`).
+
+        Args:
+            r: rank.
+            alpha: scale; updates are multiplied by alpha / r.
+
+        Raises:
+            UsageError: peft is missing, or r is not positive.
+        """
+        try:
+            from peft import LoraConfig, get_peft_model
+        except ImportError as error:
+            raise UsageError("LoRA needs peft; pip install 'latentgym[lora]'.") from error
+        if r < 1:
+            raise UsageError(f"the rank of LoRA must be at least 1, but is {r}.")
+        config = LoraConfig(
+            r=r,
+            lora_alpha=alpha,
+            target_modules="all-linear",
+            fan_in_fan_out=self._causal_lm.config.model_type == "gpt2",  # its layers are transposed
+        )
+        model: Any = get_peft_model(self.model, config)
+        self.model = model
+
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings of token ids, (...,) to (..., D)."""
         return nn.functional.embedding(ids, self.table_VD)

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from latentgym.cli.main import main
+from latentgym.cli.runs import find_checkpoint
 from latentgym.results import load_result
 
 TRAIN = ["train", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]
@@ -82,6 +84,21 @@ def test_controls_replace_thoughts(
     argv = ["eval", "mts-grpo", "latent/MNNS-continuous", "--checkpoint", str(trained)]
     assert main([*argv, "--limit", "20", "--control", "noise", "--json"]) == 0
     assert last_json(capsys)["control"] == "noise"
+
+
+def test_adapters_train_alone_and_are_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lora"
+    argv = [*TRAIN[:-1], "tiny:llama:1x2x16", "--lora-r", "2", "--steps", "5"]
+    assert main([*argv, "--eval-limit", "30", "--out", str(out)]) == 0
+    weights = load_file(str(find_checkpoint(out) / "policy.safetensors"))
+    adapted = [v for k, v in weights.items() if "lora_B" in k]
+    assert adapted
+    assert any(float(v.abs().max()) > 0 for v in adapted)
+    again = ["eval", "mts-grpo", "latent/MNNS-continuous", "--checkpoint", str(out)]
+    assert main([*again, "--limit", "30", "--json"]) == 0
+    assert last_json(capsys)["accuracy"] == load_result(out).accuracy
 
 
 def test_leaderboard_shows_what_was_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,159 @@
+"""Advantages, divergences and losses against their formulas."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from latentgym.errors import UsageError
+from latentgym.losses import (
+    ADVANTAGES,
+    KL_ESTIMATORS,
+    advantages,
+    clipped_surrogate,
+    kl_estimate,
+    masked_mean,
+    soft_target_loss,
+)
+
+REWARDS = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.1])
+GROUPS = REWARDS.view(2, 4)
+MEAN = GROUPS.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula"),
+    [
+        ("group_norm", (GROUPS - MEAN) / GROUPS.std(1, keepdim=True)),
+        ("group_norm_population", (GROUPS - MEAN) / GROUPS.std(1, correction=0, keepdim=True)),
+        ("dr_grpo", GROUPS - MEAN),
+        ("rloo", GROUPS - (GROUPS.sum(1, keepdim=True) - GROUPS) / 3),
+        ("batch", (GROUPS - GROUPS.mean()) / (GROUPS - GROUPS.mean()).norm()),
+    ],
+)
+def test_each_advantage_is_its_formula(kind: str, formula: Tensor) -> None:
+    assert advantages(REWARDS, 4, kind) == pytest.approx(formula.flatten(), abs=1e-5)
+
+
+def test_all_advantages_are_tested() -> None:
+    assert set(ADVANTAGES) == {"group_norm", "group_norm_population", "dr_grpo", "rloo", "batch"}
+
+
+@pytest.mark.parametrize("kind", sorted(ADVANTAGES))
+@given(st.floats(-1e3, 1e3, width=32), st.integers(2, 9))
+def test_equal_rewards_give_no_advantage(kind: str, reward: float, size: int) -> None:
+    """Also where the mean of equal numbers is rounded."""
+    found = advantages(torch.full((3 * size,), reward), size, kind)
+    assert found.abs().max() < 1e-3
+
+
+def test_groups_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(UsageError, match="groups of 3 do not divide 8"):
+        advantages(REWARDS, 3)
+
+
+def test_leave_one_out_needs_others() -> None:
+    with pytest.raises(UsageError, match="at least 2"):
+        advantages(REWARDS, 1, "rloo")
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: advantages(REWARDS, 4, "group_nrom"), "did you mean 'group_norm'"),
+        (lambda: kl_estimate(REWARDS, REWARDS, "k4"), "did you mean 'k"),
+        (lambda: masked_mean(GROUPS, GROUPS > 0, "rows"), "choose token or sequence"),
+    ],
+)
+def test_unknown_names_are_refused(call: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize("kind", sorted(KL_ESTIMATORS))
+def test_divergence_estimates_in_expectation(kind: str) -> None:
+    """Exact expectations over four outcomes: k1 and k3 are unbiased, k2 up to third order."""
+    logp = torch.tensor([0.1, -0.2, 0.3, 0.0], dtype=torch.float64).log_softmax(0)
+    logq = torch.tensor([0.0, -0.1, 0.2, 0.1], dtype=torch.float64).log_softmax(0)
+    exact = (logp.exp() * (logp - logq)).sum()
+    mean = (logp.exp() * kl_estimate(logp, logq, kind)).sum()
+    assert mean == pytest.approx(exact, rel=0.1 if kind == "k2" else 1e-9)
+
+
+def test_divergence_estimates_in_closed_form() -> None:
+    r = torch.tensor([-0.7, 0.0, 1.3])
+    zero = torch.zeros(3)
+    assert kl_estimate(r, zero, "k1") == pytest.approx(r)
+    assert kl_estimate(r, zero, "k2") == pytest.approx(r**2 / 2)
+    assert kl_estimate(r, zero, "k3") == pytest.approx((-r).exp() - 1 + r)
+    assert (kl_estimate(r, zero, "k3") >= 0).all()
+
+
+# ratio, advantage, loss, clipped; bounds 0.2 below and 0.3 above.
+CASES = [
+    (1.0, 2.0, -2.0, False),
+    (1.2, 2.0, -2.4, False),
+    (1.5, 2.0, -2.6, True),
+    (0.5, 2.0, -1.0, False),
+    (1.5, -2.0, 3.0, False),
+    (0.9, -2.0, 1.8, False),
+    (0.5, -2.0, 1.6, True),
+]
+
+
+@pytest.mark.parametrize(("ratio", "advantage", "loss", "clipped"), CASES)
+def test_clipped_surrogate(ratio: float, advantage: float, loss: float, clipped: bool) -> None:
+    logp = torch.tensor([[math.log(ratio)]], requires_grad=True)
+    out = clipped_surrogate(logp, torch.zeros(1, 1), torch.tensor([advantage]), 0.2, 0.3)
+    assert out.loss_NT.item() == pytest.approx(loss)
+    assert out.ratio_NT.item() == pytest.approx(ratio)
+    assert out.clipped_NT.item() is clipped
+    out.loss_NT.sum().backward()
+    # A step down the loss makes good actions likelier; a clipped action has no gradient.
+    expected = 0.0 if clipped else -ratio * advantage
+    assert logp.grad is not None and logp.grad.item() == pytest.approx(expected)
+
+
+def test_masked_means() -> None:
+    values = torch.tensor([[1.0, 2.0, 9.0], [5.0, 9.0, 9.0], [9.0, 9.0, 9.0]])
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0]]).bool()
+    assert masked_mean(values, mask, "token").item() == pytest.approx(8 / 3)
+    assert masked_mean(values, mask, "sequence").item() == pytest.approx((1.5 + 5 + 0) / 3)
+    assert masked_mean(values, torch.zeros_like(mask), "token").item() == 0
+
+
+def test_soft_targets_of_one_id_are_cross_entropy() -> None:
+    torch.manual_seed(0)
+    logits, ids = torch.randn(3, 5, 7), torch.randint(7, (3, 5, 1))
+    expected = torch.nn.functional.cross_entropy(logits.view(-1, 7), ids.view(-1), reduction="none")
+    found = soft_target_loss(logits, ids, torch.ones(3, 5, 1))
+    assert found.flatten() == pytest.approx(expected, rel=1e-5)
+
+
+def test_soft_targets_are_a_divergence() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(4, 7), torch.randn(4, 7).softmax(-1)
+    ids = torch.stack([torch.randperm(7) for _ in range(4)])
+    expected = torch.nn.functional.kl_div(
+        logits.log_softmax(-1), target, reduction="none"
+    ).sum(-1)
+    found = soft_target_loss(logits, ids, target.gather(-1, ids))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert soft_target_loss(target.log(), ids, target.gather(-1, ids)) == pytest.approx(
+        torch.zeros(4), abs=1e-6
+    )
+
+
+def test_unused_slots_of_a_soft_target_do_not_count() -> None:
+    logits = torch.randn(1, 7, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ids, weights = torch.tensor([[3, 5, 0, 0]]), torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    loss = soft_target_loss(logits, ids, weights)
+    assert loss == pytest.approx(soft_target_loss(logits, ids[:, :2], weights[:, :2]).detach())
+    loss.sum().backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()

@@ -1,0 +1,96 @@
+"""Intervals and estimators against known values and brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentgym.stats import mean_interval, pass_at_k, question_interval, wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "interval"),
+    [
+        (0, 10, (0.0, 0.27753)),
+        (5, 10, (0.23659, 0.76341)),
+        (10, 10, (0.72247, 1.0)),
+        (81, 263, (0.25529, 0.36621)),  # Newcombe (1998), table I
+        (1, 29, (0.00611, 0.17176)),
+    ],
+)
+def test_wilson_against_published_values(
+    successes: int, n: int, interval: tuple[float, float]
+) -> None:
+    assert wilson(successes, n) == pytest.approx(interval, abs=1e-4)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_solves_its_equation(n: int, data: st.DataObject) -> None:
+    """The bounds are where (p - bound)^2 = z^2 bound (1 - bound) / n."""
+    p = data.draw(st.integers(0, n)) / n
+    for bound in wilson(p * n, n):
+        spread = 1.959963984540054**2 * bound * (1 - bound) / n
+        assert (p - bound) ** 2 == pytest.approx(spread, abs=1e-9)
+
+
+def test_no_trials_tell_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_student_interval_of_a_worked_example() -> None:
+    mean, low, high = mean_interval([2.0, 4.0, 6.0])
+    half = 4.3027 * 2 / math.sqrt(3)
+    assert (mean, low, high) == pytest.approx((4.0, 4 - half, 4 + half))
+
+
+@pytest.mark.parametrize(("n", "t"), [(31, 2.0423), (41, 2.0211), (61, 2.0003), (121, 1.9799)])
+def test_student_quantiles_go_on_beyond_the_table(n: int, t: float) -> None:
+    values = np.arange(n) / 7
+    _, low, high = mean_interval(values.tolist())
+    assert (high - low) / 2 == pytest.approx(t * values.std(ddof=1) / math.sqrt(n), rel=1e-4)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert mean_interval([3.0]) == (3.0, -math.inf, math.inf)
+
+
+def test_one_seed_of_right_and_wrong_gives_wilson() -> None:
+    assert question_interval([[1], [0], [1], [1]]) == wilson(3, 4)
+
+
+def test_more_seeds_of_the_same_questions_are_no_new_questions() -> None:
+    """Scores that every seed repeats must leave the interval as wide as one seed's."""
+    scores = (np.arange(60) % 3 == 0).astype(float)
+    low, high = question_interval(np.repeat(scores[:, None], 50, axis=1))
+    narrow, wide = wilson(20, 60)
+    assert high - low == pytest.approx(wide - narrow, rel=0.15)
+
+
+def test_bootstrap_agrees_with_the_normal_interval_and_repeats() -> None:
+    scores = np.random.default_rng(0).random((400, 2))
+    low, high = question_interval(scores, seed=1)
+    half = 1.96 * scores.mean(1).std() / math.sqrt(400)
+    assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=5e-3)
+    assert (low, high) == question_interval(scores, seed=1)
+
+
+@given(st.integers(1, 7).flatmap(lambda n: st.tuples(*[st.integers(0, n)] * 2, st.just(n))))
+def test_pass_at_k_against_all_choices(case: tuple[int, int, int]) -> None:
+    right, other, n = case
+    for k in range(1, n + 1):
+        chances = [
+            np.mean([any(i < c for i in tried) for tried in itertools.combinations(range(n), k)])
+            for c in (right, other)
+        ]
+        assert pass_at_k([right, other], n, k) == pytest.approx(np.mean(chances))
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_pass_at_more_than_n_is_refused(k: int) -> None:
+    with pytest.raises(ValueError, match="1 <= k <= n"):
+        pass_at_k([1], 4, k)

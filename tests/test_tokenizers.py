@@ -1,0 +1,101 @@
+"""The three tokenizers do the same things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latentgym.errors import UsageError
+from latentgym.tokenizers import ByteTokenizer, HFTokenizer, SymbolTokenizer
+
+SYMBOLS = ("<pad>", "<bos>", "<eos>", "->", "N0", "N1", "N10")
+
+
+@pytest.fixture(scope="module")
+def words() -> HFTokenizer:
+    """A Hugging Face tokenizer of six words, for a model whose table is padded to ten rows."""
+    return HFTokenizer(_hugging_face(), vocab_size=10)
+
+
+def _hugging_face() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2, "one": 3, "two": 4, "three": 5}
+    raw = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@given(st.text())
+def test_bytes_survive_a_round_trip(text: str) -> None:
+    tokenizer = ByteTokenizer()
+    ids = tokenizer.encode(text)
+    assert all(0 <= i < 256 for i in ids)
+    expected = text.encode("utf-8", errors="replace").decode("utf-8")
+    assert tokenizer.decode([tokenizer.bos_id, *ids, tokenizer.eos_id]) == expected
+
+
+@given(st.lists(st.integers(0, 258)))
+def test_any_ids_of_bytes_decode(ids: list[int]) -> None:
+    assert isinstance(ByteTokenizer().decode(ids), str)
+
+
+@given(st.lists(st.sampled_from(SYMBOLS[3:])))
+def test_symbols_survive_a_round_trip(symbols: list[str]) -> None:
+    tokenizer = SymbolTokenizer(SYMBOLS)
+    text = " ".join(symbols)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_an_unknown_symbol_suggests_one() -> None:
+    with pytest.raises(UsageError, match="'N11' is not a symbol of this task; did you mean 'N1"):
+        SymbolTokenizer(SYMBOLS).encode("N0 N11")
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), SymbolTokenizer(SYMBOLS)])
+def test_small_tokenizers_have_a_piece_per_id(tokenizer: Any) -> None:
+    pieces = tokenizer.pieces()
+    assert len(pieces) == tokenizer.vocab_size
+    for special in (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id):
+        assert pieces[special] == "" and tokenizer.decode([special]) == ""
+    plain = [i for i, piece in enumerate(pieces) if piece.isascii() and piece]
+    assert all(tokenizer.decode([i]) == pieces[i] for i in plain)
+
+
+def test_chats_end_where_the_answer_begins() -> None:
+    bytes_ = ByteTokenizer()
+    ids = bytes_.chat("Be brief.", "1 + 1?")
+    assert ids[0] == bytes_.bos_id
+    assert bytes_.decode(ids) == "Be brief.\n\nQuestion: 1 + 1?\nAnswer:"
+    assert bytes_.decode(bytes_.chat("", "1 + 1?")) == "Question: 1 + 1?\nAnswer:"
+    assert SymbolTokenizer(SYMBOLS).chat("unused", "N0 ->") == [1, 4, 3]
+
+
+def test_a_models_tokenizer_covers_its_padded_vocabulary(words: HFTokenizer) -> None:
+    assert words.vocab_size == 10
+    assert words.pieces() == ["", "", "", "one", "two", "three", "", "", "", ""]
+    assert words.encode("two one") == [4, 3]
+    assert words.decode([2, 4, 9, 3]) == "two one"  # special and padding ids say nothing
+
+
+def test_a_models_tokenizer_without_padding_pads_with_the_end(words: HFTokenizer) -> None:
+    assert (words.eos_id, words.pad_id) == (2, 2)
+    other = HFTokenizer(_hugging_face(), vocab_size=6, eos_id=5)
+    assert (other.eos_id, other.pad_id) == (5, 5)
+
+
+def test_a_chat_template_is_used_where_there_is_one(words: HFTokenizer) -> None:
+    assert words.chat("", "one")[0] == 1  # begin of sequence, then plain text
+    chatty = HFTokenizer(_hugging_face(), vocab_size=6)
+    chatty.hf.chat_template = (
+        "{% for m in messages %}{{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %}three{% endif %}"
+    )
+    assert chatty.chat("two", "one") == [4, 3, 5]
+    assert chatty.chat("", "one") == [3, 5]
