@@ -107,7 +107,8 @@ def clipped_surrogate(
         logp_NT: log-probabilities under the policy, with gradient.
         old_logp_NT: under the policy that acted.
         advantage_N: per row.
-        low, high: how far the ratio may fall and rise.
+        low: how far the ratio may fall below one.
+        high: how far it may rise above one.
     """
     ratio = torch.exp(logp_NT - old_logp_NT)
     a = advantage_N[:, None]

@@ -74,8 +74,9 @@ class Draws:
             stream: rejection samplers take a new stream each round.
         """
         counters = np.arange(count, dtype=np.uint64) + np.uint64(stream << 32)
-        bits = _mix(_mix(self.key_B)[:, None] ^ counters) >> np.uint64(11)
-        unit: npt.NDArray[np.float64] = (bits.astype(np.float64) + 0.5) * 2.0**-53
+        # 52 bits, as with 53 the half would be rounded away, and a one could come out.
+        bits = _mix(_mix(self.key_B)[:, None] ^ counters) >> np.uint64(12)
+        unit: npt.NDArray[np.float64] = (bits.astype(np.float64) + 0.5) * 2.0**-52
         return unit
 
     def normal(self, count: int, stream: int = 0) -> npt.NDArray[np.float64]:

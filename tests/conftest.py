@@ -10,9 +10,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["LATENTGYM_OFFLINE"] = "1"  # tests never reach for the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import functools
+from collections.abc import Callable
+
 import hypothesis
 import pytest
 import torch
+
+from latentgym.lm import LatentLM, load_model
+from latentgym.tokenizers import ByteTokenizer
 
 hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("latentgym")
@@ -26,3 +32,24 @@ def real_data() -> str:
     if not folder:
         pytest.skip("set LATENTGYM_DATA to the folder of real data to run this")
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_lm() -> Callable[..., LatentLM]:
+    """Tiny models over bytes by architecture: `random_lm("llama", seed=0)`. Treat them as fixed.
+
+    The weights of a fresh model are tripled: as it comes it is so flat that tests would see little.
+    """
+
+    @functools.cache
+    def make(arch: str = "llama", seed: int = 0) -> LatentLM:
+        name = f"tiny:{arch}:2x4x32"
+        lm: LatentLM = load_model(
+            name, tokenizer=ByteTokenizer(), seed=seed, dtype="float32", device="cpu"
+        )
+        with torch.no_grad():
+            for parameter in lm.parameters():
+                parameter.mul_(3)
+        return lm.eval()
+
+    return make

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latentgym import rng
 from latentgym.rng import Draws, derive
 
 COUNTER = st.integers(0, 2**31)
@@ -66,6 +67,12 @@ def test_uniform_numbers_are_uniform() -> None:
     assert kolmogorov_smirnov(draws(20_000, seed=1).uniform(1, stream=5)) < 1.95
 
 
+@pytest.mark.parametrize("bits", [0, 2**64 - 1])
+def test_no_bits_give_zero_or_one(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rng, "_mix", lambda x: np.full_like(x, bits))
+    assert 0 < draws(1).uniform(1).item() < 1
+
+
 def test_neighbouring_draws_are_independent() -> None:
     """Chi-square of pairs over a grid: neighbours in a row, in rows, and in streams."""
     d = draws(20_000)
@@ -119,11 +126,9 @@ def test_derived_seeds_differ_and_repeat() -> None:
 
 def test_the_mixing_function_is_splitmix64() -> None:
     """The first numbers of the published generator, seed 1234567."""
-    from latentgym.rng import _GOLDEN, _mix
-
     state, found = np.uint64(1234567), []
     for _ in range(3):
-        found.append(int(_mix(np.array(state))))
+        found.append(int(rng._mix(np.array(state))))
         with np.errstate(over="ignore"):
-            state = state + _GOLDEN
+            state = state + rng._GOLDEN
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]

@@ -117,16 +117,17 @@ def info(argv: Sequence[str]) -> int:
 
 def validate(argv: Sequence[str]) -> int:
     """Check that gold answers score 1, and empty and garbage answers score 0."""
+    from latentgym.testing.checks import GARBAGE
+
     options = parse(EnvOptions, argv, "validate", "Check a task's grader on its data.")
     task = _make(options).task
     wrong: list[str] = []
-    garbage = "(((( \\frac{ \x00 ~~~ ]]]]"
     with progress_bar(f"validate {task.name}", len(task)) as advance:
         for index in range(len(task)):
             completion, answer = task.gold_completion(index)
             if task.grade(index, completion, answer).score != 1.0:
                 wrong.append(f"gold answer of question {index} scores below 1: {answer!r}")
-            for bad in ("", garbage):
+            for bad in GARBAGE:
                 if task.grade(index, bad, bad).score != 0.0:
                     wrong.append(f"answer {bad!r} of question {index} scores above 0")
             advance(1)

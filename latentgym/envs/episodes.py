@@ -21,6 +21,9 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Observation = dict[str, Any]
 
+_FIRST_CAPACITY = 16
+_THOUGHT, _WORD, _ANSWER = 1, 2, 4  # parts of an episode; a token may be of several
+
 
 class Episodes:
     """State and bookkeeping of N episodes.
@@ -41,9 +44,10 @@ class Episodes:
         self.clock = Clock(self.protocol, n)
         self.clock.phase[:] = Phase.DONE  # nothing runs before the first reset
         self.index_N: IntArray = np.zeros(n, dtype=np.int64)
-        self._thoughts: list[list[int]] = [[] for _ in range(n)]
-        self._words: list[list[int]] = [[] for _ in range(n)]
-        self._answer: list[list[int]] = [[] for _ in range(n)]
+        # What was thought, said and inserted, row by row, and which of these each token is.
+        self._tape_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.int64)
+        self._part_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.uint8)
+        self._used_N: IntArray = np.zeros(n, dtype=np.int64)
         self._last_N: IntArray = np.zeros(n, dtype=np.int64)
         self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
@@ -102,7 +106,7 @@ class Episodes:
         self._inserted_length_N[rows] = 0
         self.clock.reset(rows)
         for row, ids in prompts.items():
-            self._thoughts[row], self._words[row], self._answer[row] = [], [], []
+            self._used_N[row] = 0
             self._prompt_NP[row, : len(ids)] = ids
             self._prompt_length_N[row] = len(ids)
         self._speak()
@@ -118,14 +122,13 @@ class Episodes:
         self._inserted_length_N[acting] = 0
         self._inserted_NM[acting] = self.task.tokenizer.pad_id
         spoken = self.clock.advance(token_N)
-        for row in np.flatnonzero(acting).tolist():
-            token = int(token_N[row])
-            if before[row] == Phase.ANSWER:
-                self._answer[row].append(token)
-            if spoken[row] or self.task.family.words:
-                self._words[row].append(token)
-            if before[row] == Phase.THINK:
-                self._thoughts[row].append(token)
+        part_N = np.where(before == Phase.ANSWER, _ANSWER | _WORD, _THOUGHT)
+        part_N[spoken | self.task.family.words] |= _WORD
+        rows = np.flatnonzero(acting)
+        self._reserve(int(self._used_N[rows].max(initial=0)) + 1)
+        self._tape_NT[rows, self._used_N[rows]] = token_N[rows]
+        self._part_NT[rows, self._used_N[rows]] = part_N[rows]
+        self._used_N[rows] += 1
         self._last_N[acting] = token_N[acting]
         self._speak()
         rewards = np.zeros(len(before))
@@ -142,7 +145,7 @@ class Episodes:
         for row in bridged.tolist():
             self._insert(row, list(self.protocol.bridge))
         for row in called.tolist():
-            completion = self.task.tokenizer.decode(self._words[row])
+            completion = self._text(row, _WORD)
             self._insert(row, self.task.reply(int(self.index_N[row]), completion))
         if bridged.size or called.size:
             self.clock.resume(np.concatenate([bridged, called]))
@@ -150,7 +153,23 @@ class Episodes:
     def _insert(self, row: int, ids: Sequence[int]) -> None:
         self._inserted_NM[row, : len(ids)] = ids
         self._inserted_length_N[row] = len(ids)
-        self._words[row].extend(ids)
+        start, end = int(self._used_N[row]), int(self._used_N[row]) + len(ids)
+        self._reserve(end)
+        self._tape_NT[row, start:end], self._part_NT[row, start:end] = ids, _WORD
+        self._used_N[row] = end
+
+    def _reserve(self, length: int) -> None:
+        """Make room for that many tokens per row."""
+        missing = length - self._tape_NT.shape[1]
+        if missing > 0:
+            grow = ((0, 0), (0, max(missing, self._tape_NT.shape[1])))
+            self._tape_NT, self._part_NT = np.pad(self._tape_NT, grow), np.pad(self._part_NT, grow)
+
+    def _text(self, row: int, part: int) -> str:
+        """The text of one part of a row: its words, its thoughts, or its answer."""
+        used = self._used_N[row]
+        chosen = (self._part_NT[row, :used] & part) > 0
+        return self.task.tokenizer.decode(self._tape_NT[row, :used][chosen].tolist())
 
     def info(self, row: int) -> dict[str, Any]:
         """What is known of a row from its beginning."""
@@ -165,8 +184,7 @@ class Episodes:
         }
 
     def _final(self, row: int) -> dict[str, Any]:
-        decode = self.task.tokenizer.decode
-        completion, answer = decode(self._words[row]), decode(self._answer[row])
+        completion, answer = self._text(row, _WORD), self._text(row, _ANSWER)
         grade = self.task.grade(int(self.index_N[row]), completion, answer)
         return {
             "answer": answer,
@@ -182,16 +200,14 @@ class Episodes:
     def transcript(self, row: int) -> str:
         """The episode so far as text; thoughts show as the tokens nearest to them."""
 
-        def decode(ids: list[int]) -> str:
+        def shown(text: str) -> str:
             # What a model writes may hold control characters, which a terminal would obey.
-            text = self.task.tokenizer.decode(ids)
             return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
         lines = [f"question  {self.task.question(int(self.index_N[row])).text}"]
-        if self._thoughts[row]:
-            lines.append(f"thoughts  {decode(self._thoughts[row])}")
-        if self._answer[row]:
-            lines.append(f"answer    {decode(self._answer[row])}")
+        for name, part in (("thoughts", _THOUGHT), ("answer  ", _ANSWER)):
+            if text := self._text(row, part):
+                lines.append(f"{name}  {shown(text)}")
         phase = Phase(int(self.clock.phase[row])).name.lower()
         used, left = self.clock.think_used[row], self.protocol.think.steps
         lines.append(f"phase     {phase}, {used} of {left} thoughts")

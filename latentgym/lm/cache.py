@@ -21,6 +21,8 @@ from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from latentgym.errors import UsageError
+
 ATTENTION = "latentgym"
 _FIRST_CAPACITY = 64
 
@@ -202,6 +204,12 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention function of the models we load: grouped while decoding, else SDPA as it is."""
+    for name in ("softcap", "s_aux"):
+        if kwargs.get(name) is not None:
+            raise UsageError(
+                f"the attention of this model has a {name}, which is not supported; choose a model "
+                "such as Llama, Qwen, Mistral or GPT-2."
+            )
     if grouped is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs

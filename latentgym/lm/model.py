@@ -25,6 +25,8 @@ from latentgym.lm.cache import ATTENTION, GroupedCache
 from latentgym.lm.packed import packed
 from latentgym.tokenizers import Tokenizer
 
+_LOGIT_SCALES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
 
 @dataclass
 class Prefill:
@@ -52,7 +54,8 @@ class LatentLM(nn.Module):
         name: how results name it.
 
     Raises:
-        UsageError: the model is an encoder-decoder, or its attention cannot be chosen.
+        UsageError: the model is an encoder-decoder, its attention cannot be chosen, or it changes
+            its logits after the head.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
@@ -64,8 +67,14 @@ class LatentLM(nn.Module):
         if not getattr(model, "_supports_attention_backend", False):
             raise UsageError(
                 f"{kind} has no pluggable attention in transformers, which the rollout engine "
-                "needs; choose a model such as Llama, Qwen, Mistral, Gemma or GPT-2."
+                "needs; choose a model such as Llama, Qwen, Mistral or GPT-2."
             )
+        for scale in _LOGIT_SCALES:
+            if getattr(config, scale, None) not in (None, 1.0):
+                raise UsageError(
+                    f"{kind} changes its logits after the language-model head ({scale}), which is "
+                    "not supported; choose a model such as Llama, Qwen, Mistral or GPT-2."
+                )
         model.config._attn_implementation = ATTENTION
         self.model = model
         self.tokenizer = tokenizer
@@ -105,9 +114,10 @@ class LatentLM(nn.Module):
         """The longest sequence the model can read, if it has a limit."""
         config = self._causal_lm.config
         limits = [getattr(config, "max_position_embeddings", None)]
-        if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        # Older configurations have a window for all layers and no list of layer types.
+        if "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
             # Within its window a sliding layer sees everything, as the grouped cache does.
-            limits.append(config.sliding_window)
+            limits.append(getattr(config, "sliding_window", None))
         known = [limit for limit in limits if limit]
         return min(known) if known else None
 

@@ -1,0 +1,194 @@
+"""Writes the recorded results into README and docs, between their markers.
+
+python -m benchmarks.report            # after a suite or `latentgym bench ... --json` has run
+python -m benchmarks.report --check    # exit code 1 if a page is not what the records say
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RECORDS = ROOT / "benchmarks" / "records"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def figure(cell: dict[str, Any]) -> str:
+    """Mean and interval of a cell."""
+    low, high = cell["ci95"]
+    return f"{cell['mean']:.2f} [{low:.1f}, {high:.1f}]"
+
+
+def paper(cell: dict[str, Any]) -> str:
+    """The paper's figure, if it has one."""
+    return "" if cell["paper"] is None else f"{cell['paper']:.2f}"
+
+
+def cot2_cells() -> dict[str, dict[str, Any]]:
+    """The cells of the CoT2 suite by name."""
+    data = json.loads((RECORDS / "cot2_mnns.json").read_text())
+    return {cell["name"]: cell for cell in data["cells"]}
+
+
+def cot2_supervised() -> str:
+    """Supervised comparison."""
+    cells = cot2_cells()
+    names = {
+        "cot2-w32": "CoT2, continuous supervision",
+        "discrete-w32": "discrete chain of thought",
+        "no-cot-w32": "no chain of thought",
+    }
+    rows = [[label, figure(cells[n]), paper(cells[n])] for n, label in names.items() if n in cells]
+    return table(["MNNS, 2 layers, width 32", "accuracy %, 3 seeds [95 %]", "paper"], rows)
+
+
+def cot2_budgets() -> str:
+    """Path budgets by width."""
+    cells = cot2_cells()
+    same = {(16, 32): "cot2-w32"}
+    rows = []
+    for paths in (1, 4, 16):
+        row = [str(paths)]
+        for width in (16, 24, 32):
+            cell = cells.get(same.get((paths, width), f"budget-{paths}-w{width}"))
+            shown = f" (paper {paper(cell)})" if cell and cell["paper"] else ""
+            row.append("not run" if cell is None else figure(cell) + shown)
+        rows.append(row)
+    return table(["paths B", "width 16", "width 24", "width 32"], rows)
+
+
+def cot2_grpo() -> str:
+    """Policy gradient from discrete starts."""
+    cells = cot2_cells()
+    rows = []
+    for start in ("early-w24", "converged-w24", "early-w32", "converged-w32"):
+        if f"sft-{start}" in cells:
+            cell = cells[f"sft-{start}"]
+            rows.append([start, "start (discrete SFT)", figure(cell), paper(cell), ""])
+        for k in (1, 3, 6):
+            cell = cells.get(f"grpo-{start}-k{k}")
+            if cell:
+                fall = f"{cell['entropy_before']:.2f} → {cell['entropy_after']:.2f}"
+                rows.append([start, f"MTS-GRPO, K = {k}", figure(cell), paper(cell), fall])
+    return table(["start", "", "accuracy %, 3 seeds [95 %]", "paper", "entropy"], rows)
+
+
+def cot2_pass_at_k() -> str:
+    """Samples of the discrete model against one continuous shot."""
+    cells = cot2_cells()
+    rows = []
+    if "pass-at-k-discrete-w24" in cells:
+        cell = cells["pass-at-k-discrete-w24"]
+        for name, value in cell["pass_at_k"].items():
+            rows.append([f"discrete, T = 1, {name}", f"{value:.2f}"])
+    if "cot2-1l1h-w24" in cells:
+        rows.append(["CoT2, one shot (paper 88.61)", figure(cells["cot2-1l1h-w24"])])
+    return table(["1 layer, 1 head, width 24", "accuracy %"], rows)
+
+
+def rollout_bench() -> str:
+    """Speed of the engine."""
+    (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
+    s = report["settings"]
+    rows = [[name, f"{ms:.3g}"] for name, ms in report["ms_per_step"].items()]
+    ratios = [[name, f"{value:.3g}"] for name, value in report["ratios"].items()]
+    scaling = report["scaling"]
+    about = (
+        f"{report['model']}, prompt {s['prompt']}, {s['new']} new, group {s['group']}, "
+        f"{report['dtype'].removeprefix('torch.')}, {report['device']}, "
+        f"{report['threads']} threads, {s['rounds']} rounds; `latentgym bench rollout`."
+    )
+    exponents = (
+        f"Cost of a step grows with prompt length to the power {scaling['exponent_prompt']:.2f} "
+        f"and with thought length to the power {scaling['exponent_thoughts']:.2f} "
+        "(attention's own is at most 1)."
+    )
+    tables = [table(["", "ms per step"], rows), table(["ratio", "median"], ratios)]
+    return "\n\n".join([about, *tables, exponents])
+
+
+def language_model() -> str:
+    """A language model as it is, words against mixtures."""
+    rows = []
+    for path in sorted((RECORDS / "smollm2").glob("*.json")):
+        r = json.loads(path.read_text())
+        low, high = r["accuracy_ci95"]
+        rows.append(
+            [
+                r["task"],
+                r["agent"] if r["control"] is None else f"{r['agent']} ({r['control']})",
+                str(r["n"]),
+                f"{100 * r['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+                f"{r['thoughts_mean']:.0f}",
+                f"{r['flops_per_answer'] / 1e9:.0f}",
+            ]
+        )
+    header = ["SmolLM2-135M-Instruct", "agent", "n", "accuracy % [95 %]", "thoughts", "GFLOP"]
+    return table(header, rows)
+
+
+def headline() -> str:
+    """What the README shows."""
+    (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
+    ratio = report["ratios"]
+    speed = (
+        f"Rollouts on two CPU cores (SmolLM2-135M, prompt 256, 64 new, group 8, fp32): "
+        f"{ratio['generate / token rollout']:.1f} times transformers' `generate`, "
+        f"{ratio['no cache / token rollout']:.0f} times a loop without cache; a step of "
+        f"multi-token thoughts costs {ratio['mts-8 step / token step']:.2f} of a token step."
+    )
+    return f"{cot2_supervised()}\n\n{speed}"
+
+
+SECTIONS = {
+    "results": headline,
+    "bench": rollout_bench,
+    "cot2-supervised": cot2_supervised,
+    "cot2-budgets": cot2_budgets,
+    "cot2-grpo": cot2_grpo,
+    "cot2-pass-at-k": cot2_pass_at_k,
+    "language-model": language_model,
+}
+PAGES = ("README.md", "docs/engine.md", "docs/results.md")
+
+
+def filled(text: str) -> str:
+    """A page with every marked section as the records say."""
+
+    def section(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"<!-- {name} -->\n{SECTIONS[name]()}\n<!-- /{name} -->"
+
+    return re.sub(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", section, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Fill or check the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for name in PAGES:
+        path = ROOT / name
+        old = path.read_text()
+        new = filled(old)
+        if new != old:
+            stale.append(name)
+            if not check:
+                path.write_text(new)
+    print(", ".join(stale) if stale else "all pages are what the records say")
+    sys.exit(int(check and bool(stale)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What every head must do, for any leading shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from latentgym.heads import (
+    ControlHead,
+    DirichletHead,
+    MixtureHead,
+    MultiTokenHead,
+    PolicyHead,
+    Readout,
+    TokenHead,
+)
+from latentgym.spaces import FAMILIES
+
+HEADS: dict[str, Callable[[], PolicyHead]] = {
+    "token": TokenHead,
+    "token-greedy": lambda: TokenHead(0),
+    "token-top": lambda: TokenHead(0.7, top_k=5, top_p=0.8),
+    "mts": lambda: MultiTokenHead(4, temperature=2.0),
+    "mixture": MixtureHead,
+    "mixture-top": lambda: MixtureHead(top_k=5, top_p=0.8, temperature=0.5),
+    "dirichlet": lambda: DirichletHead(gamma=2.0, support=5, floor=0.01),
+    "control": lambda: ControlHead(MultiTokenHead(2), "zero"),
+}
+B, T, V, D = 4, 3, 9, 6
+MakeRead = Callable[..., Readout]
+
+
+@pytest.fixture(params=sorted(HEADS))
+def head(request: pytest.FixtureRequest) -> PolicyHead:
+    return HEADS[request.param]()
+
+
+def test_thoughts_of_rows(head: PolicyHead, make_read: MakeRead, make_draws: Callable) -> None:
+    read = make_read(B)
+    action = head.sample(read, make_draws(B))
+    assert action["token"].dtype == torch.int64 and action["token"].shape == (B,)
+    assert 0 <= action["token"].min() and action["token"].max() < V
+    assert {len(value) for value in action.values()} == {B}
+    assert head.embed(action, read.table_VD).shape == (B, D)
+    logp = head.log_prob(action, read)
+    assert logp.shape == (B,) and logp.dtype == torch.float32 and logp.isfinite().all()
+
+
+def test_rows_and_steps_score_as_rows_do(
+    head: PolicyHead, make_read: MakeRead, make_draws: Callable
+) -> None:
+    reads = [make_read(B, seed=t) for t in range(T)]
+    table = reads[0].table_VD
+    actions = [head.sample(read, make_draws(B)) for read in reads]
+    whole = {name: torch.stack([a[name] for a in actions], 1) for name in actions[0]}
+    read = Readout(*(torch.stack([getattr(r, n) for r in reads], 1) for n in ("logits", "hidden")), table)
+    logp = torch.stack([head.log_prob(a, r) for a, r in zip(actions, reads, strict=True)], 1)
+    assert_close(head.log_prob(whole, read), logp)
+    embedded = torch.stack([head.embed(a, table) for a in actions], 1)
+    assert_close(head.embed(whole, table), embedded)
+
+
+def test_a_row_thinks_the_same_alone(
+    head: PolicyHead, make_read: MakeRead, make_draws: Callable
+) -> None:
+    read, draws = make_read(B), make_draws(B)
+    together = head.sample(read, draws)
+    alone = head.sample(
+        Readout(read.logits[2:3], read.hidden[2:3], read.table_VD), draws[np.array([2])]
+    )
+    for name, value in alone.items():
+        assert_close(value[0], together[name][2])
+
+
+def test_the_space_holds_what_is_thought(head: PolicyHead) -> None:
+    space = head.action_space(V, D, 4)
+    assert space == FAMILIES[head.family].space(V, D, 4)
+
+
+def test_heads_without_parameters_have_no_optimiser_groups(head: PolicyHead) -> None:
+    assert head.parameter_groups(1e-3) == []
+
+
+def test_parameters_of_a_head_are_found(make_read: MakeRead) -> None:
+    class Scaled(TokenHead):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+    (group,) = Scaled().parameter_groups(1e-3)
+    assert group["lr"] == 1e-3 and len(group["params"]) == 1

@@ -1,0 +1,82 @@
+"""Controls keep the cost and the end of thinking, and take away what is thought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from latentgym.errors import UsageError
+from latentgym.heads import CONTROLS, ControlHead, MixtureHead, MultiTokenHead, Readout, TokenHead
+
+B = 5
+
+
+@pytest.fixture
+def thoughts(make_read: Callable, make_draws: Callable) -> Callable[[str], tuple]:
+    """The latents with and without a control, and the table."""
+    read, head = make_read(B), MultiTokenHead(3)
+    plain = head.sample(read, make_draws(B))
+
+    def make(control: str) -> tuple:
+        controlled = ControlHead(head, control)
+        action = controlled.sample(read, make_draws(B))
+        assert torch.equal(action["token"], plain["token"])  # thinking ends where it would have
+        assert not controlled.log_prob(action, read).any()
+        return controlled.embed(action, read.table_VD), head.embed(plain, read.table_VD), read
+
+    return make
+
+
+def test_all_controls_are_tested() -> None:
+    assert set(CONTROLS) == {"zero", "pause", "shuffle", "noise"}
+
+
+def test_zero(thoughts: Callable) -> None:
+    latent, _, _ = thoughts("zero")
+    assert latent.shape == (B, 6) and not latent.any()
+
+
+def test_pause_is_the_same_at_every_step(thoughts: Callable) -> None:
+    latent, _, read = thoughts("pause")
+    assert_close(latent, read.table_VD.mean(0).expand(B, -1))
+
+
+def test_shuffle_gives_every_row_anothers_thought(thoughts: Callable) -> None:
+    latent, plain, _ = thoughts("shuffle")
+    assert_close(latent, plain[[4, 0, 1, 2, 3]])
+
+
+def test_noise_has_the_norm_of_the_thought_and_nothing_else(thoughts: Callable) -> None:
+    latent, plain, _ = thoughts("noise")
+    assert_close(latent.norm(dim=-1), plain.norm(dim=-1))
+    assert torch.nn.functional.cosine_similarity(latent, plain).abs().max() < 0.99
+
+
+def test_noise_is_drawn_from_the_counters(make_read: Callable, make_draws: Callable) -> None:
+    read, head = make_read(B), ControlHead(MixtureHead(), "noise")
+    one, two = (head.sample(read, make_draws(B))["latent"] for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_a_control_needs_the_memory_that_its_head_needs() -> None:
+    class Remembering(MixtureHead):
+        needs_memory = True
+
+    head = ControlHead(Remembering(), "zero")
+    assert head.needs_memory and head.family == "continuous"
+    assert not Readout.__dataclass_fields__["memory"].default
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: ControlHead(MixtureHead(), "pasue"), "did you mean 'pause'"),
+        (lambda: ControlHead(TokenHead(), "zero"), "a token agent has none"),
+    ],
+)
+def test_bad_controls_are_refused(make: Callable, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        make()

@@ -1,0 +1,136 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+
+from latentgym.errors import UsageError
+from latentgym.lm import load_model
+from latentgym.lm.zoo import TinySpec, cache_folder, describe, parse_tiny, resolve
+from latentgym.tokenizers import ByteTokenizer
+
+BYTES = ByteTokenizer()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small Llama of 7 words on disk, its table padded to 12 rows."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("llama")
+    words = ["<unk>", "</s>", "####", "D1", "D2", "1", "2"]
+    raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", unk_token="<unk>")
+    tokenizer.save_pretrained(path)
+    sizes = {"vocab_size": 12, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    ends = {"bos_token_id": None, "eos_token_id": [1, 0]}
+    LlamaForCausalLM(LlamaConfig(**sizes, **heads, **ends)).save_pretrained(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("tiny", TinySpec()),
+        ("tiny:llama", TinySpec(arch="llama")),
+        ("tiny:qwen2:1x3x12", TinySpec("qwen2", 1, 3, 12)),
+        ("smollm2-135m", None),
+        ("tinyllama/TinyLlama", None),
+    ],
+)
+def test_names_of_tiny_models(name: str, spec: TinySpec | None) -> None:
+    assert parse_tiny(name) == spec
+    assert spec is None or parse_tiny(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("tiny:gpt2:2x2", "write tiny"),
+        ("tiny:bert", "choose gpt2, llama or qwen2"),
+        ("tiny:gpt2:2x3x16", "heads must divide the width"),
+        ("tiny:gpt2:0x1x16", "at least 1"),
+    ],
+)
+def test_bad_tiny_models_are_refused(name: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parse_tiny(name)
+
+
+@pytest.mark.parametrize("arch", ["gpt2", "llama", "qwen2"])
+def test_a_tiny_model_is_a_function_of_its_seed(arch: str) -> None:
+    def weights(seed: int) -> Any:
+        lm = load_model(f"tiny:{arch}:1x2x8", tokenizer=BYTES, seed=seed, dtype="float32")
+        return torch.cat([p.flatten() for p in lm.parameters()])
+
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    first = weights(3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first, weights(3))
+    assert not torch.equal(first, weights(4))
+
+
+def test_a_tiny_model_has_its_tasks_vocabulary_and_size() -> None:
+    lm = load_model("tiny:llama:3x2x16", tokenizer=BYTES, dtype="bfloat16", device="cpu")
+    assert (lm.vocab_size, lm.hidden_size, lm.max_positions) == (259, 16, 1024)
+    assert lm.backbone.config.num_hidden_layers == 3
+    assert lm.table_VD.dtype == torch.bfloat16
+    assert lm.name == "tiny:llama:3x2x16"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: load_model("tiny"), "give a tokenizer"),
+        (lambda: load_model("tiny", tokenizer=BYTES, dtype="int8"), "no floating-point type 'int8'"),
+        (lambda: load_model("tiny", tokenizer=BYTES, dtype="Tensor"), "no floating-point type"),
+        (lambda: load_model("/no/such/folder"), "cannot load the model '/no/such/folder'"),
+        (lambda: describe("/no/such/folder"), "cannot load the model '/no/such/folder'"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(call: Any, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        call()
+
+
+def test_a_model_is_loaded_from_a_folder(folder: str) -> None:
+    lm = load_model(folder, dtype="float32", device="cpu")
+    assert (lm.vocab_size, lm.hidden_size, lm.tokenizer.eos_id) == (12, 8, 1)
+    assert lm.tokenizer.pieces()[2] == "####"
+
+
+def test_a_folder_without_a_tokenizer_says_so(folder: str, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((Path(folder) / name).read_bytes())
+    with pytest.raises(UsageError, match="cannot load the model"):
+        load_model(str(tmp_path))
+
+
+def test_an_environment_takes_vocabulary_and_width_of_its_model(folder: str) -> None:
+    info = describe(folder)
+    assert (info.vocab_size, info.hidden_size) == (12, 8)
+    env = gym.make("latent/MNNS-hybrid", model=folder).unwrapped
+    assert env.action_space["token"].n == 12
+    assert env.action_space["latent"].shape == (8,)
+    _, info = env.reset(options={"index": 0})
+    assert "smallest" in info["question"] or "small" in info["question"]
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    (tmp_path / "smollm2-135m").mkdir()
+    (tmp_path / "smollm2-135m" / "config.json").write_text("{}")
+    assert resolve("smollm2-135m") == str(tmp_path / "smollm2-135m")
+    monkeypatch.delenv("LATENTGYM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "latentgym"
