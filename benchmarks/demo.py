@@ -75,13 +75,13 @@ def mnns(out: Path) -> None:
     csft = ["train", "mts-grpo", latent, "--preset", "csft", "--save-every", "0"]
     run(*csft, "--steps", "5000", "--out", str(out / "mnns-continuous"))
     # Policy gradient starts from an early-stopped chain of words, as the paper's does.
-    run(*sft, "--steps", "400", "--out", str(out / "mnns-early"))
-    start = ["--checkpoint", str(out / "mnns-early"), "--steps", "400", "--save-every", "0"]
-    grpo = ["--optimisation.lr", "1e-3"]
-    run("train", "cot", words, "--preset", "grpo-tiny", *start, *grpo,
-        "--out", str(out / "mnns-grpo"))  # fmt: skip
-    run("train", "mts-grpo", latent, "--preset", "grpo", *start, *grpo,
-        "--out", str(out / "mnns-mts-grpo"))  # fmt: skip
+    early = ["train", "cot", words, "--model", "tiny:gpt2:1x1x24", "--steps", "6000"]
+    slow = ["--optimisation.lr", "1e-3", "--optimisation.weight-decay", "0.1"]
+    run(*early, *slow, "--save-every", "0", "--out", str(out / "mnns-early"))
+    grpo = ["--checkpoint", str(out / "mnns-early"), "--steps", "600", "--save-every", "0"]
+    run("train", "cot", words, "--preset", "grpo-tiny", *grpo, "--out", str(out / "mnns-grpo"))
+    latent_grpo = ["train", "mts-grpo", latent, "--preset", "grpo", "-o", "arrow=true", *grpo]
+    run(*latent_grpo, "--out", str(out / "mnns-mts-grpo"))
 
 
 def gsm8k(out: Path, limit: int) -> None:

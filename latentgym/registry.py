@@ -38,7 +38,7 @@ _REASONING_GYM = """
 
 REASONING_GYM_PREFIX = "RG_"
 
-TASKS: Mapping[str, str] = {
+TASKS: dict[str, str] = {
     **dict.fromkeys(_MATHS.split(), "latentgym.envs.catalogue:make_maths"),
     **dict.fromkeys(_SEARCH.split(), "latentgym.envs.catalogue:make_search"),
     **dict.fromkeys(
@@ -77,6 +77,23 @@ def register_envs() -> None:
                 vector_entry_point="latentgym.envs:LatentVectorEnv",
                 kwargs={"task": task, "family": family},
             )
+
+
+def register_task(name: str, entry_point: str) -> None:
+    """Add a task of your own as `latent/<name>-token`, `-hybrid` and `-continuous`.
+
+    Args:
+        name: of the task.
+        entry_point: `module:function`; the function takes the name, the action family, a model's
+            tokenizer or None, and a mapping of options, and gives a `latentgym.envs.Task`.
+
+    Raises:
+        UsageError: there is a task of that name.
+    """
+    if name in TASKS:
+        raise UsageError(f"there is a task {name!r} already; choose another name.")
+    TASKS[name] = entry_point
+    register_envs()
 
 
 def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:

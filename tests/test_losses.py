@@ -141,9 +141,7 @@ def test_soft_targets_are_a_divergence() -> None:
     torch.manual_seed(0)
     logits, target = torch.randn(4, 7), torch.randn(4, 7).softmax(-1)
     ids = torch.stack([torch.randperm(7) for _ in range(4)])
-    expected = torch.nn.functional.kl_div(
-        logits.log_softmax(-1), target, reduction="none"
-    ).sum(-1)
+    expected = torch.nn.functional.kl_div(logits.log_softmax(-1), target, reduction="none").sum(-1)
     found = soft_target_loss(logits, ids, target.gather(-1, ids))
     assert_close(found, expected)
     nothing = soft_target_loss(target.log(), ids, target.gather(-1, ids))

@@ -22,10 +22,23 @@ from latentgym.results import (
 def record(**changes: Any) -> Result:
     values: dict[str, Any] = {
         **dict.fromkeys(("agent", "env", "task", "family", "model", "split", "source"), "x"),
-        **{"dataset_hash": "0", "checkpoint": None, "n": 2, "seeds": [0], "accuracy": 0.5},
-        **{"accuracy_ci95": [0.1, 0.9], "metrics": {}, "thoughts_mean": 1.0, "tokens_mean": 1.0},
-        **{"latent_share": 0.5, "forward_positions": {}, "flops_per_answer": 1.0, "wall_s": 1.0},
-        **{"answers_per_s": 2.0, "device": "cpu", "control": None, "config": {}},
+        "dataset_hash": "0",
+        "checkpoint": None,
+        "n": 2,
+        "seeds": [0],
+        "accuracy": 0.5,
+        "accuracy_ci95": [0.1, 0.9],
+        "metrics": {},
+        "thoughts_mean": 1.0,
+        "tokens_mean": 1.0,
+        "latent_share": 0.5,
+        "forward_positions": {},
+        "flops_per_answer": 1.0,
+        "wall_s": 1.0,
+        "answers_per_s": 2.0,
+        "device": "cpu",
+        "control": None,
+        "config": {},
     }
     return Result(**{**values, **changes}).stamp()
 

@@ -16,7 +16,7 @@ from latentgym.rng import Draws
 def make_read() -> Callable[..., Readout]:
     """`make_read(rows, V=.., D=.., same=False)`: logits and table at random, or equal in all rows."""
 
-    def make(rows: int, V: int = 9, D: int = 6, same: bool = False, seed: int = 0) -> Readout:  # noqa: N803
+    def make(rows: int, V: int = 9, D: int = 6, same: bool = False, seed: int = 0) -> Readout:
         g = torch.Generator().manual_seed(seed)
         logits = 2 * torch.randn(1 if same else rows, V, generator=g)
         table = torch.randn(V, D, generator=g)

@@ -43,7 +43,7 @@ def test_thoughts_of_rows(head: PolicyHead, make_read: MakeRead, make_draws: Cal
     read = make_read(B)
     action = head.sample(read, make_draws(B))
     assert action["token"].dtype == torch.int64 and action["token"].shape == (B,)
-    assert 0 <= action["token"].min() and action["token"].max() < V
+    assert action["token"].min() >= 0 and action["token"].max() < V
     assert {len(value) for value in action.values()} == {B}
     assert head.embed(action, read.table_VD).shape == (B, D)
     logp = head.log_prob(action, read)
@@ -57,7 +57,9 @@ def test_rows_and_steps_score_as_rows_do(
     table = reads[0].table_VD
     actions = [head.sample(read, make_draws(B)) for read in reads]
     whole = {name: torch.stack([a[name] for a in actions], 1) for name in actions[0]}
-    read = Readout(*(torch.stack([getattr(r, n) for r in reads], 1) for n in ("logits", "hidden")), table)
+    read = Readout(
+        *(torch.stack([getattr(r, n) for r in reads], 1) for n in ("logits", "hidden")), table
+    )
     logp = torch.stack([head.log_prob(a, r) for a, r in zip(actions, reads, strict=True)], 1)
     assert_close(head.log_prob(whole, read), logp)
     embedded = torch.stack([head.embed(a, table) for a in actions], 1)

@@ -80,7 +80,9 @@ def test_gathered_log_probs_are_those_of_the_softmax(make_read: Callable) -> Non
     assert_close(gather_log_prob(logits, ids), logits.log_softmax(-1).gather(-1, ids))
 
 
-@pytest.mark.parametrize("options", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": 0}])
+@pytest.mark.parametrize(
+    "options", [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": 0}]
+)
 def test_bad_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="sampling needs"):
         TokenHead(**options)

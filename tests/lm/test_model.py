@@ -42,7 +42,9 @@ class Decoding:
         start = torch.tensor([len(row) for row in self.read])[:, None]
         position = (start + real.long().cumsum(1) - 1).clamp_min(0)
         hidden = self.lm.extend(x, position, self.cache, mask_Nn)
-        self.read = [torch.cat([old, new[m]]) for old, new, m in zip(self.read, x, real, strict=True)]
+        self.read = [
+            torch.cat([old, new[m]]) for old, new, m in zip(self.read, x, real, strict=True)
+        ]
         return hidden[:, -1]
 
     def keep(self, rows: list[int]) -> None:
@@ -140,8 +142,14 @@ def wrap(model: Any) -> LatentLM:
 
 
 SIZES: dict[str, Any] = {
-    **{"vocab_size": 259, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2},
-    **{"num_attention_heads": 2, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2},
+    "vocab_size": 259,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
 }
 
 

@@ -137,10 +137,27 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert Optimisation(schedule="linear", warmup=0).factor(50, 100) == pytest.approx(0.5)
 
 
-_COMMAND = (
-    "train mts-grpo latent/MNNS-continuous --preset grpo --model tiny:gpt2:1x1x16 --steps 60 "
-    "--save-every 1 --eval-limit 0 --grpo.prompts 4 --grpo.group-size 4 --k 2"
-).split()
+_COMMAND = [
+    "train",
+    "mts-grpo",
+    "latent/MNNS-continuous",
+    "--preset",
+    "grpo",
+    "--model",
+    "tiny:gpt2:1x1x16",
+    "--steps",
+    "60",
+    "--save-every",
+    "1",
+    "--eval-limit",
+    "0",
+    "--grpo.prompts",
+    "4",
+    "--grpo.group-size",
+    "4",
+    "--k",
+    "2",
+]
 
 
 def _command(out: Path) -> list[str]:

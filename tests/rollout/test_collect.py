@@ -1,0 +1,214 @@
+"""Episodes through a vector environment, also where the environment speaks in between."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from latentgym import registry
+from latentgym.data import Question
+from latentgym.envs import Demonstration, Task
+from latentgym.errors import UsageError
+from latentgym.heads import MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.protocol import Budget, MarkTable, Protocol
+from latentgym.rewards import Grade
+from latentgym.rollout import Engine, Episodes, Kind, Policy, collect, collect_in_batches, replay
+from latentgym.testing import EnvConformance
+from latentgym.tokenizers import ByteTokenizer
+
+
+def mark(every: int, rest: int) -> MarkTable:
+    return MarkTable("#", ["#" if i % every == rest else "a" for i in range(259)])
+
+
+class Asking(Task):
+    """A task that is asked back every few thoughts: one id in five is a call."""
+
+    name, source, dataset_hash, licence = "Asking", "generated", "0" * 16, "none"
+    prompt_budget = 16
+    reply_budget = 3
+
+    def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
+        super().__init__(family, ByteTokenizer())
+        self.think = options.get("think", 10)
+
+    def __len__(self) -> int:
+        return 5
+
+    def question(self, index: int) -> Question:
+        return Question("why? " * (1 + index % 3), str(index))
+
+    def prompt(self, index: int) -> list[int]:
+        return self.tokenizer.encode(self.question(index).text)
+
+    def protocol(self) -> Protocol:
+        return Protocol(
+            think=Budget(self.think),
+            answer=Budget(4),
+            mark=mark(20, 0),
+            call=mark(5, 1),
+            eos=tuple(range(4, 259, 20)),
+            bridge=(65,),
+        )
+
+    def reply(self, index: int, completion: str) -> list[int]:
+        """One to three bytes that depend on all that was said."""
+        return [97 + index] * (1 + len(completion) % 3)
+
+    def grade(self, index: int, completion: str, answer: str) -> Grade:
+        score = len(completion) % 7 / 7
+        if completion == str(index):
+            score = 1.0
+        elif completion in ("", "\ufffd no idea \x00 ####"):
+            score = 0.0
+        return Grade(score, answer, "ok", {"correct": score, "length": float(len(completion))})
+
+    def demonstration(self, index: int) -> Demonstration:
+        return Demonstration.of_tokens([20, 48 + index, 4], thoughts=1)
+
+    def gold_completion(self, index: int) -> tuple[str, str]:
+        return str(index), str(index)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asking() -> Iterator[None]:
+    """The task, registered as a user would."""
+    module = ModuleType("asking")
+    module.make = Asking  # type: ignore[attr-defined]
+    sys.modules["asking"] = module
+    registry.register_task("Asking", "asking:make")
+    yield
+    for family in registry.FAMILY_NAMES:
+        del gym.registry[f"latent/Asking-{family}"]
+    del registry.TASKS["Asking"], sys.modules["asking"]
+
+
+class TestAskingToken(EnvConformance):
+    env_id = "latent/Asking-token"
+
+
+class TestAskingContinuous(EnvConformance):
+    env_id = "latent/Asking-continuous"
+
+
+QUESTIONS, G = [3, 0, 4], 4
+
+
+@pytest.fixture(params=["token", "continuous"])
+def setting(request: pytest.FixtureRequest, random_lm: Callable) -> tuple[Engine, str]:
+    head: PolicyHead = TokenHead() if request.param == "token" else MultiTokenHead(3)
+    engine = Engine(Policy(random_lm("llama"), head), compact_every=2, record_log_probs=True)
+    return engine, f"latent/Asking-{request.param}"
+
+
+def collected(engine: Engine, env_id: str, rows: int = 12, **options: Any) -> Episodes:
+    env = gym.make_vec(env_id, num_envs=rows)
+    return collect(engine, env, QUESTIONS, group_size=G, seed=2, **options)
+
+
+def test_collecting_is_stepping_a_single_environment_by_hand(setting: tuple[Engine, str]) -> None:
+    engine, env_id = setting
+    episodes = collected(engine, env_id)
+    rollouts, calls = episodes.rollouts, 0
+    env = gym.make(env_id).unwrapped
+    for row in range(12):
+        env.reset(options={"index": QUESTIONS[row // G]})
+        expected: list[int] = []
+        for token in rollouts.action_tokens(row):
+            observation, reward, terminated, truncated, info = env.step_segment([token])
+            spoken = observation["inserted"][: observation["inserted_length"]].tolist()
+            calls += bool(spoken) and spoken[0] != 65
+            expected += [int(token), *spoken]
+        assert rollouts.tokens(row).tolist() == expected
+        assert (terminated, truncated) == (rollouts.terminated_N[row], rollouts.truncated_N[row])
+        assert (reward, info) == (episodes.reward_N[row], episodes.infos[row])
+        assert info["index"] == QUESTIONS[row // G]
+    assert calls > 5
+    assert episodes.component("reward/length").tolist() == [
+        len(info["completion"]) for info in episodes.infos
+    ]
+
+
+def test_turns_replay_exactly(setting: tuple[Engine, str]) -> None:
+    engine, env_id = setting
+    rollouts = collected(engine, env_id).rollouts
+    assert (rollouts.kind_NT == Kind.INSERTED).any()
+    with torch.no_grad():
+        scores = replay(engine.policy, rollouts)
+    assert rollouts.logp_NT is not None
+    expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
+    assert_close(scores.logp_NT, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_turns_of_a_row_do_not_depend_on_the_others(setting: tuple[Engine, str]) -> None:
+    engine, env_id = setting
+    together = collected(engine, env_id).rollouts
+    env = gym.make_vec(env_id, num_envs=1)
+    for row in (0, 5, 11):
+        alone = collect(engine, env, [QUESTIONS[row // G]], seed=2, first_sample=row % G).rollouts
+        assert alone.tokens(0).tolist() == together.tokens(row).tolist()
+        assert alone.kind_NT[0].tolist() == together.select([row]).kind_NT[0].tolist()
+
+
+def test_rows_that_are_not_needed_stay_idle(setting: tuple[Engine, str]) -> None:
+    engine, env_id = setting
+    few, many = collected(engine, env_id), collected(engine, env_id, rows=20)
+    assert few.infos == many.infos
+    assert few.reward_N.tolist() == many.reward_N.tolist()
+
+
+def test_batches_cover_all_questions_and_change_nothing(setting: tuple[Engine, str]) -> None:
+    engine, env_id = setting
+    env = gym.make_vec(env_id, num_envs=2 * G)
+    seen: list[int] = []
+    batches = collect_in_batches(
+        engine, env, QUESTIONS, group_size=G, seed=2, progress=lambda e: seen.append(len(e.infos))
+    )
+    infos: dict[int, Any] = {}
+    for places, episodes in batches:
+        infos |= {int(p): episodes.infos[i * G : (i + 1) * G] for i, p in enumerate(places)}
+    assert seen == [2 * G, G]
+    whole = collected(engine, env_id).infos
+    assert [info for place in range(3) for info in infos[place]] == whole
+
+
+def test_episodes_put_together(setting: tuple[Engine, str]) -> None:
+    episodes = collected(*setting)
+    twice = Episodes.concatenate([episodes, episodes])
+    assert twice.infos == episodes.infos * 2
+    assert twice.reward_N.tolist() == episodes.reward_N.tolist() * 2
+    assert len(twice.rollouts) == 24
+
+
+def test_positions_of_waiting_rows_are_counted(random_lm: Callable) -> None:
+    engine = Engine(Policy(random_lm("llama"), MixtureHead()), compact_every=0)
+    rules = Protocol(think=Budget(3), answer=Budget(1, exact=True), call=mark(1, 0))
+    session = engine.start([[5], [6]], rules, seed=0)
+    session.run()
+    assert session.waiting.tolist() == [0, 1]
+    session.insert(np.array([0]), [[7, 8]])
+    assert session.discarded == 2  # the other row was carried along
+    assert session.waiting.tolist() == [1]
+
+
+def test_too_long_a_reply_is_refused(random_lm: Callable) -> None:
+    engine = Engine(Policy(random_lm("gpt2"), MixtureHead()))
+    rules = Protocol(think=Budget(3), answer=Budget(1), call=mark(1, 0))
+    session = engine.start([[5] * 1000], rules, seed=0)
+    session.run()
+    with pytest.raises(UsageError, match="with 30 inserted tokens .* 1034 positions"):
+        session.insert(session.waiting, [[7] * 30])
+    session.insert(session.waiting, [[7] * 20])  # 1000 + 4 + 20 fit exactly
+
+
+def test_a_taken_name_is_refused() -> None:
+    with pytest.raises(UsageError, match="a task 'Asking' already"):
+        registry.register_task("Asking", "asking:make")

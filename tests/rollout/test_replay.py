@@ -1,0 +1,111 @@
+"""The heart of trust: what a parallel pass says of a rollout is what was sampled step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from latentgym.heads import MultiTokenHead, PolicyHead, TokenHead
+from latentgym.protocol import Budget, Protocol
+from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
+from latentgym.rollout import replay as replay_function
+from latentgym.rollout.replay import entropy, micro_batches
+
+
+def rolled_out(policy: Policy, prompts: list[list[int]], protocol: Protocol) -> Rollouts:
+    engine = Engine(policy, record_log_probs=True)
+    return engine.rollout(prompts, protocol, seed=3, group_size=3)
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+def test_replay_agrees_with_decoding(
+    arch: str, head: PolicyHead, random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    policy = Policy(random_lm(arch), head)
+    rollouts = rolled_out(policy, prompts, protocol)
+    kinds = set(np.unique(rollouts.kind_NT).tolist())
+    assert kinds >= {Kind.PAD, Kind.THOUGHT, Kind.SPOKEN}  # rows of unequal length, both phases
+    with torch.no_grad():
+        scores = replay(policy, rollouts)
+    assert rollouts.logp_NT is not None
+    expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
+    assert_close(scores.logp_NT, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(scores.thought_NT, torch.from_numpy(rollouts.kind_NT == Kind.THOUGHT))
+    inserted = torch.from_numpy(np.isin(rollouts.kind_NT, (Kind.INSERTED, Kind.PAD)))
+    assert not scores.action_NT[inserted].any() and not scores.logp_NT[inserted].any()
+
+
+def test_replay_in_chunks_is_replay_at_once(
+    random_lm: Callable, prompts: Any, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    policy = Policy(random_lm("llama"), MultiTokenHead(3))
+    rollouts = rolled_out(policy, prompts, protocol)
+
+    def scored() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        policy.zero_grad()
+        scores = replay(policy, rollouts)
+        scores.logp_NT.sum().backward()
+        gradient = policy.lm.table_VD.grad
+        assert gradient is not None
+        return scores.logp_NT.detach(), scores.entropy_NT, gradient.clone()
+
+    whole = scored()
+    monkeypatch.setattr(sys.modules[replay_function.__module__], "_MOST_LOGITS", 259 * 7)
+    chunked = scored()
+    policy.zero_grad(set_to_none=True)
+    for one, other in zip(whole, chunked, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_reach_the_model_and_the_head(
+    head: PolicyHead, random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    policy = Policy(random_lm("llama"), head)
+    scores = replay(policy, rolled_out(policy, prompts, protocol))
+    scores.logp_NT[scores.action_NT].sum().backward()
+    gradients = [p.grad for p in policy.parameters()]
+    policy.zero_grad(set_to_none=True)
+    assert all(g is not None and g.isfinite().all() and g.any() for g in gradients)
+
+
+def test_entropy_and_norm_are_told(random_lm: Callable, prompts: Any, protocol: Protocol) -> None:
+    lm = random_lm("gpt2")
+    for head in (TokenHead(), MultiTokenHead(4)):
+        policy = Policy(lm, head)
+        with torch.no_grad():
+            scores = replay(policy, rolled_out(policy, prompts, protocol))
+        entropies = scores.entropy_NT[scores.action_NT]
+        assert entropies.min() >= 0 and entropies.max() <= np.log(259)
+        # The mean of four embeddings is shorter than one; a word is as long as words are.
+        assert scores.latent_norm == 1 if head.family == "token" else 0.2 < scores.latent_norm < 0.9
+
+
+def test_entropy_in_closed_form() -> None:
+    p = torch.tensor([[0.5, 0.25, 0.25, 0.0], [1.0, 0.0, 0.0, 0.0], [0.25] * 4])
+    expected = torch.tensor([1.5, 0.0, 2.0]) * np.log(2)
+    assert_close(entropy(p.log()), expected.float())
+
+
+def test_an_answer_without_thoughts_is_replayed(random_lm: Callable, prompts: Any) -> None:
+    policy = Policy(random_lm("llama"), MultiTokenHead(2))
+    rollouts = rolled_out(policy, prompts, Protocol(think=Budget(0), answer=Budget(3)))
+    with torch.no_grad():
+        scores = replay(policy, rollouts)
+    assert rollouts.actions == {} and not scores.thought_NT.any()
+    assert_close(scores.logp_NT, rollouts.logp_NT, rtol=1e-4, atol=1e-4)
+
+
+def test_micro_batches_cover_the_rows_in_order(
+    random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    rollouts = rolled_out(Policy(random_lm("llama"), TokenHead()), prompts, protocol)
+    batches = micro_batches(rollouts, 5)
+    assert [len(b) for b in batches] == [5, 5, 2]
+    assert np.concatenate(batches).tolist() == list(range(12))
