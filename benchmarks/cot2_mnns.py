@@ -40,8 +40,9 @@ class Cell:
     def command(self, out: Path, seed: int) -> list[str]:
         """The command line of one seed."""
         start = [] if self.start is None else ["--checkpoint", str(folder(out, self.start, seed))]
-        where = ["--seed", str(seed), "--out", str(folder(out, self.name, seed))]
-        return [*self.argv, *start, *where]
+        chosen = "--seed" if self.argv[0] == "train" else "--seeds"
+        where = ["--out", str(folder(out, self.name, seed))]
+        return [*self.argv, *start, chosen, str(seed), *where]
 
 
 def folder(out: Path, name: str, seed: int) -> Path:

@@ -59,9 +59,9 @@ def test_eval_of_a_checkpoint_repeats_the_final_evaluation(
     argv = ["eval", "mts-grpo", "latent/MNNS-continuous", "--checkpoint", str(trained)]
     assert main([*argv, "--limit", "50", "--out", str(tmp_path / "eval"), "--json"]) == 0
     assert last_json(capsys)["accuracy"] == load_result(trained).accuracy
-    with gzip.open(trained / "rollouts.jsonl.gz") as one:
-        with gzip.open(tmp_path / "eval" / "rollouts.jsonl.gz") as other:
-            assert one.read() == other.read()
+    paths = [folder / "rollouts.jsonl.gz" for folder in (trained, tmp_path / "eval")]
+    first, again = (gzip.decompress(path.read_bytes()) for path in paths)
+    assert first == again
 
 
 def test_rescore_agrees_and_notices_a_changed_answer(trained: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from latentgym.registry import FAMILY_NAMES, TASKS
 from latentgym.testing import EnvConformance
 
 _SHORT = {"think": 8, "answer": 4}
+_SAMPLE = {**_SHORT, "source": "sample"}
 # A few of Reasoning Gym's hundred: plain, of several lines, with a memory of bad answers.
 _REASONING_GYM = ("RG_chain_sum", "RG_sudoku", "RG_prime_factorization", "RG_knights_knaves")
 
@@ -18,7 +19,7 @@ def _options(task: str) -> dict[str, Any]:
         return {"limit": 200}
     if task in ("ProsQA", "ProntoQA"):
         return {"size": 50}
-    return {**_SHORT, "size": 20} if task.startswith("RG_") else _SHORT
+    return {**_SHORT, "size": 20} if task.startswith("RG_") else _SAMPLE
 
 
 for _task, _family in [

@@ -138,25 +138,9 @@ def test_learning_rate_warms_up_and_falls() -> None:
 
 
 _COMMAND = [
-    "train",
-    "mts-grpo",
-    "latent/MNNS-continuous",
-    "--preset",
-    "grpo",
-    "--model",
-    "tiny:gpt2:1x1x16",
-    "--steps",
-    "60",
-    "--save-every",
-    "1",
-    "--eval-limit",
-    "0",
-    "--grpo.prompts",
-    "4",
-    "--grpo.group-size",
-    "4",
-    "--k",
-    "2",
+    *("train", "mts-grpo", "latent/MNNS-continuous", "--preset", "grpo", "--k", "2"),
+    *("--model", "tiny:gpt2:1x1x16", "--steps", "60", "--save-every", "1", "--eval-limit", "0"),
+    *("--grpo.prompts", "4", "--grpo.group-size", "4"),
 ]
 
 

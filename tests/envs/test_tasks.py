@@ -1,0 +1,125 @@
+"""Facts about the tasks: sizes, budgets, demonstrations, prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from latentgym.registry import FAMILY_NAMES, TASKS, env_ids
+from latentgym.testing import check_task
+
+# Frozen: people and results name them.
+TASK_NAMES = (
+    "GSM8K GSM8KAug GSMHard SVAMP MultiArith MATH MATH500 AIME2024 AIME2025 MNNS ProsQA ProntoQA"
+).split()
+
+
+def task(env_id: str, **options: Any) -> Any:
+    return gym.make(f"latent/{env_id}", **options).unwrapped.task
+
+
+def test_the_ids_are_frozen() -> None:
+    assert [name for name in TASKS if not name.startswith("RG_")] == TASK_NAMES
+    assert FAMILY_NAMES == ("token", "hybrid", "continuous")
+    ids = [env_id for env_id, _, _ in env_ids()]
+    assert {f"latent/{t}-{f}" for t in TASK_NAMES for f in FAMILY_NAMES} <= set(ids)
+    assert all(env_id in gym.registry for env_id in ids)
+
+
+def test_mnns_is_the_task_of_the_paper() -> None:
+    train, test = task("MNNS-continuous"), task("MNNS-continuous", split="test")
+    assert train.tokenizer.vocab_size == 89
+    assert len(train) + len(test) == 9**4
+    answers = np.concatenate([train.answers, test.answers])
+    values, counts = np.unique(answers, return_counts=True)
+    assert values[counts.argmax()] == 1
+    assert counts.max() / 9**4 == pytest.approx(0.3725, abs=5e-5)  # what a constant answer scores
+    sets = [{tuple(sorted(row)) for row in t.digits.tolist()} for t in (train, test)]
+    assert not sets[0] & sets[1]
+
+
+@pytest.mark.parametrize(("env", "thoughts"), [("MNNS", 3), ("ProsQA", 5), ("ProntoQA", 6)])
+def test_puzzles_have_chains_of_a_fixed_length(env: str, thoughts: int) -> None:
+    for family in FAMILY_NAMES:
+        puzzle = task(f"{env}-{family}", limit=3)
+        rules, shown = puzzle.protocol(), puzzle.demonstration(0)
+        assert rules.think.exact and rules.think.steps == thoughts == shown.thoughts
+        assert rules.answer.exact and rules.answer.steps == 1
+        # Words follow one path; a latent thought holds all the states a search can be in.
+        assert (shown.ids_TS.shape[1] == 1) == (family == "token")
+        assert (shown.weights_TS[-1] == np.eye(1, shown.ids_TS.shape[1])[0]).all()
+        answer = puzzle.tokenizer.decode(shown.ids_TS[-1:, 0].tolist())
+        assert answer == puzzle.question(0).gold
+        closed = puzzle.tokenizer.decode(puzzle.prompt(0)).endswith("->")
+        assert closed == (family == "token")
+
+
+def test_without_thoughts_only_the_answer_is_demonstrated() -> None:
+    puzzle = task("ProsQA-continuous", think=0, limit=3)
+    assert puzzle.demonstration(1).thoughts == 0
+    assert len(puzzle.demonstration(1).ids_TS) == 1
+    check_task(puzzle)
+
+
+def test_graphs_are_relabelled_and_the_right_candidate_takes_either_place() -> None:
+    puzzle = task("ProsQA-token", limit=60)
+    first = [puzzle.question(i).text.split("<think> ")[1].split()[0] for i in range(60)]
+    right = [puzzle.question(i).gold for i in range(60)]
+    assert 15 < sum(f == r for f, r in zip(first, right, strict=True)) < 45
+    assert len(set(right)) > 20
+    assert puzzle.question(7).text == task("ProsQA-token", limit=60).question(7).text
+
+
+@pytest.mark.parametrize("name", TASK_NAMES[:9])
+def test_latent_chains_are_forced_to_answer_and_words_are_not(name: str) -> None:
+    for family in FAMILY_NAMES:
+        rules = task(f"{name}-{family}", source="sample").protocol()
+        assert rules.force_answer == (family != "token") == bool(rules.bridge)
+        assert not rules.think.exact and rules.think.steps >= 256
+    assert task(f"{name}-token", source="sample", force_answer=True).protocol().bridge
+
+
+def test_budgets_prompts_and_formats_can_be_chosen() -> None:
+    chosen = task(
+        "GSM8K-token", source="sample", think=5, answer=3, system="", format="boxed", limit=2
+    )
+    rules = chosen.protocol()
+    assert (rules.think.steps, rules.answer.steps, len(chosen)) == (5, 3, 2)
+    assert rules.mark is not None and rules.mark.mark == "\\boxed{"
+    prompt = chosen.tokenizer.decode(chosen.prompt(0))
+    assert prompt == f"Question: {chosen.question(0).text}\nAnswer:"
+    check_task(chosen)
+
+
+def test_equal_data_has_an_equal_hash() -> None:
+    for env_id, options in [("MNNS-token", {"limit": 9}), ("RG_gcd-token", {"size": 9})]:
+        one, same = task(env_id, **options), task(env_id, **options)
+        other = task(env_id, split="test", **options)
+        assert one.dataset_hash == same.dataset_hash != other.dataset_hash
+        assert len(one.dataset_hash) == 16
+
+
+REAL = [
+    *[(name, split) for name in TASK_NAMES[:5] for split in ("train", "test")],
+    *[("MATH", "train"), ("MATH500", "test"), ("AIME2024", "test"), ("AIME2025", "test")],
+    *[("ProsQA", "test"), ("ProntoQA", "test")],
+]
+
+
+@pytest.mark.parametrize(("name", "split"), [x for x in REAL if x != ("GSMHard", "train")])
+def test_all_real_prompts_fit_their_budget(name: str, split: str, real_data: str) -> None:
+    """In bytes, the longest any tokenizer makes of them."""
+    for family in ("token", "continuous"):
+        real = task(f"{name}-{family}", split=split)
+        assert real.source.startswith("data:") and len(real) >= 30
+        assert max(len(real.prompt(i)) for i in range(len(real))) <= real.prompt_budget
+        check_task(real, questions=20)
+
+
+def test_a_sample_is_never_passed_off_as_data() -> None:
+    env = gym.make("latent/SVAMP-token", source="sample").unwrapped
+    assert env.task.source == "sample"
+    assert env.reset(seed=0)[1]["source"] == "sample"
