@@ -46,10 +46,11 @@ def record(**changes: Any) -> Result:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     rollouts = [{"index": 0, "answer": "zwölf \u2028"}, {"index": 1, "answer": ""}]
     saved = record()
-    saved.save(tmp_path, rollouts)
-    assert load_result(tmp_path) == saved
-    assert list(load_rollouts(tmp_path)) == rollouts
-    assert [folder for folder, _ in find_results([tmp_path.parent])] == [tmp_path]
+    folder = tmp_path / "one" / "run"
+    saved.save(folder, rollouts)
+    assert load_result(folder) == saved
+    assert list(load_rollouts(folder)) == rollouts
+    assert [found for found, _ in find_results([tmp_path])] == [folder]
 
 
 def test_versions_name_what_a_result_depends_on() -> None:

@@ -25,7 +25,7 @@ _FIRST_CAPACITY = 16
 _THOUGHT, _WORD, _ANSWER = 1, 2, 4  # parts of an episode; a token may be of several
 
 
-class Episodes:
+class LiveEpisodes:
     """State and bookkeeping of N episodes.
 
     Args:

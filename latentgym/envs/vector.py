@@ -12,7 +12,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
 from latentgym.envs.catalogue import make_task
-from latentgym.envs.episodes import Episodes, Observation, batched
+from latentgym.envs.episodes import LiveEpisodes, Observation, batched
 from latentgym.envs.task import Demonstration
 from latentgym.errors import ActionError, UsageError
 from latentgym.protocol import Phase, Protocol
@@ -75,7 +75,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.task, width = make_task(task, self.family, model, options)
         if prompt_budget is not None:
             self.task.prompt_budget = prompt_budget
-        self.episodes = Episodes(self.task, num_envs)
+        self.episodes = LiveEpisodes(self.task, num_envs)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.support, self.hidden_size = support, hidden_size or width

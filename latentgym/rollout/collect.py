@@ -5,7 +5,7 @@ Legend: Q questions, G samples each, N = Q * G rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +109,6 @@ def collect_in_batches(
     *,
     group_size: int = 1,
     seed: int,
-    progress: Callable[[Episodes], None] | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Episodes]]:
     """`collect` over many questions, as many at once as the environment has rows.
 
@@ -125,8 +124,6 @@ def collect_in_batches(
     for start in range(0, len(order), size):
         places = order[start : start + size]
         episodes = collect(engine, env, index[places], group_size=group_size, seed=seed)
-        if progress is not None:
-            progress(episodes)
         yield places, episodes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from latentgym.data import DataError
+from latentgym.envs import LatentEnv
 from latentgym.errors import ActionError, PromptTooLongError, UsageError
 from latentgym.registry import make_vector_env
 
@@ -28,7 +29,7 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
         (lambda: make_vector_env("latent/GSM9K-token", 1), "did you mean 'latent/GSM8K-token'"),
         (lambda: gym.make("latentgym:latent/MNNS-token", task="MMNS"), "did you mean 'MNNS'"),
         (lambda: make(family="tokens"), "did you mean 'token'"),
-        (lambda: make(render_mode="rgb_array"), "choose ansi or human"),
+        (lambda: LatentEnv("MNNS", "token", render_mode="rgb"), "choose ansi or human"),
         (lambda: make(colour="red"), "MNNS does not know this option: .*colour"),
         (lambda: make("GSM8K-token", paths=3), "GSM8K does not know this option: .*paths"),
         (lambda: make("GSM8K-token", format="xml", source="sample"), "choose hashes or boxed"),

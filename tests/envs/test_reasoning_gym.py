@@ -11,6 +11,8 @@ from latentgym.registry import TASKS
 from latentgym.rewards import GraderError
 
 pytest.importorskip("reasoning_gym")
+# The package behind arc_agi leaves its file open.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 NAMES = [name.removeprefix("RG_") for name in TASKS if name.startswith("RG_")]
 # They take seconds per question; their golds were checked by hand.

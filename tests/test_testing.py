@@ -1,0 +1,207 @@
+"""The kit finds what is wrong: each check fails on an environment or task that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from latentgym.data import Question
+from latentgym.envs import Demonstration, LatentVectorEnv, Task
+from latentgym.rewards import Grade
+from latentgym.testing import EnvConformance, check_task, check_vector_env
+
+
+class Sound(LatentVectorEnv):
+    """The environment that the others break."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__("MNNS", "token", num_envs, limit=50)
+
+
+class OtherRows(Sound):
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs + 1)
+
+
+class UnbatchedSpace(Sound):
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+        self.action_space = self.single_action_space
+
+
+class Autoreset(Sound):
+    metadata = {**Sound.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+
+class ReusedArrays(Sound):
+    def _result(self, *args: Any) -> Any:
+        observation, *rest = super()._result(*args)
+        observation["prompt"] = self.episodes._prompt_NP
+        return observation, *rest
+
+
+class SingleReward(Sound):
+    def step(self, actions: Any) -> Any:
+        observation, reward, *rest = super().step(actions)
+        return observation, reward.astype(np.float32), *rest
+
+
+class OutsideItsSpace(Sound):
+    def step(self, actions: Any) -> Any:
+        observation, *rest = super().step(actions)
+        observation["token"] = observation["token"] + 1000
+        return observation, *rest
+
+
+class NoMasks(Sound):
+    def reset(self, **kwargs: Any) -> Any:
+        observation, info = super().reset(**kwargs)
+        return observation, {k: v for k, v in info.items() if not k.startswith("_")}
+
+
+class Unseeded(Sound):
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return super().reset(options=options)
+
+
+class SameSeedForAll(Sound):
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        if isinstance(seed, int):
+            seed = [seed] * self.num_envs
+        return super().reset(seed=seed, options=options)
+
+
+class NeverEnds(Sound):
+    def step(self, actions: Any) -> Any:
+        observation, reward, *_, info = super().step(actions)
+        return observation, reward, *(np.zeros(self.num_envs, dtype=bool) for _ in range(2)), info
+
+
+class ResetsEverything(Sound):
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return super().reset(seed=seed)
+
+
+class EatsOptions(Sound):
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        result = super().reset(seed=seed, options=options)
+        (options or {}).clear()
+        return result
+
+
+class PaysTheDead(Sound):
+    def step(self, actions: Any) -> Any:
+        done = self.episodes.clock.done.copy()
+        observation, reward, *rest = super().step(actions)
+        return observation, reward + done, *rest
+
+
+def test_a_sound_environment_passes() -> None:
+    check_vector_env(Sound)
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (OtherRows, "num_envs is 4, not 3"),
+        (UnbatchedSpace, "action_space is not single_action_space, batched"),
+        (Autoreset, "not DISABLED"),
+        (ReusedArrays, "return copies"),
+        (SingleReward, "reward is no .*float64"),
+        (OutsideItsSpace, "outside its space"),
+        (NoMasks, "has no mask"),
+        (Unseeded, "unequal episodes"),
+        (SameSeedForAll, "list of seed . row differ"),
+        (NeverEnds, "never end an episode"),
+        (ResetsEverything, "rows it does not name"),
+        (EatsOptions, "changes the options"),
+        (PaysTheDead, "rewards rows that are done"),
+    ],
+)
+def test_a_broken_environment_is_found(
+    broken: type[Sound], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentgym.testing.checks._MOST_STEPS", 50)
+    with pytest.raises(AssertionError, match=sentence):
+        check_vector_env(broken)
+
+
+def task() -> Task:
+    env = gym.make("latent/MNNS-continuous", limit=50).unwrapped
+    found: Task = env.task  # type: ignore[attr-defined]
+    return found
+
+
+def shown(change: Callable[[Demonstration], Demonstration]) -> Callable[[Task], None]:
+    def apply(broken: Task) -> None:
+        right = broken.demonstration
+        broken.demonstration = lambda index: change(right(index))  # type: ignore[method-assign]
+
+    return apply
+
+
+def setter(**attributes: Any) -> Callable[[Task], None]:
+    def apply(broken: Task) -> None:
+        for name, value in attributes.items():
+            setattr(broken, name, value)
+
+    return apply
+
+
+RIGHT = Grade(1.0, "S1", "ok", {"correct": 1.0})
+WRONG = Grade(0.0, "S1", "ok", {"correct": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (setter(prompt=lambda index: []), "0 tokens"),
+        (setter(prompt_budget=3), "tokens, but a budget of 3"),
+        (setter(prompt=lambda index: [89]), "outside the vocabulary"),
+        (setter(grade=lambda *_: WRONG), "the gold completion is graded"),
+        (setter(grade=lambda *_: RIGHT), "the completion '' is graded"),
+        (setter(question=lambda index: Question("D1", "S36")), "the gold completion is graded"),
+        (shown(lambda d: Demonstration(d.ids_TS, d.weights_TS / 2, d.thoughts)), "add up to one"),
+        (shown(lambda d: Demonstration(d.ids_TS, d.weights_TS[:1], d.thoughts)), "differ in shape"),
+        (shown(lambda d: Demonstration(d.ids_TS + 89, d.weights_TS, d.thoughts)), "unknown ids"),
+        (shown(lambda d: Demonstration(d.ids_TS, d.weights_TS, 2)), "exact number of thoughts"),
+        (shown(lambda d: Demonstration(d.ids_TS[:3], d.weights_TS[:3], 3)), "and an answer"),
+    ],
+)
+def test_a_broken_task_is_found(break_it: Callable[[Task], None], sentence: str) -> None:
+    broken = task()
+    check_task(broken)
+    break_it(broken)
+    with pytest.raises(AssertionError, match=sentence):
+        check_task(broken)
+
+
+def test_a_demonstration_that_its_own_rules_cut_short_is_found() -> None:
+    env: Any = gym.make("latent/GSM8K-token", source="sample").unwrapped
+    right = env.task.gold_completion
+    env.task.question = lambda index: Question("1 + 1?", "1\n2")  # ends at the line break
+    env.task.gold_completion = right
+    with pytest.raises(AssertionError, match="the demonstration ends after"):
+        check_task(env.task)
+
+
+def test_conformance_finds_a_vector_environment_that_differs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Kit(EnvConformance):
+        env_id = "latent/MNNS-token"
+
+        def make(self, **more: Any) -> Any:
+            return super().make(think=0, **more)
+
+    for check in (
+        Kit().test_vector_equals_stacked_singles,
+        Kit().test_segments_equal_steps,
+    ):
+        with pytest.raises((AssertionError, gym.error.ResetNeeded)):
+            check()
