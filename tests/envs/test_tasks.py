@@ -12,9 +12,20 @@ from latentgym.registry import FAMILY_NAMES, TASKS, env_ids
 from latentgym.testing import check_task
 
 # Frozen: people and results name them.
-TASK_NAMES = (
-    "GSM8K GSM8KAug GSMHard SVAMP MultiArith MATH MATH500 AIME2024 AIME2025 MNNS ProsQA ProntoQA"
-).split()
+TASK_NAMES = [
+    "GSM8K",
+    "GSM8KAug",
+    "GSMHard",
+    "SVAMP",
+    "MultiArith",
+    "MATH",
+    "MATH500",
+    "AIME2024",
+    "AIME2025",
+    "MNNS",
+    "ProsQA",
+    "ProntoQA",
+]
 
 
 def task(env_id: str, **options: Any) -> Any:
