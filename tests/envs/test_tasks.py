@@ -13,18 +13,9 @@ from latentgym.testing import check_task
 
 # Frozen: people and results name them.
 TASK_NAMES = [
-    "GSM8K",
-    "GSM8KAug",
-    "GSMHard",
-    "SVAMP",
-    "MultiArith",
-    "MATH",
-    "MATH500",
-    "AIME2024",
-    "AIME2025",
-    "MNNS",
-    "ProsQA",
-    "ProntoQA",
+    *("GSM8K", "GSM8KAug", "GSMHard", "SVAMP", "MultiArith"),
+    *("MATH", "MATH500", "AIME2024", "AIME2025"),
+    *("MNNS", "ProsQA", "ProntoQA"),
 ]
 
 

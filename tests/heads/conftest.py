@@ -14,7 +14,7 @@ from latentgym.rng import Draws
 
 @pytest.fixture(scope="session")
 def make_read() -> Callable[..., Readout]:
-    """`make_read(rows, V=.., D=.., same=False)`: logits and table at random, or equal in all rows."""
+    """`make_read(rows, V=.., D=.., same=..)`: logits and table at random, or equal in all rows."""
 
     def make(rows: int, V: int = 9, D: int = 6, same: bool = False, seed: int = 0) -> Readout:
         g = torch.Generator().manual_seed(seed)

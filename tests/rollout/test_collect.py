@@ -200,7 +200,7 @@ def test_too_long_a_reply_is_refused(random_lm: Callable) -> None:
     rules = Protocol(think=Budget(3), answer=Budget(1), call=mark(1, 0))
     session = engine.start([[5] * 1000], rules, seed=0)
     session.run()
-    with pytest.raises(UsageError, match="with 30 inserted tokens .* 1034 positions"):
+    with pytest.raises(UsageError, match=r"with 30 inserted tokens .* 1034 positions"):
         session.insert(session.waiting, [[7] * 30])
     session.insert(session.waiting, [[7] * 20])  # 1000 + 4 + 20 fit exactly
 
