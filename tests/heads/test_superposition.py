@@ -122,6 +122,14 @@ def test_unlikely_ids_take_no_part(make_draws: Callable) -> None:
     assert_close(head.log_prob(action, read)[0], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_likeliest_id_takes_part_however_unlikely_it_is(make_draws: Callable) -> None:
+    read = Readout(torch.linspace(0, 0.1, 500)[None], torch.zeros(1, 1), torch.eye(500))
+    head = DirichletHead(support=8, floor=0.01)  # all are near 1/500
+    action = head.sample(read, make_draws(1))
+    assert head.embed(action, read.table_VD)[0].nonzero().tolist() == [[499]]
+    assert head.log_prob(action, read).isfinite().all()
+
+
 def test_points_lie_on_the_simplex_and_have_the_right_moments(
     make_read: MakeRead, make_draws: Callable
 ) -> None:
