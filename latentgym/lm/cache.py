@@ -173,9 +173,8 @@ class GroupedCache:
         causal = position <= position[t - n :, None]
         if self.own_mask_NT is None:
             return causal
-        allowed = causal & self.own_mask_NT[:, None, None, None, :]
-        # A padded query may see itself, or its softmax would be over nothing.
-        return allowed | (position == position[t - n :, None])
+        # A padded query sees nothing of its own row, but the prompt: its softmax is defined.
+        return causal & self.own_mask_NT[:, None, None, None, :]
 
 
 def _grown(buffer: Tensor | None, new: Tensor, end: int) -> Tensor:

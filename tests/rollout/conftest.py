@@ -63,7 +63,7 @@ class RecallingHead(PolicyHead):
 
     def _mean(self, read: Readout) -> Tensor:
         assert read.memory is not None and read.memory_mask is not None
-        scores = (read.memory @ read.hidden.unsqueeze(-1)).squeeze(-1) / 8
+        scores = 0.01 * (read.memory @ read.hidden.unsqueeze(-1)).squeeze(-1)  # flat
         weights = scores.masked_fill(~read.memory_mask, -torch.inf).softmax(-1)
         return (weights.unsqueeze(-2) @ read.memory).squeeze(-2)
 

@@ -195,6 +195,26 @@ def test_positions_of_waiting_rows_are_counted(random_lm: Callable) -> None:
     assert session.waiting.tolist() == [1]
 
 
+def test_rows_may_be_answered_one_after_the_other(random_lm: Callable) -> None:
+    rules = Protocol(think=Budget(3), answer=Budget(4, exact=True), call=mark(1, 0))
+    replies = [[7, 8, 9], [11]]
+
+    def rolled(*turns: list[int]) -> list[list[int]]:
+        session = Engine(Policy(random_lm("llama"), MixtureHead())).start([[5], [6]], rules, seed=0)
+        session.run()
+        for rows in turns:
+            session.insert(np.array(rows), [replies[row] for row in rows])
+        session.run()
+        for row in session.waiting:
+            session.insert(np.array([row]), [[3]])
+        session.run()
+        return [session.finish().tokens(row).tolist() for row in range(2)]
+
+    together = rolled([0, 1])
+    assert rolled([0], [1]) == together
+    assert rolled([1], [0]) == together
+
+
 def test_too_long_a_reply_is_refused(random_lm: Callable) -> None:
     engine = Engine(Policy(random_lm("gpt2"), MixtureHead()))
     rules = Protocol(think=Budget(3), answer=Budget(1), call=mark(1, 0))
