@@ -72,9 +72,6 @@ def grpo(k: int) -> tuple[str, ...]:
     return (
         *("train", "mts-grpo", LATENT, "--preset", "grpo", "--k", str(k), "-o", "arrow=true"),
         *("--steps", str(GRPO_STEPS), "--save-every", "100", "--log-every", "50"),
-        # Few large steps instead of the paper's 33,000 small ones; with its 16 questions a step
-        # and a rate that fits so few steps, noise drives the policy to the commonest answer.
-        *("--grpo.prompts", "128", "--grpo.micro-batch", "256", "--optimisation.lr", "3e-4"),
     )
 
 

@@ -78,7 +78,7 @@ def mnns(out: Path) -> None:
     early = ["train", "cot", words, "--model", "tiny:gpt2:1x1x24", "--steps", "6000"]
     slow = ["--optimisation.lr", "1e-3", "--optimisation.weight-decay", "0.1"]
     run(*early, *slow, "--save-every", "0", "--out", str(out / "mnns-early"))
-    grpo = ["--checkpoint", str(out / "mnns-early"), "--steps", "600", "--save-every", "0"]
+    grpo = ["--checkpoint", str(out / "mnns-early"), "--steps", "120", "--save-every", "0"]
     run("train", "cot", words, "--preset", "grpo-tiny", *grpo, "--out", str(out / "mnns-grpo"))
     latent_grpo = ["train", "mts-grpo", latent, "--preset", "grpo", "-o", "arrow=true", *grpo]
     run(*latent_grpo, "--out", str(out / "mnns-mts-grpo"))
@@ -104,7 +104,7 @@ def main() -> None:
     mnns(options.out)
     gsm8k(options.out, options.limit)
     say("\nLeaderboard")
-    show([result for _, result in find_results([options.out])])
+    show(find_results([options.out]))
     minutes = (time.perf_counter() - started) / 60
     say(f"\n{minutes:.1f} minutes; results, checkpoints and curves are in {options.out}")
     say(f"curves: tensorboard --logdir {options.out}")

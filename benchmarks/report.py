@@ -55,7 +55,7 @@ def cot2_supervised() -> str:
 def cot2_budgets() -> str:
     """Path budgets by width."""
     cells = cot2_cells()
-    same = {(16, 32): "cot2-w32"}
+    same = {(1, 32): "discrete-w32", (16, 32): "cot2-w32"}  # one path is the discrete chain
     rows = []
     for paths in (1, 4, 16):
         row = [str(paths)]

@@ -62,8 +62,14 @@ class CoT(Agent[CoTConfig]):
         "sft-lm": CoTConfig(batch_size=32, micro_batch=8, optimisation=Optimisation(lr=2e-5)),
         "grpo-tiny": CoTConfig(
             stage="grpo",
-            optimisation=Optimisation(lr=1e-4, schedule="constant", warmup=0.0),
-            grpo=GRPOConfig(advantage="group_norm_population", clip_low=0.1, clip_high=0.1),
+            optimisation=Optimisation(lr=3e-4, schedule="constant", warmup=0.0),
+            grpo=GRPOConfig(
+                prompts=128,
+                micro_batch=256,
+                advantage="group_norm_population",
+                clip_low=0.1,
+                clip_high=0.1,
+            ),
         ),
         "grpo-lm": CoTConfig(
             stage="grpo",

@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     if options.out is not None:
         evaluation.save(options.out)
         say(f"wrote {options.out / RESULT}")
-    show([evaluation.result])
+    show([(options.out or Path("-"), evaluation.result)])
     emit(vars(evaluation.result), options.json)
     return 0
 

@@ -33,17 +33,22 @@ def main(argv: Sequence[str]) -> int:
     if not found:
         folders = ", ".join(map(str, options.folders))
         raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
-    show([result for _, result in found])
+    show(found)
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0
 
 
-def show(results: Sequence[Result]) -> None:
-    """Print a table on stderr, best first within each task."""
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 132)
+def show(found: Sequence[tuple[Path, Result]]) -> None:
+    """Print a table of runs on stderr, best first within each task.
+
+    Args:
+        found: folder and record of each run.
+    """
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 150)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (
         ("task", "left"),
+        ("run", "left"),
         ("agent", "left"),
         ("model", "left"),
         ("n", "right"),
@@ -56,10 +61,11 @@ def show(results: Sequence[Result]) -> None:
         ("answers/s", "right"),
     ):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for r in sorted(results, key=lambda r: (r.task, -r.accuracy)):
+    for folder, r in sorted(found, key=lambda pair: (pair[1].task, -pair[1].accuracy)):
         low, high = r.accuracy_ci95
         table.add_row(
             _task(r),
+            folder.name,
             r.agent if r.control is None else f"{r.agent} ({r.control})",
             r.model,
             str(r.n),
@@ -72,7 +78,7 @@ def show(results: Sequence[Result]) -> None:
             f"{r.answers_per_s:.3g}",
         )
     console.print(table)
-    if any(r.source == "sample" for r in results):
+    if any(r.source == "sample" for _, r in found):
         console.print("* on the packaged sample, which is not the real data set: no result.")
 
 
