@@ -142,7 +142,7 @@ def headline() -> str:
     (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
     ratio = report["ratios"]
     speed = (
-        f"Rollouts on two CPU cores (SmolLM2-135M, prompt 256, 64 new, group 8, fp32): "
+        f"Rollouts on two shared CPU cores (SmolLM2-135M, prompt 256, 64 new, group 8, fp32): "
         f"{ratio['generate / token rollout']:.1f} times transformers' `generate`, "
         f"{ratio['no cache / token rollout']:.0f} times a loop without cache; a step of "
         f"multi-token thoughts costs {ratio['mts-8 step / token step']:.2f} of a token step."

@@ -12,6 +12,7 @@ Legend: m digits, T thoughts, S support of a soft target.
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,9 +74,9 @@ class SymbolTask(Task):
         first = steps - self.thoughts
         return Demonstration(whole.ids_TS[first:], whole.weights_TS[first:], self.thoughts)
 
+    @abstractmethod
     def chain(self, index: int) -> Demonstration:
         """The targets of the whole chain, answer included."""
-        raise NotImplementedError
 
 
 class MNNS(SymbolTask):
