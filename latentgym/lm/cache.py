@@ -40,7 +40,7 @@ class _Layer:
 
 
 class GroupedCache:
-    """Cache of N rows over Q prompts; passed to a model as `past_key_values` and as `grouped`.
+    """Cache of N rows over Q prompts; passed to a model as its cache and as `grouped`.
 
     Args:
         prefill: the cache of one forward pass over the Q prompts.

@@ -10,6 +10,7 @@ positions.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ class LatentLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        # transformers 5.24 renames the argument, architecture by architecture.
+        known = inspect.signature(self.backbone.forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "past_key_values"
 
     @property
     def _causal_lm(self) -> Any:
@@ -194,8 +198,8 @@ class LatentLM(nn.Module):
             inputs_embeds=self.embed(ids_QP),
             attention_mask=None if bool(mask_QP.all()) else mask_QP.long(),
             position_ids=positions(mask_QP),
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_argument: cache},
         )
         hidden_QPD = out.last_hidden_state
         return Prefill(
@@ -226,9 +230,9 @@ class LatentLM(nn.Module):
             # A mask of four dimensions is passed on as it is: the grouped cache has its own.
             attention_mask=x_NnD.new_empty(1, 1, 1, 1),
             position_ids=position_Nn,
-            past_key_values=cache,
             use_cache=True,
             grouped=cache,
+            **{self._cache_argument: cache},
         )
         cache.advance(n)
         hidden: Tensor = out.last_hidden_state

@@ -239,6 +239,7 @@ def _packaged_gguf() -> Path | None:
 def _convert(gguf: Path, folder: Path) -> Path:
     """GGUF to safetensors, about half a minute; a half-written folder never gets the name."""
     from rich.console import Console
+    from safetensors.torch import save_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -246,7 +247,10 @@ def _convert(gguf: Path, folder: Path) -> Path:
     try:
         with Console(stderr=True).status(f"Unpacking {gguf.name} (once, about half a minute)"):
             source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-            AutoModelForCausalLM.from_pretrained(**source, dtype="float32").save_pretrained(work)
+            model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
+            # Its own save_pretrained refuses: transformers takes it to be quantised still.
+            save_model(model, str(work / "model.safetensors"), metadata={"format": "pt"})
+            model.config.save_pretrained(work)
             AutoTokenizer.from_pretrained(**source).save_pretrained(work)
         _mend_special_tokens(work)
         try:
@@ -269,4 +273,5 @@ def _mend_special_tokens(folder: Path) -> None:
     model = json.loads(path.read_text())
     model["eos_token_id"] = model["pad_token_id"] = _SMOLLM2_EOS
     model["_name_or_path"] = SMOLLM2
+    model.pop("quantization_config", None)
     path.write_text(json.dumps(model, indent=2))
