@@ -150,3 +150,10 @@ def soft_target_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     logq = logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
     logp = torch.where(weights > 0, weights, 1.0).log()
     return (weights * (logp - logq)).sum(-1)
+
+
+@torch.no_grad()
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of softmax(logits), (..., V) to (...,)."""
+    p = logits.softmax(-1)
+    return logits.logsumexp(-1) - (p * logits).nan_to_num(0.0).sum(-1)

@@ -1,13 +1,22 @@
-"""A policy: a language model, the head it thinks with, and the voice it answers with."""
+"""A policy: a language model, the head it thinks with, and the voice it answers with.
+
+Legend: B rows, T positions (prompt and steps), M scored positions, V vocabulary, D width.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from latentgym.heads import PolicyHead, TokenHead
+from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.losses import entropy
+from latentgym.rollout.rollouts import Kind
+
+_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
 
 class Policy(nn.Module):
@@ -37,3 +46,91 @@ class Policy(nn.Module):
         trainable = [p for p in self.lm.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": trainable, "lr": lr}] if trainable else []
         return groups + self.head.parameter_groups(lr)
+
+    def forward(
+        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Score stored actions in one parallel, differentiable pass.
+
+        It is the module's forward, so whatever wraps modules for training (DeepSpeed, DDP) wraps
+        this. `latentgym.rollout.replay` calls it with rollouts.
+
+        Args:
+            token_BT: the token by which each position is read, padded on either side.
+            kind_BT: `Kind` of each position.
+            thoughts: the actions of the positions of kind THOUGHT, in row-major order, without
+                their token: tensors of shape (n thoughts, ...).
+
+        Returns:
+            Log-probability of each action, fp32 (B, T), 0 where there is none; entropy of the
+            next-token distribution at each action, without gradient, fp32 (B, T); and the mean
+            norm of the thoughts' embeddings over the mean norm of the table.
+        """
+        lm, head = self.lm, self.head
+        thought_BT, spoken_BT = kind_BT == Kind.THOUGHT, kind_BT == Kind.SPOKEN
+        thoughts = {**thoughts, "token": token_BT[thought_BT]}
+        x_BTD = lm.embed(token_BT)
+        latent_norm = torch.ones((), device=x_BTD.device)
+        if len(thoughts["token"]):
+            latent_MD = head.embed(thoughts, lm.table_VD)
+            x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
+            with torch.no_grad():
+                latent_norm = latent_MD.norm(dim=-1).mean() / lm.table_VD.norm(dim=-1).mean()
+        hidden_BTD = lm.hidden(x_BTD[:, :-1], (kind_BT != Kind.PAD)[:, :-1])
+        memory = _memory(hidden_BTD, kind_BT) if head.needs_memory else None
+
+        logp_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
+        entropy_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
+        spoken = {"token": token_BT[spoken_BT]}
+        for where_BT, scorer, acted in (
+            (thought_BT, head, thoughts),
+            (spoken_BT, self.voice, spoken),
+        ):
+            if not len(acted["token"]):
+                continue
+            # The hidden state before a position tells its distribution.
+            hidden_MD = hidden_BTD[where_BT[:, 1:]]
+            row_M = where_BT.nonzero()[:, 0]
+            logp_M, entropy_M = self._score(scorer, acted, hidden_MD, row_M, memory)
+            logp_BT = logp_BT.masked_scatter(where_BT, logp_M.float())
+            entropy_BT = entropy_BT.masked_scatter(where_BT, entropy_M)
+        return logp_BT, entropy_BT, latent_norm
+
+    def _score(
+        self,
+        scorer: PolicyHead,
+        action: Action,
+        hidden_MD: Tensor,
+        row_M: Tensor,
+        memory: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of M actions, in chunks that bound the logits."""
+        lm = self.lm
+
+        def score(rows: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            logits = lm.logits(hidden)
+            read = Readout(logits, hidden, lm.table_VD)
+            if scorer.needs_memory and memory is not None:
+                read.memory, read.memory_mask = (part[row_M[rows]] for part in memory)
+            chunk = {name: value[rows] for name, value in action.items()}
+            return scorer.log_prob(chunk, read), entropy(logits)
+
+        size = max(1, _MOST_LOGITS // lm.vocab_size)
+        chunks = torch.split(torch.arange(len(hidden_MD), device=hidden_MD.device), size)
+        if len(chunks) == 1:
+            return score(chunks[0], hidden_MD)
+        recompute = torch.is_grad_enabled()
+        parts = [
+            checkpoint(score, rows, hidden_MD[rows], use_reentrant=False)
+            if recompute
+            else score(rows, hidden_MD[rows])
+            for rows in chunks
+        ]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def _memory(hidden_BTD: Tensor, kind_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states up to the end of the longest prompt, and which of them are of the prompt."""
+    prompt_BT = kind_BT == Kind.PROMPT
+    longest = int(prompt_BT.any(0).nonzero().max()) + 1
+    return hidden_BTD[:, :longest], prompt_BT[:, :longest]

@@ -27,6 +27,7 @@ class Kind(IntEnum):
     THOUGHT = 1  # an action of the head, read by `embed`
     SPOKEN = 2  # an action read as its plain token: an answer token, or the end of a mark
     INSERTED = 3  # put there by the environment; no action
+    PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
 
 
 @dataclass

@@ -11,10 +11,10 @@ import torch
 from torch.testing import assert_close
 
 from latentgym.heads import MultiTokenHead, PolicyHead, TokenHead
+from latentgym.losses import entropy
 from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
-from latentgym.rollout import replay as replay_function
-from latentgym.rollout.replay import entropy, micro_batches
+from latentgym.rollout.replay import micro_batches
 
 
 def rolled_out(policy: Policy, prompts: list[list[int]], protocol: Protocol) -> Rollouts:
@@ -57,7 +57,7 @@ def test_replay_in_chunks_is_replay_at_once(
         return scores.logp_NT.detach(), scores.entropy_NT, gradient.clone()
 
     whole = scored()
-    monkeypatch.setattr(sys.modules[replay_function.__module__], "_MOST_LOGITS", 259 * 7)
+    monkeypatch.setattr(sys.modules[Policy.__module__], "_MOST_LOGITS", 259 * 7)
     chunked = scored()
     policy.zero_grad(set_to_none=True)
     for one, other in zip(whole, chunked, strict=True):
@@ -84,7 +84,8 @@ def test_entropy_and_norm_are_told(random_lm: Callable, prompts: Any, protocol: 
         entropies = scores.entropy_NT[scores.action_NT]
         assert entropies.min() >= 0 and entropies.max() <= np.log(259)
         # The mean of four embeddings is shorter than one; a word is as long as words are.
-        assert scores.latent_norm == 1 if head.family == "token" else 0.2 < scores.latent_norm < 0.9
+        low, high = (0.8, 1.25) if head.family == "token" else (0.2, 0.9)
+        assert low < scores.latent_norm < high
 
 
 def test_entropy_in_closed_form() -> None:
