@@ -6,13 +6,13 @@ import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from latentgym.cli.options import emit, env_options, parse, say
+from latentgym.cli.options import EnvPairs, emit, env_options, parse, say
 from latentgym.progress import progress_bar
 from latentgym.registry import FAMILY_NAMES, NAMESPACE, TASKS, make_vector_env
 
@@ -68,8 +68,7 @@ class EnvOptions:
     """Split of the data."""
     limit: int | None = None
     """The first so many questions."""
-    env_option: Annotated[list[str], tyro.conf.arg(aliases=["-o"])] = field(default_factory=list)
-    """Further options of the environment, name=value."""
+    env_option: EnvPairs = field(default_factory=list)
     json: bool = False
     """Print one JSON line last."""
 

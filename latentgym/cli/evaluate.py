@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import tyro
@@ -13,7 +12,7 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.cli import runs
 from latentgym.cli.leaderboard import show
-from latentgym.cli.options import emit, env_model, env_options, parse, say
+from latentgym.cli.options import RunOptions, emit, env_model, env_options, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate
 from latentgym.registry import make_vector_env
@@ -22,19 +21,11 @@ from latentgym.stats import question_interval
 
 
 @dataclass(frozen=True)
-class EvalOptions:
+class EvalOptions(RunOptions):
     """Options of every evaluation; those of the agent follow."""
 
-    agent: tyro.conf.Positional[str]
-    """Name of the agent."""
-    env: tyro.conf.Positional[str]
-    """Id of the environment, such as latent/GSM8K-token."""
     model: str | None = None
     """smollm2-135m, a folder, a hub name or tiny; default the checkpoint's, else smollm2-135m."""
-    checkpoint: Path | None = None
-    """Weights of a training run."""
-    preset: str | None = None
-    """Named settings of the agent."""
     split: str = "test"
     """Split to evaluate on."""
     limit: int | None = None
@@ -47,12 +38,6 @@ class EvalOptions:
     """Rows at once; 0 chooses by the size of the model."""
     out: Path | None = None
     """Folder for result.json and rollouts.jsonl.gz."""
-    env_option: Annotated[list[str], tyro.conf.arg(aliases=["-o"])] = field(default_factory=list)
-    """Further options of the environment, name=value."""
-    device: str = "auto"
-    """cpu, cuda or auto."""
-    dtype: str = "auto"
-    """float32, bfloat16 or auto."""
     json: bool = False
     """Print the result as one JSON line last."""
 

@@ -5,14 +5,42 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from latentgym.errors import UsageError
 
 Options = TypeVar("Options")
+EnvPairs = Annotated[
+    list[str],
+    tyro.conf.arg(aliases=["-o"], help="Further options of the environment, name=value."),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What training and evaluation have in common; a command may say more of an option."""
+
+    agent: tyro.conf.Positional[str]
+    """Name of the agent."""
+    env: tyro.conf.Positional[str]
+    """Id of the environment, such as latent/MNNS-continuous."""
+    model: str | None = None
+    """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name."""
+    checkpoint: Path | None = None
+    """Weights of a training run."""
+    preset: str | None = None
+    """Named settings of the agent."""
+    env_option: EnvPairs = field(default_factory=list)
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    dtype: str = "auto"
+    """float32, bfloat16 or auto."""
+    json: bool = False
+    """Print one JSON line last."""
 
 
 def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: str) -> Options:

@@ -5,30 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Any, Literal
 
 from latentgym.agents.base import config_dict
 from latentgym.cli import runs
-from latentgym.cli.options import emit, env_options, fresh_folder, say
+from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, say
 from latentgym.errors import UsageError
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(RunOptions):
     """Options of every training run; those of the agent follow."""
 
-    agent: tyro.conf.Positional[str]
-    """Name of the agent."""
-    env: tyro.conf.Positional[str]
-    """Id of the environment, such as latent/MNNS-continuous."""
     model: str | None = None
     """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name; default the checkpoint's or tiny."""
     checkpoint: Path | None = None
     """Start from the weights of this run."""
-    preset: str | None = None
-    """Named settings of the agent."""
     steps: int = 1000
     """Training steps."""
     seed: int = 0
@@ -51,18 +43,10 @@ class TrainOptions:
     """Split of the final evaluation."""
     eval_limit: int | None = None
     """Questions of the final evaluation; all by default, 0 for none."""
-    env_option: Annotated[list[str], tyro.conf.arg(aliases=["-o"])] = field(default_factory=list)
-    """Further options of the environment, name=value."""
     backend: Literal["local"] = "local"
     """Where to train: this process."""
-    device: str = "auto"
-    """cpu, cuda or auto."""
-    dtype: str = "auto"
-    """float32, bfloat16 or auto."""
     logger: list[str] = field(default_factory=list)
     """Further loggers: wandb, trackio."""
-    json: bool = False
-    """Print one JSON line last."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,15 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from latentgym.data import Question
+from latentgym.envs._scorer import pack, setting_of
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError
 from latentgym.protocol import Protocol
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
-from latentgym.rewards.extract import last_box
+from latentgym.rewards.extract import MAX_TEXT, last_box
+from latentgym.rewards.sandbox import Sandbox
 from latentgym.spaces import Family
 from latentgym.tokenizers import ByteTokenizer, Tokenizer
 
+_SANDBOX = Sandbox(job="latentgym.envs._scorer", needs="'latentgym[reasoning-gym]'")
 _SPLIT_SEEDS = {"train": 0, "test": 1_000_003}
 # Their answers take several lines, so a line break does not end them.
 _SEVERAL_LINES = """
@@ -118,30 +121,47 @@ class ReasoningGymTask(TextTask):
             answer=answer,
             force_answer=force_answer,
         )
+        self._setting = setting_of(generator, settings)
         self.name, self.split, self.source = name, split, "generated"
         identity = f"{generator} {sorted(settings.items())}"
         self.dataset_hash = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.prompt_budget = 8192
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
-        """Their score; a partial one counts as it is, but is no `correct` answer."""
-        question = self.question(index)
-        entry, marked = question.extra["entry"], self.format.mark in completion
+        """Their score, within bounded time; a partial one is a reward but no `correct` answer."""
+        marked = self.format.mark in completion
+        parts = {"correct": 0.0, "format": float(marked)}
+        if len(completion) > MAX_TEXT:
+            return Grade(0.0, None, "too_long", {"correct": 0.0, "format": 0.0})
         parsed = self._parsed(completion) if marked else answer.strip()
         if not parsed:
-            return Grade(0.0, None, "no_answer", {"correct": 0.0, "format": float(marked)})
+            return Grade(0.0, None, "no_answer", parts)
+        score = self._score(index, parsed)
+        if isinstance(score, float):
+            return Grade(score, parsed, "ok", {**parts, "correct": float(score >= 1.0)})
+        if score == "timeout":
+            return Grade(0.0, parsed, "timeout", parts)
+        # Some of their scorers raise on answers of the wrong form. If the gold answer raises
+        # too, the scorer is at fault, and no score may be given.
+        if self._score(index, self.question(index).gold) in ("error", "crash"):
+            raise GraderError(f"the scorer of {self.name} failed on row {index}")
+        return Grade(0.0, parsed, "invalid", parts)
+
+    @staticmethod
+    def warm_up() -> None:
+        """Start the scoring process now (some seconds), not with the first answer."""
+        _SANDBOX.start()
+
+    def _score(self, index: int, answer: str) -> float | str:
+        """Their score, or "timeout", "crash" or "error"."""
         try:
-            score = float(self.dataset.score_answer(parsed, entry))
-        except Exception as error:
-            # Some of their scorers raise on answers of the wrong form. If the gold answer raises
-            # too, the scorer is at fault, and no score may be given.
-            try:
-                self.dataset.score_answer(question.gold, entry)
-            except Exception:
-                raise GraderError(f"the scorer of {self.name} failed on row {index}") from error
-            return Grade(0.0, parsed, "invalid", {"correct": 0.0, "format": float(marked)})
-        components = {"correct": float(score >= 1.0), "format": float(marked)}
-        return Grade(score, parsed, "ok", components)
+            entry = json.dumps(pack(self.question(index).extra["entry"]))
+            score = _SANDBOX.call(self._setting, answer, entry)
+        except (TypeError, GraderError) as error:
+            raise GraderError(
+                f"the scorer of {self.name} failed on row {index}: {error}"
+            ) from error
+        return score if isinstance(score, str) else float(score)
 
     def protocol(self) -> Protocol:
         rules = super().protocol()

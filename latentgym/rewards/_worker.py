@@ -1,8 +1,14 @@
-"""The process that compares mathematics. Run as a file of its own by `sandbox`.
+"""The process that judges hostile text. Run as a file of its own by `sandbox`.
 
-Two processes: a *keeper*, which has imported the computer algebra and never touches an answer,
-and its forked *child*, which compares. A child that hangs or dies is replaced by a fork, in
-milliseconds. Imports nothing of the library, so that starting it costs the algebra alone.
+Two processes: a *keeper*, which has imported what judging needs and never touches an answer,
+and its forked *child*, which judges. A child that hangs or dies is replaced by a fork, in
+milliseconds. What they run is a *job*, a module with two functions:
+
+    prepare(setting: str) -> None       in the keeper: load what this setting needs; first for ""
+    run(setting: str, *request: str)    in the child: judge; the result is a JSON value
+
+This file is itself the job that compares mathematics, with no settings. It imports nothing of
+the library, so that starting it costs the algebra alone.
 """
 
 from __future__ import annotations
@@ -32,6 +38,25 @@ _WARM_UP = (
     (r"e^{i\pi/3}", r"\frac{1 + i\sqrt{3}}{2}"),
     (r"3 \pi", r"\cos(x) \log 2"),
 )
+
+
+# What a child may do beyond arithmetic: import and read files. All else that Python audits
+# (processes, sockets, writing, removing, foreign functions) is refused.
+_ALLOWED = frozenset(
+    """
+    import compile exec open marshal.loads marshal.load os.listdir os.scandir builtins.id
+    code.__new__ function.__new__ object.__getattr__ object.__setattr__ object.__delattr__
+    sys._getframe sys._getframemodulename sys.excepthook sys.unraisablehook
+    """.split()
+)
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Job(Protocol):
+    """What the worker runs; a module is one."""
+
+    def prepare(self, setting: str, /) -> None: ...
+    def run(self, setting: str, /, *request: str) -> Any: ...
 
 
 class ByteStream(Protocol):
@@ -72,29 +97,52 @@ def compare(gold: str, answer: str) -> str:
     return "equal" if math_verify.verify(*parsed, timeout_seconds=None) else "different"
 
 
+def prepare(setting: str) -> None:
+    """The job that compares mathematics: load and exercise the algebra."""
+    for gold, answer in _WARM_UP:
+        compare(gold, answer)
+
+
+def run(setting: str, *request: str) -> str:
+    """The job that compares mathematics: see `compare`."""
+    return compare(*request)
+
+
 def _limit(memory: int) -> None:
     """Bound what a child may take; a platform may lack some of these limits."""
     import resource
 
-    for kind, bound in (("RLIMIT_AS", memory), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
+    bounds = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0}
+    for kind, bound in bounds.items():
         with suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, kind), (bound, bound))
 
 
-def _serve(connection: socket.socket, timeout: float, memory: int) -> None:
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook, which no code can take off again: nothing a child runs has an effect."""
+    writes = event == "open" and int(arguments[2] or 0) & _WRITES
+    if event not in _ALLOWED or writes:
+        raise PermissionError(f"a judged text may not do this: {event}")
+
+
+def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> None:
     """The child: answer requests until the connection closes."""
-    # Holding the keeper's pipes would hide the library's end from it.
+    # Holding the keeper's pipes would hide the library's end from it; closing them would let
+    # the next opened file take their places, and with them what is printed.
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
-        os.close(descriptor)
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
     _limit(memory)
     stream = connection.makefile("rwb")
+    sys.addaudithook(_refuse)
     with suppress(EOFError, ConnectionError):
         while True:
-            gold, answer = read_frame(stream)
+            setting, *request = read_frame(stream)
             # By default this signal kills: no child outlives a dead keeper for long.
             signal.setitimer(signal.ITIMER_REAL, timeout + 1.0)
             try:
-                verdict = compare(gold, answer)
+                verdict = job.run(setting, *request)
             except (MemoryError, RecursionError):
                 verdict = "crash"
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -102,34 +150,35 @@ def _serve(connection: socket.socket, timeout: float, memory: int) -> None:
 
 
 class Child:
-    """A forked comparer and the keeper's connection to it.
+    """A forked judge and the keeper's connection to it.
 
     Args:
-        timeout: seconds that one comparison may take.
+        job: what it runs.
+        timeout: seconds that one request may take.
         memory: bytes of address space it may take.
     """
 
-    def __init__(self, timeout: float, memory: int) -> None:
+    def __init__(self, job: Job, timeout: float, memory: int) -> None:
         mine, theirs = socket.socketpair()
         self.calls = 0
         self.pid = os.fork()
         if self.pid == 0:
             mine.close()
             try:
-                _serve(theirs, timeout, memory)
+                _serve(job, theirs, timeout, memory)
             finally:
                 os._exit(0)
         theirs.close()
         self.connection = mine
         self.stream = mine.makefile("rwb")
 
-    def compare(self, request: Any, timeout: float) -> str:
-        """The verdict, "timeout", or "crash"; after these two the child is of no more use."""
+    def ask(self, request: Any, timeout: float) -> Any:
+        """The job's result, "timeout", or "crash"; after these two the child is of no more use."""
         self.calls += 1
         try:
             write_frame(self.stream, request)
             ready, _, _ = select.select([self.connection], [], [], timeout)
-            return str(read_frame(self.stream)) if ready else "timeout"
+            return read_frame(self.stream) if ready else "timeout"
         except (EOFError, ConnectionError):
             return "crash"
 
@@ -153,33 +202,52 @@ class Child:
         self.connection.close()
 
 
-def main(timeout: float, memory: int) -> None:
-    """The keeper: relay requests from standard input to a child until the input closes."""
+def main(timeout: float, memory: int, module: str) -> None:
+    """The keeper: relay requests from standard input to a child until the input closes.
+
+    A request is `["prepare", setting]`, answered "ready" or with what went wrong, or
+    `["run", setting, ...]`, answered with the job's result, "timeout" or "crash".
+    """
     requests, verdicts = sys.stdin.buffer, sys.stdout.buffer
     logging.disable(logging.CRITICAL)
     # A terminal's Ctrl-C is for the program that uses the library, which closes the input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a library prints while it loads must not stand between the frames.
+    sys.stdout = sys.stderr
     try:
-        for gold, answer in _WARM_UP:
-            compare(gold, answer)
+        job: Any = import_module(module)
+        job.prepare("")
     except ImportError as error:
         write_frame(verdicts, f"import: {error}")
         return
-    child = Child(timeout, memory)
+    child = Child(job, timeout, memory)
     write_frame(verdicts, "ready")
     with suppress(EOFError, BrokenPipeError):
         while True:
-            request = read_frame(requests)
-            # A child that was killed while idle is not this answer's fault.
-            child = child if child.alive() else Child(timeout, memory)
-            verdict = child.compare(request, timeout)
-            write_frame(verdicts, verdict)
-            if verdict in ("timeout", "crash") or child.calls >= CALLS_PER_CHILD:
+            kind, *request = read_frame(requests)
+            if kind == "prepare":
+                write_frame(verdicts, _prepare(job, request[0]))
+                spent = True  # the running child was born without it
+            else:
+                # A child that was killed while idle is not this answer's fault.
+                child = child if child.alive() else Child(job, timeout, memory)
+                verdict = child.ask(request, timeout)
+                write_frame(verdicts, verdict)
+                spent = verdict in ("timeout", "crash") or child.calls >= CALLS_PER_CHILD
+            if spent:
                 child.kill()
-                child = Child(timeout, memory)
+                child = Child(job, timeout, memory)
     child.kill()
+
+
+def _prepare(job: Job, setting: str) -> str:
+    try:
+        job.prepare(setting)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "ready"
 
 
 if __name__ == "__main__":
     sys.path[:] = json.loads(sys.argv[3])
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[4])

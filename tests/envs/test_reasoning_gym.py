@@ -71,15 +71,18 @@ def test_an_answer_that_breaks_a_scorer_is_invalid() -> None:
     assert (grade.score, grade.status, grade.parsed) == (0.0, "invalid", "two and three")
 
 
-def test_a_broken_scorer_is_an_error_and_no_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_scorer_is_an_error_and_no_reward() -> None:
     questions = task("gcd")
-
-    def broken(answer: str, entry: Any) -> float:
-        raise RuntimeError("boom")
-
-    monkeypatch.setattr(questions.dataset, "score_answer", broken)
+    questions.question(3).extra["entry"]["answer"] = 7  # theirs expects text, whatever is answered
     with pytest.raises(GraderError, match="scorer of RG_gcd failed on row 3"):
         questions.grade(3, "#### 1", "1")
+
+
+def test_an_entry_that_cannot_be_sent_is_an_error() -> None:
+    questions = task("gcd")
+    questions.question(2).extra["entry"]["metadata"]["odd"] = object()
+    with pytest.raises(GraderError, match="row 2: object cannot be packed"):
+        questions.grade(2, "#### 1", "1")
 
 
 def test_partial_scores_are_rewards_but_not_correct() -> None:

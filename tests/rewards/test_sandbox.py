@@ -73,7 +73,8 @@ def test_verdicts_are_remembered_but_timeouts_are_not(sandbox: Sandbox) -> None:
     start = time.perf_counter()
     assert sandbox.compare("a+b", "b+a") == "equal"
     assert time.perf_counter() - start < 0.001
-    assert ("7", HANGS) not in sandbox._known
+    sandbox.compare("7", HANGS)
+    assert ("", "a+b", "b+a") in sandbox._known and ("", "7", HANGS) not in sandbox._known
 
 
 def test_memory_is_bounded() -> None:
@@ -121,6 +122,79 @@ def test_threads_share_it(sandbox: Sandbox) -> None:
     with ThreadPoolExecutor(8) as pool:
         verdicts = list(pool.map(ask, range(3, 35)))
     assert verdicts == ["equal" if n % 2 else "different" for n in range(3, 35)]
+
+
+ANYTHING = """
+def prepare(setting):
+    if setting == "bad":
+        raise RuntimeError("no such setting")
+
+def run(setting, code):
+    space = {}
+    try:
+        exec(code, space)
+    except Exception as error:
+        return type(error).__name__
+    return space.get("result", setting)
+"""
+
+
+@pytest.fixture(scope="module")
+def anything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A job without a guard of its own: it runs whatever it is given."""
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "any_job.py").write_text(ANYTHING)
+    sys.path.append(str(folder))
+    box = Sandbox(job="any_job")
+    box.start()
+    yield box
+    box.close()
+    sys.path.remove(str(folder))
+
+
+def test_a_job_of_ones_own(anything: Sandbox) -> None:
+    assert anything.call("here", "pass") == "here"
+    assert anything.call("here", "import fractions; result = [str(fractions.Fraction(1, 2))]") == [
+        "1/2"
+    ]
+    assert anything.call("", "while True: pass") == "timeout"
+    assert anything.call("", "import os; os._exit(1)") == "crash"
+    assert anything.call("here", "print('x' * 100_000)") == "here"
+    with pytest.raises(GraderError, match="no such setting"):
+        anything.call("bad", "pass")
+    assert anything.call("there", "pass") == "there"
+
+
+def test_many_settings_do_not_pile_up(anything: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentgym.rewards.sandbox._MAX_SETTINGS", 3)
+    for number in range(7):
+        assert anything.call(f"s{number}", "pass") == f"s{number}"
+        assert len(anything._prepared) <= 3
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.system('touch {0}/x')",
+        "open('{0}/x', 'w')",
+        "import os; os.open('{0}/x', os.O_CREAT | os.O_RDONLY)",
+        "import os; os.mkdir('{0}/x')",
+        "import os; os.remove('{0}/kept')",
+        "import shutil; shutil.rmtree('{0}')",
+        "import subprocess; subprocess.run(['touch', '{0}/x'])",
+        "import os; os.fork()",
+        "import os; os.kill(os.getppid(), 9)",
+        "import socket; socket.socket().connect(('127.0.0.1', 9))",
+        "import ctypes; ctypes.CDLL(None)",
+    ],
+)
+def test_what_is_judged_has_no_effect(anything: Sandbox, code: str, tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+    anything.start()
+    pid = keeper(anything)
+    assert anything.call("", code.format(tmp_path)) == "PermissionError"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert keeper(anything) == pid and not gone(pid, 0.05)
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:

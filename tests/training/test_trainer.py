@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -135,46 +129,3 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert factors[-1] < 0.01
     assert Optimisation(schedule="constant", warmup=0).factor(99, 100) == 1.0
     assert Optimisation(schedule="linear", warmup=0).factor(50, 100) == pytest.approx(0.5)
-
-
-_COMMAND = [
-    *("train", "mts-grpo", "latent/MNNS-continuous", "--preset", "grpo", "--k", "2"),
-    *("--model", "tiny:gpt2:1x1x16", "--steps", "60", "--save-every", "1", "--eval-limit", "0"),
-    *("--grpo.prompts", "4", "--grpo.group-size", "4"),
-]
-
-
-def _command(out: Path) -> list[str]:
-    code = "import sys; from latentgym.cli.main import run; run()"
-    return [sys.executable, "-c", code, *_COMMAND, "--resume", "--out", str(out)]
-
-
-@pytest.mark.slow
-def test_killed_at_ten_random_moments_and_resumed_ends_with_the_same_weights(
-    tmp_path: Path,
-) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = time.monotonic()
-    subprocess.run(_command(tmp_path / "whole"), check=True, env=environment, capture_output=True)
-    length = time.monotonic() - started
-    rng = random.Random(0)
-    kills = 0
-    while kills < 10:
-        process = subprocess.Popen(
-            _command(tmp_path / "killed"),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(timeout=length * rng.uniform(0.5, 0.9))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        else:
-            break  # it was quicker than the kill: the rest of the run is done
-    subprocess.run(_command(tmp_path / "killed"), check=True, env=environment, capture_output=True)
-    assert kills >= 1
-    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
-    assert all(torch.equal(whole[name], killed[name]) for name in whole)
