@@ -96,6 +96,19 @@ def register_task(name: str, entry_point: str) -> None:
     register_envs()
 
 
+def resolve(env: str) -> tuple[str, str, str]:
+    """Full id, task and family of an environment; `latent/` may be left out.
+
+    Raises:
+        UsageError: no such id.
+    """
+    env_id = env if "/" in env else f"{NAMESPACE}/{env}"
+    known = {known_id: (known_id, task, family) for known_id, task, family in env_ids()}
+    if env_id not in known:
+        raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
+    return known[env_id]
+
+
 def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
     """`gymnasium.make_vec` whose errors name the nearest ids.
 

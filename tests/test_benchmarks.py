@@ -7,8 +7,8 @@ from pathlib import Path
 from benchmarks.cot2_mnns import cells
 from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
+from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.evaluate import EvalOptions
-from latentgym.cli.runs import parse_with_agent
 from latentgym.cli.train import TrainOptions
 
 

@@ -17,11 +17,9 @@ from latentgym.errors import UsageError, did_you_mean
 from latentgym.lm.model import LatentLM
 from latentgym.registry import AGENTS
 from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches
-from latentgym.training import Optimisation, Stage
+from latentgym.training import Recipe
 
 Config = TypeVar("Config")
-MakeEnv = Callable[..., Any]
-"""`make_env(num_envs, **options)`: a vector environment of the id at hand."""
 
 
 @dataclass
@@ -54,14 +52,12 @@ class Agent(ABC, Generic[Config]):
     Attributes:
         name: on the command line.
         families: the action families it can act in.
-        trainable: whether `train` makes sense.
         config_class: of the settings.
         presets: named settings.
     """
 
     name: ClassVar[str]
     families: ClassVar[tuple[str, ...]]
-    trainable: ClassVar[bool] = True
     config_class: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Any]]
 
@@ -77,8 +73,18 @@ class Agent(ABC, Generic[Config]):
             acting: True to answer questions, False to learn.
         """
 
-    def stage(self, policy: Policy, make_env: MakeEnv, seed: int) -> tuple[Stage, Optimisation]:
-        """How `train` trains: what a step does, and how parameters move."""
+    def acting(self, learner: Policy) -> Policy:
+        """The policy that answers with what a learner has learnt: its model, its head's weights."""
+        policy = self.policy(learner.lm, acting=True)
+        policy.head.load_state_dict(learner.head.state_dict())
+        return policy
+
+    def recipe(self) -> Recipe:
+        """How `train` trains.
+
+        Raises:
+            UsageError: the agent needs no training.
+        """
         raise UsageError(f"{self.name} needs no training; use latentgym eval {self.name}.")
 
     def samples_per_question(self) -> int:

@@ -13,12 +13,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.agents.base import Agent, Answer, MakeEnv, make_answer
+from latentgym.agents.base import Agent, Answer, make_answer
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.rollout import Episodes, Policy
-from latentgym.training import GRPO, GRPOConfig, Optimisation, Stage, Supervised
+from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,10 @@ class CoT(Agent[CoTConfig]):
             return Policy(lm, TokenHead(c.temperature, top_p=c.top_p))
         return Policy(lm, TokenHead(c.train_temperature))
 
-    def stage(self, policy: Policy, make_env: MakeEnv, seed: int) -> tuple[Stage, Optimisation]:
+    def recipe(self) -> Recipe:
         c = self.config
-        if c.stage == "sft":
-            sft = Supervised(
-                policy,
-                make_env(1),
-                batch_size=c.batch_size,
-                micro_batch=c.micro_batch,
-                dropout=c.dropout,
-                seed=seed,
-            )
-            return sft, c.optimisation
-        env = make_env(c.grpo.prompts * c.grpo.group_size)
-        return GRPO(policy, env, c.grpo, seed), c.optimisation
+        sft = SupervisedConfig(c.batch_size, c.micro_batch, c.dropout)
+        return Recipe(sft if c.stage == "sft" else c.grpo, c.optimisation)
 
     def samples_per_question(self) -> int:
         return self.config.samples

@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-from latentgym.agents.base import Agent, MakeEnv
+from latentgym.agents.base import Agent
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
-from latentgym.training import GRPO, GRPOConfig, Optimisation, Stage, Supervised
+from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 
 # The paper's clip bounds and population std; no divergence term (its script has beta = 0).
 _PAPER_GRPO = GRPOConfig(
@@ -101,12 +101,7 @@ class MTSGRPO(Agent[MTSGRPOConfig]):
             return DirichletHead(c.gamma)
         return MixtureHead(top_k=c.top_k)
 
-    def stage(self, policy: Policy, make_env: MakeEnv, seed: int) -> tuple[Stage, Optimisation]:
+    def recipe(self) -> Recipe:
         c = self.config
-        if c.stage == "csft":
-            csft = Supervised(
-                policy, make_env(1), batch_size=c.batch_size, dropout=c.dropout, seed=seed
-            )
-            return csft, c.optimisation
-        env = make_env(c.grpo.prompts * c.grpo.group_size)
-        return GRPO(policy, env, c.grpo, seed), c.optimisation
+        csft = SupervisedConfig(c.batch_size, dropout=c.dropout)
+        return Recipe(csft if c.stage == "csft" else c.grpo, c.optimisation)

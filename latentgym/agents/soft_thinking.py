@@ -34,7 +34,6 @@ class SoftThinking(Agent[SoftThinkingConfig]):
 
     name = "soft-thinking"
     families = ("continuous",)
-    trainable = False
     config_class = SoftThinkingConfig
     presets: ClassVar[dict[str, SoftThinkingConfig]] = {
         "paper": SoftThinkingConfig(),

@@ -10,7 +10,8 @@ import numpy as np
 import tyro
 
 from latentgym.agents.base import config_dict
-from latentgym.cli import runs
+from latentgym.agents.run import Run, rows_at_once
+from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import RunOptions, emit, env_model, env_options, parse, say
 from latentgym.errors import UsageError
@@ -18,6 +19,7 @@ from latentgym.evaluation import evaluate
 from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, find_results, load_result, load_rollouts
 from latentgym.stats import question_interval
+from latentgym.training import checkpoint
 
 
 @dataclass(frozen=True)
@@ -44,40 +46,33 @@ class EvalOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
-    options, config = runs.parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
+    options, config = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
     if options.out is not None and (options.out / RESULT).exists():
         raise UsageError(f"{options.out} holds a result already; choose another --out.")
-    trained = runs.checkpoint_run(options.checkpoint)
-    model = options.model or trained.get("model") or "smollm2-135m"
-    extras = env_options(options.split, options.env_option)
-    setting = runs.setting(options.agent, options.env, model, extras)
-    agent = setting.agent_class(config)
-    probe = setting.make_env(1)
-    lm = runs.load_lm(
-        setting,
-        probe,
-        seed=0,
+    trained = checkpoint.run_of(options.checkpoint)
+    run = Run(
+        agent=options.agent,
+        config=config,
+        env=options.env,
+        env_options=env_options(options.split, options.env_option),
+        model=options.model or trained.get("model") or "smollm2-135m",
+        checkpoint=options.checkpoint,
+        lora=trained.get("lora"),
+        control=options.control,
         device=options.device,
         dtype=options.dtype,
-        lora=trained.get("lora"),
     )
-    policy = agent.policy(lm, acting=True)
-    if options.checkpoint is not None:
-        runs.load_policy_weights(options.checkpoint, policy)
-    if options.control is not None:
-        from latentgym.heads import ControlHead
-
-        policy.head = ControlHead(policy.head, options.control)
+    policy = run.actor()
     evaluation = evaluate(
-        agent,
+        run.make_agent(),
         policy,
-        setting.env_id,
-        setting.make_env(options.batch or runs.rows_at_once(lm)),
+        run.env_id,
+        run.make_env(options.batch or rows_at_once(policy.lm)),
         seeds=options.seeds,
         limit=options.limit,
         checkpoint=None if options.checkpoint is None else str(options.checkpoint),
         control=options.control,
-        config={"agent": config_dict(config), "env_options": extras},
+        config={"agent": config_dict(config), "env_options": dict(run.env_options)},
     )
     if options.out is not None:
         evaluation.save(options.out)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from latentgym.agents.base import config_dict
-from latentgym.cli import runs
+from latentgym.agents.run import Run, rows_at_once
+from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, say
 from latentgym.errors import UsageError
+from latentgym.rollout import Policy
+from latentgym.training import Metrics, Recipe
+
+DEFAULT_TINY = "tiny:gpt2:2x2x32"
 
 
 @dataclass(frozen=True)
@@ -51,93 +56,77 @@ class TrainOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Train an agent, then evaluate it."""
-    options, config = runs.parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
+    options, config = parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
     if options.steps < 1:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
-    started_from = runs.checkpoint_run(options.checkpoint)
-    model = options.model or started_from.get("model") or runs.DEFAULT_TINY
-    lora = _lora(options) or started_from.get("lora")
+    run = _run(options, config)
+    recipe = run.make_agent().recipe()
     fresh_folder(options.out, "metrics.jsonl", options.resume)
-    extras = env_options(None, options.env_option)
-    setting = runs.setting(options.agent, options.env, model, extras)
-    agent = setting.agent_class(config)
-    if not agent.trainable:
-        raise UsageError(f"{agent.name} needs no training; use latentgym eval {agent.name}.")
-
-    from latentgym.training import Trainer
-
-    split = {} if options.split is None else {"split": options.split}
-    probe = setting.make_env(1, **split)
-    lm = runs.load_lm(
-        setting,
-        probe,
-        seed=options.seed,
-        device=options.device,
-        dtype=options.dtype,
-        lora=lora,
-    )
-    policy = agent.policy(lm, acting=False)
-    if options.checkpoint is not None:
-        runs.load_policy_weights(options.checkpoint, policy)
-
-    def make_env(num_envs: int, **more: Any) -> Any:
-        return setting.make_env(num_envs, **{**split, **more})
-
-    stage, optimisation = agent.stage(policy, make_env, options.seed)
-    identity = {
-        "agent": agent.name,
-        "env": setting.env_id,
-        "env_options": {**extras, **split},
-        "model": lm.name,
-        "lora": lora,
-        "seed": options.seed,
-        "config": config_dict(config),
-        "checkpoint": str(options.checkpoint) if options.checkpoint else None,
-        "dataset_hash": probe.unwrapped.task.dataset_hash,
-    }
-    trainer = Trainer(
-        stage,
-        optimisation,
-        options.steps,
-        out=options.out,
-        save_every=options.save_every,
-        log_every=options.log_every,
-        identity=identity,
-        loggers=tuple(options.logger),
-    )
-    metrics = trainer.run(resume=options.resume)
+    policy, metrics = _train_here(run, recipe, options)
     say(f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in {options.out}")
     final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
     if options.eval_limit != 0:
-        final["accuracy"] = _final_evaluation(setting, agent, policy, options, config)
+        final["accuracy"] = _final_evaluation(run, policy, options)
     emit(final, options.json)
     return 0
 
 
-def _lora(options: TrainOptions) -> dict[str, int] | None:
-    if options.lora_r == 0:
-        return None
-    return {"r": options.lora_r, "alpha": options.lora_alpha or 2 * options.lora_r}
+def _run(options: TrainOptions, config: Any) -> Run:
+    """The run that the options describe; what they leave open, its checkpoint says."""
+    from latentgym.training import checkpoint
+
+    begun = checkpoint.run_of(options.checkpoint)
+    lora = None
+    if options.lora_r:
+        lora = {"r": options.lora_r, "alpha": options.lora_alpha or 2 * options.lora_r}
+    return Run(
+        agent=options.agent,
+        config=config,
+        env=options.env,
+        env_options=env_options(options.split, options.env_option),
+        model=options.model or begun.get("model") or DEFAULT_TINY,
+        checkpoint=options.checkpoint,
+        lora=lora or begun.get("lora"),
+        seed=options.seed,
+        device=options.device,
+        dtype=options.dtype,
+    )
 
 
-def _final_evaluation(
-    setting: runs.Setting, agent: Any, policy: Any, options: TrainOptions, config: Any
-) -> float:
+def _train_here(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy, Metrics]:
+    """Train in this process; the policy, and the metrics of its last step."""
+    from latentgym.training import Trainer
+
+    policy = run.learner()
+    trainer = Trainer(
+        recipe.stage.build(policy, run.make_env, run.seed),
+        recipe.optimisation,
+        options.steps,
+        out=options.out,
+        save_every=options.save_every,
+        log_every=options.log_every,
+        identity=run.identity(),
+        loggers=tuple(options.logger),
+    )
+    return policy, trainer.run(resume=options.resume)
+
+
+def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
     from latentgym.evaluation import evaluate
 
     extras = env_options(options.eval_split, options.env_option)
     extras.pop("limit", None)  # that of the training data
-    env = setting.make_env(runs.rows_at_once(policy.lm), **extras)
+    agent = run.make_agent()
     evaluation = evaluate(
         agent,
-        agent.policy(policy.lm, acting=True),
-        setting.env_id,
-        env,
+        agent.acting(policy),
+        run.env_id,
+        replace(run, env_options=extras).make_env(rows_at_once(policy.lm)),
         seeds=[options.seed],
         limit=options.eval_limit,
         checkpoint=str(options.out),
         config={
-            "agent": config_dict(config),
+            "agent": config_dict(run.config),
             "env_options": extras,
             "steps": options.steps,
             "train_seed": options.seed,

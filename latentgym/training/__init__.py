@@ -2,17 +2,21 @@
 
 from latentgym.training.config import Optimisation
 from latentgym.training.grpo import GRPO, GRPOConfig
-from latentgym.training.stage import Metrics, Stage, Update
-from latentgym.training.supervised import Supervised, supervised_loss
+from latentgym.training.stage import MakeEnv, Metrics, Recipe, Stage, StageConfig, Update
+from latentgym.training.supervised import Supervised, SupervisedConfig, supervised_loss
 from latentgym.training.trainer import Trainer
 
 __all__ = [
     "GRPO",
     "GRPOConfig",
+    "MakeEnv",
     "Metrics",
     "Optimisation",
+    "Recipe",
     "Stage",
+    "StageConfig",
     "Supervised",
+    "SupervisedConfig",
     "Trainer",
     "Update",
     "supervised_loss",

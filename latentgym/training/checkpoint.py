@@ -122,6 +122,56 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
     return int(manifest["step"])
 
 
+def find(path: Path) -> Path:
+    """A checkpoint's own folder, from it, from its run, or from the run's `checkpoints`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (path / _MANIFEST).is_file():
+        return path
+    for root in (path, path / "checkpoints"):
+        found = latest(root)
+        if found is not None:
+            return found
+    raise CheckpointError(f"{path} holds no complete checkpoint; give the --out of a training run.")
+
+
+def run_of(path: Path | None) -> dict[str, Any]:
+    """What a checkpoint says of the run that wrote it: its model, adapters, settings."""
+    if path is None:
+        return {}
+    run = read_manifest(find(path)).get("run")
+    if not isinstance(run, dict) or not isinstance(run.get("model"), str):
+        raise CheckpointError(f"{path} does not say its model; train again.")
+    return run
+
+
+def load_weights(path: Path, policy: Policy) -> None:
+    """Load a checkpoint's language model, and its head where the policy has the same.
+
+    A checkpoint of one agent may start another, as a supervised chain of words starts a latent
+    policy; a head with parameters must then be new.
+
+    Raises:
+        CheckpointError: the checkpoint is of another model, or damaged.
+    """
+    folder = find(path)
+    try:
+        tensors = load_file(str(folder / _POLICY))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is damaged ({error}); use another checkpoint.") from error
+    own = policy.state_dict()
+    misfits = [k for k, v in tensors.items() if k in own and own[k].shape != v.shape]
+    unknown = [k for k in tensors if k.startswith("lm.") and k not in own]
+    if misfits or unknown:
+        raise CheckpointError(
+            f"{folder} is of another model ({(misfits + unknown)[0]} does not fit); give the "
+            "--model and the environment it was trained with."
+        )
+    policy.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
+
+
 def _complete(root: Path) -> list[Path]:
     if not root.is_dir():
         return []

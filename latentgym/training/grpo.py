@@ -24,7 +24,7 @@ from latentgym.losses import advantages, clipped_surrogate, kl_estimate, masked_
 from latentgym.rng import derive
 from latentgym.rollout import Engine, Episodes, Policy, Rollouts, Scores, collect, replay
 from latentgym.rollout.replay import micro_batches
-from latentgym.training.stage import Metrics, Stage, Update, batch_indices
+from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,20 @@ class GRPOConfig:
             raise UsageError("prompts, updates, mini_batches and micro_batch must be at least 1.")
         if self.group_size < 2:
             raise UsageError("group_size must be at least 2: a group of one has no advantage.")
-        if self.prompts * self.group_size % self.mini_batches:
+        if self.rows % self.mini_batches:
             raise UsageError(
-                f"mini_batches = {self.mini_batches} does not divide the "
-                f"{self.prompts * self.group_size} rows of a step."
+                f"mini_batches = {self.mini_batches} does not divide the {self.rows} rows of a "
+                "step."
             )
+
+    @property
+    def rows(self) -> int:
+        """Episodes per step."""
+        return self.prompts * self.group_size
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> GRPO:
+        """The stage that trains this policy."""
+        return GRPO(policy, make_env(self.rows), self, seed)
 
 
 class GRPO(Stage):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from latentgym.rng import derive
 from latentgym.rollout import Policy
+from latentgym.training.config import Optimisation
 
 Metrics: TypeAlias = "dict[str, float]"
 Update: TypeAlias = "Callable[[Iterable[Tensor]], float]"
@@ -33,6 +35,31 @@ class Stage(ABC):
     @abstractmethod
     def step(self, number: int, update: Update) -> Metrics:
         """Take one training step, calling `update` once per optimiser step; what to log."""
+
+
+MakeEnv: TypeAlias = "Callable[..., Any]"
+"""`make_env(num_envs, **options)`: a vector environment of the id at hand."""
+
+
+class StageConfig(Protocol):
+    """Settings of a stage, as data."""
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Stage:
+        """The stage that trains this policy."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an agent trains, as data that any backend can carry out.
+
+    Attributes:
+        stage: what a step does.
+        optimisation: how parameters move.
+    """
+
+    stage: StageConfig
+    optimisation: Optimisation
 
 
 def batch_indices(n: int, size: int, seed: int, number: int) -> npt.NDArray[np.int64]:

@@ -21,7 +21,7 @@ from latentgym.lm.model import LatentLM, left_pad
 from latentgym.losses import soft_target_loss
 from latentgym.rng import derive
 from latentgym.rollout import Policy
-from latentgym.training.stage import Metrics, Stage, Update, batch_indices
+from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
 
 @dataclass
@@ -108,49 +108,52 @@ def supervised_loss(
     return loss_BT, where, torch.zeros_like(where).masked_scatter(where, right)
 
 
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Settings of supervised training."""
+
+    batch_size: int = 64
+    """Demonstrations per step."""
+    micro_batch: int = 0
+    """Most demonstrations in memory at once; 0 for all."""
+    dropout: float = 0.0
+    """Of the input embeddings, see `supervised_loss`."""
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Supervised:
+        """The stage that trains this policy."""
+        return Supervised(policy, make_env(1), self, seed)
+
+
 class Supervised(Stage):
     """Supervised training, hard or soft as the environment's demonstrations are.
 
     Args:
         policy: its language model is trained.
         env: gives demonstrations.
-        batch_size: demonstrations per step.
-        micro_batch: most demonstrations in memory at once; 0 for all.
-        dropout: see `supervised_loss`.
+        config: settings.
         seed: of the order and the dropout.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        env: Any,
-        *,
-        batch_size: int,
-        micro_batch: int = 0,
-        dropout: float = 0.0,
-        seed: int = 0,
-    ) -> None:
-        self.policy = policy
+    def __init__(self, policy: Policy, env: Any, config: SupervisedConfig, seed: int = 0) -> None:
+        self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
-        self.batch_size, self.micro_batch = batch_size, micro_batch or batch_size
-        self.dropout, self.seed = dropout, seed
 
     def step(self, number: int, update: Update) -> Metrics:
-        lm = self.policy.lm
+        c, lm = self.config, self.policy.lm
         lm.train()
-        indices = batch_indices(len(self.demonstrations), self.batch_size, self.seed, number)
+        indices = batch_indices(len(self.demonstrations), c.batch_size, self.seed, number)
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         generator = torch.Generator(lm.device).manual_seed(derive(self.seed, number, 1))
         _seed_dropout_modules(lm, derive(self.seed, number, 2))
         sums = torch.zeros(4)
-        parts = np.array_split(indices, -(-len(indices) // self.micro_batch))
+        parts = np.array_split(indices, -(-len(indices) // (c.micro_batch or c.batch_size)))
 
         def losses() -> Any:
             total = sum(len(self.demonstrations._item(int(i))[1].ids_TS) for i in indices)
             for part in parts:
                 batch = self.demonstrations.batch(part, lm.device)
                 loss_BT, mask, right = supervised_loss(
-                    lm, batch, dropout=self.dropout, generator=generator
+                    lm, batch, dropout=c.dropout, generator=generator
                 )
                 answer = mask & ~batch.thought_BT
                 sums.add_(

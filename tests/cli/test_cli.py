@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from latentgym.cli.main import main
-from latentgym.cli.runs import find_checkpoint
 from latentgym.results import load_result
+from latentgym.training.checkpoint import find
 
 TRAIN = ["train", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]
 
@@ -92,7 +92,7 @@ def test_adapters_train_alone_and_are_read_back(
     out = tmp_path / "lora"
     argv = [*TRAIN[:-1], "tiny:llama:1x2x16", "--lora-r", "2", "--steps", "5"]
     assert main([*argv, "--eval-limit", "30", "--out", str(out)]) == 0
-    weights = load_file(str(find_checkpoint(out) / "policy.safetensors"))
+    weights = load_file(str(find(out) / "policy.safetensors"))
     adapted = [v for k, v in weights.items() if "lora_B" in k]
     assert adapted
     assert any(float(v.abs().max()) > 0 for v in adapted)

@@ -16,7 +16,7 @@ from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import Policy
-from latentgym.training import GRPO, GRPOConfig, Supervised
+from latentgym.training import GRPO, GRPOConfig, Supervised, SupervisedConfig
 from latentgym.training.stage import batch_indices
 from latentgym.training.supervised import Demonstrations, supervised_loss
 
@@ -178,7 +178,7 @@ def test_soft_supervision_is_the_divergence_from_the_targets() -> None:
 def test_supervised_training_learns() -> None:
     env = mnns("continuous")
     policy = Policy(tiny(env), MixtureHead())
-    stage = Supervised(policy, env, batch_size=64, seed=0)
+    stage = Supervised(policy, env, SupervisedConfig(batch_size=64))
     optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3)
     losses = []
 

@@ -15,14 +15,14 @@ from latentgym.heads import MixtureHead
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Policy
-from latentgym.training import Optimisation, Supervised, Trainer
+from latentgym.training import Optimisation, Supervised, SupervisedConfig, Trainer
 from latentgym.training import checkpoint as checkpoints
 
 
 def trainer(out: Path | None, steps: int = 6, width: int = 16, **more: Any) -> Trainer:
     env = make_vector_env("latent/MNNS-continuous", 1, limit=64)
     lm = load_model(f"tiny:gpt2:1x1x{width}", tokenizer=env.unwrapped.task.tokenizer)
-    stage = Supervised(Policy(lm, MixtureHead()), env, batch_size=8, dropout=0.1)
+    stage = Supervised(Policy(lm, MixtureHead()), env, SupervisedConfig(batch_size=8, dropout=0.1))
     identity = more.pop("identity", {"name": "test"})
     return Trainer(stage, Optimisation(), steps, out=out, identity=identity, **more)
 

@@ -1,0 +1,139 @@
+"""A run as data: one agent, one environment, one model.
+
+The command line fills it in, and whoever acts or learns builds from it what it needs: this process,
+or a worker on another machine to which it was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentgym.agents.base import Agent, agent_class, config_dict
+from latentgym.errors import UsageError
+from latentgym.registry import make_vector_env, resolve
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
+    from latentgym.rollout import Policy
+
+_ONE_THREAD_BELOW = 2_000_000  # parameters
+_SMALL = 10_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run on what.
+
+    Attributes:
+        agent: name of the agent.
+        config: its settings.
+        env: id of the environment; `latent/` may be left out.
+        env_options: keyword arguments of the environment.
+        model: name of the model.
+        checkpoint: weights to begin with, or None.
+        lora: rank and scale of adapters to train instead of all weights, or None.
+        control: what replaces thoughts when acting, or None.
+        seed: of fresh weights, of order and draws.
+        device, dtype: as `load_model` takes them.
+
+    Raises:
+        UsageError: an unknown agent or environment, or an agent of another family.
+    """
+
+    agent: str
+    config: Any
+    env: str
+    model: str
+    env_options: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    lora: Mapping[str, int] | None = None
+    control: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        cls = agent_class(self.agent)
+        _, task, family = resolve(self.env)
+        if family not in cls.families:
+            near = ", ".join(f"latent/{task}-{f}" for f in cls.families)
+            raise UsageError(
+                f"{self.agent} thinks in the {'/'.join(cls.families)} family; use {near}."
+            )
+
+    @property
+    def env_id(self) -> str:
+        """The full id of the environment."""
+        return resolve(self.env)[0]
+
+    def make_agent(self) -> Agent[Any]:
+        """The agent with its settings."""
+        return agent_class(self.agent)(self.config)
+
+    def make_env(self, num_envs: int, **more: Any) -> Any:
+        """A vector environment; `more` overrides the run's options."""
+        # Tiny models speak the task's own symbols.
+        words = None if self.model.startswith("tiny") else self.model
+        return make_vector_env(self.env_id, num_envs, model=words, **{**self.env_options, **more})
+
+    def learner(self) -> Policy:
+        """The policy that learns, with the weights to begin with."""
+        return self._begun(self.make_agent().policy(self._lm(), acting=False))
+
+    def actor(self) -> Policy:
+        """The policy that answers, with the weights to begin with."""
+        policy = self._begun(self.make_agent().policy(self._lm(), acting=True))
+        if self.control is not None:
+            from latentgym.heads import ControlHead
+
+            policy.head = ControlHead(policy.head, self.control)
+        return policy
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the run that it goes on with."""
+        return {
+            "agent": self.agent,
+            "env": self.env_id,
+            "env_options": dict(self.env_options),
+            "model": self.model,
+            "lora": None if self.lora is None else dict(self.lora),
+            "seed": self.seed,
+            "config": config_dict(self.config),
+            "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "dataset_hash": self.make_env(1).unwrapped.task.dataset_hash,
+        }
+
+    def _lm(self) -> LatentLM:
+        import torch
+
+        from latentgym.lm import load_model
+
+        lm: LatentLM = load_model(
+            self.model,
+            tokenizer=self.make_env(1).unwrapped.task.tokenizer,
+            seed=self.seed,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        if self.lora is not None:
+            lm.add_lora(**self.lora)
+        if lm.n_parameters() < _ONE_THREAD_BELOW:
+            # Threads that wait for each other cost a small model more than they bring, and a
+            # hundred times more where another program wants the same cores.
+            torch.set_num_threads(1)
+        return lm
+
+    def _begun(self, policy: Policy) -> Policy:
+        if self.checkpoint is not None:
+            from latentgym.training import checkpoint
+
+            checkpoint.load_weights(self.checkpoint, policy)
+        return policy
+
+
+def rows_at_once(lm: LatentLM) -> int:
+    """Rows that decode together: many for a tiny model, few where the cache would grow large."""
+    return 512 if lm.n_parameters() < _SMALL else 32
