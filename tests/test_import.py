@@ -89,7 +89,7 @@ FORBIDDEN = {
 }
 
 
-# The base class says what an agent is, and `Run` what is run on what; the command line knows no more.
+# The base class says what an agent is, `Run` what is run on what; the command line knows no more.
 EXCEPTIONS = {"cli": ("latentgym.agents.base", "latentgym.agents.run")}
 
 
