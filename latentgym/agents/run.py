@@ -92,6 +92,10 @@ class Run:
             policy.head = ControlHead(policy.head, self.control)
         return policy
 
+    def acting(self, learner: Policy) -> Policy:
+        """The policy that answers with what a learner has learnt."""
+        return self.make_agent().acting(learner)
+
     def identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the run that it goes on with."""
         return {

@@ -154,6 +154,11 @@ class LatentLM(nn.Module):
         model: Any = get_peft_model(self.model, config)
         self.model = model
 
+    def checkpoint_gradients(self) -> None:
+        """Recompute activations in the backward pass, in training mode, instead of keeping them."""
+        model: Any = self.model
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings of token ids, (...,) to (..., D)."""
         return nn.functional.embedding(ids, self.table_VD)

@@ -2,7 +2,15 @@
 
 from latentgym.training.config import Optimisation
 from latentgym.training.grpo import GRPO, GRPOConfig
-from latentgym.training.stage import MakeEnv, Metrics, Recipe, Stage, StageConfig, Update
+from latentgym.training.stage import (
+    MakeEnv,
+    Metrics,
+    Recipe,
+    Stage,
+    StageConfig,
+    Update,
+    batch_indices,
+)
 from latentgym.training.supervised import Supervised, SupervisedConfig, supervised_loss
 from latentgym.training.trainer import Trainer
 
@@ -19,5 +27,6 @@ __all__ = [
     "SupervisedConfig",
     "Trainer",
     "Update",
+    "batch_indices",
     "supervised_loss",
 ]

@@ -31,7 +31,7 @@ def save(
     root: Path,
     step: int,
     policy: Policy,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
     manifest: dict[str, Any],
 ) -> Path:
     """Write the checkpoint of a step; older ones of the same run go when it is complete.
@@ -40,7 +40,7 @@ def save(
         root: folder of the run's checkpoints.
         step: how many steps have been taken.
         policy: its weights.
-        optimizer: its state.
+        optimizer: its state; None where another library keeps it.
         manifest: what the run is; anything JSON can say.
 
     Raises:
@@ -52,7 +52,8 @@ def save(
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         save_model(policy, str(work / _POLICY))
-        save_file(_flat(optimizer), str(work / _OPTIMIZER))
+        if optimizer is not None:
+            save_file(_flat(optimizer), str(work / _OPTIMIZER))
         about = {"schema": SCHEMA, "latentgym": latentgym.__version__, "step": step, **manifest}
         (work / _MANIFEST).write_text(json.dumps(about, indent=2))
         for file in work.iterdir():

@@ -1,0 +1,131 @@
+"""A Ray cluster for as long as a command runs, and its failures as sentences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from latentgym.errors import LatentGymError, UsageError
+
+# What workers on other machines must know of this process's surroundings.
+_PASSED_ON = ("LATENTGYM_DATA", "LATENTGYM_CACHE", "LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_HOME")
+# Of Ray: statistics sent home, a metrics agent, and hiding GPUs from workers that ask for none.
+_OFF = (
+    *("RAY_USAGE_STATS_ENABLED", "RAY_enable_metrics_collection"),
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+)
+_LEAST_STORE_MB = 75  # Ray's own minimum
+
+
+class ClusterError(LatentGymError, RuntimeError):
+    """Something on the cluster failed; the message says what, and how to go on."""
+
+
+@contextmanager
+def connected(
+    workers: int, *, address: str | None = None, object_store_mb: int = 200
+) -> Iterator[None]:
+    """Within it, Ray is connected to a cluster with room for so many workers.
+
+    Args:
+        workers: processes that need a processor and a GPU each. On a machine without GPUs an own
+            cluster counts its GPUs in name only.
+        address: of a cluster to join; None starts one of this machine's own, which ends with it.
+        object_store_mb: shared memory of an own cluster, MiB.
+
+    Raises:
+        UsageError: ray is missing, or the cluster cannot be reached or is too small.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("this needs ray; pip install 'latentgym[openrlhf]'.") from error
+    if object_store_mb < _LEAST_STORE_MB:
+        raise UsageError(f"an object store needs at least {_LEAST_STORE_MB} MiB.")
+    for name in _OFF:
+        os.environ.setdefault(name, "0")
+    settings: dict[str, object] = {
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "runtime_env": {"env_vars": _environment()},
+    }
+    if address is None:
+        import torch
+
+        settings |= {
+            "address": "local",
+            "num_cpus": workers + 1,
+            "include_dashboard": False,
+            "object_store_memory": object_store_mb << 20,
+        }
+        if not torch.cuda.is_available():
+            settings["num_gpus"] = workers
+    else:
+        settings["address"] = address
+    try:
+        ray.init(**settings)  # type: ignore[arg-type]
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"cannot connect to Ray at {address or 'this machine'} ({_line(error)}); check "
+            "--ray-address, or leave it out to start a cluster here."
+        ) from error
+    try:
+        found = int(ray.cluster_resources().get("GPU", 0))
+        if found < workers:
+            raise UsageError(
+                f"{workers} workers need a GPU each, but the cluster has {found}; lower --gpus, or "
+                "on machines without GPUs start Ray with --num-gpus of at least that many."
+            )
+        with failures():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Raise Ray's errors as `ClusterError`, and a worker's own sentence as it is."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, LatentGymError):
+            raise ClusterError(f"a worker stopped: {cause}") from error
+        raise ClusterError(
+            f"a worker failed with {type(cause).__name__}: {_line(cause)}; mend that and go on with "
+            "--resume."
+        ) from error
+    except (ray.exceptions.ActorDiedError, ray.exceptions.WorkerCrashedError) as error:
+        raise ClusterError(
+            f"a worker died ({_line(error)}); it may have run out of memory. Go on with --resume."
+        ) from error
+    except (
+        ray.exceptions.ObjectStoreFullError,
+        ray.exceptions.OutOfDiskError,
+    ) as error:
+        raise ClusterError(
+            "the rollouts do not fit Ray's object store and disk; raise --object-store-mb, or lower "
+            "--grpo.prompts. Go on with --resume."
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray failed: {_line(error)}. Go on with --resume.") from error
+
+
+def _environment() -> dict[str, str]:
+    given = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {
+        **given,
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCHDYNAMO_DISABLE": "1",
+        "TQDM_DISABLE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,118 @@
+"""What the workers carry out, as data that is sent to each of them. Imports neither ray nor OpenRLHF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from latentgym.errors import UsageError
+from latentgym.training import GRPOConfig, Optimisation
+
+if TYPE_CHECKING:
+    from latentgym.rollout import Policy
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Where OpenRLHF trains, and how the model is spread."""
+
+    gpus: int = 1
+    """Policy workers per machine, one GPU each; on machines without GPUs, processes on the CPU."""
+    nodes: int = 1
+    """Machines."""
+    zero: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed's ZeRO stage: 1 spreads optimiser states, 2 gradients too, 3 weights too."""
+    colocate: bool = False
+    """Let policy and reference share the GPUs."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them."""
+    ray_address: str | None = None
+    """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""
+    object_store_mb: int = 200
+    """Shared memory of an own cluster, in MiB; what does not fit goes to disk."""
+    eval_every: int = 0
+    """Steps between evaluations during training; 0 for none."""
+
+    @property
+    def workers(self) -> int:
+        """Policy workers in all."""
+        return self.gpus * self.nodes
+
+
+class Runnable(Protocol):
+    """What a job runs; `latentgym.agents.run.Run` is one. It must be picklable."""
+
+    seed: int
+
+    def learner(self) -> Policy:
+        """The policy that learns, with the weights to begin with."""
+        ...
+
+    def acting(self, learner: Policy) -> Policy:
+        """The policy that answers with what a learner has learnt."""
+        ...
+
+    def make_env(self, num_envs: int, **more: Any) -> Any:
+        """A vector environment."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run through OpenRLHF.
+
+    Attributes:
+        run: builds policies and environments.
+        grpo, optimisation: as for the local backend.
+        steps: rollouts in all.
+        out: folder of the run.
+        cluster: where.
+        identity: what the run is; a resumed run must be the same.
+        save_every: steps between checkpoints; 0 for the last alone.
+        resume: go on from the newest checkpoint.
+        dtype: `float32` or `bfloat16`.
+        eval_split, eval_limit: what is evaluated during training.
+
+    Raises:
+        UsageError: workers, questions and micro-batches do not divide.
+    """
+
+    run: Runnable
+    grpo: GRPOConfig
+    optimisation: Optimisation
+    steps: int
+    out: Path
+    cluster: ClusterOptions
+    identity: dict[str, Any]
+    save_every: int = 0
+    resume: bool = False
+    dtype: str = "float32"
+    eval_split: str = "test"
+    eval_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        self.grpo.validate()
+        self.optimisation.validate()
+        workers, c = self.cluster.workers, self.grpo
+        if min(self.cluster.gpus, self.cluster.nodes) < 1:
+            raise UsageError("--gpus and --nodes must be at least 1.")
+        # A worker with fewer micro-batches than the others would leave them waiting for an hour.
+        if c.prompts % workers or (c.rows // c.mini_batches) % workers:
+            raise UsageError(
+                f"{c.prompts} questions a step (in {c.mini_batches} mini-batches of "
+                f"{c.rows // c.mini_batches} episodes) do not divide among {workers} workers; choose "
+                "--grpo.prompts, a multiple of --gpus times --nodes."
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Most rows of a worker at once: the largest divisor of its share that fits."""
+        share = self.grpo.rows // self.grpo.mini_batches // self.cluster.workers
+        fitting = range(1, min(share, self.grpo.micro_batch) + 1)
+        return max(size for size in fitting if share % size == 0)
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimiser steps per rollout."""
+        return self.grpo.updates * self.grpo.mini_batches

@@ -1,0 +1,115 @@
+"""Questions as OpenRLHF's data rows, and episodes as OpenRLHF's responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentgym.rng import derive
+from latentgym.rollout import Episodes, Kind
+from latentgym.training import batch_indices
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question of a step.
+
+    Attributes:
+        step: the step it belongs to: with the run's seed it decides all draws.
+        place: its place within the step.
+        question: number of the question.
+    """
+
+    step: int
+    place: int
+    question: int
+
+
+class TrainingRows:
+    """The questions of all steps, in the order of the local backend; made when they are asked for.
+
+    Args:
+        n_questions: of the environment.
+        prompts: questions per step.
+        steps: in all.
+        seed: of the run.
+    """
+
+    def __init__(self, n_questions: int, prompts: int, steps: int, seed: int) -> None:
+        self._n, self._prompts, self._steps, self._seed = n_questions, prompts, steps, seed
+
+    def __len__(self) -> int:
+        return self._prompts * self._steps
+
+    def __getitem__(self, number: int) -> Row:
+        step, place = divmod(number, self._prompts)
+        questions = batch_indices(self._n, self._prompts, derive(self._seed, 3), step)
+        return Row(step, place, int(questions[place]))
+
+
+def collate(rows: Sequence[Row]) -> tuple[list[str], list[str], list[Row], list[None]]:
+    """A batch as OpenRLHF draws it: data sets, prompts, labels and images.
+
+    The row travels as the label; the prompt only tells questions apart.
+    """
+    return ["eval"] * len(rows), [str(r.question) for r in rows], list(rows), [None] * len(rows)
+
+
+def responses(
+    rows: Sequence[Row], episodes: Episodes, group_size: int
+) -> list[list[dict[str, Any]]]:
+    """For each question the responses of its group, as OpenRLHF's agents return them."""
+    rollouts = episodes.rollouts
+    numbers = _numbers(episodes)
+    out: list[list[dict[str, Any]]] = []
+    for q, row in enumerate(rows):
+        group = []
+        for n in range(q * group_size, (q + 1) * group_size):
+            prompt = rollouts.prompts[rollouts.prompt_N[n]]
+            kinds = rollouts.kind_NT[n]
+            kinds = kinds[kinds != Kind.PAD]
+            thought = torch.from_numpy(rollouts.kind_NT[n] == Kind.THOUGHT)
+            kind = np.concatenate([np.full(len(prompt), Kind.PROMPT, dtype=np.int8), kinds])
+            group.append(
+                {
+                    "prompt": str(row.question),
+                    "label": row,
+                    "images": None,
+                    "observation_tokens": [*prompt, *rollouts.tokens(n).tolist()],
+                    "action_ranges": action_ranges(kind),
+                    "rollout_log_probs": None,  # the training pass tells them
+                    "mm_train_inputs": {
+                        "kind": torch.from_numpy(kind),
+                        **{k: v[n].cpu()[thought] for k, v in rollouts.actions.items()},
+                    },
+                    "truncated": bool(rollouts.truncated_N[n]),
+                    "reward": float(episodes.reward_N[n]),
+                    "scores": float(episodes.reward_N[n]),
+                    "extra_logs": {name: float(values[n]) for name, values in numbers.items()},
+                }
+            )
+        out.append(group)
+    return out
+
+
+def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    """Begin and end of each run of actions; what the environment inserted is none."""
+    acted = np.isin(kind, (Kind.THOUGHT, Kind.SPOKEN)).astype(np.int8)
+    edges = np.flatnonzero(np.diff(acted, prepend=0, append=0))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _numbers(episodes: Episodes) -> dict[str, Any]:
+    """What is logged of each episode, under the names of docs/metrics.md."""
+    rollouts = episodes.rollouts
+    names = sorted(name for name in episodes.infos[0] if name.startswith("reward/"))
+    return {
+        **{name: episodes.component(name) for name in names},
+        "rollout/thoughts": rollouts.thoughts_N,
+        "rollout/tokens": rollouts.spoken_N,
+        "rollout/truncated": rollouts.truncated_N,
+    }

@@ -1,0 +1,159 @@
+"""OpenRLHF's PPO trainer, drawing its samples from policy workers instead of vLLM engines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from latentgym.openrlhf.shim import install, plain, rebound
+
+install()
+
+import torch  # noqa: E402
+from openrlhf.trainer import ppo_trainer  # noqa: E402
+from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker  # noqa: E402
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator  # noqa: E402
+
+from latentgym.losses import advantages  # noqa: E402
+from latentgym.openrlhf.job import Job  # noqa: E402
+from latentgym.openrlhf.samples import Row, TrainingRows, collate  # noqa: E402
+from latentgym.tokenizers import Tokenizer  # noqa: E402
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+# OpenRLHF's names for what the local backend logs too. Its losses are averages over micro-batches,
+# the same as the local ones where micro-batches have equally many actions.
+_NAMES = {
+    "policy_loss": "train/loss",
+    "entropy_loss": "train/entropy",
+    "ppo_clip_ratio": "train/clip_fraction",
+    "actor_grad_norm": "train/grad_norm",
+    "actor_lr": "train/lr",
+    "kl": "train/kl",
+    "rollout/reward_mean": "reward/score",
+    "timing/generation": "rollout/seconds",
+}
+
+
+class WorkerSamples(SamplesGenerator):  # type: ignore[misc]
+    """Sends questions to the policy workers."""
+
+    def __init__(self, workers: Sequence[Any], stage: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workers, self.stage = workers, stage
+
+    def generate_samples(self, **kwargs: Any) -> Any:
+        samples, *rest = super().generate_samples(**kwargs)
+        # They come as workers finish; in the order of their questions a run can be repeated.
+        samples.sort(key=lambda sample: sample.labels[0].place)
+        return samples, *rest
+
+    def _dispatch_prompts_to_vllm(
+        self, prompts: list[str], labels: list[Row], *, images: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        learning = kwargs.get("temperature") is None
+        group = kwargs.get("n_samples_per_prompt", self.args.rollout.n_samples_per_prompt)
+        refs: list[Any] = []
+        for rank, worker in enumerate(self.workers):
+            rows = labels[rank :: len(self.workers)]
+            if not rows:
+                if self.stage == 3:  # weights are gathered by all workers together
+                    worker.rollout.options(num_returns=0).remote([], group, learning)
+                continue
+            out = worker.rollout.options(num_returns=len(rows)).remote(rows, group, learning)
+            refs.extend(out if isinstance(out, list) else [out])
+        return refs
+
+
+class ExperienceMaker(RemoteExperienceMaker):  # type: ignore[misc]
+    """OpenRLHF's, with the advantage estimators of the local backend.
+
+    They know more kinds, and compute in fp64: in fp32 the rounding of a mean of equal rewards,
+    divided by their spread of nearly zero, can be a large advantage.
+    """
+
+    def compute_advantages_and_returns(self, experiences: list[Any]) -> list[Any]:
+        experiences = super().compute_advantages_and_returns(experiences)
+        c = self.strategy.job.grpo
+        index = torch.tensor([i for experience in experiences for i in experience.index])
+        reward = torch.cat([experience.rewards for experience in experiences])
+        by_row = torch.empty_like(reward)
+        by_row[index] = reward
+        advantage = advantages(by_row, c.group_size, c.advantage)[index]
+        sizes = [len(experience.index) for experience in experiences]
+        for experience, part in zip(experiences, advantage.split(sizes), strict=True):
+            experience.advantages = part[:, None] * experience.action_mask.float()
+        return experiences
+
+
+class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
+    """OpenRLHF's trainer over a job, in the driver's own process.
+
+    Args:
+        job: what is to be done.
+        strategy: as the workers have it.
+        policies, reference: OpenRLHF's groups of workers; no reference without divergence.
+        on_step: told the number of steps taken, and their metrics.
+    """
+
+    def __init__(
+        self, job: Job, strategy: Any, policies: Any, reference: Any, on_step: OnStep
+    ) -> None:
+        self.job, self.on_step = job, on_step
+        logging.getLogger("openrlhf").setLevel(logging.WARNING)
+        env = job.run.make_env(1).unwrapped
+        tokens = _Decoder(env.task.tokenizer)
+        samples = partial(WorkerSamples, policies._actor_handlers, strategy.stage)
+        with rebound(
+            ppo_trainer,
+            get_tokenizer=lambda *_, **__: tokens,
+            prepare_datasets=lambda strategy, _: self._data(strategy, env.n_questions),
+            SamplesGenerator=samples,
+            RemoteExperienceMaker=ExperienceMaker,
+        ):
+            super().__init__("", strategy, policies, None, None, reference, None, temperature=None)
+
+    def _data(self, strategy: Any, n_questions: int) -> tuple[Any, Any, int]:
+        """Loaders of training and evaluation questions, and the number of optimiser steps."""
+        job = self.job
+        rows = TrainingRows(n_questions, job.grpo.prompts, job.steps, job.run.seed)
+        loader = partial(strategy.setup_dataloader, shuffle=False, collate_fn=collate)
+        evaluation = None
+        if job.cluster.eval_every:
+            task = job.run.make_env(1, split=job.eval_split, limit=job.eval_limit).unwrapped
+            questions = [Row(0, i, i) for i in range(task.n_questions)]
+            evaluation = loader(questions, 1)
+        return loader(rows, 1), evaluation, job.steps * job.updates_per_step
+
+    def broadcast_to_vllm(self) -> None:
+        """There are no engines: the workers that train also roll out."""
+
+    def save_logs_and_checkpoints(
+        self, global_step: int, logs_dict: Any = None, client_states: Any = None
+    ) -> None:
+        super().save_logs_and_checkpoints(global_step, logs_dict, client_states)
+        logs = {k: v for k, v in (logs_dict or {}).items() if isinstance(v, int | float)}
+        metrics = {ours: float(logs[name]) for name, ours in _NAMES.items() if name in logs}
+        shared = ("reward/", "rollout/thoughts", "rollout/tokens", "rollout/truncated")
+        metrics |= {name: float(v) for name, v in logs.items() if name.startswith(shared)}
+        if self.reference_model_group is None:
+            del metrics["train/kl"]
+        self.on_step(global_step, metrics)
+
+    def evaluate(self, global_step: int, **kwargs: Any) -> Any:
+        logs = super().evaluate(global_step, **kwargs)
+        self.on_step(global_step, {"eval/accuracy": float(logs["eval_eval_pass1"])})
+        return logs
+
+
+class _Decoder:
+    """As much of a Hugging Face tokenizer as OpenRLHF's trainer asks for."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.pad_token_id = tokenizer.pad_id
+
+    def decode(self, ids: torch.Tensor, skip_special_tokens: bool = True) -> list[str]:
+        return [self._tokenizer.decode(row.tolist()) for row in ids]

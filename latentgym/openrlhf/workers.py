@@ -1,0 +1,120 @@
+"""Ray workers: OpenRLHF's policy and reference workers, holding policies and environments of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from latentgym.openrlhf.shim import install, plain, rebound
+
+install()
+
+import ray  # noqa: E402
+import torch  # noqa: E402
+from openrlhf.trainer.ray import launcher, ppo_actor  # noqa: E402
+
+from latentgym.openrlhf.actor import PolicyActor  # noqa: E402
+from latentgym.openrlhf.job import Job  # noqa: E402
+from latentgym.openrlhf.samples import Row, responses  # noqa: E402
+from latentgym.openrlhf.strategy import gathered  # noqa: E402
+from latentgym.rng import derive  # noqa: E402
+from latentgym.rollout import Engine, Policy, collect  # noqa: E402
+from latentgym.training import checkpoint  # noqa: E402
+
+
+def _ours(job: Job) -> Any:
+    """What stands for OpenRLHF's `Actor(path, ...)`: the job's policy, however it asks for it."""
+    return lambda *_, **__: PolicyActor(job.run.learner())
+
+
+class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
+    """Rolls out, scores and trains."""
+
+    def init_model_from_pretrained(
+        self, strategy: Any, pretrain: str, max_steps: int | None = None, vllm_engines: Any = None
+    ) -> None:
+        self.job: Job = strategy.job
+        with rebound(ppo_actor, Actor=_ours(self.job), get_tokenizer=lambda *_, **__: None):
+            super().init_model_from_pretrained(strategy, pretrain, max_steps, vllm_engines)
+        self._envs: dict[bool, Any] = {}
+        # Spread weights cannot decode step by step: the workers' steps would have to agree.
+        self._replica = self.job.run.learner() if strategy.stage == 3 else None
+
+    def rollout(self, rows: Sequence[Row], group_size: int, learning: bool) -> list[Any]:
+        """Episodes of some questions: for each a list of `group_size` responses.
+
+        Args:
+            rows: the questions, all of one step.
+            group_size: episodes of each.
+            learning: with the policy that learns, else with the one that answers.
+        """
+        policy = self._whole_policy()
+        if not rows:
+            return []
+        if not learning:
+            policy = self.job.run.acting(policy)
+        seed = derive(self.job.run.seed, 4, rows[0].step)
+        self.actor.eval()
+        with torch.no_grad():
+            episodes = collect(
+                Engine(policy),
+                self._env(len(rows) * group_size, learning),
+                [row.question for row in rows],
+                group_size=group_size,
+                seed=seed,
+            )
+        groups = responses(rows, episodes, group_size)
+        return groups if len(groups) > 1 else groups[0]  # Ray takes a single return as it is
+
+    def save_model(self) -> None:
+        """Write the weights in the library's own form; every worker must be asked."""
+        job, weights = self.job, self.weights()
+        if self.strategy.is_rank_0():
+            # DeepSpeed keeps parameters as views of one buffer, which safetensors will not write.
+            policy = job.run.learner()
+            policy.load_state_dict(weights)
+            manifest = {"steps": job.steps, "run": job.identity}
+            checkpoint.save(Path(self.args.ckpt.output_dir), job.steps, policy, None, manifest)
+        torch.distributed.barrier()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The policy's weights in fp32 on the CPU; every worker must be asked."""
+        policy = self.actor.policy
+        with gathered(policy.parameters(), self.strategy.stage):
+            return {k: v.detach().float().cpu().clone() for k, v in policy.state_dict().items()}
+
+    @property
+    def args(self) -> Any:
+        """OpenRLHF's arguments."""
+        return self.strategy.args
+
+    def _whole_policy(self) -> Policy:
+        policy: Policy = self.actor.policy
+        if self._replica is None:
+            return policy
+        with torch.no_grad():
+            for own, spread in zip(self._replica.parameters(), policy.parameters(), strict=True):
+                with gathered([spread], 3):
+                    own.copy_(spread)
+        return self._replica
+
+    def _env(self, rows: int, learning: bool) -> Any:
+        """An environment of at least so many rows, kept from one rollout to the next."""
+        env = self._envs.get(learning)
+        if env is None or env.unwrapped.num_envs < rows:
+            split = {} if learning else {"split": self.job.eval_split, "limit": None}
+            env = self._envs[learning] = self.job.run.make_env(rows, **split)
+        return env
+
+
+class ReferenceWorker(plain(launcher.ReferenceModelActor)):  # type: ignore[misc]
+    """Scores with the policy that the run began with."""
+
+    def init_model_from_pretrained(self, strategy: Any, pretrain: str) -> None:
+        with rebound(launcher, Actor=_ours(strategy.job)):
+            super().init_model_from_pretrained(strategy, pretrain)
+
+
+RemotePolicy = ray.remote(num_gpus=1)(PolicyWorker)
+RemoteReference = ray.remote(num_gpus=1)(ReferenceWorker)
