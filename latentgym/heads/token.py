@@ -7,6 +7,7 @@ from torch import Tensor
 
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, categorical, gather_log_prob, uniform
+from latentgym.heads.top import top_k
 from latentgym.rng import Draws
 
 
@@ -55,7 +56,7 @@ class TokenHead(PolicyHead):
 
     def _truncated(self, logits: Tensor) -> Tensor:
         if self.top_k is not None and self.top_k < logits.shape[-1]:
-            least = logits.topk(self.top_k, dim=-1).values[..., -1:]
+            least = top_k(logits, self.top_k)[0][..., -1:]
             logits = logits.masked_fill(logits < least, -torch.inf)
         if self.top_p < 1:
             ordered, order = logits.sort(-1, descending=True)
