@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, categorical, gather_log_prob, uniform
+from latentgym.heads.top import top_k
 from latentgym.rng import Draws
 
 
@@ -46,14 +47,18 @@ class MixtureHead(PolicyHead):
         self.temperature = temperature
 
     def sample(self, read: Readout, draws: Draws) -> Action:
-        alpha = (read.logits / self.temperature).softmax(-1)
+        logits = read.logits if self.temperature == 1 else read.logits / self.temperature
         if self.top_k is None:
+            alpha = logits.softmax(-1)
             latent = alpha.to(read.table_VD.dtype) @ read.table_VD
             return {"token": alpha.argmax(-1), "latent": latent}
-        weights, ids = alpha.topk(_within(self.top_k, alpha), dim=-1)
+        top, ids = top_k(logits, _within(self.top_k, logits))
         if self.top_p < 1:
-            weights = weights.masked_fill(weights.cumsum(-1) - weights >= self.top_p, 0.0)
-        return {"token": ids[..., 0], "ids": ids, "weights": weights / weights.sum(-1, True)}
+            # Only here do the others matter: their probability counts towards the bound.
+            weights = logits.softmax(-1).gather(-1, ids)
+            top = top.masked_fill(weights.cumsum(-1) - weights >= self.top_p, -torch.inf)
+        # Renormalised, the k largest probabilities are the softmax of the k largest logits.
+        return {"token": ids[..., 0], "ids": ids, "weights": top.softmax(-1)}
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         if self.top_k is None:
@@ -129,13 +134,13 @@ class DirichletHead(PolicyHead):
         self.floor = floor
 
     def sample(self, read: Readout, draws: Draws) -> Action:
-        alpha = read.logits.softmax(-1)
-        top, ids = alpha.topk(min(self.support, alpha.shape[-1]), dim=-1)
-        absent = top < self.floor
+        _, ids = top_k(read.logits, min(self.support, read.logits.shape[-1]))
+        alpha = gather_log_prob(read.logits, ids).exp()
+        absent = alpha < self.floor
         absent[..., 0] = False  # the likeliest id always takes part
-        concentration = self._concentration(read.logits, ids, absent)
+        concentration = self._concentration(alpha, absent)
         log_g = torch.from_numpy(draws.log_gamma(concentration.double().cpu().numpy()))
-        log_weights = log_g.to(top.device).masked_fill(absent, -torch.inf).log_softmax(-1).float()
+        log_weights = log_g.to(ids.device).masked_fill(absent, -torch.inf).log_softmax(-1).float()
         token = ids.gather(-1, log_weights.argmax(-1, keepdim=True)).squeeze(-1)
         return {"token": token, "ids": ids, "log_weights": log_weights}
 
@@ -145,15 +150,14 @@ class DirichletHead(PolicyHead):
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         log_weights = action["log_weights"]
         absent = log_weights.isneginf()
-        a = self._concentration(read.logits, action["ids"], absent)
+        a = self._concentration(gather_log_prob(read.logits, action["ids"]).exp(), absent)
         terms = (a - 1) * log_weights.masked_fill(absent, 0.0) - torch.lgamma(a)
         total = a.masked_fill(absent, 0.0).sum(-1)
         return torch.lgamma(total) + terms.masked_fill(absent, 0.0).sum(-1)
 
-    def _concentration(self, logits: Tensor, ids: Tensor, absent: Tensor) -> Tensor:
-        """gamma * alpha on the given ids, renormalised and floored; 1 where an id is absent."""
-        p = gather_log_prob(logits, ids).exp().masked_fill(absent, 0.0).clamp_min(self.floor)
-        p = p.masked_fill(absent, 0.0)
+    def _concentration(self, alpha: Tensor, absent: Tensor) -> Tensor:
+        """gamma * alpha of some ids, renormalised and floored; 1 where an id is absent."""
+        p = alpha.masked_fill(absent, 0.0).clamp_min(self.floor).masked_fill(absent, 0.0)
         return (self.gamma * p / p.sum(-1, keepdim=True)).masked_fill(absent, 1.0)
 
 

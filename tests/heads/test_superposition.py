@@ -18,6 +18,23 @@ N, V = 20_000, 9
 MakeRead = Callable[..., Readout]
 
 
+# Mixtures.
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.8, 0.05])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_a_mixture_of_a_wide_vocabulary_is_the_plain_one(
+    make_read: MakeRead, make_draws: Callable, top_p: float, temperature: float
+) -> None:
+    """The k largest are found block by block, and weighted without the other probabilities."""
+    read = make_read(6, V=8200)
+    action = MixtureHead(20, top_p, temperature).sample(read, make_draws(6))
+    weights, ids = (read.logits / temperature).softmax(-1).topk(20, dim=-1)
+    weights = weights.masked_fill(weights.cumsum(-1) - weights >= top_p, 0.0)
+    assert torch.equal(action["ids"], ids) and torch.equal(action["token"], ids[:, 0])
+    assert_close(action["weights"], weights / weights.sum(-1, keepdim=True))
+
+
 # Multi-token sampling.
 
 

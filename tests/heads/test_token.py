@@ -7,11 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.heads.base import categorical, gather_log_prob
+from latentgym.heads.token import nucleus
 
 N = 20_000
 
@@ -49,6 +52,37 @@ def test_truncated_sampling(head: TokenHead, allowed: set[int], make_draws: Call
     assert set(found.nonzero().flatten().tolist()) == allowed
     kept = [p[i] if i in allowed else torch.tensor(0.0) for i in range(5)]
     assert_close(found, torch.stack(kept) / sum(kept), atol=0.015, rtol=0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    width=st.integers(1, 6000),
+    scales=st.lists(st.sampled_from([0.0, 0.01, 0.5, 2.0, 8.0]), min_size=1, max_size=4),
+    top_p=st.floats(0.01, 0.999),
+    ban=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_the_nucleus_is_that_of_a_full_sort(
+    width: int, scales: list[float], top_p: float, ban: bool, seed: int
+) -> None:
+    """Rows that are flat and rows that are sharp, which are searched to different depths."""
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(len(scales), width, generator=g, dtype=torch.float64)
+    logits *= torch.tensor(scales, dtype=torch.float64)[:, None]
+    if ban:
+        logits[:, 1::2] = -torch.inf
+    found = nucleus(logits, top_p)
+    p = logits.softmax(-1).sort(-1, descending=True).values
+    before = p.cumsum(-1) - p
+    close = ((before - top_p).abs() < 1e-12).sum(-1)  # either is right there
+    count = (before < top_p).sum(-1)
+    assert ((found.sum(-1) - count).abs() <= close).all()
+    # They are the likeliest ones: none outside is likelier than one inside.
+    least = logits.masked_fill(~found, torch.inf).min(-1).values
+    most = logits.masked_fill(found, -torch.inf).max(-1).values
+    assert (least >= most).all()
+    alone = torch.cat([nucleus(row[None], top_p) for row in logits])
+    assert torch.equal(alone, found)
 
 
 def test_log_prob_has_the_temperature_but_no_truncation(make_read: Callable) -> None:
