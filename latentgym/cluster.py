@@ -64,7 +64,7 @@ def connected(
     else:
         settings["address"] = address
     try:
-        ray.init(**settings)  # type: ignore[arg-type]
+        ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"cannot connect to Ray at {address or 'this machine'} ({_line(error)}); check "
@@ -95,8 +95,8 @@ def failures() -> Iterator[None]:
         if isinstance(cause, LatentGymError):
             raise ClusterError(f"a worker stopped: {cause}") from error
         raise ClusterError(
-            f"a worker failed with {type(cause).__name__}: {_line(cause)}; mend that and go on with "
-            "--resume."
+            f"a worker failed with {type(cause).__name__}: {_line(cause)}; mend that, then go on "
+            "with --resume."
         ) from error
     except (ray.exceptions.ActorDiedError, ray.exceptions.WorkerCrashedError) as error:
         raise ClusterError(
@@ -107,8 +107,8 @@ def failures() -> Iterator[None]:
         ray.exceptions.OutOfDiskError,
     ) as error:
         raise ClusterError(
-            "the rollouts do not fit Ray's object store and disk; raise --object-store-mb, or lower "
-            "--grpo.prompts. Go on with --resume."
+            "the rollouts fit neither Ray's object store nor the disk; raise --object-store-mb, or "
+            "lower --grpo.prompts. Go on with --resume."
         ) from error
     except ray.exceptions.RayError as error:
         raise ClusterError(f"Ray failed: {_line(error)}. Go on with --resume.") from error

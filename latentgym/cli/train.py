@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
 
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, say
 from latentgym.errors import UsageError
+from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.rollout import Policy
-from latentgym.training import Metrics, Recipe
+from latentgym.training import GRPOConfig, Metrics, Recipe
 
 DEFAULT_TINY = "tiny:gpt2:2x2x32"
 
@@ -48,8 +52,11 @@ class TrainOptions(RunOptions):
     """Split of the final evaluation."""
     eval_limit: int | None = None
     """Questions of the final evaluation; all by default, 0 for none."""
-    backend: Literal["local"] = "local"
-    """Where to train: this process."""
+    backend: Literal["local", "openrlhf"] = "local"
+    """Where to train: in this process, or through OpenRLHF on Ray."""
+    cluster: Annotated[ClusterOptions, tyro.conf.arg(name="")] = field(
+        default_factory=ClusterOptions
+    )
     logger: list[str] = field(default_factory=list)
     """Further loggers: wandb, trackio."""
 
@@ -62,7 +69,8 @@ def main(argv: Sequence[str]) -> int:
     run = _run(options, config)
     recipe = run.make_agent().recipe()
     fresh_folder(options.out, "metrics.jsonl", options.resume)
-    policy, metrics = _train_here(run, recipe, options)
+    train = {"local": _train_here, "openrlhf": _train_openrlhf}[options.backend]
+    policy, metrics = train(run, recipe, options)
     say(f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in {options.out}")
     final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
     if options.eval_limit != 0:
@@ -109,6 +117,39 @@ def _train_here(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy
         loggers=tuple(options.logger),
     )
     return policy, trainer.run(resume=options.resume)
+
+
+def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy, Metrics]:
+    """Train through OpenRLHF; the policy comes back through its checkpoint."""
+    if not isinstance(recipe.stage, GRPOConfig):
+        raise UsageError(
+            f"OpenRLHF trains policy gradients, but {run.agent} is set to a supervised stage; add "
+            "--stage grpo, or leave out --backend."
+        )
+    if options.logger:
+        raise UsageError("--backend openrlhf logs to TensorBoard alone; leave out --logger.")
+    dtype = options.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
+    job = Job(
+        run=replace(run, dtype=dtype),
+        grpo=recipe.stage,
+        optimisation=recipe.optimisation,
+        steps=options.steps,
+        out=options.out.absolute(),
+        cluster=options.cluster,
+        identity=run.identity(),
+        save_every=options.save_every,
+        resume=options.resume,
+        dtype=dtype,
+        eval_split=options.eval_split,
+        eval_limit=options.eval_limit,
+    )
+
+    from latentgym.openrlhf.launch import train
+
+    metrics = train(job)
+    return replace(run, checkpoint=options.out).learner(), metrics
 
 
 def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:

@@ -1,8 +1,8 @@
 """OpenRLHF's actor around a policy of ours.
 
-Thoughts travel through OpenRLHF as `mm_train_inputs`, its channel for per-sample model inputs beside
-token ids (made for images): a dict of tensors per sample, concatenated over a micro-batch, so no
-padding rule is needed.
+Thoughts travel through OpenRLHF as `mm_train_inputs`, its channel for per-sample model inputs
+beside token ids (made for images): a dict of tensors per sample, concatenated over a micro-batch,
+so no padding rule is needed.
 
     kind       (T_i,) int8: `Kind` of each position of the sample
     <name>     (n_i, ...): the head's stored action of each of its n_i thoughts
@@ -13,17 +13,17 @@ Legend: B rows, T positions, A = T - 1 positions that may be scored.
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from latentgym.openrlhf.shim import install
 
 install()
 
-import torch  # noqa: E402
-from openrlhf.models import Actor  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from openrlhf.models import Actor
+from torch import Tensor, nn
 
-from latentgym.rollout import Policy  # noqa: E402
+from latentgym.rollout import Policy
 
 
 class PolicyActor(Actor):  # type: ignore[misc]
@@ -40,8 +40,7 @@ class PolicyActor(Actor):  # type: ignore[misc]
     @property
     def policy(self) -> Policy:
         """The policy without its DeepSpeed engine."""
-        policy: Policy = getattr(self.model, "module", self.model)
-        return policy
+        return cast(Policy, getattr(self.model, "module", self.model))
 
     def forward(
         self,

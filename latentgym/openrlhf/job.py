@@ -1,4 +1,4 @@
-"""What the workers carry out, as data that is sent to each of them. Imports neither ray nor OpenRLHF."""
+"""What the workers carry out, as data that is sent to each of them. Needs no ray, no OpenRLHF."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ class ClusterOptions:
 class Runnable(Protocol):
     """What a job runs; `latentgym.agents.run.Run` is one. It must be picklable."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """Of fresh weights, of order and draws."""
+        ...
 
     def learner(self) -> Policy:
         """The policy that learns, with the weights to begin with."""
@@ -101,8 +104,8 @@ class Job:
         if c.prompts % workers or (c.rows // c.mini_batches) % workers:
             raise UsageError(
                 f"{c.prompts} questions a step (in {c.mini_batches} mini-batches of "
-                f"{c.rows // c.mini_batches} episodes) do not divide among {workers} workers; choose "
-                "--grpo.prompts, a multiple of --gpus times --nodes."
+                f"{c.rows // c.mini_batches} episodes) do not divide among {workers} workers; make "
+                "--grpo.prompts a multiple of --gpus times --nodes."
             )
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentgym.cluster import connected, failures
-from latentgym.openrlhf.job import Job
+from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
 from latentgym.training.logs import JsonLines
 
@@ -23,56 +23,84 @@ def train(job: Job) -> dict[str, float]:
         UsageError: OpenRLHF is missing, or the cluster too small.
         ClusterError: something failed on the cluster.
     """
-    workers = job.cluster.workers
-    alone = job.grpo.kl == 0 or job.cluster.colocate
+    from latentgym.openrlhf.shim import install
+
+    install()
+    workers, cluster = job.cluster.workers, job.cluster
+    alone = job.grpo.kl == 0 or cluster.colocate
     with connected(
         workers if alone else 2 * workers,
-        address=job.cluster.ray_address,
-        object_store_mb=job.cluster.object_store_mb,
+        address=cluster.ray_address,
+        object_store_mb=cluster.object_store_mb,
     ):
-        session = Session(job)
+        session = Session(job, Workers.start(cluster, reference=job.grpo.kl > 0))
         session.fit()
         session.save()
         return session.last
 
 
-class Session:
-    """Workers and trainer of a job on the connected cluster."""
+@dataclass(frozen=True)
+class Workers:
+    """OpenRLHF's groups of workers; they can carry out one job after the other.
 
-    def __init__(self, job: Job) -> None:
-        os.environ["TQDM_DISABLE"] = "1"  # there is one bar, ours
-        from latentgym.openrlhf.shim import install
+    Attributes:
+        policies: roll out, score and train.
+        reference: score with the policy that the run began with, or None.
+    """
 
-        install()
-        import ray
+    policies: Any
+    reference: Any
+
+    @classmethod
+    def start(cls, cluster: ClusterOptions, *, reference: bool) -> Workers:
+        """Start them on the connected cluster."""
         from openrlhf.trainer.ray.launcher import RayActorGroup
+
+        from latentgym.openrlhf.workers import RemotePolicy, RemoteReference
+
+        shared = _bundles(cluster.workers) if cluster.colocate and reference else None
+
+        def group(kind: Any) -> Any:
+            share = 1 if shared is None else 0.2
+            return RayActorGroup(
+                cluster.nodes, cluster.gpus, kind, pg=shared, num_gpus_per_actor=share
+            )
+
+        kinds: list[Any] = [RemotePolicy, RemoteReference] if reference else [RemotePolicy]
+        with ThreadPoolExecutor() as pool:  # a group waits for its first worker's imports
+            policies, *others = pool.map(group, kinds)
+        return cls(policies, others[0] if others else None)
+
+
+class Session:
+    """A job on its workers, with OpenRLHF's trainer in this process.
+
+    Args:
+        job: what is to be done.
+        workers: who does it.
+
+    Attributes:
+        last: metrics of the last step.
+    """
+
+    def __init__(self, job: Job, workers: Workers) -> None:
+        import ray
 
         from latentgym.openrlhf.arguments import arguments
         from latentgym.openrlhf.strategy import Strategy
         from latentgym.openrlhf.trainer import Trainer
-        from latentgym.openrlhf.workers import RemotePolicy, RemoteReference
 
         self.job, self.last = job, dict[str, float]()
-        args = arguments(job)
-        strategy = Strategy(args, job)
-        nodes, gpus = job.cluster.nodes, job.cluster.gpus
-        shared = _shared_bundles(job) if args.train.colocate_actor_ref else None
-
-        def group(kind: Any) -> Any:
-            share = 1 if shared is None else 0.2
-            return RayActorGroup(nodes, gpus, kind, pg=shared, num_gpus_per_actor=share)
-
-        kinds = [RemotePolicy] if job.grpo.kl == 0 else [RemotePolicy, RemoteReference]
-        with ThreadPoolExecutor() as pool:  # a group waits for its first worker's imports
-            self.policies, *rest = pool.map(group, kinds)
-        reference = rest[0] if rest else None
+        self.policies = workers.policies
+        reference = workers.reference if job.grpo.kl else None
+        strategy = Strategy(arguments(job), job)
         self.trainer = Trainer(job, strategy, self.policies, reference, self._on_step)
-        refs = self.policies.async_init_model_from_pretrained(
+        started = self.policies.async_init_model_from_pretrained(
             strategy, "latentgym", self.trainer.get_max_steps(), None
         )
         if reference is not None:
-            refs += reference.async_init_model_from_pretrained(strategy, "latentgym")
-        ray.get(refs)
+            started += reference.async_init_model_from_pretrained(strategy, "latentgym")
+        ray.get(started)
 
     def fit(self) -> None:
         """Train; metrics go to `metrics.jsonl` and TensorBoard, progress to the terminal."""
@@ -107,10 +135,11 @@ class Session:
             self._advance(1, f"score {metrics['reward/score']:.3f}")
 
 
-def _shared_bundles(job: Job) -> Any:
+def _bundles(workers: int) -> Any:
+    """Room for one policy and one reference worker on each of so many GPUs."""
     import ray
     from ray.util.placement_group import placement_group
 
-    bundles = placement_group([{"GPU": 1, "CPU": 1}] * job.cluster.workers, strategy="PACK")
+    bundles = placement_group([{"GPU": 1, "CPU": 1}] * workers, strategy="PACK")
     ray.get(bundles.ready())
     return bundles

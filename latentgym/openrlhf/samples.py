@@ -103,13 +103,20 @@ def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
+_COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated")
+
+
+def is_ours(name: str) -> bool:
+    """Whether a logged number is one of ours: a component of the reward, or a count."""
+    return name.startswith("reward/") or name in _COUNTS
+
+
 def _numbers(episodes: Episodes) -> dict[str, Any]:
     """What is logged of each episode, under the names of docs/metrics.md."""
     rollouts = episodes.rollouts
     names = sorted(name for name in episodes.infos[0] if name.startswith("reward/"))
+    counts = (rollouts.thoughts_N, rollouts.spoken_N, rollouts.truncated_N)
     return {
         **{name: episodes.component(name) for name in names},
-        "rollout/thoughts": rollouts.thoughts_N,
-        "rollout/tokens": rollouts.spoken_N,
-        "rollout/truncated": rollouts.truncated_N,
+        **dict(zip(_COUNTS, counts, strict=True)),
     }

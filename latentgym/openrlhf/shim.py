@@ -1,12 +1,12 @@
 """Lets OpenRLHF 0.11 import and run without flash-attn, vllm or CUDA.
 
-`install()` does four things, each only where it is needed; with flash-attn, vllm and CUDA in place it
-does nothing. All training code stays OpenRLHF's: nothing here computes.
+`install()` does four things, each only where it is needed; where flash-attn, vllm and CUDA are in
+place it does nothing. All training code stays OpenRLHF's: nothing here computes.
 
 1. OpenRLHF's modules that import names of flash-attn or vllm at their head are imported once with
    placeholders in the place of the missing package. A placeholder raises when it is called, and
    leaves `sys.modules` at once, so that nobody else takes it for the package.
-2. Without CUDA, `torch.cuda.current_device()` is the CPU, and `set_device`, `synchronize` do nothing.
+2. Without CUDA, `torch.cuda.current_device()` is the CPU; `set_device`, `synchronize` do nothing.
 3. Without CUDA, OpenRLHF's replay buffer, which spells its device "cuda:<index>", holds the CPU.
 4. Without CUDA, DeepSpeed does not compile its shared-memory operation for gloo at first use.
 """
@@ -44,11 +44,7 @@ _MISSING: Mapping[str, tuple[Mapping[str, tuple[str, ...]], tuple[str, ...]]] = 
             "vllm.inputs": ("TokensPrompt",),
             "vllm.utils": ("random_uuid",),
         },
-        # What is heavy comes first: it must not be imported while placeholders are in place.
-        (
-            *("openrlhf.utils.deepspeed", "openrlhf.trainer.ray.vllm_engine"),
-            "openrlhf.trainer.ppo_utils.samples_generator",
-        ),
+        ("openrlhf.trainer.ray.vllm_engine", "openrlhf.trainer.ppo_utils.samples_generator"),
     ),
 }
 
@@ -70,7 +66,9 @@ def install() -> dict[str, Any]:
         _patch_cuda(torch.cuda)
     for name in missing:
         modules, users = _MISSING[name]
-        importlib.import_module("openrlhf.utils") if name == "vllm" else None
+        if name == "vllm":
+            # What is heavy, transformers and DeepSpeed, must not see the placeholders.
+            importlib.import_module("openrlhf.utils.deepspeed")
         with _placeholders(modules):
             for user in users:
                 importlib.import_module(user)
@@ -161,7 +159,7 @@ def rebound(module: Any, **names: Any) -> Iterator[None]:
 
 
 def plain(remote_class: Any) -> Any:
-    """The Python class behind one of OpenRLHF's Ray classes, which cannot be subclassed themselves."""
+    """The Python class behind a Ray class of OpenRLHF's, which cannot be subclassed itself."""
     try:
         return remote_class.__ray_metadata__.modified_class.__ray_actor_class__
     except AttributeError as error:

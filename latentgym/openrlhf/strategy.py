@@ -9,14 +9,14 @@ from latentgym.openrlhf.shim import install, rebound
 
 install()
 
-import deepspeed  # noqa: E402
-import torch  # noqa: E402
-from openrlhf.utils.deepspeed import DeepspeedStrategy  # noqa: E402
-from openrlhf.utils.deepspeed import deepspeed as openrlhf_deepspeed  # noqa: E402
-from torch import nn  # noqa: E402
+import deepspeed
+import torch
+from openrlhf.utils.deepspeed import DeepspeedStrategy
+from openrlhf.utils.deepspeed import deepspeed as openrlhf_deepspeed
+from torch import nn
 
-from latentgym.openrlhf.job import Job  # noqa: E402
-from latentgym.rollout import Policy  # noqa: E402
+from latentgym.openrlhf.job import Job
+from latentgym.rollout import Policy
 
 
 class Strategy(DeepspeedStrategy):  # type: ignore[misc]

@@ -11,15 +11,17 @@ from latentgym.openrlhf.shim import install, plain, rebound
 
 install()
 
-import torch  # noqa: E402
-from openrlhf.trainer import ppo_trainer  # noqa: E402
-from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker  # noqa: E402
-from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator  # noqa: E402
+import torch
+from openrlhf.trainer import ppo_trainer
+from openrlhf.trainer.ppo_utils import samples_generator
+from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+from openrlhf.utils import logging_utils
+from tqdm import tqdm
 
-from latentgym.losses import advantages  # noqa: E402
-from latentgym.openrlhf.job import Job  # noqa: E402
-from latentgym.openrlhf.samples import Row, TrainingRows, collate  # noqa: E402
-from latentgym.tokenizers import Tokenizer  # noqa: E402
+from latentgym.losses import advantages
+from latentgym.openrlhf.job import Job
+from latentgym.openrlhf.samples import Row, TrainingRows, collate, is_ours
+from latentgym.tokenizers import Tokenizer
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -37,7 +39,7 @@ _NAMES = {
 }
 
 
-class WorkerSamples(SamplesGenerator):  # type: ignore[misc]
+class WorkerSamples(samples_generator.SamplesGenerator):  # type: ignore[misc]
     """Sends questions to the policy workers."""
 
     def __init__(self, workers: Sequence[Any], stage: int, **kwargs: Any) -> None:
@@ -83,7 +85,7 @@ class ExperienceMaker(RemoteExperienceMaker):  # type: ignore[misc]
         by_row[index] = reward
         advantage = advantages(by_row, c.group_size, c.advantage)[index]
         sizes = [len(experience.index) for experience in experiences]
-        for experience, part in zip(experiences, advantage.split(sizes), strict=True):
+        for experience, part in zip(experiences, torch.split(advantage, sizes), strict=True):
             experience.advantages = part[:, None] * experience.action_mask.float()
         return experiences
 
@@ -102,7 +104,6 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
         self, job: Job, strategy: Any, policies: Any, reference: Any, on_step: OnStep
     ) -> None:
         self.job, self.on_step = job, on_step
-        logging.getLogger("openrlhf").setLevel(logging.WARNING)
         env = job.run.make_env(1).unwrapped
         tokens = _Decoder(env.task.tokenizer)
         samples = partial(WorkerSamples, policies._actor_handlers, strategy.stage)
@@ -127,6 +128,13 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
             evaluation = loader(questions, 1)
         return loader(rows, 1), evaluation, job.steps * job.updates_per_step
 
+    def fit(self, global_step: int = 0) -> None:
+        """Train to the end, without OpenRLHF's bars and lines: there is one bar, ours."""
+        logging_utils._default_handler.setLevel(logging.WARNING)
+        quiet = partial(tqdm, disable=True)
+        with rebound(ppo_trainer, tqdm=quiet), rebound(samples_generator, tqdm=quiet):
+            super().fit(global_step)
+
     def broadcast_to_vllm(self) -> None:
         """There are no engines: the workers that train also roll out."""
 
@@ -136,8 +144,7 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
         super().save_logs_and_checkpoints(global_step, logs_dict, client_states)
         logs = {k: v for k, v in (logs_dict or {}).items() if isinstance(v, int | float)}
         metrics = {ours: float(logs[name]) for name, ours in _NAMES.items() if name in logs}
-        shared = ("reward/", "rollout/thoughts", "rollout/tokens", "rollout/truncated")
-        metrics |= {name: float(v) for name, v in logs.items() if name.startswith(shared)}
+        metrics |= {name: float(v) for name, v in logs.items() if is_ours(name)}
         if self.reference_model_group is None:
             del metrics["train/kl"]
         self.on_step(global_step, metrics)

@@ -1,4 +1,4 @@
-"""Ray workers: OpenRLHF's policy and reference workers, holding policies and environments of ours."""
+"""Ray workers: OpenRLHF's policy and reference workers, with policies and environments of ours."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from latentgym.openrlhf.shim import install, plain, rebound
 
 install()
 
-import ray  # noqa: E402
-import torch  # noqa: E402
-from openrlhf.trainer.ray import launcher, ppo_actor  # noqa: E402
+import ray
+import torch
+from openrlhf.trainer.ray import launcher, ppo_actor
 
-from latentgym.openrlhf.actor import PolicyActor  # noqa: E402
-from latentgym.openrlhf.job import Job  # noqa: E402
-from latentgym.openrlhf.samples import Row, responses  # noqa: E402
-from latentgym.openrlhf.strategy import gathered  # noqa: E402
-from latentgym.rng import derive  # noqa: E402
-from latentgym.rollout import Engine, Policy, collect  # noqa: E402
-from latentgym.training import checkpoint  # noqa: E402
+from latentgym.openrlhf.actor import PolicyActor
+from latentgym.openrlhf.job import Job
+from latentgym.openrlhf.samples import Row, responses
+from latentgym.openrlhf.strategy import gathered
+from latentgym.rng import derive
+from latentgym.rollout import Engine, Policy, collect
+from latentgym.training import checkpoint
 
 
 def _ours(job: Job) -> Any:
@@ -91,13 +91,14 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
 
     def _whole_policy(self) -> Policy:
         policy: Policy = self.actor.policy
-        if self._replica is None:
+        replica: Policy | None = self._replica
+        if replica is None:
             return policy
         with torch.no_grad():
-            for own, spread in zip(self._replica.parameters(), policy.parameters(), strict=True):
+            for own, spread in zip(replica.parameters(), policy.parameters(), strict=True):
                 with gathered([spread], 3):
                     own.copy_(spread)
-        return self._replica
+        return replica
 
     def _env(self, rows: int, learning: bool) -> Any:
         """An environment of at least so many rows, kept from one rollout to the next."""
