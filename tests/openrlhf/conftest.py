@@ -1,0 +1,70 @@
+"""Jobs over MNNS with a tiny model, and one Ray cluster for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentgym.agents.base import agent_class
+from latentgym.agents.run import Run
+from latentgym.openrlhf.job import ClusterOptions, Job
+
+MakeJob = Callable[..., Job]
+PRESETS = {
+    "cot": ("grpo-tiny", "latent/MNNS-token"),
+    "mts-grpo": ("grpo", "latent/MNNS-continuous"),
+}
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    """A job of few rows; rewards are such that an untrained model earns some."""
+
+    def make(
+        agent: str = "mts-grpo",
+        *,
+        steps: int = 2,
+        grpo: dict[str, Any] | None = None,
+        run: dict[str, Any] | None = None,
+        optimisation: dict[str, Any] | None = None,
+        **cluster: Any,
+    ) -> Job:
+        preset, env = PRESETS[agent]
+        config = agent_class(agent).presets[preset]
+        small = {"prompts": 8, "group_size": 4, "micro_batch": 8, **(grpo or {})}
+        config = replace(
+            config,
+            grpo=replace(config.grpo, **small),
+            optimisation=replace(config.optimisation, **(optimisation or {})),
+        )
+        options = {"model": "tiny:gpt2:2x2x32", **(run or {})}
+        described = Run(agent=agent, config=config, env=env, **options)
+        recipe = described.make_agent().recipe()
+        return Job(
+            run=described,
+            grpo=recipe.stage,
+            optimisation=recipe.optimisation,
+            steps=steps,
+            out=tmp_path / "run",
+            cluster=ClusterOptions(**{"gpus": 2, **cluster}),
+            identity=described.identity(),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Any]:
+    """Two policy and two reference workers on a real Ray cluster of this machine."""
+    pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
+    from latentgym.cluster import connected
+    from latentgym.openrlhf.launch import Workers
+    from latentgym.openrlhf.shim import install
+
+    install()
+    with connected(4, object_store_mb=100):
+        yield Workers.start(ClusterOptions(gpus=2), reference=True)

@@ -1,0 +1,120 @@
+"""The command as a user runs it, and what happens when its processes are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from latentgym.training.checkpoint import find
+
+pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
+
+TRAIN = [
+    *("train", "mts-grpo", "latent/MNNS-continuous", "--preset", "grpo", "--eval-limit", "64"),
+    *("--grpo.prompts", "8", "--grpo.group-size", "4", "--save-every", "1", "--json"),
+]
+DISTRIBUTED = ["--backend", "openrlhf"]
+
+
+def start(*argv: str) -> subprocess.Popen[str]:
+    code = "from latentgym.cli.main import run; run()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process.returncode, out, err
+
+
+def running(session: int, name: str = "ray") -> list[int]:
+    """Processes of that session whose command line holds the name."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_text()
+        except OSError:
+            continue  # it has ended
+        state, _, _, of_session = stat.rpartition(")")[2].split()[:4]
+        if int(of_session) == session and state != "Z" and name in command:
+            found.append(int(folder.name))
+    return found
+
+
+def wait_for(what: str, true: object, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+def steps_in(out: Path) -> int:
+    log = out / "metrics.jsonl"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def test_one_worker_is_the_local_backend(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "local", tmp_path / "openrlhf"
+    argv = [*TRAIN, "--steps", "3", "--grpo.kl", "0.05"]
+    distributed = start(*argv, *DISTRIBUTED, "--colocate", "--out", str(theirs))
+    code, out, err = finish(start(*argv, "--out", str(ours)), 120)
+    assert code == 0, err
+    code, said, err = finish(distributed, 400)
+    assert code == 0, err
+    local, remote = (json.loads(text.splitlines()[-1]) for text in (out, said))
+    assert len(said.splitlines()) == 1, "stdout holds the result alone"
+    assert remote["accuracy"] == local["accuracy"]
+    one, other = (load_file(find(folder) / "policy.safetensors") for folder in (ours, theirs))
+    assert all(float((one[k] - other[k]).abs().max()) < 1e-6 for k in one)
+    assert (theirs / "result.json").exists() and list((theirs / "tensorboard").iterdir())
+
+
+def test_a_killed_worker_ends_the_run_and_it_resumes(tmp_path: Path) -> None:
+    argv = [*TRAIN, "--steps", "400", *DISTRIBUTED, "--out", str(tmp_path)]
+    process = start(*argv)
+    wait_for("two steps", lambda: process.poll() is not None or steps_in(tmp_path) >= 2)
+    (worker,) = running(process.pid, "ray::PolicyWorker")
+    os.kill(worker, signal.SIGKILL)
+    code, out, err = finish(process, 60)
+    assert code == 2 and "Traceback" not in err
+    assert "a worker died" in err and "--resume" in err
+    done = steps_in(tmp_path)
+    assert done < 400
+    # The driver is killed next, and nothing of it stays behind.
+    process = start(*argv, "--resume")
+    wait_for("more steps", lambda: process.poll() is not None or steps_in(tmp_path) >= done + 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for("the workers to end", lambda: not running(process.pid), 60)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    assert steps == list(range(1, len(steps) + 1)), "no step was lost or taken twice"
+
+
+def test_what_cannot_work_is_said_before_anything_starts(tmp_path: Path) -> None:
+    for extra, sentence in (
+        (["--gpus", "3"], "do not divide among 3 workers"),
+        (["--stage", "csft"], "add --stage grpo"),
+        (["--logger", "wandb"], "leave out --logger"),
+        (["--ray-address", "127.0.0.1:1"], "cannot connect to Ray"),
+        (["--object-store-mb", "5"], "at least 75 MiB"),
+    ):
+        out = tmp_path / extra[0]
+        code, _, err = finish(start(*TRAIN, *DISTRIBUTED, *extra, "--out", str(out)), 120)
+        assert code == 2 and sentence in err and "Traceback" not in err, err

@@ -1,0 +1,62 @@
+"""What needs no OpenRLHF: checks before launch, the order of questions, the form of samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from latentgym.errors import UsageError
+from latentgym.openrlhf.samples import Row, TrainingRows, action_ranges, collate
+from latentgym.rng import derive
+from latentgym.rollout import Kind
+from latentgym.training import batch_indices
+
+
+@pytest.mark.parametrize(
+    ("grpo", "cluster"),
+    [({"prompts": 9}, {}), ({"prompts": 8}, {"gpus": 3}), ({"mini_batches": 8}, {"nodes": 4})],
+)
+def test_what_does_not_divide_is_refused_before_anything_starts(make_job, grpo, cluster) -> None:
+    with pytest.raises(UsageError, match=r"do not divide among \d workers"):
+        make_job(grpo=grpo, **cluster)
+
+
+def test_no_workers_are_refused(make_job) -> None:
+    with pytest.raises(UsageError, match="--gpus and --nodes"):
+        make_job(gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "group", "most", "gpus", "expected"),
+    [(8, 4, 8, 2, 8), (8, 4, 64, 1, 32), (6, 5, 8, 2, 5), (2, 7, 4, 2, 1)],
+)
+def test_micro_batches_divide_a_workers_share(
+    make_job, prompts: int, group: int, most: int, gpus: int, expected: int
+) -> None:
+    grpo = {"prompts": prompts, "group_size": group, "micro_batch": most}
+    job = make_job(grpo=grpo, gpus=gpus)
+    assert job.micro_batch == expected
+    assert prompts * group // gpus % job.micro_batch == 0
+
+
+def test_questions_come_in_the_order_of_the_local_backend() -> None:
+    rows = TrainingRows(n_questions=11, prompts=4, steps=7, seed=5)
+    assert len(rows) == 28
+    for step in range(7):
+        chosen = [rows[4 * step + place] for place in range(4)]
+        assert [row.question for row in chosen] == batch_indices(11, 4, derive(5, 3), step).tolist()
+        assert [(row.step, row.place) for row in chosen] == [(step, place) for place in range(4)]
+
+
+def test_a_batch_carries_its_rows_as_labels() -> None:
+    rows = [Row(0, 0, 7), Row(0, 1, 9)]
+    sources, prompts, labels, images = collate(rows)
+    assert labels == rows and prompts == ["7", "9"] and images == [None, None]
+    assert len(sources) == 2
+
+
+def test_inserted_tokens_are_no_actions() -> None:
+    p, t, s, i = Kind.PROMPT, Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED
+    kind = np.array([p, p, t, t, i, t, s, i, i, s], dtype=np.int8)
+    assert action_ranges(kind) == [(2, 4), (5, 7), (9, 10)]
+    assert action_ranges(np.array([p, p], dtype=np.int8)) == []

@@ -1,0 +1,132 @@
+"""Real Ray, real OpenRLHF: what two workers train is what one process trains."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from latentgym.agents.run import Run
+from latentgym.cluster import ClusterError
+from latentgym.openrlhf.job import Job
+from latentgym.rewards import GraderError
+from latentgym.rollout import Engine, collect
+from latentgym.training import Trainer
+
+Weights = dict[str, torch.Tensor]
+
+# Ray leaves processes to the operating system, and DeepSpeed asks a compiler what there is.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
+
+
+def through_openrlhf(job: Job, workers: Any) -> tuple[Any, Weights]:
+    """The session after training, and the weights, which all workers agree on."""
+    from latentgym.openrlhf.launch import Session
+
+    session = Session(job, workers)
+    session.fit()
+    first, *others = session.weights()
+    for other in others:
+        assert all(torch.equal(first[name], other[name]) for name in first)
+    return session, first
+
+
+def here(job: Job) -> Weights:
+    """The weights that the local backend ends with."""
+    policy = job.run.learner()
+    if job.cluster.gradient_checkpointing:
+        policy.lm.checkpoint_gradients()
+    stage = job.grpo.build(policy, job.run.make_env, job.run.seed)
+    Trainer(stage, job.optimisation, job.steps).run()
+    return policy.state_dict()
+
+
+def assert_same(theirs: Weights, ours: Weights, job: Job) -> None:
+    begun = job.run.learner().state_dict()
+    assert any((ours[k] - v).abs().max() > 1e-4 for k, v in begun.items()), "nothing was learned"
+    worst = max(float((theirs[name] - value).abs().max()) for name, value in ours.items())
+    assert worst < 1e-6
+
+
+def lines(job: Job) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (job.out / "metrics.jsonl").read_text().splitlines()]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "token": {"agent": "cot"},
+    "continuous": {},
+    "divergence": {"grpo": {"kl": 0.1}},
+    "sequence mean": {"grpo": {"mean": "sequence"}},
+    "schedule": {"optimisation": {"schedule": "cosine", "warmup": 0.4}, "steps": 5},
+    "adapters": {"run": {"lora": {"r": 4, "alpha": 8}}},
+    "zero 0": {"zero": 0},
+    "zero 1, recomputed activations": {"zero": 1, "gradient_checkpointing": True},
+    "zero 3": {"zero": 3, "grpo": {"kl": 0.1}},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
+    job = make_job(**{"steps": 3, **CASES[case]})
+    session, theirs = through_openrlhf(job, workers)
+    assert_same(theirs, here(job), job)
+    logged = lines(job)
+    assert [line["step"] for line in logged] == list(range(1, job.steps + 1))
+    assert any(line["train/grad_norm"] > 0 for line in logged)
+    assert session.last == {k: v for k, v in logged[-1].items() if k != "step"}
+
+
+def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> None:
+    from latentgym.openrlhf.launch import Session
+
+    job = replace(make_job(steps=4), save_every=1)
+    session = Session(job, workers)
+    log = session._on_step
+
+    def stop(step: int, metrics: dict[str, float]) -> None:
+        if step == 3:  # after its checkpoint
+            raise KeyboardInterrupt
+        log(step, metrics)
+
+    session.trainer.on_step = stop
+    with pytest.raises(KeyboardInterrupt):
+        session.fit()
+    _, theirs = through_openrlhf(replace(job, resume=True), workers)
+    assert_same(theirs, here(job), job)
+    assert [line["step"] for line in lines(job)] == [1, 2, 4]
+
+
+def test_weights_and_evaluations_are_the_librarys_own(make_job: Any, workers: Any) -> None:
+    job = replace(make_job(steps=2, eval_every=2), eval_limit=40)
+    session, theirs = through_openrlhf(job, workers)
+    session.save()
+    run = replace(job.run, checkpoint=job.out)
+    policy = run.learner()
+    assert all(torch.equal(theirs[k], v) for k, v in policy.state_dict().items())
+    env = run.make_env(40, split="test")
+    episodes = collect(Engine(run.acting(policy)), env, np.arange(40), seed=0)
+    (found,) = [line["eval/accuracy"] for line in lines(job) if "eval/accuracy" in line]
+    assert found == pytest.approx(float(episodes.reward_N.mean()))
+
+
+def test_a_grader_that_raises_stops_the_run_with_its_sentence(make_job: Any, workers: Any) -> None:
+    class Broken(Run):
+        def make_env(self, num_envs: int, **more: Any) -> Any:
+            env = super().make_env(num_envs, **more)
+
+            def grade(index: int, completion: str, answer: str) -> Any:
+                raise GraderError(f"row {index} cannot be graded")
+
+            env.unwrapped.task.grade = grade
+            return env
+
+    job = make_job()
+    job = replace(job, run=Broken(**vars(job.run)))
+    with pytest.raises(ClusterError, match=r"a worker .*row \d+ cannot be graded"):
+        through_openrlhf(job, workers)
