@@ -58,6 +58,8 @@ class MTSGRPOConfig:
     dropout: float = 0.05
     """Of the input embeddings in supervised steps: at test the model reads its own, slightly
     different mixtures, and noise is what makes it bear them."""
+    own_mixtures: float = 0.0
+    """Share of the demonstrations that are read with the model's own mixtures, not the targets."""
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(lr=3e-3, weight_decay=0.1)
     )
@@ -105,7 +107,12 @@ class MTSGRPO(Agent[MTSGRPOConfig]):
         c = self.config
         if c.stage == "csft":
             csft = Supervised(
-                policy, make_env(1), batch_size=c.batch_size, dropout=c.dropout, seed=seed
+                policy,
+                make_env(1),
+                batch_size=c.batch_size,
+                dropout=c.dropout,
+                own_thoughts=c.own_mixtures,
+                seed=seed,
             )
             return csft, c.optimisation
         env = make_env(c.grpo.prompts * c.grpo.group_size)

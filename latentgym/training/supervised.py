@@ -4,22 +4,31 @@ Soft targets are continuous supervision (CSFT of CoT2): thought t is trained tow
 over tokens, and the next input is the mixture of embeddings under that distribution (teacher
 forcing). Where every target is a single token this is ordinary supervised training, bit for bit.
 
+At test a model reads what it made itself. `own_thoughts` trains some rows that way: they read the
+prompt once and then, thought after thought, what the policy's head makes of their own
+predictions; the targets stay, and the gradient runs back through all that was read.
+
 Legend: B demonstrations, P prompt positions, T steps, S support of a target, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
+from latentgym.errors import UsageError
+from latentgym.heads import PolicyHead, Readout
 from latentgym.heads.superposition import mix
 from latentgym.lm.model import LatentLM, left_pad
 from latentgym.losses import soft_target_loss
-from latentgym.rng import derive
+from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.training.stage import Metrics, Stage, Update, batch_indices
 
@@ -34,6 +43,7 @@ class SupervisedBatch:
     weights_BTS: Tensor
     mask_BT: Tensor
     thought_BT: Tensor
+    question_B: npt.NDArray[np.int64]
 
 
 class Demonstrations:
@@ -66,7 +76,7 @@ class Demonstrations:
             ids[row, :t, :s], weights[row, :t, :s] = d.ids_TS, d.weights_TS
             mask[row, :t], thought[row, : d.thoughts] = True, True
         tensors = [torch.from_numpy(a).to(device) for a in (ids, weights, mask, thought)]
-        return SupervisedBatch(prompt, prompt_mask, *tensors)
+        return SupervisedBatch(prompt, prompt_mask, *tensors, np.asarray(indices))
 
     def _item(self, index: int) -> tuple[list[int], Any]:
         if index not in self._memo:
@@ -74,8 +84,28 @@ class Demonstrations:
         return self._memo[index]
 
 
+@dataclass
+class OwnThoughts:
+    """Which rows read their own thoughts, and how these are made.
+
+    Attributes:
+        head: makes a thought of the model's prediction, as in a rollout.
+        row_B: True for the rows that read their own; the others read the targets.
+        seed: of the head's draws.
+    """
+
+    head: PolicyHead
+    row_B: Tensor
+    seed: int = 0
+
+
 def supervised_loss(
-    lm: LatentLM, batch: SupervisedBatch, *, dropout: float = 0.0, generator: Any = None
+    lm: LatentLM,
+    batch: SupervisedBatch,
+    *,
+    dropout: float = 0.0,
+    generator: Any = None,
+    own: OwnThoughts | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of each step, and whether its likeliest token is right.
 
@@ -85,18 +115,27 @@ def supervised_loss(
         dropout: probability with which an element of the input embeddings is zeroed (the rest is
             scaled up), a regulariser.
         generator: of the dropout.
+        own: rows that read their own thoughts; none by default.
 
     Returns:
         KL(target || prediction) per step (B, T), the mask of steps, and right answers (B, T): the
         likeliest token is one of the target's.
     """
+    prompt_BPD = lm.embed(batch.prompt_BP)
     x_BTD = mix(batch.ids_BTS, batch.weights_BTS, lm.table_VD)
-    x = torch.cat([lm.embed(batch.prompt_BP), x_BTD], dim=1)[:, :-1]
-    if dropout:
+
+    def dropped(x: Tensor) -> Tensor:
+        if not dropout:
+            return x
         keep = torch.rand(x.shape, generator=generator, device=x.device) >= dropout
-        x = x * keep / (1 - dropout)
-    mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
-    hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
+        return x * keep / (1 - dropout)
+
+    if own is None or not bool(own.row_B.any()):
+        x = dropped(torch.cat([prompt_BPD, x_BTD], dim=1)[:, :-1])
+        mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
+        hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
+    else:
+        hidden_BTD = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
     where = batch.mask_BT
     logits = lm.logits(hidden_BTD[where])
     ids, weights = batch.ids_BTS[where], batch.weights_BTS[where]
@@ -104,8 +143,39 @@ def supervised_loss(
     with torch.no_grad():
         best = logits.argmax(-1, keepdim=True)
         right = ((ids == best) & (weights > 0)).any(-1)
-    loss_BT = torch.zeros(where.shape, device=x.device).masked_scatter(where, loss)
+    loss_BT = torch.zeros(where.shape, device=loss.device).masked_scatter(where, loss)
     return loss_BT, where, torch.zeros_like(where).masked_scatter(where, right)
+
+
+def _read_own(
+    lm: LatentLM,
+    batch: SupervisedBatch,
+    own: OwnThoughts,
+    prompt_BPD: Tensor,
+    target_BTD: Tensor,
+    dropped: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Hidden states before each step, (B, T, D), thoughts one by one and answers in parallel."""
+    cache = DynamicCache()
+    prompt_hidden = lm.hidden(dropped(prompt_BPD), batch.prompt_mask_BP, cache)
+    memory = prompt_hidden if own.head.needs_memory else None
+    hidden = [prompt_hidden[:, -1:]]
+    mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
+    prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
+    thoughts = min(int(batch.thought_BT.sum(1).max()), steps - 1)
+    zero_B = np.zeros_like(batch.question_B)
+    for t in range(thoughts):
+        last = hidden[-1][:, 0]
+        read = Readout(lm.logits(last), last, lm.table_VD, memory, batch.prompt_mask_BP)
+        draws = Draws.at(own.seed, batch.question_B, zero_B, zero_B + t)
+        made_BD = own.head.embed(own.head.sample(read, draws), lm.table_VD).to(target_BTD.dtype)
+        reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
+        x_BD = torch.where(reads_own, made_BD, target_BTD[:, t])
+        hidden.append(lm.hidden(dropped(x_BD[:, None]), mask_BT[:, : prompt + t + 1], cache))
+    if thoughts < steps - 1:
+        rest = dropped(target_BTD[:, thoughts:-1])
+        hidden.append(lm.hidden(rest, mask_BT[:, :-1], cache))
+    return torch.cat(hidden, dim=1)
 
 
 class Supervised(Stage):
@@ -117,7 +187,9 @@ class Supervised(Stage):
         batch_size: demonstrations per step.
         micro_batch: most demonstrations in memory at once; 0 for all.
         dropout: see `supervised_loss`.
-        seed: of the order and the dropout.
+        own_thoughts: share of the demonstrations that are read with the policy's own thoughts in
+            place of the targets, drawn anew at every step.
+        seed: of the order, the dropout and these draws.
     """
 
     def __init__(
@@ -128,12 +200,15 @@ class Supervised(Stage):
         batch_size: int,
         micro_batch: int = 0,
         dropout: float = 0.0,
+        own_thoughts: float = 0.0,
         seed: int = 0,
     ) -> None:
+        if not 0 <= own_thoughts <= 1:
+            raise UsageError(f"a share lies between 0 and 1, but own thoughts are {own_thoughts}.")
         self.policy = policy
         self.demonstrations = Demonstrations(env)
         self.batch_size, self.micro_batch = batch_size, micro_batch or batch_size
-        self.dropout, self.seed = dropout, seed
+        self.dropout, self.own_thoughts, self.seed = dropout, own_thoughts, seed
 
     def step(self, number: int, update: Update) -> Metrics:
         lm = self.policy.lm
@@ -149,8 +224,9 @@ class Supervised(Stage):
             total = sum(len(self.demonstrations._item(int(i))[1].ids_TS) for i in indices)
             for part in parts:
                 batch = self.demonstrations.batch(part, lm.device)
+                own = self.own_rows(batch, number)
                 loss_BT, mask, right = supervised_loss(
-                    lm, batch, dropout=self.dropout, generator=generator
+                    lm, batch, dropout=self.dropout, generator=generator, own=own
                 )
                 answer = mask & ~batch.thought_BT
                 sums.add_(
@@ -167,6 +243,16 @@ class Supervised(Stage):
             "train/answer_accuracy": float(sums[2] / sums[3].clamp_min(1)),
             "train/grad_norm": grad_norm,
         }
+
+    def own_rows(self, batch: SupervisedBatch, number: int) -> OwnThoughts | None:
+        """Which of these demonstrations are read with own thoughts at that step."""
+        if not self.own_thoughts:
+            return None
+        zero_B = np.zeros_like(batch.question_B)
+        draws = Draws.at(derive(self.seed, number, 3), batch.question_B, zero_B, zero_B)
+        row_B = torch.from_numpy(draws.uniform(1)[:, 0] < self.own_thoughts)
+        seed = derive(self.seed, number, 4)
+        return OwnThoughts(self.policy.head, row_B.to(self.policy.lm.device), seed)
 
 
 def _seed_dropout_modules(model: nn.Module, seed: int) -> None:
