@@ -60,6 +60,8 @@ class MTSGRPOConfig:
     different mixtures, and noise is what makes it bear them."""
     own_mixtures: float = 0.0
     """Share of the demonstrations that are read with the model's own mixtures, not the targets."""
+    prompt_weight: float = 0.0
+    """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(lr=3e-3, weight_decay=0.1)
     )
@@ -112,6 +114,7 @@ class MTSGRPO(Agent[MTSGRPOConfig]):
                 batch_size=c.batch_size,
                 dropout=c.dropout,
                 own_thoughts=c.own_mixtures,
+                prompt_weight=c.prompt_weight,
                 seed=seed,
             )
             return csft, c.optimisation

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
@@ -26,62 +25,28 @@ from transformers.cache_utils import DynamicCache
 from latentgym.errors import UsageError
 from latentgym.heads import PolicyHead, Readout
 from latentgym.heads.superposition import mix
-from latentgym.lm.model import LatentLM, left_pad
+from latentgym.lm.model import LatentLM
 from latentgym.losses import soft_target_loss
 from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
+from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.stage import Metrics, Stage, Update, batch_indices
 
 
-@dataclass
-class SupervisedBatch:
-    """Demonstrations as tensors."""
+class SupervisedLoss(NamedTuple):
+    """What `supervised_loss` computes.
 
-    prompt_BP: Tensor
-    prompt_mask_BP: Tensor
-    ids_BTS: Tensor
-    weights_BTS: Tensor
-    mask_BT: Tensor
-    thought_BT: Tensor
-    question_B: npt.NDArray[np.int64]
-
-
-class Demonstrations:
-    """Prompts and right chains of an environment, read once and kept.
-
-    Args:
-        env: a single or vector environment of ours.
+    Attributes:
+        loss_BT: KL(target || prediction) of each step.
+        mask_BT: which steps there are.
+        right_BT: the likeliest token is one of the target's.
+        prompt_M: KL of each target on a prompt; empty unless it was asked for.
     """
 
-    def __init__(self, env: Any) -> None:
-        self._env = env.unwrapped
-        self._memo: dict[int, tuple[list[int], Any]] = {}
-
-    def __len__(self) -> int:
-        return int(self._env.n_questions)
-
-    def batch(self, indices: np.ndarray[Any, Any], device: torch.device) -> SupervisedBatch:
-        """The demonstrations of these questions, prompts padded left and chains right."""
-        items = [self._item(int(i)) for i in indices]
-        pad = self._env.task.tokenizer.pad_id
-        prompt, prompt_mask = left_pad([p for p, _ in items], pad, device)
-        steps = max(len(d.ids_TS) for _, d in items)
-        support = max(d.ids_TS.shape[1] for _, d in items)
-        ids = np.zeros((len(items), steps, support), dtype=np.int64)
-        weights = np.zeros((len(items), steps, support), dtype=np.float32)
-        mask = np.zeros((len(items), steps), dtype=bool)
-        thought = np.zeros((len(items), steps), dtype=bool)
-        for row, (_, d) in enumerate(items):
-            t, s = d.ids_TS.shape
-            ids[row, :t, :s], weights[row, :t, :s] = d.ids_TS, d.weights_TS
-            mask[row, :t], thought[row, : d.thoughts] = True, True
-        tensors = [torch.from_numpy(a).to(device) for a in (ids, weights, mask, thought)]
-        return SupervisedBatch(prompt, prompt_mask, *tensors, np.asarray(indices))
-
-    def _item(self, index: int) -> tuple[list[int], Any]:
-        if index not in self._memo:
-            self._memo[index] = self._env.prompt(index), self._env.demonstration(index)
-        return self._memo[index]
+    loss_BT: Tensor
+    mask_BT: Tensor
+    right_BT: Tensor
+    prompt_M: Tensor
 
 
 @dataclass
@@ -106,7 +71,8 @@ def supervised_loss(
     dropout: float = 0.0,
     generator: Any = None,
     own: OwnThoughts | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    prompts: bool = False,
+) -> SupervisedLoss:
     """Loss of each step, and whether its likeliest token is right.
 
     Args:
@@ -116,10 +82,7 @@ def supervised_loss(
             scaled up), a regulariser.
         generator: of the dropout.
         own: rows that read their own thoughts; none by default.
-
-    Returns:
-        KL(target || prediction) per step (B, T), the mask of steps, and right answers (B, T): the
-        likeliest token is one of the target's.
+        prompts: with the loss of the targets on prompts.
     """
     prompt_BPD = lm.embed(batch.prompt_BP)
     x_BTD = mix(batch.ids_BTS, batch.weights_BTS, lm.table_VD)
@@ -133,9 +96,10 @@ def supervised_loss(
     if own is None or not bool(own.row_B.any()):
         x = dropped(torch.cat([prompt_BPD, x_BTD], dim=1)[:, :-1])
         mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
-        hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
+        hidden = lm.hidden(x, mask)
     else:
-        hidden_BTD = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
+        hidden = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
+    hidden_BTD = hidden[:, batch.prompt_BP.shape[1] - 1 :]
     where = batch.mask_BT
     logits = lm.logits(hidden_BTD[where])
     ids, weights = batch.ids_BTS[where], batch.weights_BTS[where]
@@ -144,7 +108,15 @@ def supervised_loss(
         best = logits.argmax(-1, keepdim=True)
         right = ((ids == best) & (weights > 0)).any(-1)
     loss_BT = torch.zeros(where.shape, device=loss.device).masked_scatter(where, loss)
-    return loss_BT, where, torch.zeros_like(where).masked_scatter(where, right)
+    right_BT = torch.zeros_like(where).masked_scatter(where, right)
+    prompt_M = loss.new_zeros(0)
+    if prompts and batch.prompt_ids_BPS is not None and batch.prompt_weights_BPS is not None:
+        named_BP = batch.prompt_weights_BPS.sum(-1) > 0
+        named = lm.logits(hidden[:, : named_BP.shape[1]][named_BP])
+        prompt_M = soft_target_loss(
+            named, batch.prompt_ids_BPS[named_BP], batch.prompt_weights_BPS[named_BP]
+        )
+    return SupervisedLoss(loss_BT, where, right_BT, prompt_M)
 
 
 def _read_own(
@@ -155,17 +127,17 @@ def _read_own(
     target_BTD: Tensor,
     dropped: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Hidden states before each step, (B, T, D), thoughts one by one and answers in parallel."""
+    """Hidden states, (B, P + T - 1, D): thoughts are read one by one, the rest in parallel."""
     cache = DynamicCache()
     prompt_hidden = lm.hidden(dropped(prompt_BPD), batch.prompt_mask_BP, cache)
     memory = prompt_hidden if own.head.needs_memory else None
-    hidden = [prompt_hidden[:, -1:]]
+    hidden = [prompt_hidden]
     mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
     prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
     thoughts = min(int(batch.thought_BT.sum(1).max()), steps - 1)
     zero_B = np.zeros_like(batch.question_B)
     for t in range(thoughts):
-        last = hidden[-1][:, 0]
+        last = hidden[-1][:, -1]
         read = Readout(lm.logits(last), last, lm.table_VD, memory, batch.prompt_mask_BP)
         draws = Draws.at(own.seed, batch.question_B, zero_B, zero_B + t)
         made_BD = own.head.embed(own.head.sample(read, draws), lm.table_VD).to(target_BTD.dtype)
@@ -189,6 +161,7 @@ class Supervised(Stage):
         dropout: see `supervised_loss`.
         own_thoughts: share of the demonstrations that are read with the policy's own thoughts in
             place of the targets, drawn anew at every step.
+        prompt_weight: of the loss of the targets that demonstrations have on their prompts.
         seed: of the order, the dropout and these draws.
     """
 
@@ -201,12 +174,16 @@ class Supervised(Stage):
         micro_batch: int = 0,
         dropout: float = 0.0,
         own_thoughts: float = 0.0,
+        prompt_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
         if not 0 <= own_thoughts <= 1:
             raise UsageError(f"a share lies between 0 and 1, but own thoughts are {own_thoughts}.")
         self.policy = policy
         self.demonstrations = Demonstrations(env)
+        if prompt_weight and self.demonstrations.item(0)[1].prompt_ids_PS is None:
+            raise UsageError("this task has no targets on its prompts; set the prompt weight to 0.")
+        self.prompt_weight = prompt_weight
         self.batch_size, self.micro_batch = batch_size, micro_batch or batch_size
         self.dropout, self.own_thoughts, self.seed = dropout, own_thoughts, seed
 
@@ -217,16 +194,24 @@ class Supervised(Stage):
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         generator = torch.Generator(lm.device).manual_seed(derive(self.seed, number, 1))
         _seed_dropout_modules(lm, derive(self.seed, number, 2))
-        sums = torch.zeros(4)
+        sums, prompt_sum = torch.zeros(4), torch.zeros(())
         parts = np.array_split(indices, -(-len(indices) // self.micro_batch))
+        items = [self.demonstrations.item(int(i))[1] for i in indices]
+        total = sum(len(item.ids_TS) for item in items)
+        named = 0
+        if self.prompt_weight:
+            named = sum(int((item.prompt_weights_PS.sum(1) > 0).sum()) for item in items)
 
         def losses() -> Any:
-            total = sum(len(self.demonstrations._item(int(i))[1].ids_TS) for i in indices)
             for part in parts:
                 batch = self.demonstrations.batch(part, lm.device)
-                own = self.own_rows(batch, number)
-                loss_BT, mask, right = supervised_loss(
-                    lm, batch, dropout=self.dropout, generator=generator, own=own
+                loss_BT, mask, right, prompt_M = supervised_loss(
+                    lm,
+                    batch,
+                    dropout=self.dropout,
+                    generator=generator,
+                    own=self.own_rows(batch, number),
+                    prompts=bool(self.prompt_weight),
                 )
                 answer = mask & ~batch.thought_BT
                 sums.add_(
@@ -234,7 +219,11 @@ class Supervised(Stage):
                         [loss_BT.detach().sum(), mask.sum(), (right & answer).sum(), answer.sum()]
                     ).cpu()
                 )
-                yield loss_BT.sum() / total
+                loss = loss_BT.sum() / total
+                if self.prompt_weight:
+                    prompt_sum.add_(prompt_M.detach().sum().cpu())
+                    loss = loss + self.prompt_weight * prompt_M.sum() / named
+                yield loss
 
         grad_norm = update(losses())
         lm.eval()
@@ -242,6 +231,7 @@ class Supervised(Stage):
             "train/loss": float(sums[0] / sums[1]),
             "train/answer_accuracy": float(sums[2] / sums[3].clamp_min(1)),
             "train/grad_norm": grad_norm,
+            **({"train/prompt_loss": float(prompt_sum / named)} if self.prompt_weight else {}),
         }
 
     def own_rows(self, batch: SupervisedBatch, number: int) -> OwnThoughts | None:

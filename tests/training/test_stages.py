@@ -20,8 +20,9 @@ from latentgym.rewards import Grade
 from latentgym.rng import derive
 from latentgym.rollout import Engine, Policy
 from latentgym.training import GRPO, GRPOConfig, Supervised
+from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.stage import batch_indices
-from latentgym.training.supervised import Demonstrations, OwnThoughts, supervised_loss
+from latentgym.training.supervised import OwnThoughts, supervised_loss
 
 
 def mnns(family: str, num_envs: int = 1, **options: Any) -> Any:
@@ -153,7 +154,7 @@ def test_continuous_supervision_with_one_path_is_ordinary_supervision() -> None:
     env = mnns("continuous", paths=1)
     lm = tiny(env)
     batch = Demonstrations(env).batch(np.arange(64), lm.device)
-    loss_BT, mask, _ = supervised_loss(lm, batch)
+    loss_BT, mask, *_ = supervised_loss(lm, batch)
     # Written out as next-token cross-entropy over the plain token ids.
     ids = torch.cat([batch.prompt_BP, batch.ids_BTS[..., 0]], dim=1)
     logits = lm.logits(lm.hidden(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool)))
@@ -168,7 +169,7 @@ def test_soft_supervision_is_the_divergence_from_the_targets() -> None:
     env = mnns("continuous")
     lm = tiny(env)
     batch = Demonstrations(env).batch(np.arange(16), lm.device)
-    loss_BT, _, _ = supervised_loss(lm, batch)
+    loss_BT, *_ = supervised_loss(lm, batch)
     dense = torch.zeros(*batch.ids_BTS.shape[:2], lm.vocab_size)
     dense.scatter_add_(-1, batch.ids_BTS, batch.weights_BTS)
     x = torch.cat([lm.embed(batch.prompt_BP), dense @ lm.table_VD], dim=1)[:, :-1]
@@ -213,9 +214,9 @@ def test_rows_that_read_the_targets_are_teacher_forced() -> None:
     env = make_vector_env("latent/ProsQA-continuous", 1, size=20)  # prompts of unequal length
     lm = tiny(env)
     batch = Demonstrations(env).batch(np.arange(8), lm.device)
-    forced, mask, _ = supervised_loss(lm, batch)
+    forced, mask, *_ = supervised_loss(lm, batch)
     rows = own(MixtureHead(), 8, every=4)
-    mixed, _, _ = supervised_loss(lm, batch, own=rows)
+    mixed, *_ = supervised_loss(lm, batch, own=rows)
     assert not torch.allclose(mixed[rows.row_B], forced[rows.row_B], atol=1e-3)
     torch.testing.assert_close(mixed[~rows.row_B], forced[~rows.row_B], rtol=1e-4, atol=1e-5)
     assert bool(mask.all())
@@ -228,13 +229,13 @@ def test_certain_thoughts_that_are_right_are_teacher_forced() -> None:
     batch = Demonstrations(env).batch(np.arange(8), lm.device)
     with torch.no_grad():
         for _ in range(batch.ids_BTS.shape[1]):  # make each prediction the next target
-            forced, _, _ = supervised_loss(lm, batch)
+            forced, *_ = supervised_loss(lm, batch)
             x = torch.cat([lm.embed(batch.prompt_BP), lm.embed(batch.ids_BTS[..., 0])], 1)[:, :-1]
             hidden = lm.hidden(x, torch.ones(x.shape[:2], dtype=torch.bool))
             batch.ids_BTS[..., 0] = lm.logits(hidden)[:, batch.prompt_BP.shape[1] - 1 :].argmax(-1)
     sure = MixtureHead(temperature=1e-4)
-    forced, _, right = supervised_loss(lm, batch)
-    fed, _, _ = supervised_loss(lm, batch, own=own(sure, 8))
+    forced, _, right, _ = supervised_loss(lm, batch)
+    fed, *_ = supervised_loss(lm, batch, own=own(sure, 8))
     assert bool(right.all())
     torch.testing.assert_close(fed, forced, rtol=1e-4, atol=1e-5)
 
@@ -252,7 +253,7 @@ def test_own_thoughts_are_those_of_the_rollout() -> None:
             seen.append(super().embed(action, table_VD))
             return seen[-1]
 
-    _, _, right = supervised_loss(lm, batch, own=own(Watching(), 8))
+    _, _, right, _ = supervised_loss(lm, batch, own=own(Watching(), 8))
     task = env.unwrapped.task
     rollouts = Engine(policy).rollout([task.prompt(i) for i in range(8)], task.protocol(), seed=0)
     decoded = rollouts.actions["latent"][:, : len(seen)]
@@ -274,7 +275,7 @@ def test_gradients_run_through_own_thoughts() -> None:
             made.append(latent)
             return latent
 
-    loss_BT, _, _ = supervised_loss(lm, batch, own=own(Watching(), 8))
+    loss_BT, *_ = supervised_loss(lm, batch, own=own(Watching(), 8))
     loss_BT[:, -1].sum().backward()  # of the answer alone
     assert len(made) == 3
     assert all(m.grad is not None and float(m.grad.abs().max()) > 0 for m in made)
@@ -320,3 +321,48 @@ def test_no_own_thoughts_is_teacher_forcing_bit_for_bit() -> None:
         torch.testing.assert_close(losses[0], expected.detach(), rtol=1e-6, atol=0)
         pairs = zip(gradients, results[0][1], strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_targets_on_prompts_are_learnt_beside_the_chain() -> None:
+    env = make_vector_env("latent/ProsQA-continuous", 1, size=20)
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(6), lm.device)
+    assert batch.prompt_ids_BPS is not None
+    assert batch.prompt_weights_BPS is not None
+    found = supervised_loss(lm, batch, prompts=True)
+    # Row by row, without padding.
+    expected, chains = [], []
+    for row in range(6):
+        real = batch.prompt_mask_BP[row]
+        weights = batch.prompt_weights_BPS[row, real]
+        ids = batch.prompt_ids_BPS[row, real]
+        x = lm.embed(batch.prompt_BP[row : row + 1, real])
+        logits = lm.logits(lm.hidden(x, torch.ones(x.shape[:2], dtype=torch.bool)))[0]
+        named = weights.sum(1) > 0
+        expected.append(soft_target_loss(logits[named], ids[named], weights[named]))
+        chains.append(supervised_loss(lm, Demonstrations(env).batch(np.array([row]), lm.device))[0])
+    torch.testing.assert_close(found.prompt_M, torch.cat(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.loss_BT, torch.cat(chains), rtol=1e-4, atol=1e-5)
+    fed = supervised_loss(lm, batch, prompts=True, own=own(MixtureHead(), 6))
+    torch.testing.assert_close(fed.prompt_M, found.prompt_M, rtol=1e-4, atol=1e-5)
+
+
+def test_prompt_weight_adds_the_mean_over_the_whole_batch() -> None:
+    env = make_vector_env("latent/ProsQA-continuous", 1, size=20)
+    gradients = []
+    for micro in (0, 2):
+        policy = Policy(tiny(env), MixtureHead())
+        recorder = Recorder(policy)
+        stage = Supervised(policy, env, batch_size=6, micro_batch=micro, prompt_weight=2.0)
+        metrics = stage.step(0, recorder)
+        total = metrics["train/loss"] + 2.0 * metrics["train/prompt_loss"]
+        assert float(torch.stack(recorder.losses).sum()) == pytest.approx(total, rel=1e-4)
+        gradients.append(recorder.gradients())
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_a_task_without_targets_on_its_prompts_refuses_their_weight() -> None:
+    env = mnns("continuous")
+    with pytest.raises(UsageError, match="no targets on its prompts"):
+        Supervised(Policy(tiny(env), MixtureHead()), env, batch_size=4, prompt_weight=1.0)
