@@ -44,6 +44,8 @@ class CoTConfig:
     """Most demonstrations in memory at once; 0 for all."""
     dropout: float = 0.0
     """Of the input embeddings, in supervised steps."""
+    prompt_weight: float = 0.0
+    """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(default_factory=Optimisation)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
 
@@ -95,6 +97,7 @@ class CoT(Agent[CoTConfig]):
                 batch_size=c.batch_size,
                 micro_batch=c.micro_batch,
                 dropout=c.dropout,
+                prompt_weight=c.prompt_weight,
                 seed=seed,
             )
             return sft, c.optimisation
