@@ -88,6 +88,8 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
     results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
     accuracies = [100 * r.accuracy for r in results]
     mean, low, high = mean_interval(accuracies)
+    if len(results) == 1:  # over the questions, as nothing is known of other seeds
+        low, high = (100 * bound for bound in results[0].accuracy_ci95)
     metrics = {
         name: 100 * sum(r.metrics[name] for r in results) / len(results)
         for name in results[0].metrics

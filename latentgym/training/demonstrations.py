@@ -60,9 +60,18 @@ class Demonstrations:
             t, s = d.ids_TS.shape
             ids[row, :t, :s], weights[row, :t, :s] = d.ids_TS, d.weights_TS
             mask[row, :t], thought[row, : d.thoughts] = True, True
-        tensors = [torch.from_numpy(a).to(device) for a in (ids, weights, mask, thought)]
-        targets = _prompt_targets([d for _, d in items], prompt.shape[1], device)
-        return SupervisedBatch(prompt, prompt_mask, *tensors, np.asarray(indices), *targets)
+        prompt_ids, prompt_weights = _prompt_targets([d for _, d in items], prompt.shape[1], device)
+        return SupervisedBatch(
+            prompt_BP=prompt,
+            prompt_mask_BP=prompt_mask,
+            ids_BTS=torch.from_numpy(ids).to(device),
+            weights_BTS=torch.from_numpy(weights).to(device),
+            mask_BT=torch.from_numpy(mask).to(device),
+            thought_BT=torch.from_numpy(thought).to(device),
+            question_B=np.asarray(indices),
+            prompt_ids_BPS=prompt_ids,
+            prompt_weights_BPS=prompt_weights,
+        )
 
     def item(self, index: int) -> tuple[list[int], Any]:
         """Prompt and demonstration of one question."""
