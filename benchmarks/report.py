@@ -34,9 +34,10 @@ def paper(cell: dict[str, Any]) -> str:
     return "" if cell["paper"] is None else f"{cell['paper']:.2f}"
 
 
-def cot2_cells() -> dict[str, dict[str, Any]]:
-    """The cells of the CoT2 suite by name."""
-    data = json.loads((RECORDS / "cot2_mnns.json").read_text())
+def cot2_cells(suite: str = "cot2_mnns") -> dict[str, dict[str, Any]]:
+    """The cells of a CoT2 suite by name; none if it has no record."""
+    path = RECORDS / f"{suite}.json"
+    data = json.loads(path.read_text()) if path.exists() else {"cells": []}
     return {cell["name"]: cell for cell in data["cells"]}
 
 
@@ -94,6 +95,22 @@ def cot2_pass_at_k() -> str:
     if "cot2-1l1h-w24" in cells:
         rows.append(["CoT2, one shot (paper 88.61)", figure(cells["cot2-1l1h-w24"])])
     return table(["1 layer, 1 head, width 24", "accuracy %"], rows)
+
+
+def cot2_prosqa() -> str:
+    """The search in graphs."""
+    cells = cot2_cells("cot2_prosqa")
+    names = {
+        "cot2": "CoT2, continuous supervision",
+        "discrete": "discrete chain of thought",
+        "no-cot": "no chain of thought",
+    }
+    rows = []
+    for name, label in names.items():
+        cell = cells.get(name)
+        row = ["not run", "", ""] if cell is None else [figure(cell), str(len(cell["by_seed"]))]
+        rows.append([label, *row[:2], paper(cell) if cell else ""])
+    return table(["ProsQA, released test questions", "accuracy % [95 %]", "seeds", "paper"], rows)
 
 
 def rollout_bench() -> str:
@@ -157,6 +174,7 @@ SECTIONS = {
     "cot2-budgets": cot2_budgets,
     "cot2-grpo": cot2_grpo,
     "cot2-pass-at-k": cot2_pass_at_k,
+    "cot2-prosqa": cot2_prosqa,
     "language-model": language_model,
 }
 PAGES = ("README.md", "docs/engine.md", "docs/results.md")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.cot2_mnns import cells
+import pytest
+
+from benchmarks import cot2_mnns, cot2_prosqa
 from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
+from benchmarks.suite import Cell, waves
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.train import TrainOptions
@@ -18,18 +21,35 @@ def test_pages_are_what_the_records_say() -> None:
         assert filled(text) == text, f"{name} is stale: run python -m benchmarks.report"
 
 
-def test_cells_have_names_of_their_own_and_starts_that_exist() -> None:
-    names = [cell.name for cell in cells()]
+SUITES = {
+    "latent/MNNS-": list(cot2_mnns.cells()),
+    "latent/ProsQA-": list(cot2_prosqa.cells()),
+}
+
+
+@pytest.mark.parametrize("cells", SUITES.values(), ids=SUITES)
+def test_cells_have_names_of_their_own_and_starts_that_exist(cells: list[Cell]) -> None:
+    names = [cell.name for cell in cells]
     assert len(names) == len(set(names))
-    assert {cell.start for cell in cells()} - {None} <= set(names)
+    assert {cell.start for cell in cells} - {None} <= set(names)
 
 
-def test_every_cell_is_a_command_that_parses(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "cells"), SUITES.items(), ids=SUITES)
+def test_every_cell_is_a_command_that_parses(task: str, cells: list[Cell], tmp_path: Path) -> None:
     kinds = {"train": TrainOptions, "eval": EvalOptions}
-    for cell in cells():
+    for cell in cells:
         verb, *rest = cell.command(tmp_path, 0)
         options, _ = parse_with_agent(kinds[verb], rest, verb, "")
-        assert options.env.startswith("latent/MNNS-")
+        assert options.env.startswith(task)
+
+
+def test_cells_come_after_what_they_start_from() -> None:
+    chain = [Cell("a", "z", (), start="y"), Cell("a", "y", (), start="x"), Cell("a", "x", ())]
+    assert [[cell.name for cell in wave] for wave in waves(chain)] == [["x"], ["y"], ["z"]]
+    # A start that is not among the chosen cells has been run before.
+    assert [[cell.name for cell in wave] for wave in waves(chain[:1])] == [["z"]]
+    with pytest.raises(ValueError, match="ring"):
+        list(waves([Cell("a", "x", (), start="y"), Cell("a", "y", (), start="x")]))
 
 
 def test_majority_rate_of_the_test_split() -> None:

@@ -44,6 +44,8 @@ class CoTConfig:
     """Most demonstrations in memory at once; 0 for all."""
     dropout: float = 0.0
     """Of the input embeddings, in supervised steps."""
+    prompt_weight: float = 0.0
+    """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(default_factory=Optimisation)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)
 
@@ -88,7 +90,9 @@ class CoT(Agent[CoTConfig]):
 
     def recipe(self) -> Recipe:
         c = self.config
-        sft = SupervisedConfig(c.batch_size, c.micro_batch, c.dropout)
+        sft = SupervisedConfig(
+            c.batch_size, c.micro_batch, c.dropout, prompt_weight=c.prompt_weight
+        )
         return Recipe(sft if c.stage == "sft" else c.grpo, c.optimisation)
 
     def samples_per_question(self) -> int:

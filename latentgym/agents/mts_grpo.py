@@ -58,6 +58,10 @@ class MTSGRPOConfig:
     dropout: float = 0.05
     """Of the input embeddings in supervised steps: at test the model reads its own, slightly
     different mixtures, and noise is what makes it bear them."""
+    own_mixtures: float = 0.0
+    """Share of the demonstrations that are read with the model's own mixtures, not the targets."""
+    prompt_weight: float = 0.0
+    """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(lr=3e-3, weight_decay=0.1)
     )
@@ -103,5 +107,10 @@ class MTSGRPO(Agent[MTSGRPOConfig]):
 
     def recipe(self) -> Recipe:
         c = self.config
-        csft = SupervisedConfig(c.batch_size, dropout=c.dropout)
+        csft = SupervisedConfig(
+            c.batch_size,
+            dropout=c.dropout,
+            own_thoughts=c.own_mixtures,
+            prompt_weight=c.prompt_weight,
+        )
         return Recipe(csft if c.stage == "csft" else c.grpo, c.optimisation)

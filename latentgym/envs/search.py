@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -161,6 +163,9 @@ class GraphTask(SymbolTask):
             had, else generated.
         size: questions of a generated split.
         think, arrow: see `SymbolTask`.
+        edge_end: close every edge with a symbol, so that its two vertices can be told apart by
+            what stands next to them. The published layout is not known.
+        slots: of ProsQA's generator, at most 28; fewer give smaller graphs to begin with.
         source: where to look for the released files.
         seed: of the generator.
         limit: use the first so many questions only.
@@ -178,13 +183,15 @@ class GraphTask(SymbolTask):
         size: int = 20_000,
         think: int | None = None,
         arrow: bool | None = None,
+        edge_end: bool = False,
+        slots: int | None = None,
         source: str | None = None,
         seed: int = 0,
         limit: int | None = None,
     ) -> None:
         super().__init__(family, graphs.vocabulary(self.max_nodes), _STEPS[name], think, arrow)
-        self.name, self.split = name, split
-        self.problems = _graph_problems(name, split, size, source, seed, limit)
+        self.name, self.split, self.edge_end = name, split, edge_end
+        self.problems = _graph_problems(name, split, size, source, seed, limit, slots)
         self.source, self.dataset_hash = self.problems.source, self.problems.hash
         self.licence = DATASETS[name].licence if self.source != "generated" else "generated"
         self.prompt_budget = 256
@@ -203,10 +210,28 @@ class GraphTask(SymbolTask):
 
     def question(self, index: int) -> Question:
         problem, swapped = self._problem(index)
-        pairs = " ".join(f"N{a} N{b}" for a, b in problem.edges)
+        end = f" {graphs.EDGE_END}" if self.edge_end else ""
+        pairs = " ".join(f"N{a} N{b}{end}" for a, b in problem.edges)
         pair = (problem.target, problem.neg_target)
         one, other = pair[::-1] if swapped else pair
         return Question(f"{pairs} <think> N{one} N{other} N{problem.root}", f"N{problem.target}")
+
+    def demonstration(self, index: int) -> Demonstration:
+        chain = super().demonstration(index)
+        problem, swapped = self._problem(index)
+        pair = np.array([problem.target, problem.neg_target])[:: -1 if swapped else 1]
+        # The root, named last, has the first step of the chain for its target.
+        said_Rn = graphs.said_so_far(problem, pair)
+        ids = np.asarray(self.prompt(index))
+        named = np.flatnonzero(np.isin(ids, graphs.node_ids(np.arange(self.max_nodes))))
+        support = int(said_Rn.sum(1).max())
+        order = np.argsort(~said_Rn, axis=1, kind="stable")[:, :support]
+        held = np.take_along_axis(said_Rn, order, axis=1)
+        ids_PS = np.zeros((len(ids), support), dtype=np.int64)
+        weights_PS = np.zeros((len(ids), support), dtype=np.float32)
+        ids_PS[named[:-1]] = graphs.node_ids(order) * held
+        weights_PS[named[:-1]] = held / held.sum(1, keepdims=True)
+        return replace(chain, prompt_ids_PS=ids_PS, prompt_weights_PS=weights_PS)
 
     def chain(self, index: int) -> Demonstration:
         problem, _ = self._problem(index)
@@ -229,7 +254,10 @@ class GraphTask(SymbolTask):
 
 
 _STEPS = {"ProsQA": 5, "ProntoQA": 6}
-_GENERATORS = {"ProsQA": graphs.generate_prosqa, "ProntoQA": graphs.generate_prontoqa}
+_GENERATORS: dict[str, Callable[..., graphs.GraphProblem]] = {
+    "ProsQA": graphs.generate_prosqa,
+    "ProntoQA": graphs.generate_prontoqa,
+}
 _SPLIT_SEEDS = {"train": 0, "valid": 1, "test": 2}
 
 
@@ -237,11 +265,18 @@ class _GraphProblems(Sequence[graphs.GraphProblem]):
     """Problems of a split: rows of a file, or generated one by one when they are asked for."""
 
     def __init__(
-        self, name: str, rows: Sequence[Question] | None, size: int, seed: int, origin: str
+        self,
+        name: str,
+        rows: Sequence[Question] | None,
+        size: int,
+        seed: int,
+        origin: str,
+        slots: int | None = None,
     ) -> None:
         self._rows, self._size, self.seed, self.source = rows, size, seed, origin
-        self._generate = _GENERATORS[name]
-        identity = f"{name} {seed} {size}"
+        generate = _GENERATORS[name]
+        self._generate = generate if slots is None else partial(generate, slots=slots)
+        identity = f"{name} {seed} {size}" + ("" if slots is None else f" {slots}")
         self.hash = getattr(rows, "hash", hashlib.sha256(identity.encode()).hexdigest()[:16])
 
     def __len__(self) -> int:
@@ -255,17 +290,30 @@ class _GraphProblems(Sequence[graphs.GraphProblem]):
 
 
 def _graph_problems(
-    name: str, split: str, size: int, source: str | None, seed: int, limit: int | None
+    name: str,
+    split: str,
+    size: int,
+    source: str | None,
+    seed: int,
+    limit: int | None,
+    slots: int | None,
 ) -> _GraphProblems:
     if split not in _SPLIT_SEEDS:
         raise UsageError(f"{name} has the splits {', '.join(_SPLIT_SEEDS)}, not {split!r}.")
-    released = split != "train" and available(DATASETS[name], split) != "generated"
+    if slots is not None and not (name == "ProsQA" and 6 <= slots <= graphs.N_SLOTS):
+        raise UsageError(
+            f"slots, from 6 to {graphs.N_SLOTS}, are of ProsQA's generator; "
+            f"{name} cannot have slots={slots}."
+        )
+    released = (
+        slots is None and split != "train" and available(DATASETS[name], split) != "generated"
+    )
     if source is not None or released:
         data = load(DATASETS[name], split, source=source, limit=limit)
         return _GraphProblems(name, data, len(data), seed, data.source)
     _check_limit(limit, size, f"{name} {split}")
     seed = seed * len(_SPLIT_SEEDS) + _SPLIT_SEEDS[split]
-    return _GraphProblems(name, None, limit or size, seed, "generated")
+    return _GraphProblems(name, None, limit or size, seed, "generated", slots)
 
 
 def _check_limit(limit: int | None, size: int, what: str) -> None:

@@ -31,11 +31,16 @@ class Demonstration:
         ids_TS: vocabulary ids of each step's target, int64.
         weights_TS: their probabilities; every row adds up to one. S = 1 is an ordinary token.
         thoughts: how many of the T steps are thoughts; the rest is the answer.
+        prompt_ids_PS: ids of targets on the P tokens of the prompt, where a task has such; a
+            stage may train on them beside the chain.
+        prompt_weights_PS: their probabilities; a row of zeros is a token without a target.
     """
 
     ids_TS: npt.NDArray[np.int64]
     weights_TS: npt.NDArray[np.float32]
     thoughts: int
+    prompt_ids_PS: npt.NDArray[np.int64] | None = None
+    prompt_weights_PS: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of_tokens(cls, ids: Sequence[int], thoughts: int) -> Demonstration:

@@ -168,12 +168,14 @@ class LatentLM(nn.Module):
         out: Tensor = self._causal_lm.get_output_embeddings()(hidden)
         return out.float()
 
-    def hidden(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    def hidden(self, x_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states of whole sequences in one parallel pass.
 
         Args:
             x_BTD: input embeddings, padded on either side.
-            mask_BT: True where a position is real.
+            mask_BT: True where a position is real; with a cache, of what it holds and then of x.
+            cache: what was read before, extended by x. Gradients flow through it, unlike through
+                the rollout's own.
 
         Returns:
             (B, T, D); what stands at padded positions has no meaning.
@@ -181,8 +183,9 @@ class LatentLM(nn.Module):
         out = self.backbone(
             inputs_embeds=x_BTD,
             attention_mask=mask_BT.long(),
-            position_ids=positions(mask_BT),
-            use_cache=False,
+            position_ids=positions(mask_BT)[:, -x_BTD.shape[1] :],
+            use_cache=cache is not None,
+            **{self._cache_argument: cache},
         )
         hidden: Tensor = out.last_hidden_state
         return hidden

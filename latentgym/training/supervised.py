@@ -4,79 +4,75 @@ Soft targets are continuous supervision (CSFT of CoT2): thought t is trained tow
 over tokens, and the next input is the mixture of embeddings under that distribution (teacher
 forcing). Where every target is a single token this is ordinary supervised training, bit for bit.
 
+At test a model reads what it made itself. `own_thoughts` trains some rows that way: they read the
+prompt once and then, thought after thought, what the policy's head makes of their own
+predictions; the targets stay, and the gradient runs back through all that was read.
+
 Legend: B demonstrations, P prompt positions, T steps, S support of a target, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
+from latentgym.errors import UsageError
+from latentgym.heads import PolicyHead, Readout
 from latentgym.heads.superposition import mix
-from latentgym.lm.model import LatentLM, left_pad
+from latentgym.lm.model import LatentLM
 from latentgym.losses import soft_target_loss
-from latentgym.rng import derive
+from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
+from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
 
-@dataclass
-class SupervisedBatch:
-    """Demonstrations as tensors."""
+class SupervisedLoss(NamedTuple):
+    """What `supervised_loss` computes.
 
-    prompt_BP: Tensor
-    prompt_mask_BP: Tensor
-    ids_BTS: Tensor
-    weights_BTS: Tensor
-    mask_BT: Tensor
-    thought_BT: Tensor
-
-
-class Demonstrations:
-    """Prompts and right chains of an environment, read once and kept.
-
-    Args:
-        env: a single or vector environment of ours.
+    Attributes:
+        loss_BT: KL(target || prediction) of each step.
+        mask_BT: which steps there are.
+        right_BT: the likeliest token is one of the target's.
+        prompt_M: KL of each target on a prompt; empty unless it was asked for.
     """
 
-    def __init__(self, env: Any) -> None:
-        self._env = env.unwrapped
-        self._memo: dict[int, tuple[list[int], Any]] = {}
+    loss_BT: Tensor
+    mask_BT: Tensor
+    right_BT: Tensor
+    prompt_M: Tensor
 
-    def __len__(self) -> int:
-        return int(self._env.n_questions)
 
-    def batch(self, indices: np.ndarray[Any, Any], device: torch.device) -> SupervisedBatch:
-        """The demonstrations of these questions, prompts padded left and chains right."""
-        items = [self._item(int(i)) for i in indices]
-        pad = self._env.task.tokenizer.pad_id
-        prompt, prompt_mask = left_pad([p for p, _ in items], pad, device)
-        steps = max(len(d.ids_TS) for _, d in items)
-        support = max(d.ids_TS.shape[1] for _, d in items)
-        ids = np.zeros((len(items), steps, support), dtype=np.int64)
-        weights = np.zeros((len(items), steps, support), dtype=np.float32)
-        mask = np.zeros((len(items), steps), dtype=bool)
-        thought = np.zeros((len(items), steps), dtype=bool)
-        for row, (_, d) in enumerate(items):
-            t, s = d.ids_TS.shape
-            ids[row, :t, :s], weights[row, :t, :s] = d.ids_TS, d.weights_TS
-            mask[row, :t], thought[row, : d.thoughts] = True, True
-        tensors = [torch.from_numpy(a).to(device) for a in (ids, weights, mask, thought)]
-        return SupervisedBatch(prompt, prompt_mask, *tensors)
+@dataclass
+class OwnThoughts:
+    """Which rows read their own thoughts, and how these are made.
 
-    def _item(self, index: int) -> tuple[list[int], Any]:
-        if index not in self._memo:
-            self._memo[index] = self._env.prompt(index), self._env.demonstration(index)
-        return self._memo[index]
+    Attributes:
+        head: makes a thought of the model's prediction, as in a rollout.
+        row_B: True for the rows that read their own; the others read the targets.
+        seed: of the head's draws.
+    """
+
+    head: PolicyHead
+    row_B: Tensor
+    seed: int = 0
 
 
 def supervised_loss(
-    lm: LatentLM, batch: SupervisedBatch, *, dropout: float = 0.0, generator: Any = None
-) -> tuple[Tensor, Tensor, Tensor]:
+    lm: LatentLM,
+    batch: SupervisedBatch,
+    *,
+    dropout: float = 0.0,
+    generator: Any = None,
+    own: OwnThoughts | None = None,
+    prompts: bool = False,
+) -> SupervisedLoss:
     """Loss of each step, and whether its likeliest token is right.
 
     Args:
@@ -85,18 +81,25 @@ def supervised_loss(
         dropout: probability with which an element of the input embeddings is zeroed (the rest is
             scaled up), a regulariser.
         generator: of the dropout.
-
-    Returns:
-        KL(target || prediction) per step (B, T), the mask of steps, and right answers (B, T): the
-        likeliest token is one of the target's.
+        own: rows that read their own thoughts; none by default.
+        prompts: with the loss of the targets on prompts.
     """
+    prompt_BPD = lm.embed(batch.prompt_BP)
     x_BTD = mix(batch.ids_BTS, batch.weights_BTS, lm.table_VD)
-    x = torch.cat([lm.embed(batch.prompt_BP), x_BTD], dim=1)[:, :-1]
-    if dropout:
+
+    def dropped(x: Tensor) -> Tensor:
+        if not dropout:
+            return x
         keep = torch.rand(x.shape, generator=generator, device=x.device) >= dropout
-        x = x * keep / (1 - dropout)
-    mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
-    hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
+        return x * keep / (1 - dropout)
+
+    if own is None or not bool(own.row_B.any()):
+        x = dropped(torch.cat([prompt_BPD, x_BTD], dim=1)[:, :-1])
+        mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
+        hidden = lm.hidden(x, mask)
+    else:
+        hidden = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
+    hidden_BTD = hidden[:, batch.prompt_BP.shape[1] - 1 :]
     where = batch.mask_BT
     logits = lm.logits(hidden_BTD[where])
     ids, weights = batch.ids_BTS[where], batch.weights_BTS[where]
@@ -104,8 +107,47 @@ def supervised_loss(
     with torch.no_grad():
         best = logits.argmax(-1, keepdim=True)
         right = ((ids == best) & (weights > 0)).any(-1)
-    loss_BT = torch.zeros(where.shape, device=x.device).masked_scatter(where, loss)
-    return loss_BT, where, torch.zeros_like(where).masked_scatter(where, right)
+    loss_BT = torch.zeros(where.shape, device=loss.device).masked_scatter(where, loss)
+    right_BT = torch.zeros_like(where).masked_scatter(where, right)
+    prompt_M = loss.new_zeros(0)
+    if prompts and batch.prompt_ids_BPS is not None and batch.prompt_weights_BPS is not None:
+        named_BP = batch.prompt_weights_BPS.sum(-1) > 0
+        named = lm.logits(hidden[:, : named_BP.shape[1]][named_BP])
+        prompt_M = soft_target_loss(
+            named, batch.prompt_ids_BPS[named_BP], batch.prompt_weights_BPS[named_BP]
+        )
+    return SupervisedLoss(loss_BT, where, right_BT, prompt_M)
+
+
+def _read_own(
+    lm: LatentLM,
+    batch: SupervisedBatch,
+    own: OwnThoughts,
+    prompt_BPD: Tensor,
+    target_BTD: Tensor,
+    dropped: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Hidden states, (B, P + T - 1, D): thoughts are read one by one, the rest in parallel."""
+    cache = DynamicCache()
+    prompt_hidden = lm.hidden(dropped(prompt_BPD), batch.prompt_mask_BP, cache)
+    memory = prompt_hidden if own.head.needs_memory else None
+    hidden = [prompt_hidden]
+    mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
+    prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
+    thoughts = min(int(batch.thought_BT.sum(1).max()), steps - 1)
+    zero_B = np.zeros_like(batch.question_B)
+    for t in range(thoughts):
+        last = hidden[-1][:, -1]
+        read = Readout(lm.logits(last), last, lm.table_VD, memory, batch.prompt_mask_BP)
+        draws = Draws.at(own.seed, batch.question_B, zero_B, zero_B + t)
+        made_BD = own.head.embed(own.head.sample(read, draws), lm.table_VD).to(target_BTD.dtype)
+        reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
+        x_BD = torch.where(reads_own, made_BD, target_BTD[:, t])
+        hidden.append(lm.hidden(dropped(x_BD[:, None]), mask_BT[:, : prompt + t + 1], cache))
+    if thoughts < steps - 1:
+        rest = dropped(target_BTD[:, thoughts:-1])
+        hidden.append(lm.hidden(rest, mask_BT[:, :-1], cache))
+    return torch.cat(hidden, dim=1)
 
 
 @dataclass(frozen=True)
@@ -118,6 +160,18 @@ class SupervisedConfig:
     """Most demonstrations in memory at once; 0 for all."""
     dropout: float = 0.0
     """Of the input embeddings, see `supervised_loss`."""
+    own_thoughts: float = 0.0
+    """Share of the demonstrations that are read with the policy's own thoughts in place of the
+    targets, drawn anew at every step."""
+    prompt_weight: float = 0.0
+    """Of the loss of the targets that demonstrations have on their prompts."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if not 0 <= self.own_thoughts <= 1:
+            raise UsageError(
+                f"a share lies between 0 and 1, but own thoughts are {self.own_thoughts}."
+            )
 
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Supervised:
         """The stage that trains this policy."""
@@ -131,12 +185,18 @@ class Supervised(Stage):
         policy: its language model is trained.
         env: gives demonstrations.
         config: settings.
-        seed: of the order and the dropout.
+        seed: of the order, the dropout and the choice of rows that read their own thoughts.
+
+    Raises:
+        UsageError: settings that cannot work, or targets on prompts that the task does not have.
     """
 
     def __init__(self, policy: Policy, env: Any, config: SupervisedConfig, seed: int = 0) -> None:
+        config.validate()
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
+        if config.prompt_weight and self.demonstrations.item(0)[1].prompt_ids_PS is None:
+            raise UsageError("this task has no targets on its prompts; set the prompt weight to 0.")
 
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm
@@ -145,15 +205,24 @@ class Supervised(Stage):
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         generator = torch.Generator(lm.device).manual_seed(derive(self.seed, number, 1))
         _seed_dropout_modules(lm, derive(self.seed, number, 2))
-        sums = torch.zeros(4)
+        sums, prompt_sum = torch.zeros(4), torch.zeros(())
         parts = np.array_split(indices, -(-len(indices) // (c.micro_batch or c.batch_size)))
+        items = [self.demonstrations.item(int(i))[1] for i in indices]
+        total = sum(len(item.ids_TS) for item in items)
+        named = 0
+        if c.prompt_weight:
+            named = sum(int((item.prompt_weights_PS.sum(1) > 0).sum()) for item in items)
 
         def losses() -> Any:
-            total = sum(len(self.demonstrations._item(int(i))[1].ids_TS) for i in indices)
             for part in parts:
                 batch = self.demonstrations.batch(part, lm.device)
-                loss_BT, mask, right = supervised_loss(
-                    lm, batch, dropout=c.dropout, generator=generator
+                loss_BT, mask, right, prompt_M = supervised_loss(
+                    lm,
+                    batch,
+                    dropout=c.dropout,
+                    generator=generator,
+                    own=self.own_rows(batch, number),
+                    prompts=bool(c.prompt_weight),
                 )
                 answer = mask & ~batch.thought_BT
                 sums.add_(
@@ -161,7 +230,11 @@ class Supervised(Stage):
                         [loss_BT.detach().sum(), mask.sum(), (right & answer).sum(), answer.sum()]
                     ).cpu()
                 )
-                yield loss_BT.sum() / total
+                loss = loss_BT.sum() / total
+                if c.prompt_weight:
+                    prompt_sum.add_(prompt_M.detach().sum().cpu())
+                    loss = loss + c.prompt_weight * prompt_M.sum() / named
+                yield loss
 
         grad_norm = update(losses())
         lm.eval()
@@ -169,7 +242,18 @@ class Supervised(Stage):
             "train/loss": float(sums[0] / sums[1]),
             "train/answer_accuracy": float(sums[2] / sums[3].clamp_min(1)),
             "train/grad_norm": grad_norm,
+            **({"train/prompt_loss": float(prompt_sum / named)} if c.prompt_weight else {}),
         }
+
+    def own_rows(self, batch: SupervisedBatch, number: int) -> OwnThoughts | None:
+        """Which of these demonstrations are read with own thoughts at that step."""
+        if not self.config.own_thoughts:
+            return None
+        zero_B = np.zeros_like(batch.question_B)
+        draws = Draws.at(derive(self.seed, number, 3), batch.question_B, zero_B, zero_B)
+        row_B = torch.from_numpy(draws.uniform(1)[:, 0] < self.config.own_thoughts)
+        seed = derive(self.seed, number, 4)
+        return OwnThoughts(self.policy.head, row_B.to(self.policy.lm.device), seed)
 
 
 def _seed_dropout_modules(model: nn.Module, seed: int) -> None:

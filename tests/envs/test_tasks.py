@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from latentgym.errors import UsageError
 from latentgym.registry import FAMILY_NAMES, TASKS, env_ids
 from latentgym.testing import check_task
 
@@ -64,6 +65,40 @@ def test_without_thoughts_only_the_answer_is_demonstrated() -> None:
     assert puzzle.demonstration(1).thoughts == 0
     assert len(puzzle.demonstration(1).ids_TS) == 1
     check_task(puzzle)
+
+
+@pytest.mark.parametrize("name", ["ProsQA", "ProntoQA"])
+@pytest.mark.parametrize("edge_end", [False, True])
+def test_graph_prompts_have_targets_of_their_own(name: str, edge_end: bool) -> None:
+    puzzle = task(f"{name}-continuous", size=3, edge_end=edge_end)
+    shown, prompt = puzzle.demonstration(1), puzzle.prompt(1)
+    assert shown.prompt_ids_PS is not None
+    assert shown.prompt_weights_PS is not None
+    assert len(shown.prompt_ids_PS) == len(prompt)
+    words = puzzle.tokenizer.decode(prompt).split()
+    assert words.count(";") == (len(words) // 3 - 1 if edge_end else 0)
+    sums = shown.prompt_weights_PS.sum(1)
+    # Every vertex but the root, whose target is the first step of the chain.
+    has_target = [bool(total > 0.999) for total in sums[-len(words) :]]
+    assert has_target == [word.startswith("N") for word in words[:-1]] + [False]
+    for word, ids, weights in zip(
+        words[:-1],
+        shown.prompt_ids_PS[-len(words) :],
+        shown.prompt_weights_PS[-len(words) :],
+        strict=False,
+    ):
+        if word.startswith("N"):  # a vertex is always among its own targets
+            assert word in puzzle.tokenizer.decode(ids[weights > 0].tolist()).split()
+
+
+def test_slots_are_of_the_prosqa_generator() -> None:
+    small, whole = task("ProsQA-continuous", slots=8, size=5), task("ProsQA-continuous", size=5)
+    assert len(small.prompt(0)) < len(whole.prompt(0))
+    assert small.dataset_hash != whole.dataset_hash
+    with pytest.raises(UsageError, match="slots"):
+        task("ProntoQA-continuous", slots=8)
+    with pytest.raises(UsageError, match="slots"):
+        task("ProsQA-continuous", slots=99)
 
 
 def test_graphs_are_relabelled_and_the_right_candidate_takes_either_place() -> None:

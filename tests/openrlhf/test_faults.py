@@ -92,7 +92,7 @@ def test_a_killed_worker_ends_the_run_and_it_resumes(tmp_path: Path) -> None:
     wait_for("two steps", lambda: process.poll() is not None or steps_in(tmp_path) >= 2)
     (worker,) = running(process.pid, "ray::PolicyWorker")
     os.kill(worker, signal.SIGKILL)
-    code, out, err = finish(process, 60)
+    code, _, err = finish(process, 60)
     assert code == 2 and "Traceback" not in err
     assert "a worker died" in err and "--resume" in err
     done = steps_in(tmp_path)

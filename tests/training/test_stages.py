@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.heads import MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads import Action, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM, load_model
+from latentgym.losses import soft_target_loss
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
-from latentgym.rollout import Policy
+from latentgym.rng import derive
+from latentgym.rollout import Engine, Policy
 from latentgym.training import GRPO, GRPOConfig, Supervised, SupervisedConfig
+from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.stage import batch_indices
-from latentgym.training.supervised import Demonstrations, supervised_loss
+from latentgym.training.supervised import OwnThoughts, supervised_loss
 
 
 def mnns(family: str, num_envs: int = 1, **options: Any) -> Any:
@@ -150,7 +154,7 @@ def test_continuous_supervision_with_one_path_is_ordinary_supervision() -> None:
     env = mnns("continuous", paths=1)
     lm = tiny(env)
     batch = Demonstrations(env).batch(np.arange(64), lm.device)
-    loss_BT, mask, _ = supervised_loss(lm, batch)
+    loss_BT, mask, *_ = supervised_loss(lm, batch)
     # Written out as next-token cross-entropy over the plain token ids.
     ids = torch.cat([batch.prompt_BP, batch.ids_BTS[..., 0]], dim=1)
     logits = lm.logits(lm.hidden(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool)))
@@ -165,7 +169,7 @@ def test_soft_supervision_is_the_divergence_from_the_targets() -> None:
     env = mnns("continuous")
     lm = tiny(env)
     batch = Demonstrations(env).batch(np.arange(16), lm.device)
-    loss_BT, _, _ = supervised_loss(lm, batch)
+    loss_BT, *_ = supervised_loss(lm, batch)
     dense = torch.zeros(*batch.ids_BTS.shape[:2], lm.vocab_size)
     dense.scatter_add_(-1, batch.ids_BTS, batch.weights_BTS)
     x = torch.cat([lm.embed(batch.prompt_BP), dense @ lm.table_VD], dim=1)[:, :-1]
@@ -199,3 +203,167 @@ def test_batches_cover_every_item_once_an_epoch_and_know_no_past() -> None:
     assert sorted(epoch[:10]) == sorted(epoch[10:]) == list(range(10))
     assert not np.array_equal(epoch[:10], epoch[10:])
     assert np.array_equal(batch_indices(10, 4, 3, 2), epoch[8:12])
+
+
+def own(head: PolicyHead, rows: int, every: int = 1) -> OwnThoughts:
+    return OwnThoughts(head, torch.arange(rows) % every == 0)
+
+
+def test_rows_that_read_the_targets_are_teacher_forced() -> None:
+    """The sequential pass over a differentiable cache is the parallel one."""
+    env = make_vector_env("latent/ProsQA-continuous", 1, size=20)  # prompts of unequal length
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(8), lm.device)
+    forced, mask, *_ = supervised_loss(lm, batch)
+    rows = own(MixtureHead(), 8, every=4)
+    mixed, *_ = supervised_loss(lm, batch, own=rows)
+    assert not torch.allclose(mixed[rows.row_B], forced[rows.row_B], atol=1e-3)
+    torch.testing.assert_close(mixed[~rows.row_B], forced[~rows.row_B], rtol=1e-4, atol=1e-5)
+    assert bool(mask.all())
+
+
+def test_certain_thoughts_that_are_right_are_teacher_forced() -> None:
+    """With one-hot targets that the model predicts surely, its own mixtures are the targets."""
+    env = mnns("continuous", paths=1)
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(8), lm.device)
+    with torch.no_grad():
+        for _ in range(batch.ids_BTS.shape[1]):  # make each prediction the next target
+            forced, *_ = supervised_loss(lm, batch)
+            x = torch.cat([lm.embed(batch.prompt_BP), lm.embed(batch.ids_BTS[..., 0])], 1)[:, :-1]
+            hidden = lm.hidden(x, torch.ones(x.shape[:2], dtype=torch.bool))
+            batch.ids_BTS[..., 0] = lm.logits(hidden)[:, batch.prompt_BP.shape[1] - 1 :].argmax(-1)
+    sure = MixtureHead(temperature=1e-4)
+    forced, _, right, _ = supervised_loss(lm, batch)
+    fed, *_ = supervised_loss(lm, batch, own=own(sure, 8))
+    assert bool(right.all())
+    torch.testing.assert_close(fed, forced, rtol=1e-4, atol=1e-5)
+
+
+def test_own_thoughts_are_those_of_the_rollout() -> None:
+    """What a row reads in training is what it would read when it answers."""
+    env = make_vector_env("latent/ProsQA-continuous", 1, size=20)
+    lm = tiny(env)
+    policy = Policy(lm, MixtureHead(), TokenHead(temperature=0.0))
+    batch = Demonstrations(env).batch(np.arange(8), lm.device)
+    seen: list[Tensor] = []
+
+    class Watching(MixtureHead):
+        def embed(self, action: Action, table_VD: Tensor) -> Tensor:
+            seen.append(super().embed(action, table_VD))
+            return seen[-1]
+
+    _, _, right, _ = supervised_loss(lm, batch, own=own(Watching(), 8))
+    task = env.unwrapped.task
+    rollouts = Engine(policy).rollout([task.prompt(i) for i in range(8)], task.protocol(), seed=0)
+    decoded = rollouts.actions["latent"][:, : len(seen)]
+    torch.testing.assert_close(torch.stack(seen, 1), decoded, rtol=1e-4, atol=1e-4)
+    answered = rollouts.token_NT[:, -1] == batch.ids_BTS[:, -1, 0].numpy()
+    assert (right[:, -1].numpy() == answered).all()
+
+
+def test_gradients_run_through_own_thoughts() -> None:
+    env = mnns("continuous")
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(8), lm.device)
+    made: list[Tensor] = []
+
+    class Watching(MixtureHead):
+        def embed(self, action: Action, table_VD: Tensor) -> Tensor:
+            latent = super().embed(action, table_VD)
+            latent.retain_grad()
+            made.append(latent)
+            return latent
+
+    loss_BT, *_ = supervised_loss(lm, batch, own=own(Watching(), 8))
+    loss_BT[:, -1].sum().backward()  # of the answer alone
+    assert len(made) == 3
+    assert all(m.grad is not None and float(m.grad.abs().max()) > 0 for m in made)
+
+
+def test_a_share_of_own_thoughts_is_drawn_anew_and_a_function_of_the_step() -> None:
+    env = mnns("continuous")
+    stage = Supervised(Policy(tiny(env), MixtureHead()), env, SupervisedConfig(own_thoughts=0.5))
+    batch = stage.demonstrations.batch(np.arange(64), torch.device("cpu"))
+    rows = [stage.own_rows(batch, number) for number in (3, 4, 3)]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    assert rows[2] is not None
+    assert torch.equal(rows[0].row_B, rows[2].row_B)
+    assert not torch.equal(rows[0].row_B, rows[1].row_B)
+    assert 16 < int(rows[0].row_B.sum()) < 48
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        Supervised(stage.policy, env, SupervisedConfig(own_thoughts=1.5))
+
+
+def test_no_own_thoughts_is_teacher_forcing_bit_for_bit() -> None:
+    env = mnns("continuous")
+    results = []
+    for share in (None, 0.0):
+        policy = Policy(tiny(env), MixtureHead())
+        recorder = Recorder(policy)
+        more = {} if share is None else {"own_thoughts": share}
+        config = SupervisedConfig(16, dropout=0.1, **more)
+        Supervised(policy, env, config, seed=2).step(3, recorder)
+        results.append((recorder.losses, recorder.gradients()))
+    # The loss written out with the same dropout draws, as it was before own thoughts existed.
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(batch_indices(len(Demonstrations(env)), 16, 2, 3), lm.device)
+    x = torch.cat(
+        [lm.embed(batch.prompt_BP), mix(batch.ids_BTS, batch.weights_BTS, lm.table_VD)], dim=1
+    )[:, :-1]
+    generator = torch.Generator().manual_seed(derive(2, 3, 1))
+    x = x * (torch.rand(x.shape, generator=generator) >= 0.1) / 0.9
+    mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
+    logits = lm.logits(lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :][batch.mask_BT])
+    ids, weights = batch.ids_BTS[batch.mask_BT], batch.weights_BTS[batch.mask_BT]
+    expected = soft_target_loss(logits, ids, weights).sum() / batch.mask_BT.sum()
+    for losses, gradients in results:
+        torch.testing.assert_close(losses[0], expected.detach(), rtol=1e-6, atol=0)
+        pairs = zip(gradients, results[0][1], strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_targets_on_prompts_are_learnt_beside_the_chain() -> None:
+    env = make_vector_env("latent/ProsQA-continuous", 1, size=20)
+    lm = tiny(env)
+    batch = Demonstrations(env).batch(np.arange(6), lm.device)
+    assert batch.prompt_ids_BPS is not None
+    assert batch.prompt_weights_BPS is not None
+    found = supervised_loss(lm, batch, prompts=True)
+    # Row by row, without padding.
+    expected, chains = [], []
+    for row in range(6):
+        real = batch.prompt_mask_BP[row]
+        weights = batch.prompt_weights_BPS[row, real]
+        ids = batch.prompt_ids_BPS[row, real]
+        x = lm.embed(batch.prompt_BP[row : row + 1, real])
+        logits = lm.logits(lm.hidden(x, torch.ones(x.shape[:2], dtype=torch.bool)))[0]
+        named = weights.sum(1) > 0
+        expected.append(soft_target_loss(logits[named], ids[named], weights[named]))
+        chains.append(supervised_loss(lm, Demonstrations(env).batch(np.array([row]), lm.device))[0])
+    torch.testing.assert_close(found.prompt_M, torch.cat(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.loss_BT, torch.cat(chains), rtol=1e-4, atol=1e-5)
+    fed = supervised_loss(lm, batch, prompts=True, own=own(MixtureHead(), 6))
+    torch.testing.assert_close(fed.prompt_M, found.prompt_M, rtol=1e-4, atol=1e-5)
+
+
+def test_prompt_weight_adds_the_mean_over_the_whole_batch() -> None:
+    env = make_vector_env("latent/ProsQA-continuous", 1, size=20)
+    gradients = []
+    for micro in (0, 2):
+        policy = Policy(tiny(env), MixtureHead())
+        recorder = Recorder(policy)
+        stage = Supervised(policy, env, SupervisedConfig(6, micro, prompt_weight=2.0))
+        metrics = stage.step(0, recorder)
+        total = metrics["train/loss"] + 2.0 * metrics["train/prompt_loss"]
+        assert float(torch.stack(recorder.losses).sum()) == pytest.approx(total, rel=1e-4)
+        gradients.append(recorder.gradients())
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_a_task_without_targets_on_its_prompts_refuses_their_weight() -> None:
+    env = mnns("continuous")
+    with pytest.raises(UsageError, match="no targets on its prompts"):
+        Supervised(Policy(tiny(env), MixtureHead()), env, SupervisedConfig(prompt_weight=1.0))

@@ -22,7 +22,8 @@ from latentgym.training import checkpoint as checkpoints
 def trainer(out: Path | None, steps: int = 6, width: int = 16, **more: Any) -> Trainer:
     env = make_vector_env("latent/MNNS-continuous", 1, limit=64)
     lm = load_model(f"tiny:gpt2:1x1x{width}", tokenizer=env.unwrapped.task.tokenizer)
-    stage = Supervised(Policy(lm, MixtureHead()), env, SupervisedConfig(batch_size=8, dropout=0.1))
+    policy = Policy(lm, MixtureHead())
+    stage = Supervised(policy, env, SupervisedConfig(8, dropout=0.1, own_thoughts=0.5))
     identity = more.pop("identity", {"name": "test"})
     return Trainer(stage, Optimisation(), steps, out=out, identity=identity, **more)
 

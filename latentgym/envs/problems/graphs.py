@@ -150,29 +150,31 @@ def item(
     return generate(np.random.default_rng([seed, index]))
 
 
-def generate_prosqa(rng: np.random.Generator) -> GraphProblem:
+def generate_prosqa(rng: np.random.Generator, slots: int = N_SLOTS) -> GraphProblem:
     """Draw a ProsQA problem (construction of Coconut, appendix A).
 
     Vertices join one by one with Poisson(1.5) edges from earlier ones. Two special vertices are
     the roots; most new vertices are tied to the family of one of them, which leaves leaves that
     only one root reaches. The deepest such leaf is the target, a leaf of the other family the
     negative one. The free choices (28 slots, at least 3 hops, which leaf) were fitted to the
-    statistics of the released validation and test files.
+    statistics of the released validation and test files. Fewer ``slots`` give smaller problems to
+    begin with, in which the target may be nearer than 3 hops.
     """
+    least_hops = min(3, 1 + slots // 10)
     while True:
-        problem = _draw_prosqa(rng)
+        problem = _draw_prosqa(rng, slots, least_hops)
         if problem is not None:
             return problem
 
 
-def _draw_prosqa(rng: np.random.Generator) -> GraphProblem | None:
+def _draw_prosqa(rng: np.random.Generator, slots: int, least_hops: int) -> GraphProblem | None:
     """One attempt; None where no pair of leaves qualifies."""
     # family is a bit mask: 1 descends from root 0, 2 from root 1.
-    family = np.zeros(N_SLOTS, dtype=np.int64)
+    family = np.zeros(slots, dtype=np.int64)
     family[:2] = (1, 2)
-    depth = np.zeros(N_SLOTS, dtype=np.int64)
+    depth = np.zeros(slots, dtype=np.int64)
     edges: list[tuple[int, int]] = []
-    for new in range(2, N_SLOTS):
+    for new in range(2, slots):
         n_parents = rng.poisson(1.5)
         side = int(np.searchsorted((0.35, 0.70), rng.random()))
         older = np.arange(new)
@@ -187,9 +189,11 @@ def _draw_prosqa(rng: np.random.Generator) -> GraphProblem | None:
         depth[new] = depth[parents].min() + 1
         edges += [(int(parent), new) for parent in np.sort(parents)]
 
+    if not edges:
+        return None
     pairs = np.array(edges)
     used = np.unique(np.append(pairs, (0, 1)))
-    number = np.full(N_SLOTS, -1)
+    number = np.full(slots, -1)
     number[used] = np.arange(len(used))
     graph = GraphProblem(number[pairs], 0, 0, 0, len(used), ())
     family = family[used]
@@ -198,7 +202,7 @@ def _draw_prosqa(rng: np.random.Generator) -> GraphProblem | None:
     hops = np.stack([distances(graph, 0), distances(graph, 1)])
     hops[:, ~is_leaf] = -1
     hops[0, family != 1] = hops[1, family != 2] = -1
-    if hops.max() < 3 or (hops <= 0).all(axis=1).any():
+    if hops.max() < least_hops or (hops <= 0).all(axis=1).any():
         return None
     deepest = np.argwhere(hops == hops.max())
     deepest = deepest[deepest[:, 0] == deepest[:, 0].max()]  # in the files root 1 wins ties
@@ -242,14 +246,40 @@ def generate_prontoqa(rng: np.random.Generator) -> GraphProblem:
 # --- symbols --------------------------------------------------------------------------------
 
 
+EDGE_END = ";"
+
+
 def vocabulary(max_nodes: int) -> tuple[str, ...]:
-    """Specials, then one symbol ``N0..N{max_nodes-1}`` for each vertex a problem may have."""
-    return (*SPECIALS, *(f"N{i}" for i in range(max_nodes)))
+    """Specials, one symbol ``N0..N{max_nodes-1}`` for each vertex, and one that ends an edge."""
+    return (*SPECIALS, *(f"N{i}" for i in range(max_nodes)), EDGE_END)
 
 
 def node_ids(nodes: Ints) -> Ints:
     """Vocabulary ids of vertices, same shape."""
     return nodes + len(SPECIALS)
+
+
+def said_so_far(problem: GraphProblem, queries: Ints) -> Mask:
+    """What the edges say of each vertex that is named, by the time it is named.
+
+    These are soft targets for the tokens of a prompt that lists the edges in order and then asks
+    about vertices: the vertex itself, the ends of the edges from it that were listed before, and,
+    for the end of an edge, where that edge comes from.
+
+    Args:
+        queries: (Q,) vertices that are named after all the edges.
+
+    Returns:
+        (2 E + Q, n), from-vertex and to-vertex of every edge in turn and then the queries.
+    """
+    edges = problem.edges
+    known = np.eye(problem.n_nodes, dtype=np.bool_)
+    rows = []
+    for a, b in edges:
+        rows += [known[a].copy(), known[b].copy()]
+        rows[-1][a] = True
+        known[a, b] = True
+    return np.stack([*rows, *known[queries]])
 
 
 def relabel(problem: GraphProblem, rng: np.random.Generator, max_nodes: int) -> GraphProblem:

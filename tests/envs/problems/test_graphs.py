@@ -139,6 +139,32 @@ def test_relabelled_symbols_carry_no_meaning() -> None:
         graphs.relabel(DIAMOND, rng, 7)
 
 
+def test_prompt_targets_are_what_was_said_so_far() -> None:
+    """By brute force: each vertex, its successors among earlier edges, and whence an edge comes."""
+    problem = graphs.generate_prosqa(np.random.default_rng(3))
+    queries = np.array([problem.target, problem.root])
+    said = graphs.said_so_far(problem, queries)
+    edges = problem.edges.tolist()
+    expected = []
+    for i, (a, b) in enumerate(edges):
+        before = edges[:i]
+        expected.append({a} | {y for x, y in before if x == a})
+        expected.append({a, b} | {y for x, y in before if x == b})
+    expected += [{q} | {y for x, y in edges if x == q} for q in queries.tolist()]
+    assert [set(np.flatnonzero(row).tolist()) for row in said] == expected
+    assert set(np.flatnonzero(said[-1]).tolist()) == graphs.reachable(problem, 1)
+
+
+@pytest.mark.parametrize("slots", [6, 10, 16, graphs.N_SLOTS])
+def test_smaller_graphs_are_well_posed(slots: int) -> None:
+    for seed in range(30):
+        problem = graphs.generate_prosqa(np.random.default_rng(seed), slots)
+        assert problem.n_nodes <= slots
+        hops = graphs.distances(problem)
+        assert hops[problem.target] >= min(3, 1 + slots // 10)
+        assert hops[problem.neg_target] == -1
+
+
 def test_vocabulary() -> None:
     symbols = graphs.vocabulary(30)
     assert [symbols[i] for i in graphs.node_ids(np.array([0, 29]))] == ["N0", "N29"]
