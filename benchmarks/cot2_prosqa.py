@@ -18,7 +18,7 @@ WORDS, LATENT = "latent/ProsQA-token", "latent/ProsQA-continuous"
 # Of an odd number of heads every one has keys and values of its own, which is what lets edges be
 # looked up soon. The paper's model is GPT-2 of 4 layers, 4 heads and width 32.
 MODEL = "tiny:qwen2:2x3x96"
-SMALL_STEPS, WHOLE_STEPS, LAST_STEPS = 3000, 4000, 4000
+SMALL_STEPS, WHOLE_STEPS, LAST_STEPS = 2500, 2500, 2500
 
 
 def stage(env: str, steps: int, *more: str) -> tuple[str, ...]:
