@@ -10,10 +10,11 @@ from latentgym.errors import LatentGymError, UsageError
 
 # What workers on other machines must know of this process's surroundings.
 _PASSED_ON = ("LATENTGYM_DATA", "LATENTGYM_CACHE", "LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_HOME")
-# Of Ray: statistics sent home, a metrics agent, and hiding GPUs from workers that ask for none.
+# Of Ray: statistics sent home, a metrics agent, hiding GPUs from workers that ask for none, and
+# yielding to every other program: workers do the work that is waited for.
 _OFF = (
     *("RAY_USAGE_STATS_ENABLED", "RAY_enable_metrics_collection"),
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+    *("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_worker_niceness"),
 )
 _LEAST_STORE_MB = 75  # Ray's own minimum
 

@@ -41,7 +41,7 @@ class TrainOptions(RunOptions):
     save_every: int = 200
     """Steps between checkpoints."""
     log_every: int = 0
-    """Steps between logged metrics; 0 logs every few seconds."""
+    """Steps between logged metrics; 0 logs every few seconds. OpenRLHF logs every step."""
     lora_r: int = 0
     """Train low-rank adapters of this rank instead of all weights; 0 trains all weights."""
     lora_alpha: int | None = None
@@ -68,6 +68,10 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
     run = _run(options, config)
     recipe = run.make_agent().recipe()
+    if options.backend == "local" and options.cluster != ClusterOptions():
+        raise UsageError(
+            "--gpus, --nodes, --zero and the other options of a cluster need --backend openrlhf."
+        )
     fresh_folder(options.out, "metrics.jsonl", options.resume)
     train = {"local": _train_here, "openrlhf": _train_openrlhf}[options.backend]
     policy, metrics = train(run, recipe, options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 from latentgym.cluster import connected, failures
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
+from latentgym.results import atomic_write
+from latentgym.training import checkpoint
 from latentgym.training.logs import JsonLines
 
 
@@ -26,6 +30,7 @@ def train(job: Job) -> dict[str, float]:
     from latentgym.openrlhf.shim import install
 
     install()
+    _remember(job)
     workers, cluster = job.cluster.workers, job.cluster
     alone = job.grpo.kl == 0 or cluster.colocate
     with connected(
@@ -107,6 +112,7 @@ class Session:
         job = self.job
         job.out.mkdir(parents=True, exist_ok=True)
         first = self.trainer.init_checkpoint_states()["global_step"] if job.resume else 0
+        self._stepped = time.monotonic()
         self._log = JsonLines(job.out / "metrics.jsonl", first)
         try:
             with progress_bar("training", job.steps, first) as self._advance, failures():
@@ -128,11 +134,30 @@ class Session:
         found: list[dict[str, Any]] = ray.get(self.policies.async_run_method("weights"))
         return found
 
+    def memory_mb(self) -> list[float]:
+        """The most memory that each policy worker has had, MiB."""
+        import ray
+
+        return [float(mb) for mb in ray.get(self.policies.async_run_method("memory_mb"))]
+
     def _on_step(self, step: int, metrics: dict[str, float]) -> None:
-        self._log.write(step, metrics)
         if "reward/score" in metrics:
-            self.last = metrics
+            now = time.monotonic()
+            metrics["train/steps_per_second"] = 1 / (now - self._stepped)
+            self._stepped, self.last = now, metrics
             self._advance(1, f"score {metrics['reward/score']:.3f}")
+        self._log.write(step, metrics)
+
+
+def _remember(job: Job) -> None:
+    """Write down what the run is, or when it is resumed, check that it is the same."""
+    path, asked = job.out / "run.json", {**job.identity, "steps": job.steps}
+    if job.resume and path.exists():
+        checkpoint.require_same(json.loads(path.read_text()), asked, job.out)
+        return
+    job.out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(asked, indent=2) + "\n")
 
 
 def _bundles(workers: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         policy = self.actor.policy
         with gathered(policy.parameters(), self.strategy.stage):
             return {k: v.detach().float().cpu().clone() for k, v in policy.state_dict().items()}
+
+    def memory_mb(self) -> float:
+        """The most memory that this process has had, MiB."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     @property
     def args(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentgym.errors import CheckpointError, UsageError
+from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
@@ -136,17 +136,8 @@ class Trainer:
         if folder is None:
             return 0
         manifest = checkpoint.read_manifest(folder)
-        stored, asked = manifest.get("run"), self.identity
-        if stored != asked or manifest.get("steps") != self.steps:
-            different = sorted(
-                key
-                for key in {*(stored or {}), *asked}
-                if (stored or {}).get(key) != asked.get(key)
-            )
-            raise CheckpointError(
-                f"{folder} is of another run (it differs in {', '.join(different) or 'steps'}); "
-                "resume with the settings it was started with, or choose another --out."
-            )
+        stored = {**(manifest.get("run") or {}), "steps": manifest.get("steps")}
+        checkpoint.require_same(stored, {**self.identity, "steps": self.steps}, folder)
         return checkpoint.load(folder, self.policy, self.optimizer)
 
 

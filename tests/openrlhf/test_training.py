@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,9 @@ def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     logged = lines(job)
     assert [line["step"] for line in logged] == list(range(1, job.steps + 1))
     assert any(line["train/grad_norm"] > 0 for line in logged)
+    docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
+    assert set(session.last) <= documented
     assert session.last == {k: v for k, v in logged[-1].items() if k != "step"}
 
 
