@@ -123,7 +123,7 @@ class Run:
             dtype=self.dtype,
         )
         if self.lora is not None:
-            lm.add_lora(**self.lora)
+            lm.add_lora(**self.lora, seed=self.seed)
         if lm.n_parameters() < _ONE_THREAD_BELOW:
             # Threads that wait for each other cost a small model more than they bring, and a
             # hundred times more where another program wants the same cores.

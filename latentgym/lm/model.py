@@ -129,12 +129,13 @@ class LatentLM(nn.Module):
         """Parameters that take part in one forward position, the embedding table counted once."""
         return sum(p.numel() for p in self.model.parameters())
 
-    def add_lora(self, r: int, alpha: int) -> None:
+    def add_lora(self, r: int, alpha: int, seed: int = 0) -> None:
         """Freeze the model and train low-rank adapters of all its linear layers (extra `lora`).
 
         Args:
             r: rank.
             alpha: scale; updates are multiplied by alpha / r.
+            seed: of their initial weights.
 
         Raises:
             UsageError: peft is missing, or r is not positive.
@@ -151,7 +152,9 @@ class LatentLM(nn.Module):
             target_modules="all-linear",
             fan_in_fan_out=self._causal_lm.config.model_type == "gpt2",  # its layers are transposed
         )
-        model: Any = get_peft_model(self.model, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: Any = get_peft_model(self.model, config)
         self.model = model
 
     def checkpoint_gradients(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -122,11 +123,13 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
         rows = TrainingRows(n_questions, job.grpo.prompts, job.steps, job.run.seed)
         loader = partial(strategy.setup_dataloader, shuffle=False, collate_fn=collate)
         evaluation = None
-        if job.cluster.eval_every:
-            task = job.run.make_env(1, split=job.eval_split, limit=job.eval_limit).unwrapped
-            questions = [Row(0, i, i) for i in range(task.n_questions)]
-            evaluation = loader(questions, 1)
-        return loader(rows, 1), evaluation, job.steps * job.updates_per_step
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'set_vital'")  # torchdata's, of newer torch
+            if job.cluster.eval_every:
+                task = job.run.make_env(1, split=job.eval_split, limit=job.eval_limit).unwrapped
+                questions = [Row(0, i, i) for i in range(task.n_questions)]
+                evaluation = loader(questions, 1)
+            return loader(rows, 1), evaluation, job.steps * job.updates_per_step
 
     def fit(self, global_step: int = 0) -> None:
         """Train to the end, without OpenRLHF's bars and lines: there is one bar, ours."""
@@ -147,6 +150,8 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
         metrics |= {name: float(v) for name, v in logs.items() if is_ours(name)}
         if self.reference_model_group is None:
             del metrics["train/kl"]
+        if self.strategy.stage == 0:
+            del metrics["train/grad_norm"]  # DeepSpeed does not tell it
         self.on_step(global_step, metrics)
 
     def evaluate(self, global_step: int, **kwargs: Any) -> Any:

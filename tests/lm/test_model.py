@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -195,3 +196,16 @@ def test_attention_with_a_cap_is_refused() -> None:
     lm = wrap(Gemma2ForCausalLM(config))
     with pytest.raises(UsageError, match="softcap"):
         lm.hidden(torch.zeros(1, 2, 16), torch.ones(1, 2, dtype=torch.bool))
+
+
+def test_adapters_are_a_function_of_the_seed(random_lm: Callable) -> None:
+    pytest.importorskip("peft")
+
+    def adapters(seed: int) -> list[torch.Tensor]:
+        lm = copy.deepcopy(random_lm("llama"))
+        lm.add_lora(r=2, alpha=4, seed=seed)
+        return [p.detach() for name, p in lm.named_parameters() if "lora_A" in name]
+
+    one, other = adapters(0), adapters(0)
+    assert one and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(one, adapters(1), strict=True))
