@@ -154,6 +154,39 @@ def language_model() -> str:
     return table(header, rows)
 
 
+def openrlhf() -> str:
+    """The OpenRLHF backend: what it learns, and how fast."""
+    parts = []
+    path = RECORDS / "openrlhf_mnns.json"
+    if path.exists():
+        cells = {cell["name"]: cell for cell in json.loads(path.read_text())["cells"]}
+        names = {"start": "start (discrete SFT)", "local": "local backend"}
+        names["openrlhf-2"] = "OpenRLHF, 2 workers on the CPU"
+        rows = [[label, figure(cells[name])] for name, label in names.items()]
+        about = "MTS-GRPO on MNNS, 100 steps; `python -m benchmarks.openrlhf_mnns`."
+        parts += [about, table(["", "accuracy %, 3 seeds [95 %]"], rows)]
+    path = RECORDS / "openrlhf_scaling.json"
+    if path.exists():
+        report = json.loads(path.read_text())
+        s = report["settings"]
+        rows = [
+            [
+                f"OpenRLHF, {row['workers']} workers" if row["workers"] else "local backend",
+                f"{row['step_s']:.2f}",
+                f"{row['rollout_s']:.2f}",
+                ", ".join(map(str, row["worker_mb"])),
+            ]
+            for row in report["rows"]
+        ]
+        about = (
+            f"Seconds per step and most memory per worker on two cores: {s['model']}, "
+            f"{s['prompts']} questions of {s['group']} episodes, MNNS; "
+            "`python -m benchmarks.openrlhf_scaling`."
+        )
+        parts += [about, table(["", "s per step", "of it rollout", "MiB per worker"], rows)]
+    return "\n\n".join(parts)
+
+
 def headline() -> str:
     """What the README shows."""
     (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
@@ -176,8 +209,9 @@ SECTIONS = {
     "cot2-pass-at-k": cot2_pass_at_k,
     "cot2-prosqa": cot2_prosqa,
     "language-model": language_model,
+    "openrlhf": openrlhf,
 }
-PAGES = ("README.md", "docs/engine.md", "docs/results.md")
+PAGES = ("README.md", "docs/engine.md", "docs/results.md", "docs/openrlhf.md")
 
 
 def filled(text: str) -> str:

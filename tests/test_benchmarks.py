@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cot2_mnns, cot2_prosqa
+from benchmarks import cot2_mnns, cot2_prosqa, openrlhf_mnns
 from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
 from benchmarks.suite import Cell, waves
@@ -22,7 +22,7 @@ def test_pages_are_what_the_records_say() -> None:
 
 
 SUITES = {
-    "latent/MNNS-": list(cot2_mnns.cells()),
+    "latent/MNNS-": [*cot2_mnns.cells(), *openrlhf_mnns.cells()],
     "latent/ProsQA-": list(cot2_prosqa.cells()),
 }
 

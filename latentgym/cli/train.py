@@ -151,7 +151,10 @@ def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Po
     )
 
     from latentgym.openrlhf.launch import train
+    from latentgym.openrlhf.shim import told
 
+    if how := told():
+        say(f"OpenRLHF runs {how}")
     metrics = train(job)
     return replace(run, checkpoint=options.out).learner(), metrics
 

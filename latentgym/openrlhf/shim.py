@@ -80,6 +80,14 @@ def install() -> dict[str, Any]:
     return {"placeholders": missing, "cpu": cpu}
 
 
+def told() -> str:
+    """What `install` did, for people; empty where nothing had to be done."""
+    report = install()
+    missing = [f"without {name}" for name in report["placeholders"]]
+    where = ["on the CPU, for tests and small models"] if report["cpu"] else []
+    return ", ".join([*where, *missing])
+
+
 def _check_version() -> None:
     from importlib import metadata
 
