@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 
 from latentgym.data import DATASETS, Question, available, load
-from latentgym.envs.problems import graphs, mnns
+from latentgym.envs.problems import graph_text, graphs, mnns
 from latentgym.envs.task import Demonstration, Task
 from latentgym.errors import UsageError
 from latentgym.protocol import Budget, Protocol
@@ -286,7 +286,7 @@ class _GraphProblems(Sequence[graphs.GraphProblem]):
         if self._rows is None:
             return graphs.item(self._generate, self.seed, index)
         row = self._rows[index]
-        return graphs.from_row({"question": row.text, "answer": row.gold, **row.extra})
+        return graph_text.from_row({"question": row.text, "answer": row.gold, **row.extra})
 
 
 def _graph_problems(

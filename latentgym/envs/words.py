@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from latentgym.data import Question
-from latentgym.envs.problems import graphs, mnns
+from latentgym.envs.problems import graph_text, mnns
 from latentgym.envs.search import MNNS, GraphTask
 from latentgym.envs.text import TextTask
 from latentgym.rewards import ChoiceGrader, NumberGrader
@@ -29,8 +29,8 @@ class _Worded(Sequence[Question]):
             return _mnns_question(self._task, index)
         problem = self._task.problems[index]
         rng = np.random.default_rng([11, self._task.problems.seed, index])
-        text = graphs.question_text(problem, rng)
-        return Question(text, graphs.answer_text(problem), graphs.steps_text(problem))
+        text = graph_text.question_text(problem, rng)
+        return Question(text, graph_text.answer_text(problem), graph_text.steps_text(problem))
 
 
 def _mnns_question(task: MNNS, index: int) -> Question:

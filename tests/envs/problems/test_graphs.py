@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentgym.envs.problems import graphs
+from latentgym.envs.problems import graph_text, graphs
 from latentgym.envs.problems.graphs import GraphProblem
 
 GENERATORS = [graphs.generate_prosqa, graphs.generate_prontoqa]
@@ -178,27 +178,27 @@ def test_text_can_be_read_back(
 ) -> None:
     rng = np.random.default_rng(seed)
     problem = generate(rng)
-    parsed = graphs.parse_question(graphs.question_text(problem, rng))
+    parsed = graph_text.parse_question(graph_text.question_text(problem, rng))
     names = problem.names
     assert set(parsed.facts) == {(names[a], names[b]) for a, b in problem.edges.tolist()}
     assert parsed.root == names[problem.root]
     assert set(parsed.choices) == {names[problem.target], names[problem.neg_target]}
-    assert graphs.steps_text(problem)[-1].endswith(f"{names[problem.target]}.")
-    assert graphs.answer_text(problem).startswith(names[problem.root])
+    assert graph_text.steps_text(problem)[-1].endswith(f"{names[problem.target]}.")
+    assert graph_text.answer_text(problem).startswith(names[problem.root])
 
 
 def test_sentences_of_the_known_graph() -> None:
-    assert graphs.steps_text(DIAMOND) == ("Sally is a bompus.", "Every bompus is a gorpus.")
-    assert graphs.answer_text(DIAMOND) == "Sally is a gorpus."
-    text = graphs.question_text(DIAMOND, np.random.default_rng(0))
+    assert graph_text.steps_text(DIAMOND) == ("Sally is a bompus.", "Every bompus is a gorpus.")
+    assert graph_text.answer_text(DIAMOND) == "Sally is a gorpus."
+    text = graph_text.question_text(DIAMOND, np.random.default_rng(0))
     assert text.endswith(("Is Sally a gorpus or wumpus?", "Is Sally a wumpus or gorpus?"))
 
 
 def test_unreadable_questions_are_refused() -> None:
     with pytest.raises(ValueError, match="no question"):
-        graphs.parse_question("Every bompus is a gorpus.")
+        graph_text.parse_question("Every bompus is a gorpus.")
     with pytest.raises(ValueError, match="cannot read"):
-        graphs.parse_question("Lo and behold. Is Sally a gorpus or wumpus?")
+        graph_text.parse_question("Lo and behold. Is Sally a gorpus or wumpus?")
 
 
 @pytest.mark.parametrize("name", ["prosqa/test.jsonl", "prosqa/valid.jsonl"])
@@ -206,7 +206,7 @@ def test_prosqa_files_agree_with_their_text(
     rows: Callable[[str], list[dict[str, Any]]], name: str
 ) -> None:
     for row in rows(name):
-        problem, parsed = graphs.from_row(row), graphs.parse_question(row["question"])
+        problem, parsed = graph_text.from_row(row), graph_text.parse_question(row["question"])
         words = {(problem.names[a], problem.names[b]) for a, b in problem.edges.tolist()}
         assert set(parsed.facts) == words
         assert parsed.root == problem.names[problem.root]
@@ -214,7 +214,7 @@ def test_prosqa_files_agree_with_their_text(
             problem.names[problem.target],
             problem.names[problem.neg_target],
         }
-        assert row["answer"] == graphs.answer_text(problem)
+        assert row["answer"] == graph_text.answer_text(problem)
         hops = graphs.distances(problem)
         assert hops[problem.target] == len(row["steps"]) and hops[problem.neg_target] == -1
 
@@ -223,7 +223,7 @@ def test_generated_prosqa_matches_the_files(
     rows: Callable[[str], list[dict[str, Any]]],
 ) -> None:
     files = rows("prosqa/test.jsonl") + rows("prosqa/valid.jsonl")
-    real = mean_shape([graphs.from_row(row) for row in files])
+    real = mean_shape([graph_text.from_row(row) for row in files])
     made = mean_shape([graphs.item(graphs.generate_prosqa, 0, i) for i in range(800)])
     for key, value in real.items():
         assert made[key] == pytest.approx(value, rel=0.08, abs=0.05), key
@@ -232,6 +232,6 @@ def test_generated_prosqa_matches_the_files(
 def test_generated_prontoqa_matches_the_files(
     rows: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    real = mean_shape([graphs.from_row(row) for row in rows("prontoqa/coconut_test.jsonl")])
+    real = mean_shape([graph_text.from_row(row) for row in rows("prontoqa/coconut_test.jsonl")])
     made = mean_shape([graphs.item(graphs.generate_prontoqa, 0, i) for i in range(50)])
     assert made == pytest.approx(real)
