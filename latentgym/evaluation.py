@@ -15,7 +15,7 @@ import numpy.typing as npt
 from latentgym.accounting import ModelSizes, Positions, flops
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
-from latentgym.results import Result
+from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval
 
 Progress = Callable[[int, float], None]
@@ -204,7 +204,7 @@ def _metrics(answers: Sequence[Any], score_QS: Any) -> dict[str, float]:
         for name in answers[0].info
         if name.startswith("reward/")
     }
-    for status in ("timeout", "too_long", "invalid", "no_answer"):
+    for status in TROUBLES:
         share = float(np.mean([a.info["status"] == status for a in answers]))
         if share:
             metrics[f"status/{status}"] = share

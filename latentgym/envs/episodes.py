@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from latentgym.envs.task import Task
 from latentgym.errors import PromptTooLongError
-from latentgym.protocol import Clock, Phase
+from latentgym.protocol import Clock, Phase, Protocol
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -31,6 +31,7 @@ class LiveEpisodes:
     Args:
         task: gives questions, rules and grades.
         n: rows.
+        protocol: the task's rules, where somebody has them already: their tables are large.
 
     Attributes:
         protocol: the rules.
@@ -38,9 +39,9 @@ class LiveEpisodes:
         clock: where each row stands.
     """
 
-    def __init__(self, task: Task, n: int) -> None:
+    def __init__(self, task: Task, n: int, protocol: Protocol | None = None) -> None:
         self.task = task
-        self.protocol = task.protocol()
+        self.protocol = protocol or task.protocol()
         self.clock = Clock(self.protocol, n)
         self.clock.phase[:] = Phase.DONE  # nothing runs before the first reset
         self.index_N: IntArray = np.zeros(n, dtype=np.int64)
@@ -81,6 +82,10 @@ class LiveEpisodes:
             "inserted": self._inserted_NM.copy(),
             "inserted_length": self._inserted_length_N.copy(),
         }
+
+    def speaks(self, row: int) -> bool:
+        """Whether the last action made the environment insert something."""
+        return bool(self._inserted_length_N[row] > 0)
 
     def checked_prompt(self, index: int) -> list[int]:
         """The prompt of a question.
