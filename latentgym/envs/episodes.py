@@ -143,6 +143,20 @@ class LiveEpisodes:
             rewards[row] = finals[row]["score"]
         return rewards, finals
 
+    def pass_over(self, row: int, tokens: IntArray) -> int:
+        """Take a row's next actions up to the first that is an event; how many. See `Clock`."""
+        part = _ANSWER | _WORD if self.clock.phase[row] == Phase.ANSWER else _THOUGHT
+        part |= _WORD if self.task.family.words else 0
+        n = self.clock.pass_over(row, tokens)
+        if n:
+            start, end = int(self._used_N[row]), int(self._used_N[row]) + n
+            self._reserve(end)
+            self._tape_NT[row, start:end], self._part_NT[row, start:end] = tokens[:n], part
+            self._used_N[row], self._last_N[row] = end, tokens[n - 1]
+            self._inserted_length_N[row] = 0
+            self._inserted_NM[row] = self.task.tokenizer.pad_id
+        return n
+
     def _speak(self) -> None:
         """Insert what the rules say: the bridge to an answer, or the reply to a call."""
         bridged = np.flatnonzero(self.clock.bridge_left > 0)

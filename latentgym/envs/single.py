@@ -110,10 +110,14 @@ class LatentEnv(gym.Env[Any, Any]):
             How many actions were taken, and the result of the last one.
         """
         array, episodes = self._segment(tokens), self._rows.episodes
-        for taken in range(1, len(array) + 1):
-            reward, final = self._act(array[taken - 1 : taken])
-            if episodes.clock.done[0] or episodes.speaks(0):
+        taken = episodes.pass_over(0, array)
+        reward, final = 0.0, dict[str, Any]()
+        while taken < len(array):
+            reward, final = self._act(array[taken : taken + 1])
+            taken += 1
+            if final or episodes.speaks(0):
                 break
+            taken += episodes.pass_over(0, array[taken:])
         return taken, *self._result(reward, final)
 
     def _segment(self, tokens: Any) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 What is written may go on where it is the environment's turn: tokens behind the end of an answer, or
 behind a call that the environment replies to, are dropped, as the model could not have written them
-had it seen what the environment says. Needs neither OpenRLHF nor torch.
+had it seen what the environment says. Needs no OpenRLHF.
 """
 
 from __future__ import annotations

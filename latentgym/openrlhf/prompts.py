@@ -69,7 +69,7 @@ class Row:
         try:
             given = json.loads(label)
             row = cls(**{**given, "index": int(given["index"])})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, LatentGymError):
                 raise
             raise UsageError(

@@ -72,7 +72,12 @@ def test_an_older_file_stays_when_writing_fails(
 
 @pytest.mark.parametrize(
     "label",
-    ["", "42", "7 apples", "[]", '{"env": "latent/GSM8K-token"}', '{"index": "x", "options": {}}'],
+    [
+        *("", "42", "7 apples", "[]", '{"env": "latent/GSM8K-token"}'),
+        '{"env": "latent/GSM8K-token", "index": "x", "options": {}}',
+        '{"env": "latent/GSM8K-token", "index": 1, "options": 5}',
+        '{"env": "latent/GSM8K-token", "index": 1, "option": {}}',
+    ],
 )
 def test_other_labels_name_no_question(label: str) -> None:
     with pytest.raises(UsageError, match="label_key label"):
