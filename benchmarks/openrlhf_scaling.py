@@ -60,7 +60,7 @@ def distributed(workers: int, steps: int, out: Path) -> dict[str, Any]:
     recipe = run.make_agent().recipe()
     cluster = ClusterOptions(gpus=workers)
     job = Job(run, recipe.stage, recipe.optimisation, steps, out, cluster, run.identity())
-    with connected(workers):
+    with connected(workers, option="workers", afterwards="Measure again."):
         session = Session(job, Workers.start(cluster, reference=False))
         session.fit()
         memory = [round(mb) for mb in session.memory_mb()]

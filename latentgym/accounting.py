@@ -36,21 +36,41 @@ class Positions:
         return asdict(self)
 
 
-def flops(lm: LatentLM, positions: Positions, context: float) -> float:
+@dataclass(frozen=True)
+class ModelSizes:
+    """What a forward position costs depends on these alone.
+
+    Attributes:
+        body: parameters outside the tables.
+        table: elements of the embedding table, and so of the language-model head.
+        layers, width: of the transformer.
+    """
+
+    body: int
+    table: int
+    layers: int
+    width: int
+
+    @classmethod
+    def of(cls, lm: LatentLM) -> ModelSizes:
+        """Those of a model."""
+        config, table = lm.backbone.config, lm.table_VD.numel()
+        body = lm.n_parameters() - table * (1 if config.tie_word_embeddings else 2)
+        return cls(body, table, int(config.num_hidden_layers), lm.hidden_size)
+
+
+def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
     """Floating-point operations of forward positions.
 
     Two per weight and position, the language-model head only where something is drawn, and
     attention's 4 * layers * width per position and position attended to.
 
     Args:
-        lm: the model.
+        sizes: of the model.
         positions: how many of each kind.
         context: mean number of positions attended to.
     """
-    config = lm.backbone.config
-    table = lm.table_VD.numel()
-    body = lm.n_parameters() - table * (1 if config.tie_word_embeddings else 2)
     drawn = positions.thought + positions.answer + positions.discarded
     everything = drawn + positions.prompt
-    attention = 4 * config.num_hidden_layers * lm.hidden_size * context
-    return float(everything * (2 * body + attention) + drawn * 2 * table)
+    attention = 4 * sizes.layers * sizes.width * context
+    return float(everything * (2 * sizes.body + attention) + drawn * 2 * sizes.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ _OFF = (
     *("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_worker_niceness"),
 )
 _LEAST_STORE_MB = 75  # Ray's own minimum
+_KNOCK_SECONDS = 5.0
 
 
 class ClusterError(LatentGymError, RuntimeError):
@@ -25,13 +27,20 @@ class ClusterError(LatentGymError, RuntimeError):
 
 @contextmanager
 def connected(
-    workers: int, *, address: str | None = None, object_store_mb: int = 200
+    workers: int,
+    *,
+    option: str,
+    afterwards: str,
+    address: str | None = None,
+    object_store_mb: int = 200,
 ) -> Iterator[None]:
     """Within it, Ray is connected to a cluster with room for so many workers.
 
     Args:
         workers: processes that need a processor and a GPU each. On a machine without GPUs an own
             cluster counts its GPUs in name only.
+        option: the option that says how many, for messages.
+        afterwards: what to do when what failed has been mended, for messages.
         address: of a cluster to join; None starts one of this machine's own, which ends with it.
         object_store_mb: shared memory of an own cluster, MiB.
 
@@ -64,6 +73,7 @@ def connected(
             settings["num_gpus"] = workers
     else:
         settings["address"] = address
+        _probe(address)
     try:
         ray.init(**settings)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -75,44 +85,62 @@ def connected(
         found = int(ray.cluster_resources().get("GPU", 0))
         if found < workers:
             raise UsageError(
-                f"{workers} workers need a GPU each, but the cluster has {found}; lower --gpus, or "
-                "on machines without GPUs start Ray with --num-gpus of at least that many."
+                f"{workers} workers need a GPU each, but the cluster has {found}; lower {option}, "
+                "or on machines without GPUs start Ray with --num-gpus of at least that many."
             )
-        with failures():
+        with failures(afterwards):
             yield
     finally:
         ray.shutdown()
 
 
+def _probe(address: str) -> None:
+    """Knock at an address with a port: Ray itself would try for minutes.
+
+    Raises:
+        UsageError: nobody answers.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+    except OSError as error:
+        raise UsageError(
+            f"no Ray cluster answers at {address} ({error}); start one there with ray start, or "
+            "leave out --ray-address to start a cluster here."
+        ) from error
+
+
 @contextmanager
-def failures() -> Iterator[None]:
-    """Raise Ray's errors as `ClusterError`, and a worker's own sentence as it is."""
-    import ray
+def failures(afterwards: str) -> Iterator[None]:
+    """Raise Ray's errors as `ClusterError`, and a worker's own sentence as it is.
+
+    Args:
+        afterwards: what to do when what failed has been mended.
+    """
+    import ray.exceptions as of_ray
 
     try:
         yield
-    except ray.exceptions.RayTaskError as error:
+    except of_ray.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, LatentGymError):
             raise ClusterError(f"a worker stopped: {cause}") from error
         raise ClusterError(
-            f"a worker failed with {type(cause).__name__}: {_line(cause)}; mend that, then go on "
-            "with --resume."
+            f"a worker failed with {type(cause).__name__}: {_line(cause)}. {afterwards}"
         ) from error
-    except (ray.exceptions.ActorDiedError, ray.exceptions.WorkerCrashedError) as error:
+    except (of_ray.ActorDiedError, of_ray.WorkerCrashedError) as error:
         raise ClusterError(
-            f"a worker died ({_line(error)}); it may have run out of memory. Go on with --resume."
+            f"a worker died ({_line(error)}); it may have run out of memory. {afterwards}"
         ) from error
-    except (
-        ray.exceptions.ObjectStoreFullError,
-        ray.exceptions.OutOfDiskError,
-    ) as error:
+    except (of_ray.ObjectStoreFullError, of_ray.OutOfDiskError) as error:
         raise ClusterError(
-            "the rollouts fit neither Ray's object store nor the disk; raise --object-store-mb, or "
-            "lower --grpo.prompts. Go on with --resume."
+            "what was rolled out fits neither Ray's object store nor the disk; raise "
+            f"--object-store-mb, or make batches smaller. {afterwards}"
         ) from error
-    except ray.exceptions.RayError as error:
-        raise ClusterError(f"Ray failed: {_line(error)}. Go on with --resume.") from error
+    except of_ray.RayError as error:
+        raise ClusterError(f"Ray failed: {_line(error)}. {afterwards}") from error
 
 
 def _environment() -> dict[str, str]:

@@ -1,20 +1,60 @@
-"""Evaluation: an agent, an environment, several seeds, one result record."""
+"""Evaluation: whoever answers, an environment, several seeds, one result record."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from latentgym.accounting import Positions, flops
+from latentgym.accounting import ModelSizes, Positions, flops
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
-from latentgym.results import Result
+from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval
+
+Progress = Callable[[int, float], None]
+Answering = Callable[[npt.NDArray[np.int64], int, Progress], list[Any]]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the record says of who answers.
+
+    Attributes:
+        agent, model, device: names.
+        sizes: of the model.
+    """
+
+    agent: str
+    model: str
+    device: str
+    sizes: ModelSizes
+
+    @classmethod
+    def of(cls, agent: Any, policy: Any) -> Identity:
+        """That of an agent with its policy."""
+        lm = policy.lm
+        return cls(agent.name, lm.name, str(lm.device), ModelSizes.of(lm))
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """Who answers: an agent in this process, or many of them elsewhere.
+
+    Attributes:
+        identity: for the record.
+        answer: given question numbers (Q,), a seed, and whom to tell (questions answered, sum of
+            their scores), the answers in the order of the questions.
+    """
+
+    identity: Identity
+    answer: Answering
 
 
 @dataclass
@@ -29,11 +69,39 @@ class Evaluation:
         self.result.save(folder, self.rollouts)
 
 
-def evaluate(
-    agent: Any,
-    policy: Any,
+def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> Evaluation:
+    """Let an agent of this process answer questions, grade and account.
+
+    Args:
+        agent: an agent.
+        policy: its acting policy.
+        env_id: for the record.
+        env: a vector environment of that id.
+        options: see `evaluate_respondent`.
+
+    Raises:
+        UsageError: no seeds, or a limit larger than the data.
+    """
+    respondent = Respondent(Identity.of(agent, policy), partial(agent.answer, policy, env))
+    return evaluate_respondent(respondent, env_id, env.unwrapped.task, **options)
+
+
+def questions_of(task: Any, limit: int | None) -> npt.NDArray[np.int64]:
+    """Numbers of the questions that an evaluation asks.
+
+    Raises:
+        UsageError: a limit larger than the data.
+    """
+    n = len(task) if limit is None else limit
+    if not 1 <= n <= len(task):
+        raise UsageError(f"{task.name} {task.split} has {len(task)} questions, not {n}.")
+    return np.arange(n)
+
+
+def evaluate_respondent(
+    respondent: Respondent,
     env_id: str,
-    env: Any,
+    task: Any,
     *,
     seeds: Sequence[int] = (0,),
     limit: int | None = None,
@@ -41,13 +109,12 @@ def evaluate(
     control: str | None = None,
     config: dict[str, Any] | None = None,
 ) -> Evaluation:
-    """Let an agent answer questions, grade and account.
+    """Ask questions, grade and account.
 
     Args:
-        agent: an agent.
-        policy: its acting policy.
+        respondent: answers.
         env_id: for the record.
-        env: a vector environment of that id.
+        task: of that environment.
         seeds: each answers all questions once.
         limit: the first so many questions only.
         checkpoint, control, config: for the record.
@@ -55,16 +122,13 @@ def evaluate(
     Raises:
         UsageError: no seeds, or a limit larger than the data.
     """
-    task = env.unwrapped.task
-    n = len(task) if limit is None else limit
+    questions = questions_of(task, limit)
     if not seeds:
         raise UsageError("an evaluation needs at least one seed.")
-    if not 1 <= n <= len(task):
-        raise UsageError(f"{task.name} {task.split} has {len(task)} questions, not {n}.")
-    questions = np.arange(n)
+    who, n = respondent.identity, len(questions)
     by_seed = []
     started = time.perf_counter()
-    with progress_bar(f"{agent.name} on {env_id}", n * len(seeds)) as advance:
+    with progress_bar(f"{who.agent} on {env_id}", n * len(seeds)) as advance:
         done, right = 0, 0.0
 
         def progress(answered: int, scored: float) -> None:
@@ -73,7 +137,7 @@ def evaluate(
             advance(answered, f"accuracy {right / done:.3f}")
 
         for seed in seeds:
-            by_seed.append(agent.answer(policy, env, questions, seed, progress))
+            by_seed.append(respondent.answer(questions, seed, progress))
     wall = time.perf_counter() - started
 
     answers = [answer for answers in by_seed for answer in answers]
@@ -82,11 +146,11 @@ def evaluate(
     thoughts = positions.thought if not task.family.words else 0.0
     low, high = question_interval(score_QS)
     result = Result(
-        agent=agent.name,
+        agent=who.agent,
         env=env_id,
         task=task.name,
         family=task.family.name,
-        model=policy.lm.name,
+        model=who.model,
         checkpoint=checkpoint,
         split=task.split,
         source=task.source,
@@ -101,11 +165,11 @@ def evaluate(
         latent_share=thoughts / max(1.0, positions.thought + positions.answer),
         forward_positions=positions.as_dict(),
         flops_per_answer=flops(
-            policy.lm, positions, float(np.mean([a.context for a in answers])) / 2
+            who.sizes, positions, float(np.mean([a.context for a in answers])) / 2
         ),
         wall_s=wall,
         answers_per_s=len(answers) / wall,
-        device=str(policy.lm.device),
+        device=who.device,
         control=control,
         config=config or {},
     )
@@ -140,7 +204,7 @@ def _metrics(answers: Sequence[Any], score_QS: Any) -> dict[str, float]:
         for name in answers[0].info
         if name.startswith("reward/")
     }
-    for status in ("timeout", "too_long", "invalid", "no_answer"):
+    for status in TROUBLES:
         share = float(np.mean([a.info["status"] == status for a in answers]))
         if share:
             metrics[f"status/{status}"] = share

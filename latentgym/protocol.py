@@ -67,6 +67,22 @@ class MarkTable:
                 self.next_SV[state, token] = s
         self.next_SV[self.final] = self.next_SV[0]
 
+    def before(self, state: int, tokens: IntArray) -> int:
+        """How many of the tokens stand before the one that completes the mark; all if none does."""
+        step = self.next_SV.item
+        for count, token in enumerate(tokens.tolist()):
+            state = step(state, token)
+            if state == self.final:
+                return count
+        return len(tokens)
+
+    def after(self, state: int, tokens: IntArray) -> int:
+        """The state after all of the tokens."""
+        step = self.next_SV.item
+        for token in tokens.tolist():
+            state = step(state, token)
+        return state
+
 
 def _kmp(mark: str) -> list[dict[str, int]]:
     """Transitions of the automaton that finds `mark`: one dict per state, missing means 0."""
@@ -221,6 +237,42 @@ class Clock:
             self.terminated[answering[stopped]] = True
             self.truncated[answering[spent & ~stopped]] = True
         return spoken
+
+    def pass_over(self, row: int, tokens: IntArray) -> int:
+        """Count a row's next actions up to the first that is an event: ends a phase, or calls.
+
+        The same as `advance` on each of them, but a hundred times faster: between events an action
+        changes nothing but counts.
+
+        Args:
+            row: the row; other rows are left alone.
+            tokens: by which its actions are read, int64 (n,).
+
+        Returns:
+            How many were counted; `advance` takes the one behind them.
+        """
+        p, phase = self.protocol, self.phase[row]
+        if phase not in (Phase.THINK, Phase.ANSWER) or self.bridge_left[row]:
+            return 0
+        thinking = phase == Phase.THINK
+        budget, used = (p.think, self.think_used) if thinking else (p.answer, self.answer_used)
+        tokens = tokens[: max(0, budget.steps - int(used[row]) - 1)]
+        watched = (
+            [(p.mark, self._mark_state), (p.call, self._call_state)]
+            if thinking
+            else [(p.stop, self._stop_state)]
+        )
+        if not budget.exact:
+            ends = np.flatnonzero(np.isin(tokens, p.eos))
+            tokens = tokens[: ends[0]] if ends.size else tokens
+            for table, state_N in watched:
+                if table is not None:
+                    tokens = tokens[: table.before(int(state_N[row]), tokens)]
+        for table, state_N in watched:
+            if table is not None:
+                state_N[row] = table.after(int(state_N[row]), tokens)
+        used[row] += len(tokens)
+        return len(tokens)
 
     def resume(self, rows: IntArray) -> None:
         """The environment has spoken: its bridge is read, and rows that waited think on."""

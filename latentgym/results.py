@@ -22,6 +22,8 @@ from latentgym.errors import UsageError
 
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
+# Why an answer could not be compared, as graders say it.
+TROUBLES = ("timeout", "too_long", "invalid", "no_answer")
 _MAX_LINE = 16 * 1024 * 1024
 
 

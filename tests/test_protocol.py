@@ -197,6 +197,36 @@ def test_the_clock_keeps_the_rules_for_every_row(
         assert clock.truncated.tolist() == [row.truncated for row in rows]
 
 
+@given(rules(), st.lists(st.integers(0, 5), max_size=12))
+def test_passing_over_is_advancing(rules: Rules, tokens: list[int]) -> None:
+    """And what it leaves to `advance` is an event."""
+    fast, plain = Clock(rules.protocol, 2), Clock(rules.protocol, 2)
+    rows, array = np.arange(2), np.array(tokens, dtype=np.int64)
+    for clock in (fast, plain):
+        clock.resume(rows)
+        clock.phase[1] = Phase.DONE
+    taken = 0
+    while True:
+        passed = fast.pass_over(0, array[taken:])
+        for token in tokens[taken : taken + passed]:
+            before = plain.phase[0]
+            plain.advance(np.array([token, 0]))
+            assert plain.phase[0] == before
+        taken += passed
+        for name in ("phase", "think_used", "answer_used", "_mark_state", "_stop_state"):
+            np.testing.assert_array_equal(getattr(fast, name), getattr(plain, name), name)
+        np.testing.assert_array_equal(fast._call_state, plain._call_state)
+        if taken == len(tokens) or plain.phase[0] == Phase.DONE:
+            break
+        before = plain.phase[0]
+        for clock in (fast, plain):
+            clock.advance(np.array([tokens[taken], 0]))
+        assert plain.phase[0] != before
+        for clock in (fast, plain):
+            clock.resume(rows)
+        taken += 1
+
+
 def test_reset_starts_only_the_rows_it_names() -> None:
     clock = Clock(Protocol(think=Budget(1), answer=Budget(1)), 2)
     for _ in range(2):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -15,7 +17,8 @@ from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import RunOptions, emit, env_model, env_options, parse, say
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, questions_of
+from latentgym.parallel import answering
 from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, find_results, load_result, load_rollouts
 from latentgym.stats import question_interval
@@ -38,6 +41,12 @@ class EvalOptions(RunOptions):
     """Replace thoughts by: zero, pause, shuffle, noise."""
     batch: int = 0
     """Rows at once; 0 chooses by the size of the model."""
+    backend: Literal["local", "ray"] = "local"
+    """Who answers: this process, or workers on Ray."""
+    workers: int | None = None
+    """Workers on Ray; each takes a processor and, where there are any, a GPU."""
+    ray_address: str | None = None
+    """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""
     out: Path | None = None
     """Folder for result.json and rollouts.jsonl.gz."""
     json: bool = False
@@ -62,24 +71,49 @@ def main(argv: Sequence[str]) -> int:
         device=options.device,
         dtype=options.dtype,
     )
-    policy = run.actor()
-    evaluation = evaluate(
-        run.make_agent(),
-        policy,
-        run.env_id,
-        run.make_env(options.batch or rows_at_once(policy.lm)),
-        seeds=options.seeds,
-        limit=options.limit,
-        checkpoint=None if options.checkpoint is None else str(options.checkpoint),
-        control=options.control,
-        config={"agent": config_dict(config), "env_options": dict(run.env_options)},
-    )
+    record: dict[str, Any] = {
+        "seeds": options.seeds,
+        "limit": options.limit,
+        "checkpoint": None if options.checkpoint is None else str(options.checkpoint),
+        "control": options.control,
+        "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
+    }
+    here = options.backend == "local"
+    evaluation = (_here if here else _on_ray)(run, options, record)
     if options.out is not None:
         evaluation.save(options.out)
         say(f"wrote {options.out / RESULT}")
     show([(options.out or Path("-"), evaluation.result)])
     emit(vars(evaluation.result), options.json)
     return 0
+
+
+def _here(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:
+    if options.workers is not None or options.ray_address is not None:
+        raise UsageError("--workers and --ray-address go with --backend ray; add it.")
+    policy = run.actor()
+    env = run.make_env(_rows(options.batch, policy.lm))
+    return evaluate(run.make_agent(), policy, run.env_id, env, **record)
+
+
+def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:
+    if options.workers is None:
+        raise UsageError("--backend ray needs --workers, the number of processes that answer.")
+    if options.control == "shuffle":
+        raise UsageError(
+            "--control shuffle swaps thoughts within a batch, so spreading the questions would "
+            "change it; use --backend local."
+        )
+    task = run.make_env(1).unwrapped.task
+    questions_of(task, options.limit)  # before minutes are spent on a cluster
+    record["config"]["workers"] = options.workers  # for whoever reads answers_per_s
+    rows = partial(_rows, options.batch)
+    with answering(run, options.workers, rows, address=options.ray_address) as respondent:
+        return evaluate_respondent(respondent, run.env_id, task, **record)
+
+
+def _rows(batch: int, lm: Any) -> int:
+    return batch or rows_at_once(lm)
 
 
 @dataclass(frozen=True)

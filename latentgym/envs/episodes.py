@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from latentgym.envs.task import Task
 from latentgym.errors import PromptTooLongError
-from latentgym.protocol import Clock, Phase
+from latentgym.protocol import Clock, Phase, Protocol
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -31,6 +31,7 @@ class LiveEpisodes:
     Args:
         task: gives questions, rules and grades.
         n: rows.
+        protocol: the task's rules, where somebody has them already: their tables are large.
 
     Attributes:
         protocol: the rules.
@@ -38,9 +39,9 @@ class LiveEpisodes:
         clock: where each row stands.
     """
 
-    def __init__(self, task: Task, n: int) -> None:
+    def __init__(self, task: Task, n: int, protocol: Protocol | None = None) -> None:
         self.task = task
-        self.protocol = task.protocol()
+        self.protocol = protocol or task.protocol()
         self.clock = Clock(self.protocol, n)
         self.clock.phase[:] = Phase.DONE  # nothing runs before the first reset
         self.index_N: IntArray = np.zeros(n, dtype=np.int64)
@@ -81,6 +82,10 @@ class LiveEpisodes:
             "inserted": self._inserted_NM.copy(),
             "inserted_length": self._inserted_length_N.copy(),
         }
+
+    def speaks(self, row: int) -> bool:
+        """Whether the last action made the environment insert something."""
+        return bool(self._inserted_length_N[row] > 0)
 
     def checked_prompt(self, index: int) -> list[int]:
         """The prompt of a question.
@@ -137,6 +142,20 @@ class LiveEpisodes:
             finals[row] = self._final(row)
             rewards[row] = finals[row]["score"]
         return rewards, finals
+
+    def pass_over(self, row: int, tokens: IntArray) -> int:
+        """Take a row's next actions up to the first that is an event; how many. See `Clock`."""
+        part = _ANSWER | _WORD if self.clock.phase[row] == Phase.ANSWER else _THOUGHT
+        part |= _WORD if self.task.family.words else 0
+        n = self.clock.pass_over(row, tokens)
+        if n:
+            start, end = int(self._used_N[row]), int(self._used_N[row]) + n
+            self._reserve(end)
+            self._tape_NT[row, start:end], self._part_NT[row, start:end] = tokens[:n], part
+            self._used_N[row], self._last_N[row] = end, tokens[n - 1]
+            self._inserted_length_N[row] = 0
+            self._inserted_NM[row] = self.task.tokenizer.pad_id
+        return n
 
     def _speak(self) -> None:
         """Insert what the rules say: the bridge to an answer, or the reply to a call."""

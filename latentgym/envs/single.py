@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
 from latentgym.envs.episodes import Observation
 from latentgym.envs.task import Demonstration, Task
@@ -18,7 +20,8 @@ class LatentEnv(gym.Env[Any, Any]):
     """One question, one episode: think, then answer.
 
     Arguments are those of `LatentVectorEnv` without `num_envs`. `reset(options={"index": i})`
-    picks a question. `step` takes one action; `step_segment` a whole run of them.
+    picks a question. `step` takes one action, `step_segment` a whole run of them, `step_turn` as
+    many of a run as there are before the environment speaks.
     """
 
     metadata = {"render_modes": ["ansi", "human"], "render_fps": 4}  # noqa: RUF012
@@ -56,6 +59,15 @@ class LatentEnv(gym.Env[Any, Any]):
         """A right chain for a question, for supervised training."""
         return self._rows.demonstration(index)
 
+    def another(self) -> LatentEnv:
+        """A further environment over the same task, with an episode of its own; nothing is loaded.
+
+        The two may run in different threads.
+        """
+        other = copy.copy(self)
+        other._rows, other._np_random = self._rows.another(), None
+        return other
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -80,10 +92,7 @@ class LatentEnv(gym.Env[Any, Any]):
         Raises:
             ActionError: the episode ends before the last one.
         """
-        array = np.asarray(tokens, dtype=np.int64)
-        if array.ndim != 1 or not array.size:
-            raise ActionError("a segment is a list of at least one token.")
-        self._rows.family_check(array)
+        array = self._segment(tokens)
         for position, token in enumerate(array):
             result = self._take(token[None])
             if position + 1 < len(array) and (result[2] or result[3]):
@@ -92,19 +101,55 @@ class LatentEnv(gym.Env[Any, Any]):
                 )
         return result
 
+    def step_turn(self, tokens: Any) -> tuple[int, Observation, float, bool, bool, dict[str, Any]]:
+        """Take actions until the episode ends or the environment speaks, and leave the others.
+
+        For agents that write on without knowing when it is the environment's turn.
+
+        Returns:
+            How many actions were taken, and the result of the last one.
+        """
+        array, episodes = self._segment(tokens), self._rows.episodes
+        taken = episodes.pass_over(0, array)
+        reward, final = 0.0, dict[str, Any]()
+        while taken < len(array):
+            reward, final = self._act(array[taken : taken + 1])
+            taken += 1
+            if final or episodes.speaks(0):
+                break
+            taken += episodes.pass_over(0, array[taken:])
+        return taken, *self._result(reward, final)
+
+    def _segment(self, tokens: Any) -> npt.NDArray[np.int64]:
+        array = np.asarray(tokens, dtype=np.int64)
+        if array.ndim != 1 or not array.size:
+            raise ActionError("a segment is a list of at least one token.")
+        self._rows.family_check(array)
+        return array
+
     def _take(self, token: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        return self._result(*self._act(token))
+
+    def _act(self, token: Any) -> tuple[float, dict[str, Any]]:
+        """One action; its reward, and the final info if it ended the episode."""
         episodes = self._rows.episodes
         if episodes.clock.phase[0] == Phase.DONE:
             raise gym.error.ResetNeeded("the episode is over; call reset() before step().")
         rewards, finals = episodes.act(token)
         if self.render_mode == "human":
             self.render()
+        return float(rewards[0]), finals.get(0, {})
+
+    def _result(
+        self, reward: float, final: dict[str, Any]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        episodes = self._rows.episodes
         return (
             _first(episodes.observe()),
-            float(rewards[0]),
+            reward,
             bool(episodes.clock.terminated[0]),
             bool(episodes.clock.truncated[0]),
-            {**episodes.info(0), **finals.get(0, {})},
+            {**episodes.info(0), **final},
         )
 
     def render(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +106,13 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def demonstration(self, index: int) -> Demonstration:
         """A right chain for a question, for supervised training."""
         return self.task.demonstration(index)
+
+    def another(self) -> LatentVectorEnv:
+        """A further environment over the same task, with episodes of its own; nothing is loaded."""
+        other = copy.copy(self)
+        other.episodes = LiveEpisodes(self.task, self.num_envs, self.protocol)
+        other._rngs = [None] * self.num_envs
+        return other
 
     # Gymnasium.
 

@@ -16,6 +16,8 @@ from latentgym.results import atomic_write
 from latentgym.training import checkpoint
 from latentgym.training.logs import JsonLines
 
+RESUME = "Go on with --resume."
+
 
 def train(job: Job) -> dict[str, float]:
     """Train to the end; the metrics of the last step.
@@ -35,6 +37,8 @@ def train(job: Job) -> dict[str, float]:
     alone = job.grpo.kl == 0 or cluster.colocate
     with connected(
         workers if alone else 2 * workers,
+        option="--gpus",
+        afterwards=RESUME,
         address=cluster.ray_address,
         object_store_mb=cluster.object_store_mb,
     ):
@@ -115,7 +119,7 @@ class Session:
         self._stepped = time.monotonic()
         self._log = JsonLines(job.out / "metrics.jsonl", first)
         try:
-            with progress_bar("training", job.steps, first) as self._advance, failures():
+            with progress_bar("training", job.steps, first) as self._advance, failures(RESUME):
                 self.trainer.fit()
         finally:
             self._log.close()

@@ -148,3 +148,38 @@ def test_a_shorter_segment_leaves_its_row_where_it_is() -> None:
     assert observation["thoughts_used"].tolist() == [3, 1]
     assert observation["phase"].tolist() == [Phase.ANSWER, Phase.THINK]
     assert observation["token"].tolist() == [3, 1]
+
+
+def test_a_turn_ends_where_the_environment_speaks_or_the_episode_ends() -> None:
+    env = make("GSM8K-token", think=4, answer=8, source="sample", force_answer=True)
+    other = make("GSM8K-token", think=4, answer=8, source="sample", force_answer=True)
+    for e in (env, other):
+        e.reset(options={"index": 0})
+    words = env.task.tokenizer.encode("never read 5\nnever read")
+    taken, observation, *_ = env.step_turn(words)
+    assert taken == 4 and observation["inserted_length"] == len(env.protocol.bridge)
+    answer = env.task.tokenizer.encode("5\nnever read")
+    taken, *result = env.step_turn(answer)
+    assert taken == 2 and result[2]
+    for token in (*words[:4], *answer[:2]):
+        stepped = other.step(token)
+    assert_same(result, stepped)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step_turn(answer)
+
+
+def test_another_environment_shares_the_task_and_nothing_else() -> None:
+    env = make("GSM8K-token", **EASY)
+    other = env.another()
+    assert other.task is env.task and other.protocol is env.protocol
+    env.reset(seed=0, options={"index": 0})
+    other.reset(seed=1, options={"index": 1})
+    say(env, "ok ####")
+    fresh = make("GSM8K-token", **EASY)
+    fresh.reset(seed=1, options={"index": 1})
+    assert_same(say(other, "mine"), say(fresh, "mine"))
+    assert_same(other.reset()[0], fresh.reset()[0])  # its draws are its own
+
+
+def assert_same(one: Any, other: Any) -> None:
+    np.testing.assert_equal(one, other)

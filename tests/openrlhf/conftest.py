@@ -66,5 +66,5 @@ def workers() -> Iterator[Any]:
     from latentgym.openrlhf.shim import install
 
     install()
-    with connected(4, object_store_mb=100):
+    with connected(4, option="", afterwards="Go on.", object_store_mb=100):
         yield Workers.start(ClusterOptions(gpus=2), reference=True)

@@ -44,7 +44,7 @@ def finish(process: subprocess.Popen[str], seconds: float) -> tuple[int, str, st
     return process.returncode, out, err
 
 
-def running(session: int, name: str = "ray") -> list[int]:
+def running(session: int, name: str) -> list[int]:
     """Processes of that session whose command line holds the name."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -102,7 +102,7 @@ def test_a_killed_worker_ends_the_run_and_it_resumes(tmp_path: Path) -> None:
     wait_for("more steps", lambda: process.poll() is not None or steps_in(tmp_path) >= done + 2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for("the workers to end", lambda: not running(process.pid), 60)
+    wait_for("the workers to end", lambda: not running(process.pid, "ray::PolicyWorker"), 60)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
     assert steps == list(range(1, len(steps) + 1)), "no step was lost or taken twice"
 
@@ -112,7 +112,7 @@ def test_what_cannot_work_is_said_before_anything_starts(tmp_path: Path) -> None
         (["--gpus", "3"], "do not divide among 3 workers"),
         (["--stage", "csft"], "add --stage grpo"),
         (["--logger", "wandb"], "leave out --logger"),
-        (["--ray-address", "127.0.0.1:1"], "cannot connect to Ray"),
+        (["--ray-address", "127.0.0.1:1"], "no Ray cluster answers"),
         (["--object-store-mb", "5"], "at least 75 MiB"),
     ):
         out = tmp_path / extra[0]
