@@ -10,7 +10,7 @@ import pytest
 
 from latentgym.openrlhf.prompts import main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "vllm.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "vllm.md").read_text("utf-8")
 
 
 def command(of: str) -> list[str]:

@@ -101,7 +101,7 @@ def test_openrlhf_loads_it_and_trains_on_what_it_answers(
     from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
     from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
 
-    path = Path(__file__).parents[2] / "latentgym" / "openrlhf" / "token_agent.py"
+    path = Path(__file__).parents[3] / "latentgym" / "openrlhf" / "token_agent.py"
     executor = _load_agent_executor(str(path))
     answers = many(executor, engines.Sampling(lm, seed=1), engines.params(), tokenizer, folder)
     generator = SamplesGenerator.__new__(SamplesGenerator)
