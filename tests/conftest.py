@@ -11,7 +11,9 @@ os.environ["LATENTGYM_OFFLINE"] = "1"  # tests never reach for the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import functools
+import time
 from collections.abc import Callable
+from typing import Any
 
 import hypothesis
 import pytest
@@ -32,6 +34,26 @@ def real_data() -> str:
     if not folder:
         pytest.skip("set LATENTGYM_DATA to the folder of real data to run this")
     return folder
+
+
+@pytest.fixture(scope="session")
+def in_time() -> Callable[..., Any]:
+    """`in_time(seconds, act)`: what `act()` gives, which must not take longer.
+
+    It may try three times: a busy machine makes anything slow once, what is slow stays slow.
+    """
+
+    def run(seconds: float, act: Callable[[], Any]) -> Any:
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            result = act()
+            taken.append(time.perf_counter() - start)
+            if taken[-1] < seconds:
+                return result
+        raise AssertionError(f"took {taken} s, more than {seconds} s each time")
+
+    return run
 
 
 @pytest.fixture(scope="session")

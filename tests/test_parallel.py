@@ -157,7 +157,7 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="needs ray (extra openrlhf)")
     # Workers cannot import a test's module.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with connected(2):
+    with connected(2, option="", afterwards="Again."):
         yield ray
 
 
@@ -189,12 +189,12 @@ def test_a_failing_grader_in_a_worker_is_one_sentence(cluster: Any) -> None:
     task = run.make_env(1).unwrapped.task
     respondent = on_cluster(Broken(run, at=33), 2, lambda _: 16)
     says = r"a worker stopped: questions 30 to 34 failed with ZeroDivisionError: no digits;"
-    with pytest.raises(ClusterError, match=says), failures():
+    with pytest.raises(ClusterError, match=says), failures("Again."):
         evaluate_respondent(respondent, run.env_id, task, limit=40)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_worker_that_cannot_begin_says_why(cluster: Any) -> None:
-    with pytest.raises(ClusterError, match="no tiny architecture"), failures():
+    with pytest.raises(ClusterError, match="no tiny architecture"), failures("Again."):
         on_cluster(Run("mts-grpo", MTSGRPOConfig(), "MNNS-continuous", "tiny:rnn"), 1, lambda _: 1)

@@ -1,4 +1,4 @@
-"""Jobs over MNNS with a tiny model, and one Ray cluster for all tests of this folder."""
+"""Jobs over MNNS with a tiny model, and one Ray cluster for all that train."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make_job(tmp_path: Path) -> MakeJob:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
     """Two policy and two reference workers on a real Ray cluster of this machine."""
     pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")

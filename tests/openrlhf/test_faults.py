@@ -101,9 +101,13 @@ def test_a_killed_worker_ends_the_run_and_it_resumes(tmp_path: Path) -> None:
     process = start(*argv, "--resume")
     wait_for("more steps", lambda: process.poll() is not None or steps_in(tmp_path) >= done + 2)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
     wait_for("the workers to end", lambda: not running(process.pid, "ray::PolicyWorker"), 60)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()]
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()  # Ray's helpers hold the other ends a while longer
+    logged = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in logged]
     assert steps == list(range(1, len(steps) + 1)), "no step was lost or taken twice"
 
 

@@ -20,11 +20,6 @@ from latentgym.training import Trainer
 
 Weights = dict[str, torch.Tensor]
 
-# Ray leaves processes to the operating system, and DeepSpeed asks a compiler what there is.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
-)
-
 
 def through_openrlhf(job: Job, workers: Any) -> tuple[Any, Weights]:
     """The session after training, and the weights, which all workers agree on."""

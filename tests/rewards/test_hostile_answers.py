@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -169,21 +169,16 @@ def hostile(r: random.Random) -> str:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the comparing process needs fork")
-def test_hostile_answers() -> None:
+def test_hostile_answers(in_time: Callable) -> None:
     MathGrader.warm_up()
     r = random.Random(SEED)
     statuses: Counter[str] = Counter()
-    slowest = 0.0
     for index in range(COUNT):
         answer = hostile(r)
         for grader, gold in ((MathGrader(), r.choice(MATH_GOLDS)), *OTHERS):
-            start = time.perf_counter()
-            grade = grader(answer, gold)
-            seconds = time.perf_counter() - start
+            grade = in_time(1.0, partial(grader, answer, gold))
             assert grade.score == 0.0, (index, answer[:200], gold, grade)
-            assert seconds < 1.0, (index, answer[:200], gold, grade)
-            slowest = max(slowest, seconds)
             statuses[grade.status] += 1
-    print(f"slowest {slowest:.3f} s, {dict(statuses)}")
+    print(dict(statuses))
     # Every way of refusing was exercised, and so was the comparing itself.
     assert set(statuses) >= {"ok", "no_answer", "invalid", "too_long", "timeout"}

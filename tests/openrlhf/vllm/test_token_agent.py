@@ -20,7 +20,7 @@ from latentgym.rollout import Kind, Policy
 pytest.importorskip("openrlhf", reason="needs OpenRLHF")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of OpenRLHF's imports
 
-from latentgym.openrlhf.token_agent import AgentExecutor  # noqa: E402
+from latentgym.openrlhf.token_agent import AgentExecutor
 
 TALKING, GSM8K = "latent/Talking-token", "latent/GSM8K-token"
 KEYS = {
