@@ -93,7 +93,8 @@ class AnsweringWorker:
     """Runs in a worker process.
 
     Args:
-        run, rows: see `answering`.
+        run: what it builds.
+        rows: how many rows decode together, given the model.
     """
 
     def __init__(self, run: Answerable, rows: Callable[[Any], int]) -> None:
