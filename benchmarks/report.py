@@ -171,7 +171,7 @@ def openrlhf() -> str:
         s = report["settings"]
         rows = [
             [
-                f"OpenRLHF, {row['workers']} workers" if row["workers"] else "local backend",
+                f"OpenRLHF, workers: {row['workers']}" if row["workers"] else "local backend",
                 f"{row['step_s']:.2f}",
                 f"{row['rollout_s']:.2f}",
                 ", ".join(map(str, row["worker_mb"])),
