@@ -78,7 +78,7 @@ def mnns(out: Path) -> None:
     early = ["train", "cot", words, "--model", "tiny:gpt2:1x1x24", "--steps", "6000"]
     slow = ["--optimisation.lr", "1e-3", "--optimisation.weight-decay", "0.1"]
     run(*early, *slow, "--save-every", "0", "--out", str(out / "mnns-early"))
-    grpo = ["--checkpoint", str(out / "mnns-early"), "--steps", "400", "--save-every", "0"]
+    grpo = ["--checkpoint", str(out / "mnns-early"), "--steps", "300", "--save-every", "0"]
     run("train", "cot", words, "--preset", "grpo-tiny", *grpo, "--out", str(out / "mnns-grpo"))
     latent_grpo = ["train", "mts-grpo", latent, "--preset", "grpo", "-o", "arrow=true", *grpo]
     run(*latent_grpo, "--out", str(out / "mnns-mts-grpo"))
