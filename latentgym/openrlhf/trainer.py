@@ -56,6 +56,8 @@ class WorkerSamples(samples_generator.SamplesGenerator):  # type: ignore[misc]
     def _dispatch_prompts_to_vllm(
         self, prompts: list[str], labels: list[Row], *, images: Any = None, **kwargs: Any
     ) -> list[Any]:
+        # OpenRLHF gives its evaluations a temperature of their own; the training rows have none,
+        # as the policy's head knows its own.
         learning = kwargs.get("temperature") is None
         group = kwargs.get("n_samples_per_prompt", self.args.rollout.n_samples_per_prompt)
         refs: list[Any] = []
