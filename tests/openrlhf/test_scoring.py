@@ -49,7 +49,7 @@ def experiences(policy: Policy, env: Any, group: int = 3) -> tuple[Any, list[Exp
     """Episodes, and what OpenRLHF makes of them, one experience each."""
     episodes = collect(Engine(policy), env, [4, 9, 2], group_size=group, seed=1)
     rows = [Row(0, place, question) for place, question in enumerate((4, 9, 2))]
-    answers = [answer for group in responses(rows, episodes, group) for answer in group]
+    answers = [answer for group in responses(rows, episodes, group, {}) for answer in group]
     convert = SamplesGenerator._process_response_into_experience
     return episodes, [convert(None, answer, max_len=1 << 20) for answer in answers]
 
@@ -134,7 +134,7 @@ def test_the_loss_is_openrlhfs_policy_loss(mean: str) -> None:
     advantage = torch.randn(6, generator=generator)
     mask = torch.rand(6, 5, generator=generator) < 0.7
     mask[:, 0] = True
-    ours = clipped_surrogate(logp, old, advantage, 0.1, 0.3)
+    ours = clipped_surrogate(logp, old, advantage[:, None], 0.1, 0.3)
     theirs = PolicyLoss(0.1, 0.3, token_level_loss=mean == "token")
     loss, clipped, *_ = theirs(logp, old, advantage[:, None].expand(-1, 5), mask.float())
     assert_close(masked_mean(ours.loss_NT, mask, mean), loss)
