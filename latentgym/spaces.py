@@ -34,6 +34,8 @@ class Family:
     Attributes:
         name: `token`, `hybrid` or `continuous`: the suffix of the environment ids.
         words: whether thoughts are words, which a grader may read.
+        mixes: whether one thought may hold several tokens at once; where it may not, methods think
+            along words, and a chain is demonstrated one token at a time.
         space: the action space for (vocabulary V, width D, support K).
         read: the tokens that N batched actions are read by, int64 of shape (N,); raises
             `ActionError` for an action that is outside the space.
@@ -43,6 +45,7 @@ class Family:
 
     name: str
     words: bool
+    mixes: bool
     space: Callable[[int, int, int], gym.Space[Any]]
     read: Callable[[Any, int], IntArray]
     speak: Callable[[IntArray, int, int], Any]
@@ -157,9 +160,11 @@ def _finite(value: Any, what: str) -> npt.NDArray[Any]:
     return array
 
 
-TOKEN = Family("token", True, _token_space, _read_token, _speak_token)
-HYBRID = Family("hybrid", False, _hybrid_space, _read_hybrid, _speak_hybrid)
-CONTINUOUS = Family("continuous", False, _continuous_space, _read_continuous, _speak_continuous)
+TOKEN = Family("token", True, False, _token_space, _read_token, _speak_token)
+HYBRID = Family("hybrid", False, False, _hybrid_space, _read_hybrid, _speak_hybrid)
+CONTINUOUS = Family(
+    "continuous", False, True, _continuous_space, _read_continuous, _speak_continuous
+)
 FAMILIES: Mapping[str, Family] = {f.name: f for f in (TOKEN, HYBRID, CONTINUOUS)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -170,6 +171,7 @@ WRONG = Grade(0.0, "S1", "ok", {"correct": 0.0})
         (shown(lambda d: Demonstration(d.ids_TS, d.weights_TS[:1], d.thoughts)), "differ in shape"),
         (shown(lambda d: Demonstration(d.ids_TS + 89, d.weights_TS, d.thoughts)), "unknown ids"),
         (shown(lambda d: Demonstration(d.ids_TS, d.weights_TS, 2)), "exact number of thoughts"),
+        (shown(lambda d: replace(d, steps=(2, 2))), "more thoughts than there are"),
         (shown(lambda d: Demonstration(d.ids_TS[:3], d.weights_TS[:3], 3)), "and an answer"),
     ],
 )

@@ -1,8 +1,8 @@
 """Search puzzles in symbols: MNNS, ProsQA and ProntoQA as in CoT2 (arXiv 2505.23648).
 
 A chain has a fixed length. Thought t holds all the states that the search can be in after step t
-(continuous and hybrid families), or one state of one right path (token family); the last step is
-the answer, one symbol.
+where thoughts may mix tokens (continuous family), else one state of one right path (token and
+hybrid); the last step is the answer, one symbol.
 
 With a model, the same puzzles are asked in words: see `latentgym.envs.words`.
 
@@ -40,8 +40,9 @@ class SymbolTask(Task):
         symbols: the vocabulary.
         steps: thoughts before the answer.
         think: 0 answers at once (no chain of thought); None or `steps` for the whole chain.
-        arrow: close the prompt with an arrow. Default: for chains of words, as the published
-            discrete runs do; a latent policy that starts from such a model needs it too.
+        arrow: close the prompt with an arrow. Default: where chains are demonstrated one token at
+            a time, as the published discrete runs do; a policy of mixtures that starts from such a
+            model needs it too.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class SymbolTask(Task):
                 "no chain of thought, think=0."
             )
         self.thoughts = steps if think is None else think
-        self.closing = f" {ARROW}" if (family.words if arrow is None else arrow) else ""
+        self.closing = f" {ARROW}" if (not family.mixes if arrow is None else arrow) else ""
 
     def protocol(self) -> Protocol:
         return Protocol(think=Budget(self.thoughts, exact=True), answer=Budget(1, exact=True))
@@ -74,7 +75,9 @@ class SymbolTask(Task):
         whole = self.chain(index)
         steps = len(whole.ids_TS) - 1
         first = steps - self.thoughts
-        return Demonstration(whole.ids_TS[first:], whole.weights_TS[first:], self.thoughts)
+        return Demonstration(
+            whole.ids_TS[first:], whole.weights_TS[first:], self.thoughts, (1,) * self.thoughts
+        )
 
     @abstractmethod
     def chain(self, index: int) -> Demonstration:
@@ -88,8 +91,8 @@ class MNNS(SymbolTask):
         family: action family.
         split: `train` or `test`; no multiset of digits is in both.
         m, low, high: how many digits, and their range.
-        paths: how many sign patterns a soft target follows (the budget B); default all for
-            continuous and hybrid thoughts. 1 is the discrete chain, always for tokens.
+        paths: how many sign patterns a soft target follows (the budget B); default all where
+            thoughts may mix tokens. 1 is the discrete chain, the only one elsewhere.
         think, arrow: see `SymbolTask`.
         split_seed: which multisets are for training.
         limit: use the first so many questions only.
@@ -121,10 +124,12 @@ class MNNS(SymbolTask):
                 f"MNNS needs 2 <= m <= 8 digits, 1 <= low <= high and at most two million "
                 f"instances, but has m={m}, low={low}, high={high}."
             )
-        paths = (1 if family.words else 2**m) if paths is None else paths
-        if not 1 <= paths <= 2**m or (family.words and paths != 1):
+        most = 2**m if family.mixes else 1
+        paths = most if paths is None else paths
+        if not 1 <= paths <= most:
             raise UsageError(
-                f"paths must lie between 1 and 2^m = {2**m}, and be 1 for tokens, but is {paths}."
+                f"paths must lie between 1 and 2^m = {2**m}, and be 1 for tokens and hybrids, but "
+                f"is {paths}."
             )
         super().__init__(family, mnns.vocabulary(m, high), m - 1, think, arrow)
         digits = mnns.instances(m, low, high)
@@ -237,7 +242,7 @@ class GraphTask(SymbolTask):
         problem, _ = self._problem(index)
         steps = _STEPS[self.name]
         answer = int(graphs.node_ids(np.array(problem.target)))
-        if self.family.words:
+        if not self.family.mixes:
             path = graphs.shortest_path(problem)[1:]
             path = (path + (problem.target,) * steps)[:steps]
             ids = [*graphs.node_ids(np.array(path)).tolist(), answer]

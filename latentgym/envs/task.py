@@ -31,6 +31,8 @@ class Demonstration:
         ids_TS: vocabulary ids of each step's target, int64.
         weights_TS: their probabilities; every row adds up to one. S = 1 is an ordinary token.
         thoughts: how many of the T steps are thoughts; the rest is the answer.
+        steps: how many of the thoughts each step of the reasoning takes, in order; the thoughts
+            behind them, such as the answer mark, belong to none. Empty where a task knows none.
         prompt_ids_PS: ids of targets on the P tokens of the prompt, where a task has such; a
             stage may train on them beside the chain.
         prompt_weights_PS: their probabilities; a row of zeros is a token without a target.
@@ -39,14 +41,17 @@ class Demonstration:
     ids_TS: npt.NDArray[np.int64]
     weights_TS: npt.NDArray[np.float32]
     thoughts: int
+    steps: tuple[int, ...] = ()
     prompt_ids_PS: npt.NDArray[np.int64] | None = None
     prompt_weights_PS: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def of_tokens(cls, ids: Sequence[int], thoughts: int) -> Demonstration:
+    def of_tokens(
+        cls, ids: Sequence[int], thoughts: int, steps: tuple[int, ...] = ()
+    ) -> Demonstration:
         """A demonstration in plain tokens."""
         column = np.asarray(ids, dtype=np.int64)[:, None]
-        return cls(column, np.ones_like(column, dtype=np.float32), thoughts)
+        return cls(column, np.ones_like(column, dtype=np.float32), thoughts, steps)
 
 
 class Task(ABC):

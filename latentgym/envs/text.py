@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import ClassVar
 
 from latentgym.data import Question
@@ -131,7 +132,18 @@ class TextTask(Task):
         thoughts = self.tokenizer.encode(f"{reasoning}\n{fmt.mark}" if reasoning else fmt.mark)
         gap = "" if fmt.close else " "
         answer = self.tokenizer.encode(f"{gap}{question.gold}{fmt.close}")
-        return Demonstration.of_tokens([*thoughts, *answer, self.tokenizer.eos_id], len(thoughts))
+        ids = [*thoughts, *answer, self.tokenizer.eos_id]
+        return Demonstration.of_tokens(ids, len(thoughts), self._steps(question, len(thoughts)))
+
+    def _steps(self, question: Question, thoughts: int) -> tuple[int, ...]:
+        """How many of the chain's tokens each of its lines takes, its line break with it.
+
+        A tokenizer that joins a line break with what follows sets a border one token off, but the
+        chain stays the same.
+        """
+        said = accumulate(f"{line}\n" for line in question.steps)
+        ends = [0, *(min(len(self.tokenizer.encode(text)), thoughts) for text in said)]
+        return tuple(end - start for start, end in pairwise(accumulate(ends, max)))
 
     def gold_completion(self, index: int) -> tuple[str, str]:
         fmt, gold = self.format, self.question(index).gold

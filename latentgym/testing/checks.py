@@ -58,6 +58,9 @@ def _check_demonstration(task: Task, shown: Demonstration, what: str) -> None:
     assert (weights >= 0).all(), f"{what}: a weight is negative"
     assert np.allclose(weights.sum(1), 1, atol=1e-5), f"{what}: weights do not add up to one"
     assert 0 <= shown.thoughts < steps, f"{what}: a demonstration needs thoughts and an answer"
+    assert min(shown.steps, default=0) >= 0 and sum(shown.steps) <= shown.thoughts, (
+        f"{what}: the steps of the reasoning take more thoughts than there are"
+    )
     rules = task.protocol()
     if rules.think.exact:
         assert shown.thoughts == rules.think.steps, f"{what}: not the exact number of thoughts"

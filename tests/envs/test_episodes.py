@@ -57,7 +57,7 @@ def test_only_chains_of_words_are_read_by_the_grader() -> None:
 
 
 def test_an_answer_behind_a_second_mark_is_wrong() -> None:
-    env = make("GSM8K-hybrid", **EASY)
+    env = make("GSM8K-hybrid", source="sample", think=16, answer=24)
     gold = env.task.question(0).gold
     for answer, score in ((f"#### {gold}\n", 1.0), (f"#### {gold} #### 7\n", 0.0)):
         env.reset(options={"index": 0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
@@ -51,19 +52,57 @@ def test_puzzles_have_chains_of_a_fixed_length(env: str, thoughts: int) -> None:
         rules, shown = puzzle.protocol(), puzzle.demonstration(0)
         assert rules.think.exact and rules.think.steps == thoughts == shown.thoughts
         assert rules.answer.exact and rules.answer.steps == 1
-        # Words follow one path; a latent thought holds all the states a search can be in.
-        assert (shown.ids_TS.shape[1] == 1) == (family == "token")
+        # Words follow one path; a mixture holds all the states a search can be in.
+        assert (shown.ids_TS.shape[1] == 1) == (family != "continuous")
+        assert shown.steps == (1,) * thoughts
         assert (shown.weights_TS[-1] == np.eye(1, shown.ids_TS.shape[1])[0]).all()
         answer = puzzle.tokenizer.decode(shown.ids_TS[-1:, 0].tolist())
         assert answer == puzzle.question(0).gold
         closed = puzzle.tokenizer.decode(puzzle.prompt(0)).endswith("->")
-        assert closed == (family == "token")
+        assert closed == (family != "continuous")
+
+
+@pytest.mark.parametrize("env", ["MNNS", "ProsQA"])
+def test_hybrids_are_asked_and_shown_what_words_are(env: str) -> None:
+    words, hybrid = (task(f"{env}-{family}", limit=9) for family in ("token", "hybrid"))
+    for index in range(9):
+        assert words.prompt(index) == hybrid.prompt(index)
+        one, other = words.demonstration(index), hybrid.demonstration(index)
+        assert (one.ids_TS == other.ids_TS).all()
+        assert (one.weights_TS == other.weights_TS).all()
+
+
+@pytest.mark.parametrize("name", ["GSM8K", "GSM8KAug", "MATH"])
+def test_the_steps_of_a_chain_in_words_are_its_lines(name: str) -> None:
+    chosen = task(f"{name}-hybrid", source="sample")
+    for index in range(min(5, len(chosen))):
+        shown, question = chosen.demonstration(index), chosen.question(index)
+        ids = shown.ids_TS[:, 0].tolist()
+        ends = np.cumsum((0, *shown.steps))
+        said = [chosen.tokenizer.decode(ids[start:end]) for start, end in pairwise(ends)]
+        assert said == [f"{line}\n" for line in question.steps]
+        assert chosen.tokenizer.decode(ids[ends[-1] : shown.thoughts]) == chosen.format.mark
+
+
+def test_a_step_of_joined_tokens_leaves_the_chain_as_it_is() -> None:
+    """Pairs of bytes: borders fall into tokens, and a prefix may be longer than its part."""
+    chosen = task("GSM8K-hybrid", source="sample")
+    whole = chosen.demonstration(0)
+    encode = chosen.tokenizer.encode
+    chosen.tokenizer.encode = lambda text: [
+        sum(encode(text[i : i + 2])) % 256 for i in range(0, len(text), 2)
+    ]
+    shown = chosen.demonstration(0)
+    assert len(shown.steps) == len(whole.steps) == len(chosen.question(0).steps)
+    assert all(abs(a - b / 2) <= 1 for a, b in zip(shown.steps, whole.steps, strict=True))
+    assert sum(shown.steps) <= shown.thoughts
 
 
 def test_without_thoughts_only_the_answer_is_demonstrated() -> None:
     puzzle = task("ProsQA-continuous", think=0, limit=3)
     assert puzzle.demonstration(1).thoughts == 0
     assert len(puzzle.demonstration(1).ids_TS) == 1
+    assert puzzle.demonstration(1).steps == ()
     check_task(puzzle)
 
 
