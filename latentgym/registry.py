@@ -51,6 +51,7 @@ TASKS: dict[str, str] = {
 AGENTS: Mapping[str, str] = {
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
+    "hrpo": "latentgym.agents.hrpo:HRPO",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
 }
 """Agent names, each with its class."""

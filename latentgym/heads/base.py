@@ -63,6 +63,9 @@ class PolicyHead(nn.Module, ABC):
     needs_memory: ClassVar[bool] = False
     """Whether the head reads the prompt's hidden states."""
 
+    controlled: ClassVar[str | None] = None
+    """The tensor of an action that controls replace; None for all that the model reads of it."""
+
     @abstractmethod
     def sample(self, read: Readout, draws: Draws) -> Action:
         """Think one step. Randomness comes from `draws` only."""
