@@ -12,6 +12,8 @@ from torch.testing import assert_close
 from latentgym.heads import (
     ControlHead,
     DirichletHead,
+    GatedHead,
+    GaussianHead,
     MixtureHead,
     MultiTokenHead,
     PolicyHead,
@@ -28,6 +30,8 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "mixture": MixtureHead,
     "mixture-top": lambda: MixtureHead(top_k=5, top_p=0.8, temperature=0.5),
     "dirichlet": lambda: DirichletHead(gamma=2.0, support=5, floor=0.01),
+    "gated": lambda: GatedHead(6, TokenHead(0.7, top_k=5)),
+    "gaussian": lambda: GaussianHead(6, 8),
     "control": lambda: ControlHead(MultiTokenHead(2), "zero"),
 }
 B, T, V, D = 4, 3, 9, 6
@@ -83,8 +87,9 @@ def test_the_space_holds_what_is_thought(head: PolicyHead) -> None:
     assert space == FAMILIES[head.family].space(V, D, 4)
 
 
-def test_heads_without_parameters_have_no_optimiser_groups(head: PolicyHead) -> None:
-    assert head.parameter_groups(1e-3) == []
+def test_all_parameters_of_a_head_are_optimised(head: PolicyHead) -> None:
+    parameters = [p for group in head.parameter_groups(1e-3) for p in group["params"]]
+    assert len(parameters) == len(list(head.parameters()))
 
 
 def test_parameters_of_a_head_are_found(make_read: MakeRead) -> None:
