@@ -191,8 +191,16 @@ def test_every_logged_key_is_documented(trained: Path, tmp_path: Path) -> None:
     named = ["train", "mts-grpo", "latent/ProsQA-continuous", "--prompt-weight", "1"]
     few = ["--model", "tiny:gpt2:1x1x16", "-o", "size=4", "--steps", "1", "--eval-limit", "0"]
     assert main([*named, *few, "--batch-size", "2", "--out", str(tmp_path / "named")]) == 0
+    chains = "latent/GSM8KAug-hybrid"
+    few += ["-o", "source=generated", "-o", "think=4"]
+    for name, argv in {
+        "hrpo": ["hrpo", "--preset", "tiny", *small],
+        "colar-sft": ["colar-grpo", "--preset", "sft-tiny"],
+        "colar-grpo": ["colar-grpo", "--preset", "grpo-tiny", *small],
+    }.items():
+        assert main(["train", argv[0], chains, *argv[1:], *few, "--out", str(tmp_path / name)]) == 0
     logged = set()
-    for run in (trained, tmp_path / "grpo", tmp_path / "named"):
+    for run in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
         for line in (run / "metrics.jsonl").read_text().splitlines():
             logged |= set(json.loads(line)) - {"step"}
     documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}

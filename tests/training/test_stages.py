@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.heads import Action, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads import Action, GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM, load_model
 from latentgym.losses import soft_target_loss
@@ -104,6 +105,52 @@ def test_one_sample_thoughts_are_token_grpo_bit_for_bit() -> None:
     assert pairs
     assert all(torch.equal(a, b) for a, b in pairs)
     assert any(float(a.abs().max()) > 0 for a, _ in pairs)
+
+
+def test_a_closed_gate_is_token_grpo_bit_for_bit() -> None:
+    words = TokenHead(0.7, top_k=6)
+
+    def closed_gate(eps: float) -> tuple[dict[str, float], Recorder]:
+        gate = GatedHead(16, words, eps=eps)
+        with torch.no_grad():
+            gate.Lambda.fill_(1e9)  # a = 1
+        return grpo_step(gate, "hybrid", SMALL)
+
+    metrics_gate, closed = closed_gate(0.0)
+    metrics_token, token = grpo_step(words, "token", SMALL)
+    assert metrics_gate["reward/score"] == metrics_token["reward/score"]
+    assert metrics_gate["latent/share"] == 0
+    assert all(torch.equal(a, b) for a, b in zip(closed.losses, token.losses, strict=True))
+    _, closed = closed_gate(1e-16)  # at 0 the root has no derivative
+    for a, b in zip(closed.gradients(), token.gradients(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_the_gate_learns_where_episodes_differ_and_only_there() -> None:
+    for grade, learns in ((_grade_parity, True), (_grade_nothing, False)):
+        env = mnns("hybrid", 32)
+        env.unwrapped.task.grade = grade
+        policy = Policy(tiny(env), GatedHead(16, TokenHead()))
+        GRPO(policy, env, SMALL, seed=5).step(0, Recorder(policy))
+        gradients = [p.grad for p in policy.head.parameters()]
+        assert all(g is not None and bool(g.any()) is learns for g in gradients)
+
+
+def test_divergence_is_measured_from_words() -> None:
+    """With the weights unmoved it is above 0 all the same: the reference reads no latents."""
+    config = replace(SMALL, kl=0.1)
+    gated, _ = grpo_step(GatedHead(16, TokenHead(), r_min=0.5), "hybrid", config)
+    words, _ = grpo_step(TokenHead(), "token", config)
+    assert gated["train/kl"] > 1e-4
+    assert words["train/kl"] == 0
+
+
+def test_the_value_of_an_on_policy_loss_is_nought_and_its_gradient_reinforces() -> None:
+    """Sequence means of one update: the loss is -mean(A) = 0 in value, not in gradient."""
+    config = replace(SMALL, mean="sequence", micro_batch=64)
+    metrics, recorder = grpo_step(GatedHead(16, TokenHead()), "hybrid", config)
+    assert abs(metrics["train/loss"]) < 1e-6
+    assert any(g.abs().max() > 1e-4 for g in recorder.gradients())
 
 
 def test_first_on_policy_ratios_are_one() -> None:
