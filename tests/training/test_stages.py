@@ -59,17 +59,17 @@ class Recorder:
 
 
 def grpo_step(
-    head: PolicyHead, family: str, config: GRPOConfig, number: int = 0
+    head: PolicyHead, family: str, config: GRPOConfig, voice: TokenHead | None = None
 ) -> tuple[dict[str, float], Recorder]:
-    # The token family closes its prompt with an arrow, so both use the continuous task's data
+    # The other families close their prompt with an arrow, so all use the continuous task's data
     # with the family that fits the head.
     env = mnns(family, config.prompts * config.group_size)
-    if family == "token":
+    if family != "continuous":
         env.unwrapped.task.prompt = lambda i: mnns_prompts[i]
     env.unwrapped.task.grade = _grade_parity
-    policy = Policy(tiny(env), head)
+    policy = Policy(tiny(env), head, voice)
     recorder = Recorder(policy)
-    metrics = GRPO(policy, env, config, seed=5).step(number, recorder)
+    metrics = GRPO(policy, env, config, seed=5).step(0, recorder)
     return metrics, recorder
 
 
@@ -114,7 +114,7 @@ def test_a_closed_gate_is_token_grpo_bit_for_bit() -> None:
         gate = GatedHead(16, words, eps=eps)
         with torch.no_grad():
             gate.Lambda.fill_(1e9)  # a = 1
-        return grpo_step(gate, "hybrid", SMALL)
+        return grpo_step(gate, "hybrid", SMALL, words)
 
     metrics_gate, closed = closed_gate(0.0)
     metrics_token, token = grpo_step(words, "token", SMALL)
