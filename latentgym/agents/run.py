@@ -40,7 +40,8 @@ class Run:
         device, dtype: as `load_model` takes them.
 
     Raises:
-        UsageError: an unknown agent or environment, or an agent of another family.
+        UsageError: an unknown agent or environment, or an agent of another family. Making a policy
+            raises one too, where the agent's settings do not suit the environment.
     """
 
     agent: str
@@ -81,11 +82,11 @@ class Run:
 
     def learner(self) -> Policy:
         """The policy that learns, with the weights to begin with."""
-        return self._begun(self.make_agent().policy(self._lm(), acting=False))
+        return self._policy(acting=False)
 
     def actor(self) -> Policy:
         """The policy that answers, with the weights to begin with."""
-        policy = self._begun(self.make_agent().policy(self._lm(), acting=True))
+        policy = self._policy(acting=True)
         if self.control is not None:
             from latentgym.heads import ControlHead
 
@@ -109,6 +110,11 @@ class Run:
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "dataset_hash": self.make_env(1).unwrapped.task.dataset_hash,
         }
+
+    def _policy(self, *, acting: bool) -> Policy:
+        agent = self.make_agent()
+        agent.check(self.make_env(1).unwrapped.task.protocol())
+        return self._begun(agent.policy(self._lm(), acting=acting))
 
     def _lm(self) -> LatentLM:
         import torch

@@ -5,6 +5,7 @@ A head of one method stands in that method's own file in `latentgym.agents`.
 
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.heads.control import CONTROLS, ControlHead
+from latentgym.heads.hidden import HiddenStateHead, PauseHead
 from latentgym.heads.superposition import DirichletHead, MixtureHead, MultiTokenHead
 from latentgym.heads.token import TokenHead
 
@@ -13,8 +14,10 @@ __all__ = [
     "Action",
     "ControlHead",
     "DirichletHead",
+    "HiddenStateHead",
     "MixtureHead",
     "MultiTokenHead",
+    "PauseHead",
     "PolicyHead",
     "Readout",
     "TokenHead",

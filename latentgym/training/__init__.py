@@ -1,6 +1,7 @@
 """Training in one process: stages, the trainer, checkpoints, logs."""
 
 from latentgym.training.config import Optimisation
+from latentgym.training.curriculum import Curriculum, CurriculumConfig
 from latentgym.training.grpo import GRPO, GRPOConfig
 from latentgym.training.stage import (
     MakeEnv,
@@ -16,6 +17,8 @@ from latentgym.training.trainer import Trainer
 
 __all__ = [
     "GRPO",
+    "Curriculum",
+    "CurriculumConfig",
     "GRPOConfig",
     "MakeEnv",
     "Metrics",

@@ -12,8 +12,10 @@ from torch.testing import assert_close
 from latentgym.heads import (
     ControlHead,
     DirichletHead,
+    HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
+    PauseHead,
     PolicyHead,
     Readout,
     TokenHead,
@@ -29,6 +31,8 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "mixture-top": lambda: MixtureHead(top_k=5, top_p=0.8, temperature=0.5),
     "dirichlet": lambda: DirichletHead(gamma=2.0, support=5, floor=0.01),
     "control": lambda: ControlHead(MultiTokenHead(2), "zero"),
+    "hidden": HiddenStateHead,
+    "pause": lambda: PauseHead(D),
 }
 B, T, V, D = 4, 3, 9, 6
 MakeRead = Callable[..., Readout]
@@ -83,8 +87,11 @@ def test_the_space_holds_what_is_thought(head: PolicyHead) -> None:
     assert space == FAMILIES[head.family].space(V, D, 4)
 
 
-def test_heads_without_parameters_have_no_optimiser_groups(head: PolicyHead) -> None:
-    assert head.parameter_groups(1e-3) == []
+def test_the_optimiser_has_a_heads_parameters_and_no_empty_group(head: PolicyHead) -> None:
+    groups = head.parameter_groups(1e-3)
+    assert all(group["params"] and group["lr"] == 1e-3 for group in groups)
+    grouped = {id(p) for group in groups for p in group["params"]}
+    assert grouped == {id(p) for p in head.parameters()}
 
 
 def test_parameters_of_a_head_are_found(make_read: MakeRead) -> None:

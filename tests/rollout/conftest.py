@@ -12,8 +12,10 @@ from latentgym.heads import (
     Action,
     ControlHead,
     DirichletHead,
+    HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
+    PauseHead,
     PolicyHead,
     Readout,
     TokenHead,
@@ -77,6 +79,8 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "control": lambda: ControlHead(MixtureHead(top_k=4), "noise"),
     "gated": GatedHead,
     "recalling": RecallingHead,
+    "hidden": HiddenStateHead,
+    "pause": lambda: PauseHead(32),
 }
 
 
