@@ -20,6 +20,11 @@ def _group_norm(reward_QG: Tensor) -> Tensor:
     return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + 1e-9)
 
 
+def _group_norm_trl(reward_QG: Tensor) -> Tensor:
+    spread = reward_QG.std(-1, correction=1 if reward_QG.shape[-1] > 1 else 0, keepdim=True)
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + 1e-4)
+
+
 def _group_norm_population(reward_QG: Tensor) -> Tensor:
     spread = reward_QG.std(-1, correction=0, keepdim=True)
     return (reward_QG - reward_QG.mean(-1, keepdim=True)) / spread.clamp_min(1e-12)
@@ -44,6 +49,7 @@ def _batch(reward_QG: Tensor) -> Tensor:
 
 ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "group_norm": _group_norm,
+    "group_norm_trl": _group_norm_trl,
     "group_norm_population": _group_norm_population,
     "dr_grpo": _dr_grpo,
     "rloo": _rloo,
@@ -51,9 +57,10 @@ ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 """Advantage estimators, (Q, G) rewards to (Q, G) advantages.
 
-`group_norm`: (r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF. `group_norm_population`: with
-the population std, floored at 1e-12, as in CoT2's code. `dr_grpo`: r - mean. `rloo`: r - mean of
-the others. `batch`: r - mean of the batch, over its norm, as in LatentR3.
+`group_norm`: (r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF. `group_norm_trl`: + 1e-4, as in
+TRL and HRPO. `group_norm_population`: with the population std, floored at 1e-12, as in CoT2's code.
+`dr_grpo`: r - mean. `rloo`: r - mean of the others. `batch`: r - mean of the batch, over its norm,
+as in LatentR3.
 """
 
 
@@ -97,7 +104,7 @@ class Surrogate:
 
 
 def clipped_surrogate(
-    logp_NT: Tensor, old_logp_NT: Tensor, advantage_N: Tensor, low: float, high: float
+    logp_NT: Tensor, old_logp_NT: Tensor, advantage_NT: Tensor, low: float, high: float
 ) -> Surrogate:
     """PPO's pessimistic surrogate with separate bounds, to be minimised.
 
@@ -106,12 +113,12 @@ def clipped_surrogate(
     Args:
         logp_NT: log-probabilities under the policy, with gradient.
         old_logp_NT: under the policy that acted.
-        advantage_N: per row.
+        advantage_NT: per action, or (N, 1) per row.
         low: how far the ratio may fall below one.
         high: how far it may rise above one.
     """
     ratio = torch.exp(logp_NT - old_logp_NT)
-    a = advantage_N[:, None]
+    a = advantage_NT
     loss = -torch.minimum(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
     outside = ((ratio < 1 - low) & (a < 0)) | ((ratio > 1 + high) & (a > 0))
     return Surrogate(loss, ratio.detach(), outside)
@@ -131,6 +138,43 @@ def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tens
         per_row = (values_NT * mask).sum(-1) / mask.sum(-1).clamp_min(1)
         return per_row.mean()
     raise UsageError(f"no mean {kind!r}; choose token or sequence.")
+
+
+MEANS: Mapping[str, str] = {
+    "token": "over all actions of a step alike",
+    "sequence": "over the actions of each row, then over rows",
+    "phase": "over each row's thoughts and over its words apart, added up, then over rows",
+    "sum": "each row's sum, then over rows",
+}
+"""How the losses of actions become one: names and what they mean."""
+
+
+def action_weights(thought_NT: Tensor, action_NT: Tensor, kind: str) -> Tensor:
+    """What to multiply advantages with, so that a mean over rows becomes the mean of that kind.
+
+    A positive factor on an advantage is one on the clipped loss, so this needs no loss of its own,
+    here or in another library.
+
+    Args:
+        thought_NT: which actions are thoughts.
+        action_NT: which steps are actions.
+        kind: a key of `MEANS`.
+
+    Returns:
+        (N, T) for `phase` and (N, 1) for the others, fp32.
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    if kind not in MEANS:
+        raise UsageError(f"no mean {kind!r}; {did_you_mean(kind, MEANS)}")
+    count_N1 = action_NT.sum(-1, keepdim=True).float()
+    if kind == "phase":
+        thoughts_N1 = thought_NT.sum(-1, keepdim=True).float()
+        of_thoughts = count_N1 / thoughts_N1.clamp_min(1)
+        of_words = count_N1 / (count_N1 - thoughts_N1).clamp_min(1)
+        return torch.where(thought_NT, of_thoughts, of_words)
+    return count_N1 if kind == "sum" else torch.ones_like(count_N1)
 
 
 def soft_target_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ AGENTS: Mapping[str, str] = {
     "coconut": "latentgym.agents.coconut:Coconut",
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
+    "hrpo": "latentgym.agents.hrpo:HRPO",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
 }
 """Agent names, each with its class."""

@@ -16,6 +16,7 @@ from latentgym.errors import UsageError
 from latentgym.losses import (
     ADVANTAGES,
     KL_ESTIMATORS,
+    action_weights,
     advantages,
     clipped_surrogate,
     kl_estimate,
@@ -32,6 +33,7 @@ MEAN = GROUPS.mean(1, keepdim=True)
     ("kind", "formula"),
     [
         ("group_norm", (GROUPS - MEAN) / GROUPS.std(1, keepdim=True)),
+        ("group_norm_trl", (GROUPS - MEAN) / (GROUPS.std(1, keepdim=True) + 1e-4)),
         ("group_norm_population", (GROUPS - MEAN) / GROUPS.std(1, correction=0, keepdim=True)),
         ("dr_grpo", GROUPS - MEAN),
         ("rloo", GROUPS - (GROUPS.sum(1, keepdim=True) - GROUPS) / 3),
@@ -43,7 +45,8 @@ def test_each_advantage_is_its_formula(kind: str, formula: Tensor) -> None:
 
 
 def test_all_advantages_are_tested() -> None:
-    assert set(ADVANTAGES) == {"group_norm", "group_norm_population", "dr_grpo", "rloo", "batch"}
+    (tested,) = test_each_advantage_is_its_formula.pytestmark
+    assert {kind for kind, _ in tested.args[1]} == set(ADVANTAGES)
 
 
 @pytest.mark.parametrize("kind", sorted(ADVANTAGES))
@@ -111,7 +114,7 @@ CASES = [
 @pytest.mark.parametrize(("ratio", "advantage", "loss", "clipped"), CASES)
 def test_clipped_surrogate(ratio: float, advantage: float, loss: float, clipped: bool) -> None:
     logp = torch.tensor([[math.log(ratio)]], requires_grad=True)
-    out = clipped_surrogate(logp, torch.zeros(1, 1), torch.tensor([advantage]), 0.2, 0.3)
+    out = clipped_surrogate(logp, torch.zeros(1, 1), torch.tensor([[advantage]]), 0.2, 0.3)
     assert out.loss_NT.item() == pytest.approx(loss)
     assert out.ratio_NT.item() == pytest.approx(ratio)
     assert out.clipped_NT.item() is clipped
@@ -119,6 +122,33 @@ def test_clipped_surrogate(ratio: float, advantage: float, loss: float, clipped:
     # A step down the loss makes good actions likelier; a clipped action has no gradient.
     expected = 0.0 if clipped else -ratio * advantage
     assert logp.grad is not None and logp.grad.item() == pytest.approx(expected)
+
+
+def test_means_are_weights_on_a_mean_over_rows() -> None:
+    loss = torch.randn(2, 6, generator=torch.Generator().manual_seed(3))
+    action = torch.tensor([[1, 1, 1, 0, 1, 1], [1, 1, 0, 1, 0, 0]]).bool()
+    thought = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]]).bool()
+
+    def mean(kind: str) -> Tensor:
+        return masked_mean(loss * action_weights(thought, action, kind), action, "sequence")
+
+    thoughts, words = loss[0, :3].mean(), loss[0, 4:].mean()
+    other = loss[1, [0, 1, 3]]
+    assert_close(mean("phase"), (thoughts + words + other.mean()) / 2)
+    assert_close(mean("sum"), (loss[0][action[0]].sum() + other.sum()) / 2)
+    assert_close(mean("sequence"), masked_mean(loss, action, "sequence"))
+    with pytest.raises(UsageError, match="no mean 'tokens'"):
+        action_weights(thought, action, "tokens")
+
+
+def test_short_chains_weigh_more_where_rows_are_averaged() -> None:
+    """With right chains of 2 and 20 thoughts each thought of the short one counts ten times."""
+    thought = torch.arange(20) < torch.tensor([[2], [20]])
+    logp = torch.zeros(2, 20, requires_grad=True)
+    advantage = torch.ones(2, 1) * action_weights(thought, thought, "phase")
+    out = clipped_surrogate(logp, logp.detach(), advantage, 0.2, 0.2)
+    (gradient,) = torch.autograd.grad(masked_mean(out.loss_NT, thought, "sequence"), logp)
+    assert (gradient[0, 0] / gradient[1, 0]).item() == pytest.approx(10)
 
 
 def test_masked_means() -> None:

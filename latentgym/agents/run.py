@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from latentgym.agents.base import Agent, agent_class, config_dict
 from latentgym.errors import UsageError
 from latentgym.registry import make_vector_env, resolve
+from latentgym.rng import derive
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM
@@ -82,11 +83,11 @@ class Run:
 
     def learner(self) -> Policy:
         """The policy that learns, with the weights to begin with."""
-        return self._policy(acting=False)
+        return self._begun(self._policy(acting=False))
 
     def actor(self) -> Policy:
         """The policy that answers, with the weights to begin with."""
-        policy = self._policy(acting=True)
+        policy = self._begun(self._policy(acting=True))
         if self.control is not None:
             from latentgym.heads import ControlHead
 
@@ -112,9 +113,14 @@ class Run:
         }
 
     def _policy(self, *, acting: bool) -> Policy:
+        import torch
+
         agent = self.make_agent()
         agent.check(self.make_env(1).unwrapped.task.protocol())
-        return self._begun(agent.policy(self._lm(), acting=acting))
+        lm = self._lm()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, 5))  # a head's fresh weights
+            return agent.policy(lm, acting=acting)
 
     def _lm(self) -> LatentLM:
         import torch

@@ -57,9 +57,18 @@ def make_task(
 def make_maths(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> Task:
-    """A mathematics task."""
+    """A mathematics task; those of GSM8KAug may be generated."""
+    from latentgym.envs.chains import GENERATOR_OPTIONS, ChainsTask
     from latentgym.envs.maths import MathsTask
 
+    if options.get("source") == "generated":
+        if name != ChainsTask.name:
+            raise UsageError(f"{name} cannot be generated; leave source out, or name another.")
+        return ChainsTask(family, tokenizer, **{k: v for k, v in options.items() if k != "source"})
+    if name == ChainsTask.name and (extra := sorted(GENERATOR_OPTIONS & options.keys())):
+        raise UsageError(
+            f"only generated questions have {' and '.join(extra)}; add source=generated."
+        )
     return MathsTask(name, family, tokenizer, **options)
 
 

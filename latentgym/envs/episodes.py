@@ -134,6 +134,8 @@ class LiveEpisodes:
         self._tape_NT[rows, self._used_N[rows]] = token_N[rows]
         self._part_NT[rows, self._used_N[rows]] = part_N[rows]
         self._used_N[rows] += 1
+        for row in np.flatnonzero(spoken & (before == Phase.THINK)).tolist():
+            self._write_mark(row)
         self._last_N[acting] = token_N[acting]
         self._speak()
         rewards = np.zeros(len(before))
@@ -156,6 +158,15 @@ class LiveEpisodes:
             self._inserted_length_N[row] = 0
             self._inserted_NM[row] = self.task.tokenizer.pad_id
         return n
+
+    def _write_mark(self, row: int) -> None:
+        """Count all tokens of the mark that a row has just completed as words."""
+        mark, end = self.protocol.mark, int(self._used_N[row])
+        assert mark is not None  # or nothing would be spoken while thinking
+        for begin in range(end - 1, max(-1, end - 1 - mark.final), -1):
+            self._part_NT[row, begin] |= _WORD
+            if mark.mark in self.task.tokenizer.decode(self._tape_NT[row, begin:end].tolist()):
+                return
 
     def _speak(self) -> None:
         """Insert what the rules say: the bridge to an answer, or the reply to a call."""

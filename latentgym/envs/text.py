@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ class Format:
         bridge: what the environment inserts to open the answer of a latent chain that has not
             written the mark itself.
         close: what stands behind the answer in a demonstration.
+        once: whether an answer behind a second mark makes the whole wrong.
     """
 
     system: str
@@ -34,6 +35,7 @@ class Format:
     stop: str
     bridge: str
     close: str = ""
+    once: bool = False
 
 
 HASHES = Format(
@@ -42,6 +44,7 @@ HASHES = Format(
     mark="####",
     stop="\n",
     bridge="\n#### ",
+    once=True,
 )
 BOXED = Format(
     system="Solve the problem step by step. Then write the final answer as \\boxed{answer}.",
@@ -123,7 +126,12 @@ class TextTask(Task):
         )
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
-        return self.grader(completion, self.question(index).gold)
+        grade = self.grader(completion, self.question(index).gold)
+        if self.format.once and completion.count(self.format.mark) > 1:
+            # Which of several answers is meant is not ours to guess.
+            components = {**grade.components, "correct": 0.0, "format": 0.0}
+            return replace(grade, score=0.0, status="invalid", components=components)
+        return grade
 
     def demonstration(self, index: int) -> Demonstration:
         question, fmt = self.question(index), self.format

@@ -1,10 +1,9 @@
-"""Policy heads: the base class, and the heads that several methods share.
-
-A head of one method stands in that method's own file in `latentgym.agents`.
-"""
+"""Policy heads: the base class, and one file per way to think."""
 
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.heads.control import CONTROLS, ControlHead
+from latentgym.heads.gated import GatedHead
+from latentgym.heads.gaussian import GaussianHead
 from latentgym.heads.hidden import HiddenStateHead, PauseHead
 from latentgym.heads.superposition import DirichletHead, MixtureHead, MultiTokenHead
 from latentgym.heads.token import TokenHead
@@ -14,6 +13,8 @@ __all__ = [
     "Action",
     "ControlHead",
     "DirichletHead",
+    "GatedHead",
+    "GaussianHead",
     "HiddenStateHead",
     "MixtureHead",
     "MultiTokenHead",

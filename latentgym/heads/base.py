@@ -9,6 +9,7 @@ Legend: ... any leading shape (rows, or rows and steps), V vocabulary, D width, 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -62,6 +63,9 @@ class PolicyHead(nn.Module, ABC):
     needs_memory: ClassVar[bool] = False
     """Whether the head reads the prompt's hidden states."""
 
+    controlled: ClassVar[str | None] = None
+    """The tensor of an action that controls replace; None for all that the model reads of it."""
+
     @abstractmethod
     def sample(self, read: Readout, draws: Draws) -> Action:
         """Think one step. Randomness comes from `draws` only."""
@@ -80,6 +84,14 @@ class PolicyHead(nn.Module, ABC):
     def action_space(self, vocab_size: int, hidden_size: int, support: int = 1) -> gym.Space[Any]:
         """The Gymnasium space that the head's thoughts live in."""
         return family(self.family).space(vocab_size, hidden_size, support)
+
+    def reference(self) -> PolicyHead:
+        """What the policy that a run is held near thinks with: this head as it is now, frozen."""
+        return copy.deepcopy(self).requires_grad_(False)
+
+    def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
+        """Numbers to log of some thoughts by name, each of their leading shape; none by default."""
+        return {}
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimiser groups of the head's own parameters; override for several learning rates."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.rng import Draws
+
+Control = Callable[[Tensor, Tensor, Draws], Tensor]
 
 
 def _zero(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
@@ -33,18 +35,24 @@ def _noise(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
     return noise * scale
 
 
-CONTROLS: Mapping[str, Callable[[Tensor, Tensor, Draws], Tensor]] = {
+_LATENT: Mapping[str, Control] = {
     "zero": _zero,
     "pause": _pause,
     "shuffle": _shuffle,
     "noise": _noise,
 }
+_WORD = "word"
+CONTROLS = (*_LATENT, _WORD)
 """`zero`: the zero vector. `pause`: the mean embedding, the same at every step. `shuffle`: the
-thought of the neighbouring row. `noise`: a random direction of the thought's own norm."""
+thought of the neighbouring row. `noise`: a random direction of the thought's own norm. `word`: the
+plain embedding of the token by which the thought is read, nothing latent."""
 
 
 class ControlHead(PolicyHead):
     """A head whose thoughts are replaced before the model reads them.
+
+    Of a head that blends a latent with a word, the latent is replaced (`PolicyHead.controlled`);
+    of any other, the whole thought.
 
     Args:
         head: thinks as usual, so that costs and the end of thinking stay the same.
@@ -57,16 +65,26 @@ class ControlHead(PolicyHead):
             raise UsageError(f"no control {control!r}; {did_you_mean(control, CONTROLS)}")
         if head.family == "token":
             raise UsageError("controls replace latent thoughts, but a token agent has none.")
-        self.head, self.control = head, CONTROLS[control]
+        self.head, self.control = head, control
         self.family, self.needs_memory = head.family, head.needs_memory  # type: ignore[misc]
+        self._part = None if control == _WORD else head.controlled
 
     def sample(self, read: Readout, draws: Draws) -> Action:
         action = self.head.sample(read, draws)
-        latent = self.head.embed(action, read.table_VD)
-        return {"token": action["token"], "latent": self.control(latent, read.table_VD, draws)}
+        if self._part is not None:
+            return {**action, self._part: self._replaced(action[self._part], read.table_VD, draws)}
+        if self.control == _WORD:
+            latent = nn.functional.embedding(action["token"], read.table_VD)
+        else:
+            latent = self.head.embed(action, read.table_VD)
+            latent = self._replaced(latent, read.table_VD, draws)
+        return {"token": action["token"], "latent": latent}
+
+    def _replaced(self, latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
+        return _LATENT[self.control](latent_BD, table_VD, draws)
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
-        return action["latent"]
+        return action["latent"] if self._part is None else self.head.embed(action, table_VD)
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return torch.zeros_like(read.logits[..., 0])

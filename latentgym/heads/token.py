@@ -24,6 +24,8 @@ class TokenHead(PolicyHead):
         top_k: sample among the k most likely ids only; None for all.
         top_p: sample among the most likely ids that hold this probability; 1 for all.
 
+        scored_at: temperature of the log-probability; None for the sampling temperature.
+
     The log-probability is that of softmax(logits / temperature) without truncation (at
     temperature 1 for a greedy head), as trainers of the field define it.
     """
@@ -31,7 +33,11 @@ class TokenHead(PolicyHead):
     family = "token"
 
     def __init__(
-        self, temperature: float = 1.0, top_k: int | None = None, top_p: float = 1.0
+        self,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        scored_at: float | None = None,
     ) -> None:
         super().__init__()
         if temperature < 0 or not 0 < top_p <= 1 or (top_k is not None and top_k < 1):
@@ -42,30 +48,46 @@ class TokenHead(PolicyHead):
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
+        self.scored_at = (temperature or 1.0) if scored_at is None else scored_at
 
     def sample(self, read: Readout, draws: Draws) -> Action:
         if self.temperature == 0:
             return {"token": read.logits.argmax(-1)}
-        logits = self._truncated(self._scaled(read.logits))
-        return {"token": categorical(logits, uniform(draws, 1, logits))[:, 0]}
+        return {"token": self.draw(*self.likely(read.logits), draws)}
+
+    def likely(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What may be sampled, at the sampling temperature: truncated logits and their ids.
+
+        Args:
+            logits: (B, V).
+
+        Returns:
+            Logits (B, k) in falling order and ids (B, k) with `top_k`; else (B, V) and None for
+            all. What `top_p` leaves out is -inf.
+        """
+        logits, ids = _divided(logits, self.temperature), None
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            logits, ids = top_k(logits, self.top_k)
+        if self.top_p < 1:
+            logits = logits.masked_fill(~nucleus(logits, self.top_p), -torch.inf)
+        return logits, ids
+
+    @staticmethod
+    def draw(logits: Tensor, ids: Tensor | None, draws: Draws) -> Tensor:
+        """One id a row of what `likely` gives, int64 (B,)."""
+        place = categorical(logits, uniform(draws, 1, logits))
+        return (place if ids is None else ids.gather(-1, place))[:, 0]
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         return torch.nn.functional.embedding(action["token"], table_VD)
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         ids = action["token"].unsqueeze(-1)
-        return gather_log_prob(self._scaled(read.logits), ids).squeeze(-1)
+        return gather_log_prob(_divided(read.logits, self.scored_at), ids).squeeze(-1)
 
-    def _scaled(self, logits: Tensor) -> Tensor:
-        return logits if self.temperature in (0, 1) else logits / self.temperature
 
-    def _truncated(self, logits: Tensor) -> Tensor:
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            least = top_k(logits, self.top_k)[0][..., -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
-        if self.top_p < 1:
-            logits = logits.masked_fill(~nucleus(logits, self.top_p), -torch.inf)
-        return logits
+def _divided(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
 
 
 def nucleus(logits_BV: Tensor, top_p: float) -> Tensor:

@@ -69,7 +69,7 @@ class PolicyActor(Actor):  # type: ignore[misc]
             raise ValueError("thoughts cannot be packed; leave out packing and ring attention.")
         present_BT = attention_mask.bool()
         kind_BT = torch.zeros_like(present_BT, dtype=kind.dtype).masked_scatter(present_BT, kind)
-        logp_BT, entropy_BT, _ = self.model(sequences, kind_BT, thoughts)
+        logp_BT, entropy_BT = self.model(sequences, kind_BT, thoughts)
         logp_BA = logp_BT[:, 1:] * action_mask.float()
         if not return_output:
             return logp_BA

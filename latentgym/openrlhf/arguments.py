@@ -34,7 +34,7 @@ def arguments(job: Job) -> Any:
         "--algo.kl.use_loss": True,
         "--algo.kl.estimator": c.kl_estimator,
         "--actor.eps_clip_low_high": (c.clip_low, c.clip_high),
-        "--actor.loss_agg_mode": {"token": "token-mean", "sequence": "seq-mean-token-mean"}[c.mean],
+        "--actor.loss_agg_mode": "token-mean" if c.mean == "token" else "seq-mean-token-mean",
         "--actor.entropy_coef": 0.0,  # logged, not rewarded
         "--actor.adam.lr": o.lr,
         "--actor.adam.betas": (o.beta1, o.beta2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +60,16 @@ def collate(rows: Sequence[Row]) -> tuple[list[str], list[str], list[Row], list[
 
 
 def responses(
-    rows: Sequence[Row], episodes: Episodes, group_size: int
+    rows: Sequence[Row], episodes: Episodes, group_size: int, latents: Mapping[str, float]
 ) -> list[list[dict[str, Any]]]:
-    """For each question the responses of its group, as OpenRLHF's agents return them."""
+    """For each question the responses of its group, as OpenRLHF's agents return them.
+
+    Args:
+        rows: the questions.
+        episodes: theirs.
+        group_size: episodes of each.
+        latents: numbers to log of all these episodes together.
+    """
     rollouts = episodes.rollouts
     numbers = _numbers(episodes)
     out: list[list[dict[str, Any]]] = []
@@ -89,7 +96,10 @@ def responses(
                     "truncated": bool(rollouts.truncated_N[n]),
                     "reward": float(episodes.reward_N[n]),
                     "scores": float(episodes.reward_N[n]),
-                    "extra_logs": {name: float(values[n]) for name, values in numbers.items()},
+                    "extra_logs": {
+                        **{name: float(values[n]) for name, values in numbers.items()},
+                        **latents,
+                    },
                 }
             )
         out.append(group)
@@ -107,8 +117,8 @@ _COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated")
 
 
 def is_ours(name: str) -> bool:
-    """Whether a logged number is one of ours: a component of the reward, or a count."""
-    return name.startswith("reward/") or name in _COUNTS
+    """Whether a logged number is one of ours: of the reward, of the latents, or a count."""
+    return name.startswith(("reward/", "latent/")) or name in _COUNTS
 
 
 def _numbers(episodes: Episodes) -> dict[str, Any]:

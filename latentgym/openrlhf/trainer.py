@@ -19,9 +19,10 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.utils import logging_utils
 from tqdm import tqdm
 
-from latentgym.losses import advantages
+from latentgym.losses import action_weights, advantages
 from latentgym.openrlhf.job import Job
 from latentgym.openrlhf.samples import Row, TrainingRows, collate, is_ours
+from latentgym.rollout import Kind
 from latentgym.tokenizers import Tokenizer
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -76,7 +77,8 @@ class ExperienceMaker(RemoteExperienceMaker):  # type: ignore[misc]
     """OpenRLHF's, with the advantage estimators of the local backend.
 
     They know more kinds, and compute in fp64: in fp32 the rounding of a mean of equal rewards,
-    divided by their spread of nearly zero, can be a large advantage.
+    divided by their spread of nearly zero, can be a large advantage. Means that OpenRLHF does not
+    know are weights on its mean over rows.
     """
 
     def compute_advantages_and_returns(self, experiences: list[Any]) -> list[Any]:
@@ -89,8 +91,19 @@ class ExperienceMaker(RemoteExperienceMaker):  # type: ignore[misc]
         advantage = advantages(by_row, c.group_size, c.advantage)[index]
         sizes = [len(experience.index) for experience in experiences]
         for experience, part in zip(experiences, torch.split(advantage, sizes), strict=True):
-            experience.advantages = part[:, None] * experience.action_mask.float()
+            action_BA = experience.action_mask.bool()
+            weights = action_weights(_thoughts(experience), action_BA, c.mean)
+            experience.advantages = part[:, None] * weights * action_BA.float()
         return experiences
+
+
+def _thoughts(experience: Any) -> torch.Tensor:
+    """Which positions of an experience's action mask are thoughts, bool (B, A)."""
+    thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
+    for row, inputs in enumerate(experience.mm_train_inputs):
+        kind = inputs["kind"][1:]
+        thought_BA[row, : len(kind)] = kind == Kind.THOUGHT
+    return thought_BA
 
 
 class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from latentgym.openrlhf.job import Job
 from latentgym.openrlhf.samples import Row, responses
 from latentgym.openrlhf.strategy import gathered
 from latentgym.rng import derive
-from latentgym.rollout import Engine, Policy, collect
+from latentgym.rollout import Engine, Policy, collect, latent_statistics
 from latentgym.training import checkpoint
 
 
-def _ours(job: Job) -> Any:
-    """What stands for OpenRLHF's `Actor(path, ...)`: the job's policy, however it asks for it."""
-    return lambda *_, **__: PolicyActor(job.run.learner())
+def _stands_for_actor(make: Callable[[], Policy]) -> Any:
+    """What stands for OpenRLHF's `Actor(path, ...)`: a policy of ours, however it asks for it."""
+    return lambda *_, **__: PolicyActor(make())
 
 
 class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
@@ -36,7 +36,8 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         self, strategy: Any, pretrain: str, max_steps: int | None = None, vllm_engines: Any = None
     ) -> None:
         self.job: Job = strategy.job
-        with rebound(ppo_actor, Actor=_ours(self.job), get_tokenizer=lambda *_, **__: None):
+        actor = _stands_for_actor(self.job.run.learner)
+        with rebound(ppo_actor, Actor=actor, get_tokenizer=lambda *_, **__: None):
             super().init_model_from_pretrained(strategy, pretrain, max_steps, vllm_engines)
         self._envs: dict[bool, Any] = {}
         # Spread weights cannot decode step by step: the workers' steps would have to agree.
@@ -65,7 +66,8 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
                 group_size=group_size,
                 seed=seed,
             )
-        groups = responses(rows, episodes, group_size)
+        latents = latent_statistics(policy, episodes.rollouts) if learning else {}
+        groups = responses(rows, episodes, group_size, latents)
         return groups if len(groups) > 1 else groups[0]  # Ray takes a single return as it is
 
     def save_model(self) -> None:
@@ -118,7 +120,8 @@ class ReferenceWorker(plain(launcher.ReferenceModelActor)):  # type: ignore[misc
     """Scores with the policy that the run began with."""
 
     def init_model_from_pretrained(self, strategy: Any, pretrain: str) -> None:
-        with rebound(launcher, Actor=_ours(strategy.job)):
+        run = strategy.job.run
+        with rebound(launcher, Actor=_stands_for_actor(lambda: run.learner().reference())):
             super().init_model_from_pretrained(strategy, pretrain)
 
 

@@ -1,6 +1,7 @@
 """Rolling a policy out, and replaying what it did."""
 
 from latentgym.rollout.collect import Episodes, collect, collect_in_batches
+from latentgym.rollout.diagnostics import latent_statistics
 from latentgym.rollout.engine import Engine, Session
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.replay import Scores, replay
@@ -16,5 +17,6 @@ __all__ = [
     "Session",
     "collect",
     "collect_in_batches",
+    "latent_statistics",
     "replay",
 ]

@@ -58,7 +58,7 @@ class Engine:
         """Begin rollouts; `Session.run` takes them to where the environment must speak.
 
         Args:
-            prompts: token ids of the Q prompts.
+            prompts: token ids of the Q prompts; the policy's cue is read behind each.
             protocol: the rules of the episode.
             seed: of all draws.
             group_size: rows per prompt, G.
@@ -68,7 +68,7 @@ class Engine:
         Raises:
             UsageError: no prompts, an empty one, or one too long for the model's positions.
         """
-        lists = [list(map(int, prompt)) for prompt in prompts]
+        lists = [[*map(int, prompt), *self.policy.cue] for prompt in prompts]
         if not lists or not all(lists):
             raise UsageError("a rollout needs at least one prompt, and every prompt a token.")
         longest, limit = max(map(len, lists)), self.policy.lm.max_positions

@@ -5,6 +5,8 @@ Legend: B rows, T positions (prompt and steps), M scored positions, V vocabulary
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,15 +28,28 @@ class Policy(nn.Module):
         lm: the language model.
         head: thinks. With a `TokenHead`, thoughts are words.
         voice: speaks the answer's tokens; the head itself if that is a `TokenHead`.
+        cue: token ids that the policy reads behind every prompt before it thinks.
+        attend_padding: score left-padded prompts as trainers do that pass no attention mask, so
+            that padding is read and shifts positions. Wrong; for comparison with their results.
     """
 
-    def __init__(self, lm: LatentLM, head: PolicyHead, voice: TokenHead | None = None) -> None:
+    def __init__(
+        self,
+        lm: LatentLM,
+        head: PolicyHead,
+        voice: TokenHead | None = None,
+        *,
+        cue: Sequence[int] = (),
+        attend_padding: bool = False,
+    ) -> None:
         super().__init__()
         self.lm = lm
-        self.head = head
+        self.head = head.to(lm.device)
         if voice is None:
             voice = head if isinstance(head, TokenHead) else TokenHead()
         self.voice = voice
+        self.cue = tuple(cue)
+        self.attend_padding = attend_padding
 
     @property
     def speaks_its_thoughts(self) -> bool:
@@ -47,9 +62,19 @@ class Policy(nn.Module):
         groups: list[dict[str, Any]] = [{"params": trainable, "lr": lr}] if trainable else []
         return groups + self.head.parameter_groups(lr)
 
-    def forward(
-        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def reference(self) -> Policy:
+        """This policy as it is now, frozen: what divergence is measured from.
+
+        Weights that are frozen already are shared, so beside adapters it costs next to nothing.
+        """
+        frozen = {id(p): p for p in self.lm.parameters() if not p.requires_grad}
+        lm = copy.deepcopy(self.lm, frozen).requires_grad_(False)
+        head = self.head.reference()
+        voice = None if self.speaks_its_thoughts else self.voice
+        extras: dict[str, Any] = {"cue": self.cue, "attend_padding": self.attend_padding}
+        return Policy(lm, head, voice, **extras).eval()
+
+    def forward(self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action) -> tuple[Tensor, Tensor]:
         """Score stored actions in one parallel, differentiable pass.
 
         It is the module's forward, so whatever wraps modules for training (DeepSpeed, DDP) wraps
@@ -62,21 +87,18 @@ class Policy(nn.Module):
                 their token: tensors of shape (n thoughts, ...).
 
         Returns:
-            Log-probability of each action, fp32 (B, T), 0 where there is none; entropy of the
-            next-token distribution at each action, without gradient, fp32 (B, T); and the mean
-            norm of the thoughts' embeddings over the mean norm of the table.
+            Log-probability of each action, fp32 (B, T), 0 where there is none; and entropy of the
+            next-token distribution at each action, without gradient, fp32 (B, T).
         """
         lm, head = self.lm, self.head
         thought_BT, spoken_BT = kind_BT == Kind.THOUGHT, kind_BT == Kind.SPOKEN
         thoughts = {**thoughts, "token": token_BT[thought_BT]}
         x_BTD = lm.embed(token_BT)
-        latent_norm = torch.ones((), device=x_BTD.device)
         if len(thoughts["token"]):
             latent_MD = head.embed(thoughts, lm.table_VD)
             x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
-            with torch.no_grad():
-                latent_norm = latent_MD.norm(dim=-1).mean() / lm.table_VD.norm(dim=-1).mean()
-        hidden_BTD = lm.hidden(x_BTD[:, :-1], (kind_BT != Kind.PAD)[:, :-1])
+        present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != Kind.PAD
+        hidden_BTD = lm.hidden(x_BTD[:, :-1], present_BT[:, :-1])
         memory = _memory(hidden_BTD, kind_BT) if head.needs_memory else None
 
         logp_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
@@ -94,7 +116,7 @@ class Policy(nn.Module):
             logp_M, entropy_M = self._score(scorer, acted, hidden_MD, row_M, memory)
             logp_BT = logp_BT.masked_scatter(where_BT, logp_M.float())
             entropy_BT = entropy_BT.masked_scatter(where_BT, entropy_M)
-        return logp_BT, entropy_BT, latent_norm
+        return logp_BT, entropy_BT
 
     def _score(
         self,

@@ -30,14 +30,12 @@ class Scores:
         entropy_NT: entropy of the next-token distribution at each action, without gradient.
         action_NT: True where there is an action.
         thought_NT: True where it is a thought.
-        latent_norm: mean norm of the thoughts' embeddings over the mean norm of the table.
     """
 
     logp_NT: Tensor
     entropy_NT: Tensor
     action_NT: Tensor
     thought_NT: Tensor
-    latent_norm: float
 
 
 def replay(policy: Policy, rollouts: Rollouts) -> Scores:
@@ -56,12 +54,12 @@ def replay(policy: Policy, rollouts: Rollouts) -> Scores:
     thought_NT = kind_NT == Kind.THOUGHT
     thoughts = {k: v.to(device)[thought_NT] for k, v in rollouts.actions.items() if k != "token"}
     kind_NP = mask_NP.to(kind_NT.dtype) * Kind.PROMPT
-    logp, entropy, latent_norm = policy(
+    logp, entropy = policy(
         torch.cat([ids_NP, token_NT], dim=1), torch.cat([kind_NP, kind_NT], dim=1), thoughts
     )
     steps = slice(ids_NP.shape[1], None)
     action_NT = thought_NT | (kind_NT == Kind.SPOKEN)
-    return Scores(logp[:, steps], entropy[:, steps], action_NT, thought_NT, float(latent_norm))
+    return Scores(logp[:, steps], entropy[:, steps], action_NT, thought_NT)
 
 
 def micro_batches(

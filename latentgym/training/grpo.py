@@ -9,7 +9,6 @@ Legend: Q questions, G samples each, N = Q * G rows, T steps.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +18,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.errors import UsageError
-from latentgym.losses import advantages, clipped_surrogate, kl_estimate, masked_mean
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.losses import (
+    MEANS,
+    action_weights,
+    advantages,
+    clipped_surrogate,
+    kl_estimate,
+    masked_mean,
+)
 from latentgym.rng import derive
-from latentgym.rollout import Engine, Episodes, Policy, Rollouts, Scores, collect, replay
+from latentgym.rollout import (
+    Engine,
+    Episodes,
+    Policy,
+    Rollouts,
+    Scores,
+    collect,
+    latent_statistics,
+    replay,
+)
 from latentgym.rollout.replay import micro_batches
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
@@ -42,7 +57,7 @@ class GRPOConfig:
     micro_batch: int = 64
     """Most rows replayed at once."""
     advantage: str = "group_norm"
-    """Estimator: group_norm, group_norm_population, dr_grpo, rloo or batch."""
+    """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
     clip_low: float = 0.2
     """How far a ratio may fall below one."""
     clip_high: float = 0.2
@@ -52,7 +67,8 @@ class GRPOConfig:
     kl_estimator: str = "k3"
     """k1, k2 or k3."""
     mean: str = "token"
-    """Average over all actions alike (token) or over rows (sequence)."""
+    """Average over all actions alike (token), over the actions of each row and then over rows
+    (sequence), the same with thoughts and words apart (phase), or no average within a row (sum)."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
@@ -65,6 +81,8 @@ class GRPOConfig:
                 f"mini_batches = {self.mini_batches} does not divide the {self.rows} rows of a "
                 "step."
             )
+        if self.mean not in MEANS:
+            raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
 
     @property
     def rows(self) -> int:
@@ -93,7 +111,7 @@ class GRPO(Stage):
         config.validate()
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
         self.engine = Engine(policy)
-        self.reference = _frozen_copy(policy) if config.kl else None
+        self.reference = policy.reference() if config.kl else None
 
     def step(self, number: int, update: Update) -> Metrics:
         c = self.config
@@ -105,6 +123,7 @@ class GRPO(Stage):
         seed = derive(self.seed, 4, number)
         episodes = collect(self.engine, self.env, questions, group_size=c.group_size, seed=seed)
         rolled = time.perf_counter() - started
+        latents = latent_statistics(self.policy, episodes.rollouts)
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
         advantage_N = advantage_N.to(self.policy.lm.device)
         tracker = _Tracker()
@@ -114,6 +133,7 @@ class GRPO(Stage):
                 tracker.grad_norms.append(update(losses))
         return {
             **_episode_metrics(episodes, self.policy.speaks_its_thoughts, rolled),
+            **latents,
             **tracker.metrics(),
             "train/groups_without_signal": _flat_groups(episodes, c.group_size),
         }
@@ -158,7 +178,8 @@ class GRPO(Stage):
                 if old is None
                 else torch.stack([old[int(r)][:steps] for r in part])
             )
-            advantage = advantage_N[torch.from_numpy(part).to(advantage_N.device)]
+            advantage_N1 = advantage_N[torch.from_numpy(part).to(advantage_N.device)][:, None]
+            advantage = advantage_N1 * action_weights(scores.thought_NT, scores.action_NT, c.mean)
             surrogate = clipped_surrogate(
                 scores.logp_NT, old_logp, advantage, c.clip_low, c.clip_high
             )
@@ -169,23 +190,18 @@ class GRPO(Stage):
                 kl_NT = kl_estimate(scores.logp_NT, reference, c.kl_estimator)
                 loss_NT = loss_NT + c.kl * kl_NT
             # Micro-batches add up to the mean over the whole batch.
-            share = (
-                float(scores.action_NT.sum()) / n_actions
-                if c.mean == "token"
-                else len(part) / len(rows)
-            )
-            loss = masked_mean(loss_NT, scores.action_NT, c.mean) * share
+            if c.mean == "token":
+                share = float(scores.action_NT.sum()) / n_actions
+                loss = masked_mean(loss_NT, scores.action_NT, "token") * share
+            else:
+                share = len(part) / len(rows)
+                loss = masked_mean(loss_NT, scores.action_NT, "sequence") * share
             tracker.add(scores, surrogate.ratio_NT, surrogate.clipped_NT, kl_NT, loss)
             yield loss
 
     @staticmethod
     def _replay(policy: Policy, rollouts: Rollouts, rows: Any) -> Scores:
         return replay(policy, rollouts.select(rows))
-
-
-def _frozen_copy(policy: Policy) -> Policy:
-    frozen = copy.deepcopy(policy).eval()
-    return frozen.requires_grad_(False)
 
 
 class _Tracker:
@@ -219,7 +235,6 @@ class _Tracker:
             deviation, self.most.get("train/ratio_deviation", 0.0)
         )
         self.most["train/loss"] = self.most.get("train/loss", 0.0) + float(loss)
-        self.most["train/latent_norm"] = scores.latent_norm
 
     def metrics(self) -> Metrics:
         means = {name: total / max(self.actions, 1.0) for name, total in self.sums.items()}

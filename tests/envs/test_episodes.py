@@ -48,12 +48,22 @@ def test_a_right_answer_behind_the_mark_is_rewarded(family: str) -> None:
 
 
 def test_only_chains_of_words_are_read_by_the_grader() -> None:
-    for family, words in (("token", "ok #### 5\n"), ("continuous", "# 5\n")):
+    for family, words in (("token", "ok #### 5\n"), ("continuous", "#### 5\n")):
         env = make(f"GSM8K-{family}", **EASY)
         env.reset(options={"index": 0})
         final = say(env, "ok #### 5\n")[4]
-        # Of latent thoughts the grader sees the token that completed the mark, which was spoken.
+        # Of latent thoughts the grader sees the mark alone, though it is split over four tokens.
         assert final["completion"] == words
+
+
+def test_an_answer_behind_a_second_mark_is_wrong() -> None:
+    env = make("GSM8K-hybrid", source="sample", think=16, answer=24)
+    gold = env.task.question(0).gold
+    for answer, score in ((f"#### {gold}\n", 1.0), (f"#### {gold} #### 7\n", 0.0)):
+        env.reset(options={"index": 0})
+        *_, reward, _, _, final = say(env, f"so {answer}")
+        assert reward == final["score"] == final["reward/correct"] == score
+    assert final["status"] == "invalid" and final["reward/format"] == 0
 
 
 @pytest.mark.parametrize(("family", "forced"), [("token", False), ("hybrid", True)])

@@ -9,7 +9,15 @@ import torch
 from torch.testing import assert_close
 
 from latentgym.errors import UsageError
-from latentgym.heads import CONTROLS, ControlHead, MixtureHead, MultiTokenHead, Readout, TokenHead
+from latentgym.heads import (
+    CONTROLS,
+    ControlHead,
+    GatedHead,
+    MixtureHead,
+    MultiTokenHead,
+    Readout,
+    TokenHead,
+)
 
 B = 5
 
@@ -31,7 +39,7 @@ def thoughts(make_read: Callable, make_draws: Callable) -> Callable[[str], tuple
 
 
 def test_all_controls_are_tested() -> None:
-    assert set(CONTROLS) == {"zero", "pause", "shuffle", "noise"}
+    assert set(CONTROLS) == {"zero", "pause", "shuffle", "noise", "word"}
 
 
 def test_zero(thoughts: Callable) -> None:
@@ -53,6 +61,24 @@ def test_noise_has_the_norm_of_the_thought_and_nothing_else(thoughts: Callable) 
     latent, plain, _ = thoughts("noise")
     assert_close(latent.norm(dim=-1), plain.norm(dim=-1))
     assert torch.nn.functional.cosine_similarity(latent, plain).abs().max() < 0.99
+
+
+def test_word_is_the_token_alone(thoughts: Callable) -> None:
+    latent, plain, read = thoughts("word")
+    distances = torch.cdist(latent, read.table_VD)
+    assert_close(distances.min(1).values, torch.zeros(B), atol=1e-3, rtol=0)
+    assert not torch.allclose(latent, plain)
+
+
+def test_of_a_blend_the_latent_alone_is_replaced(make_read: Callable, make_draws: Callable) -> None:
+    read, head = make_read(B), GatedHead(6, TokenHead())
+    plain, zero = (h.sample(read, make_draws(B)) for h in (head, ControlHead(head, "zero")))
+    assert torch.equal(plain["token"], zero["token"]) and not zero["soft"].any()
+    word = torch.nn.functional.embedding(plain["token"], read.table_VD)
+    a, _ = head._gates(word)
+    assert_close(ControlHead(head, "zero").embed(zero, read.table_VD), a * word)
+    closed = ControlHead(head, "word")
+    assert_close(closed.embed(closed.sample(read, make_draws(B)), read.table_VD), word)
 
 
 def test_noise_is_drawn_from_the_counters(make_read: Callable, make_draws: Callable) -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
 
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm import load_model
-from latentgym.losses import advantages, clipped_surrogate, kl_estimate, masked_mean
+from latentgym.losses import ADVANTAGES, advantages, clipped_surrogate, kl_estimate, masked_mean
 from latentgym.openrlhf.samples import Row, responses
 from latentgym.openrlhf.shim import install
 from latentgym.registry import make_vector_env
@@ -49,7 +49,7 @@ def experiences(policy: Policy, env: Any, group: int = 3) -> tuple[Any, list[Exp
     """Episodes, and what OpenRLHF makes of them, one experience each."""
     episodes = collect(Engine(policy), env, [4, 9, 2], group_size=group, seed=1)
     rows = [Row(0, place, question) for place, question in enumerate((4, 9, 2))]
-    answers = [answer for group in responses(rows, episodes, group) for answer in group]
+    answers = [answer for group in responses(rows, episodes, group, {}) for answer in group]
     convert = SamplesGenerator._process_response_into_experience
     return episodes, [convert(None, answer, max_len=1 << 20) for answer in answers]
 
@@ -86,10 +86,9 @@ def test_scores_are_those_of_replay(name: str, task: str) -> None:
     assert float(expected_NT.abs().max()) > 0 or name == "mixture"
 
 
-@pytest.mark.parametrize(
-    "kind", ["group_norm", "group_norm_population", "dr_grpo", "rloo", "batch"]
-)
-def test_advantages_are_those_of_the_local_backend(kind: str) -> None:
+@pytest.mark.parametrize("mean", ["token", "phase"])
+@pytest.mark.parametrize("kind", sorted(ADVANTAGES))
+def test_advantages_are_those_of_the_local_backend(kind: str, mean: str) -> None:
     reward = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.1, 0.1, 0.1, 0.1])
     items = [
         Experience(
@@ -100,18 +99,24 @@ def test_advantages_are_those_of_the_local_backend(kind: str) -> None:
             truncated=torch.zeros(2),
             kl=torch.zeros(2, 3),
             info={},
+            mm_train_inputs=[
+                {"kind": torch.tensor([4, 1, 2, 0])},
+                {"kind": torch.tensor([4, 3, 1, 2])},
+            ],
         )
         for i in range(4)
     ]
     maker = ExperienceMaker.__new__(ExperienceMaker)
     maker.strategy = SimpleNamespace(
-        job=SimpleNamespace(grpo=SimpleNamespace(group_size=4, advantage=kind)), args=_maker_args()
+        job=SimpleNamespace(grpo=SimpleNamespace(group_size=4, advantage=kind, mean=mean)),
+        args=_maker_args(),
     )
     maker.args, maker.advantage_estimator = maker.strategy.args, "dr_grpo"
     maker.kl_ctl = SimpleNamespace(value=0.0)
     expected = advantages(reward, 4, kind)
     for i, item in enumerate(maker.compute_advantages_and_returns(items)):
-        want = expected[[i, 7 - i]][:, None] * item.action_mask
+        # Two actions a row, one of them a thought: each phase counts as if it were both.
+        want = expected[[i, 7 - i]][:, None] * item.action_mask * (2 if mean == "phase" else 1)
         assert_close(item.advantages, want)
 
 
@@ -134,7 +139,7 @@ def test_the_loss_is_openrlhfs_policy_loss(mean: str) -> None:
     advantage = torch.randn(6, generator=generator)
     mask = torch.rand(6, 5, generator=generator) < 0.7
     mask[:, 0] = True
-    ours = clipped_surrogate(logp, old, advantage, 0.1, 0.3)
+    ours = clipped_surrogate(logp, old, advantage[:, None], 0.1, 0.3)
     theirs = PolicyLoss(0.1, 0.3, token_level_loss=mean == "token")
     loss, clipped, *_ = theirs(logp, old, advantage[:, None].expand(-1, 5), mask.float())
     assert_close(masked_mean(ours.loss_NT, mask, mean), loss)

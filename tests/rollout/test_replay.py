@@ -93,7 +93,7 @@ def test_stored_latents_count_where_a_thought_is_and_nowhere_else(
         assert not torch.allclose(replay(policy, changed).logp_NT, expected, atol=1e-3)
 
 
-def test_entropy_and_norm_are_told(random_lm: Callable, prompts: Any, protocol: Protocol) -> None:
+def test_entropy_is_told(random_lm: Callable, prompts: Any, protocol: Protocol) -> None:
     lm = random_lm("gpt2")
     for head in (TokenHead(), MultiTokenHead(4)):
         policy = Policy(lm, head)
@@ -101,9 +101,6 @@ def test_entropy_and_norm_are_told(random_lm: Callable, prompts: Any, protocol: 
             scores = replay(policy, rolled_out(policy, prompts, protocol))
         entropies = scores.entropy_NT[scores.action_NT]
         assert entropies.min() >= 0 and entropies.max() <= np.log(259)
-        # The mean of four embeddings is shorter than one; a word is as long as words are.
-        low, high = (0.8, 1.25) if head.family == "token" else (0.2, 0.9)
-        assert low < scores.latent_norm < high
 
 
 def test_entropy_in_closed_form() -> None:

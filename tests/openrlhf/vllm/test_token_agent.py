@@ -64,7 +64,7 @@ def replayed(lm: LatentLM, answer: Any) -> list[float]:
     for start, end in answer["action_ranges"]:
         kind[:, start:end] = Kind.SPOKEN
     with torch.no_grad():
-        logp, _, _ = Policy(lm, TokenHead())(tokens, kind, {})
+        logp, _ = Policy(lm, TokenHead())(tokens, kind, {})
     values: list[float] = logp[0].tolist()
     return values
 

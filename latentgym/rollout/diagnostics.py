@@ -1,0 +1,86 @@
+"""What the thoughts of a rollout look like as inputs of the model.
+
+A model reads a thought where it is used to read words. Thoughts that are much longer than words,
+or carried by a few of their elements, tell of a collapse before the reward does. The metrics of
+outlier features are those of "Understanding and Minimising Outlier Features in Transformer
+Training" (arXiv 2405.19279), taken on input embeddings, in fp32.
+
+Legend: M vectors, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentgym.rollout.policy import Policy
+from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
+
+_MOST = 512  # thoughts looked at, evenly spaced over the rollout
+_MOST_NEAREST = 64  # of them: the nearest word is a search of the whole table
+
+
+def kurtosis(x_MD: Tensor) -> Tensor:
+    """Kurtosis of the elements' root mean squares s_j: mean s_j^4 / (mean s_j^2)^2.
+
+    1 where all elements are alike, D where one carries everything.
+    """
+    square_D = x_MD.float().square().mean(0)
+    return square_D.square().mean() / square_D.mean().square().clamp_min(1e-30)
+
+
+def max_median_ratio(x_MD: Tensor) -> Tensor:
+    """Mean over vectors of the largest over the median absolute value."""
+    size_MD = x_MD.float().abs()
+    return (size_MD.amax(-1) / size_MD.median(-1).values.clamp_min(1e-30)).mean()
+
+
+def nearest_cosine(x_MD: Tensor, table_VD: Tensor) -> Tensor:
+    """Mean cosine between a vector and the embedding nearest to it in direction."""
+    x_MD, table_VD = (nn.functional.normalize(x.float(), dim=-1) for x in (x_MD, table_VD))
+    return (x_MD @ table_VD.T).amax(-1).mean()
+
+
+@torch.no_grad()
+def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
+    """Numbers to log of a rollout's thoughts and, to compare, of its words.
+
+    Args:
+        policy: that thought them.
+        rollouts: its record.
+
+    Returns:
+        `latent/...` by name (docs/metrics.md); empty for chains of words, and without thoughts.
+    """
+    if policy.speaks_its_thoughts:
+        return {}
+    table_VD, device = policy.lm.table_VD, policy.lm.device
+    row, step = _spread(rollouts, Kind.THOUGHT)
+    if not len(row):
+        return {}
+    token = torch.from_numpy(rollouts.token_NT[row, step]).to(device)
+    thoughts = {name: value[row, step].to(device) for name, value in rollouts.actions.items()}
+    thoughts["token"] = token
+    x_MD = policy.head.embed(thoughts, table_VD)
+    word_norm = table_VD.float().norm(dim=-1).mean()
+    found = {
+        "norm": x_MD.float().norm(dim=-1).mean() / word_norm,
+        "kurtosis": kurtosis(x_MD),
+        "max_median": max_median_ratio(x_MD),
+        "nearest": nearest_cosine(x_MD[:: -(-len(x_MD) // _MOST_NEAREST)], table_VD),
+        **{k: v.float().mean() for k, v in policy.head.statistics(thoughts, table_VD).items()},
+    }
+    row, step = _spread(rollouts, Kind.SPOKEN)
+    if len(row):
+        words_MD = policy.lm.embed(torch.from_numpy(rollouts.token_NT[row, step]).to(device))
+        found["word_norm"] = words_MD.float().norm(dim=-1).mean() / word_norm
+        found["word_kurtosis"] = kurtosis(words_MD)
+    return {f"latent/{name}": float(value) for name, value in found.items()}
+
+
+def _spread(rollouts: Rollouts, kind: Kind) -> tuple[IntArray, IntArray]:
+    """Rows and steps of that kind, at most `_MOST` of them, evenly spaced."""
+    row, step = np.nonzero(rollouts.kind_NT == kind)
+    every = max(1, -(-len(row) // _MOST))
+    return row[::every], step[::every]
