@@ -50,6 +50,7 @@ TASKS: dict[str, str] = {
 
 AGENTS: Mapping[str, str] = {
     "coconut": "latentgym.agents.coconut:Coconut",
+    "colar-grpo": "latentgym.agents.colar_grpo:CoLaR",
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "hrpo": "latentgym.agents.hrpo:HRPO",

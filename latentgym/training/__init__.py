@@ -1,5 +1,6 @@
 """Training in one process: stages, the trainer, checkpoints, logs."""
 
+from latentgym.training.compression import Compression, CompressionConfig
 from latentgym.training.config import Optimisation
 from latentgym.training.curriculum import Curriculum, CurriculumConfig
 from latentgym.training.grpo import GRPO, GRPOConfig
@@ -17,6 +18,8 @@ from latentgym.training.trainer import Trainer
 
 __all__ = [
     "GRPO",
+    "Compression",
+    "CompressionConfig",
     "Curriculum",
     "CurriculumConfig",
     "GRPOConfig",

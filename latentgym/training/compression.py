@@ -1,0 +1,264 @@
+"""Compressed chains: the supervised stage of CoLaR (arXiv 2505.16552, section 3.2).
+
+Of a demonstration's reasoning, every c consecutive tokens become one thought: the sum of their
+embeddings over the root of their number, which keeps the variance of independent embeddings. The
+mark that opens the answer is a token of its own, and the answer is not compressed. Two losses:
+
+    words     cross-entropy of the next token; of a group the label is one of its tokens at random
+    latents   the head's Gaussian against the next thought, in units of the table's deviation s
+
+c is drawn anew at every step, and a cue behind the prompt says it. With c = 1 the loss on words is
+ordinary supervised training.
+
+Legend: B demonstrations, P prompt positions, T steps (groups, then plain tokens), S tokens of a
+group, M thoughts, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from latentgym.errors import UsageError
+from latentgym.heads.gaussian import GaussianHead
+from latentgym.heads.superposition import mix
+from latentgym.lm.model import left_pad
+from latentgym.rng import derive
+from latentgym.rollout import Policy
+from latentgym.training.demonstrations import Demonstrations
+from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+
+IntArray = npt.NDArray[np.int64]
+Pooling = Literal["sqrt_mean", "mean"]
+
+
+class Compressed(NamedTuple):
+    """A chain whose reasoning is in groups.
+
+    Attributes:
+        ids_TS: the tokens of each step, 0 where a group has fewer.
+        weights_TS: what each is multiplied with in the sum, fp32.
+        groups: how many of the T steps are groups.
+        plain_from: index in the original chain of the first token that is not in a group.
+    """
+
+    ids_TS: IntArray
+    weights_TS: npt.NDArray[np.float32]
+    groups: int
+    plain_from: int
+
+
+def compress(ids: IntArray, reasoning: int, c: int, pooling: Pooling = "sqrt_mean") -> Compressed:
+    """Put the first `reasoning` tokens of a chain into groups of c; the last may be smaller.
+
+    Args:
+        ids: token ids, int64 (T0,).
+        reasoning: how many of them are reasoning.
+        c: tokens of a group.
+        pooling: divide a sum by the root of its number of tokens, or by the number.
+    """
+    groups = -(-reasoning // c)
+    plain = ids[reasoning:]
+    ids_TS = np.zeros((groups + len(plain), c), dtype=np.int64)
+    weights_TS = np.zeros(ids_TS.shape, dtype=np.float32)
+    ids_TS[:groups].reshape(-1)[:reasoning] = ids[:reasoning]
+    weights_TS[:groups].reshape(-1)[:reasoning] = 1
+    ids_TS[groups:, 0], weights_TS[groups:, 0] = plain, 1
+    size_T1 = weights_TS.sum(1, keepdims=True)
+    weights_TS /= np.sqrt(size_T1) if pooling == "sqrt_mean" else size_T1
+    return Compressed(ids_TS, weights_TS, groups, reasoning)
+
+
+@dataclass(frozen=True)
+class CompressionConfig:
+    """Settings of the stage."""
+
+    cue: str
+    """Read behind every prompt; {c} stands for the number of tokens of a thought."""
+    batch_size: int = 64
+    """Demonstrations per step."""
+    micro_batch: int = 0
+    """Most demonstrations in memory at once; 0 for all."""
+    c_min: int = 1
+    """Fewest tokens of a thought."""
+    c_max: int = 5
+    """Most tokens of a thought."""
+    pooling: Pooling = "sqrt_mean"
+    """How embeddings of a group become one."""
+    latent_loss: Literal["soft_mse", "nll"] = "soft_mse"
+    """Expected squared error less the entropy, or negative log-likelihood."""
+    latent_weight: float = 1.0
+    """Of the loss on latents."""
+    entropy_weight: float = 0.0
+    """Of the Gaussian's entropy in soft_mse; at 0 the noise dies out."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if not 1 <= self.c_min <= self.c_max:
+            raise UsageError(
+                f"a thought holds at least one token: choose 1 <= c_min <= c_max, not "
+                f"{self.c_min} and {self.c_max}."
+            )
+        if self.latent_weight < 0 or self.entropy_weight < 0:
+            raise UsageError("latent_weight and entropy_weight cannot be negative.")
+        if self.pooling not in ("sqrt_mean", "mean"):
+            raise UsageError(f"no pooling {self.pooling!r}; choose sqrt_mean or mean.")
+        if self.latent_loss not in ("soft_mse", "nll"):
+            raise UsageError(f"no latent loss {self.latent_loss!r}; choose soft_mse or nll.")
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Compression:
+        """The stage that trains this policy."""
+        return Compression(policy, make_env(1), self, seed)
+
+
+class CompressedBatch(NamedTuple):
+    """Compressed demonstrations as tensors.
+
+    Attributes:
+        prompt_BP, prompt_mask_BP: prompts with their cue, padded left.
+        ids_BTS, weights_BTS: what is read, padded right.
+        label_BT: the token to predict at each step.
+        mask_BT, latent_BT, answer_BT: which steps there are, which are groups, which are answers.
+    """
+
+    prompt_BP: Tensor
+    prompt_mask_BP: Tensor
+    ids_BTS: Tensor
+    weights_BTS: Tensor
+    label_BT: Tensor
+    mask_BT: Tensor
+    latent_BT: Tensor
+    answer_BT: Tensor
+
+
+class CompressionLoss(NamedTuple):
+    """Sums over a batch; `latent` and `log_std` are means over the width, summed over thoughts."""
+
+    words: Tensor
+    latent: Tensor
+    log_std: Tensor
+    right_answers: Tensor
+
+
+def compression_loss(
+    policy: Policy, batch: CompressedBatch, config: CompressionConfig
+) -> CompressionLoss:
+    """The two losses of a batch, summed over its steps.
+
+    Args:
+        policy: its head is a `GaussianHead`.
+        batch: B demonstrations.
+        config: which losses.
+    """
+    lm, head = policy.lm, policy.head
+    assert isinstance(head, GaussianHead)
+    x_BTD = mix(batch.ids_BTS, batch.weights_BTS, lm.table_VD)
+    x = torch.cat([lm.embed(batch.prompt_BP), x_BTD], dim=1)[:, :-1]
+    mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
+    hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
+    logits = lm.logits(hidden_BTD[batch.mask_BT])
+    label = batch.label_BT[batch.mask_BT]
+    words = nn.functional.cross_entropy(logits, label, reduction="sum")
+    right = (logits.argmax(-1) == label) & batch.answer_BT[batch.mask_BT]
+
+    mean_MD, log_std_MD = head.distribution(hidden_BTD[batch.latent_BT])
+    # The table learns from the words alone, or thoughts would become easy to predict by shrinking.
+    target_MD = (x_BTD[batch.latent_BT].detach() / head.scale_of(lm.table_VD)).to(mean_MD)
+    squared_MD = (mean_MD - target_MD).square()
+    if head.deterministic:
+        each_MD = squared_MD
+    elif config.latent_loss == "nll":
+        each_MD = 0.5 * squared_MD * (-2 * log_std_MD).exp() + log_std_MD
+    else:
+        each_MD = squared_MD + (2 * log_std_MD).exp() - config.entropy_weight * log_std_MD
+    return CompressionLoss(
+        words, each_MD.mean(-1).sum(), log_std_MD.detach().mean(-1).sum(), right.sum()
+    )
+
+
+class Compression(Stage):
+    """Supervised training on compressed chains.
+
+    Args:
+        policy: its model and its latent head are trained.
+        env: gives demonstrations, one token a step.
+        config: settings.
+        seed: of the order, of c and of the labels.
+
+    Raises:
+        UsageError: settings that cannot work, another head, or soft demonstrations.
+    """
+
+    def __init__(self, policy: Policy, env: Any, config: CompressionConfig, seed: int = 0) -> None:
+        config.validate()
+        if not isinstance(policy.head, GaussianHead):
+            raise UsageError("compressed chains train a Gaussian head; give the policy one.")
+        self.policy, self.config, self.seed = policy, config, seed
+        self.demonstrations = Demonstrations(env)
+        if self.demonstrations.item(0)[1].ids_TS.shape[1] != 1:
+            raise UsageError("compressed chains need one token a step; use a -hybrid environment.")
+
+    def step(self, number: int, update: Update) -> Metrics:
+        c, lm = self.config, self.policy.lm
+        lm.train()
+        indices = batch_indices(len(self.demonstrations), c.batch_size, self.seed, number)
+        # A step may not depend on what was drawn before it, or a resumed run would differ.
+        rng = np.random.default_rng(derive(self.seed, number, 6))
+        speed = int(rng.integers(c.c_min, c.c_max + 1))
+        parts = np.array_split(indices, -(-len(indices) // (c.micro_batch or c.batch_size)))
+        batches = [self.batch(part, speed, rng) for part in parts]
+        steps, thoughts, answers = (
+            sum(int(getattr(b, name).sum()) for b in batches)
+            for name in ("mask_BT", "latent_BT", "answer_BT")
+        )
+        sums = torch.zeros(4)
+
+        def losses() -> Iterator[Tensor]:
+            for batch in batches:
+                out = compression_loss(self.policy, batch, c)
+                sums.add_(torch.stack([value.detach().float() for value in out]).cpu())
+                yield out.words / steps + c.latent_weight * out.latent / max(1, thoughts)
+
+        grad_norm = update(losses())
+        lm.eval()
+        words, latent = float(sums[0]) / steps, float(sums[1]) / max(1, thoughts)
+        return {
+            "train/loss": words + c.latent_weight * latent,
+            "train/word_loss": words,
+            "train/latent_loss": latent,
+            "train/latent_std": float((sums[2] / max(1, thoughts)).exp()),
+            "train/answer_accuracy": float(sums[3]) / max(1, answers),
+            "train/grad_norm": grad_norm,
+            "train/speed": float(speed),
+        }
+
+    def batch(
+        self, indices: Sequence[int] | IntArray, c: int, rng: np.random.Generator
+    ) -> CompressedBatch:
+        """These questions' demonstrations, c tokens a thought; `rng` draws the labels."""
+        device, tokenizer = self.policy.lm.device, self.policy.lm.tokenizer
+        cue = tokenizer.encode(self.config.cue.format(c=c))
+        items = [self.demonstrations.item(int(i)) for i in indices]
+        chains = [compress(d.ids_TS[:, 0], sum(d.steps), c, self.config.pooling) for _, d in items]
+        prompt, prompt_mask = left_pad([[*p, *cue] for p, _ in items], tokenizer.pad_id, device)
+        shape = (len(items), max(len(chain.ids_TS) for chain in chains))
+        ids, weights = np.zeros((*shape, c), np.int64), np.zeros((*shape, c), np.float32)
+        label = np.zeros(shape, np.int64)
+        mask, latent, answer = (np.zeros(shape, bool) for _ in range(3))
+        for row, (chain, (_, d)) in enumerate(zip(chains, items, strict=True)):
+            t = len(chain.ids_TS)
+            ids[row, :t], weights[row, :t] = chain.ids_TS, chain.weights_TS
+            member = (rng.random(t) * (chain.weights_TS > 0).sum(1)).astype(np.int64)
+            label[row, :t] = np.take_along_axis(chain.ids_TS, member[:, None], 1)[:, 0]
+            mask[row, :t], latent[row, : chain.groups] = True, True
+            answer[row, chain.groups + d.thoughts - chain.plain_from : t] = True
+        tensors = (
+            torch.from_numpy(a).to(device) for a in (ids, weights, label, mask, latent, answer)
+        )
+        return CompressedBatch(prompt, prompt_mask, *tensors)
