@@ -15,8 +15,8 @@ from latentgym.errors import UsageError
 
 Options = TypeVar("Options")
 EnvPairs = Annotated[
-    list[str],
-    tyro.conf.arg(aliases=["-o"], help="Further options of the environment, name=value."),
+    tyro.conf.UseAppendAction[list[str]],  # or of several -o only the last would count
+    tyro.conf.arg(aliases=["-o"], help="A further option of the environment, name=value."),
 ]
 
 

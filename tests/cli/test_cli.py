@@ -177,6 +177,13 @@ def test_unknown_option_exits_with_two() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_every_option_of_the_environment_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["info", "latent/GSM8K-token", "-o", "think=5", "-o", "answer=3", "--json"]
+    assert main([*argv, "-o", "source=sample"]) == 0
+    told = json.dumps(last_json(capsys))
+    assert "at most 5 steps" in told and "at most 3 steps" in told and "sample" in told
+
+
 def test_options_of_a_cluster_need_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TRAIN, "--gpus", "2", "--out", str(tmp_path)]) == 2
     assert "need --backend openrlhf" in capsys.readouterr().err
