@@ -197,8 +197,11 @@ def test_every_logged_key_is_documented(trained: Path, tmp_path: Path) -> None:
     named = ["train", "mts-grpo", "latent/ProsQA-continuous", "--prompt-weight", "1"]
     few = ["--model", "tiny:gpt2:1x1x16", "-o", "size=4", "--steps", "1", "--eval-limit", "0"]
     assert main([*named, *few, "--batch-size", "2", "--out", str(tmp_path / "named")]) == 0
+    staged = ["train", "coconut", "latent/MNNS-hybrid", "--model", "tiny:gpt2:1x1x16"]
+    few = ["--steps", "1", "--eval-limit", "0", "--out", str(tmp_path / "staged")]
+    assert main([*staged, *few]) == 0
     logged = set()
-    for run in (trained, tmp_path / "grpo", tmp_path / "named"):
+    for run in (trained, tmp_path / "grpo", tmp_path / "named", tmp_path / "staged"):
         for line in (run / "metrics.jsonl").read_text().splitlines():
             logged |= set(json.loads(line)) - {"step"}
     documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
