@@ -62,6 +62,7 @@ def lines(job: Job) -> list[dict[str, float]]:
 CASES: dict[str, dict[str, Any]] = {
     "token": {"agent": "cot"},
     "continuous": {},
+    "hidden states": {"agent": "coconut"},
     "divergence": {"grpo": {"kl": 0.1}},
     "sequence mean": {"grpo": {"mean": "sequence"}},
     "schedule": {"optimisation": {"schedule": "cosine", "warmup": 0.4}, "steps": 5},
