@@ -18,6 +18,8 @@ PRESETS = {
     "cot": ("grpo-tiny", "latent/MNNS-token"),
     "mts-grpo": ("grpo", "latent/MNNS-continuous"),
     "coconut": ("grpo-tiny", "latent/MNNS-hybrid"),
+    "hrpo": ("tiny", "latent/MNNS-hybrid"),
+    "colar-grpo": ("grpo-tiny", "latent/MNNS-hybrid"),
 }
 
 
@@ -29,21 +31,22 @@ def make_job(tmp_path: Path) -> MakeJob:
         agent: str = "mts-grpo",
         *,
         steps: int = 2,
+        config: dict[str, Any] | None = None,
         grpo: dict[str, Any] | None = None,
         run: dict[str, Any] | None = None,
         optimisation: dict[str, Any] | None = None,
         **cluster: Any,
     ) -> Job:
         preset, env = PRESETS[agent]
-        config = agent_class(agent).presets[preset]
+        settings = replace(agent_class(agent).presets[preset], **(config or {}))
         small = {"prompts": 8, "group_size": 4, "micro_batch": 8, **(grpo or {})}
-        config = replace(
-            config,
-            grpo=replace(config.grpo, **small),
-            optimisation=replace(config.optimisation, **(optimisation or {})),
+        settings = replace(
+            settings,
+            grpo=replace(settings.grpo, **small),
+            optimisation=replace(settings.optimisation, **(optimisation or {})),
         )
         options = {"model": "tiny:gpt2:2x2x32", **(run or {})}
-        described = Run(agent=agent, config=config, env=env, **options)
+        described = Run(agent=agent, config=settings, env=env, **options)
         recipe = described.make_agent().recipe()
         return Job(
             run=described,

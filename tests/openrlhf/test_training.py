@@ -64,6 +64,12 @@ CASES: dict[str, dict[str, Any]] = {
     "continuous": {},
     "hidden states": {"agent": "coconut"},
     "divergence": {"grpo": {"kl": 0.1}},
+    "gate, divergence from words": {"agent": "hrpo", "grpo": {"kl": 0.1}},
+    "Gaussian, mean over phases": {
+        "agent": "colar-grpo",
+        "config": {"cue": ""},
+        "optimisation": {"lr": 1e-3},
+    },
     "sequence mean": {"grpo": {"mean": "sequence"}},
     "schedule": {"optimisation": {"schedule": "cosine", "warmup": 0.4}, "steps": 5},
     "adapters": {"run": {"lora": {"r": 4, "alpha": 8}}},

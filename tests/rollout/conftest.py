@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentgym.heads import (
     Action,
     ControlHead,
     DirichletHead,
+    GatedHead,
+    GaussianHead,
     HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
@@ -20,31 +22,8 @@ from latentgym.heads import (
     Readout,
     TokenHead,
 )
-from latentgym.heads.base import categorical, gather_log_prob, uniform
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rng import Draws
-
-
-class GatedHead(PolicyHead):
-    """A token and the soft embedding, blended by a gate that the head owns (as HRPO has it)."""
-
-    family = "hybrid"
-
-    def __init__(self, width: int = 32) -> None:
-        super().__init__()
-        self.gate = nn.Parameter(torch.linspace(-1, 1, width))
-
-    def sample(self, read: Readout, draws: Draws) -> Action:
-        token = categorical(read.logits, uniform(draws, 1, read.logits))[:, 0]
-        return {"token": token, "soft": read.logits.softmax(-1) @ read.table_VD}
-
-    def embed(self, action: Action, table_VD: Tensor) -> Tensor:
-        gate = self.gate.sigmoid()
-        word = nn.functional.embedding(action["token"], table_VD)
-        return gate * word + (1 - gate) * action["soft"]
-
-    def log_prob(self, action: Action, read: Readout) -> Tensor:
-        return gather_log_prob(read.logits, action["token"].unsqueeze(-1)).squeeze(-1)
 
 
 class RecallingHead(PolicyHead):
@@ -77,7 +56,8 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "mixture-top": lambda: MixtureHead(top_k=8, top_p=0.9),
     "dirichlet": lambda: DirichletHead(gamma=4.0, support=16),
     "control": lambda: ControlHead(MixtureHead(top_k=4), "noise"),
-    "gated": GatedHead,
+    "gated": lambda: GatedHead(32, TokenHead(0.7, top_k=20), r_min=0.5),
+    "gaussian": lambda: GaussianHead(32, 16),
     "recalling": RecallingHead,
     "hidden": HiddenStateHead,
     "pause": lambda: PauseHead(32),
