@@ -49,6 +49,7 @@ TASKS: dict[str, str] = {
 """Task names, each with the function that makes it."""
 
 AGENTS: Mapping[str, str] = {
+    "coconut": "latentgym.agents.coconut:Coconut",
     "colar-grpo": "latentgym.agents.colar_grpo:CoLaR",
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",

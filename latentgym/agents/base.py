@@ -15,6 +15,7 @@ import numpy.typing as npt
 from latentgym.accounting import Positions
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.lm.model import LatentLM
+from latentgym.protocol import Protocol
 from latentgym.registry import AGENTS
 from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches
 from latentgym.training import Recipe
@@ -71,6 +72,13 @@ class Agent(ABC, Generic[Config]):
         Args:
             lm: the model.
             acting: True to answer questions, False to learn.
+        """
+
+    def check(self, rules: Protocol) -> None:
+        """Whether the settings suit an environment with these rules; most suit any.
+
+        Raises:
+            UsageError: they do not.
         """
 
     def acting(self, learner: Policy) -> Policy:

@@ -41,7 +41,8 @@ class Run:
         device, dtype: as `load_model` takes them.
 
     Raises:
-        UsageError: an unknown agent or environment, or an agent of another family.
+        UsageError: an unknown agent or environment, or an agent of another family. Making a policy
+            raises one too, where the agent's settings do not suit the environment.
     """
 
     agent: str
@@ -114,10 +115,12 @@ class Run:
     def _policy(self, *, acting: bool) -> Policy:
         import torch
 
+        agent = self.make_agent()
+        agent.check(self.make_env(1).unwrapped.task.protocol())
         lm = self._lm()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, 5))  # a head's fresh weights
-            return self.make_agent().policy(lm, acting=acting)
+            return agent.policy(lm, acting=acting)
 
     def _lm(self) -> LatentLM:
         import torch

@@ -81,7 +81,7 @@ def make_search(
 
     words = {}
     if tokenizer is not None:
-        known = ("format", "system", "think", "answer", "force_answer")
+        known = ("format", "system", "think", "answer", "exact_thoughts", "force_answer")
         words = {key: value for key, value in options.items() if key in known}
         options = {key: value for key, value in options.items() if key not in known}
     task = MNNS(family, **options) if name == "MNNS" else GraphTask(name, family, **options)

@@ -27,7 +27,7 @@ class ChainsTask(TextTask):
         size: how many questions; default 20,000 for training and 1,000 of the others.
         seed, min_operations, max_operations, largest: see `ChainSettings`.
         limit: use the first so many questions only.
-        format, system, think, answer, force_answer: see `TextTask`.
+        format, system, think, answer, exact_thoughts, force_answer: see `TextTask`.
 
     Raises:
         UsageError: options that cannot work.
@@ -52,6 +52,7 @@ class ChainsTask(TextTask):
         system: str | None = None,
         think: int | None = None,
         answer: int | None = None,
+        exact_thoughts: bool = False,
         force_answer: bool | None = None,
     ) -> None:
         settings = ChainSettings(min_operations, max_operations, largest, seed)
@@ -77,6 +78,7 @@ class ChainsTask(TextTask):
             system=system,
             think=room if think is None else think,
             answer=(4 if symbols else kind.answer) if answer is None else answer,
+            exact_thoughts=exact_thoughts,
             force_answer=force_answer,
         )
         self.split, self.source, self.dataset_hash = split, data.source, data.hash

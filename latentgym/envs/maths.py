@@ -55,7 +55,8 @@ class MathsTask(TextTask):
         split: of the data; default the training split, or the first there is.
         source: where to look for the data instead of the usual places.
         limit: use the first so many questions only.
-        format, system, think, answer, force_answer: see `TextTask`; defaults by data set.
+        format, system, think, answer, exact_thoughts, force_answer: see `TextTask`; defaults by
+            data set.
 
     Raises:
         DataError: the data cannot be had, or a row is damaged.
@@ -74,6 +75,7 @@ class MathsTask(TextTask):
         system: str | None = None,
         think: int | None = None,
         answer: int | None = None,
+        exact_thoughts: bool = False,
         force_answer: bool | None = None,
     ) -> None:
         if name not in KINDS:
@@ -90,6 +92,7 @@ class MathsTask(TextTask):
             system=system,
             think=kind.think if think is None else think,
             answer=kind.answer if answer is None else answer,
+            exact_thoughts=exact_thoughts,
             force_answer=force_answer,
         )
         self.split, self.source, self.dataset_hash = data.split, data.source, data.hash

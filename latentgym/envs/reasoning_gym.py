@@ -70,8 +70,8 @@ class ReasoningGymTask(TextTask):
         seed: of the generator.
         limit: use the first so many questions only.
         config: further settings of the generator.
-        format, system, think, answer, force_answer: see `TextTask`; by default an answer is one
-            line of at most 64 tokens, or of 512 where it takes several lines.
+        format, system, think, answer, exact_thoughts, force_answer: see `TextTask`; by default an
+            answer is one line of at most 64 tokens, or of 512 where it takes several lines.
     """
 
     licence = "Apache-2.0 (Reasoning Gym, generated)"
@@ -89,8 +89,9 @@ class ReasoningGymTask(TextTask):
         config: dict[str, Any] | None = None,
         format: str = "hashes",
         system: str | None = None,
-        think: int = 256,
+        think: int | None = None,
         answer: int | None = None,
+        exact_thoughts: bool = False,
         force_answer: bool | None = None,
     ) -> None:
         try:
@@ -117,8 +118,9 @@ class ReasoningGymTask(TextTask):
             _no_grader,
             format=format,
             system=system,
-            think=think,
+            think=256 if think is None else think,
             answer=answer,
+            exact_thoughts=exact_thoughts,
             force_answer=force_answer,
         )
         self._setting = setting_of(generator, settings)

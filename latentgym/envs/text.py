@@ -68,8 +68,11 @@ class TextTask(Task):
         system: another instruction than the format's own; empty for none.
         think: thought budget, in steps.
         answer: answer budget, in tokens.
+        exact_thoughts: think exactly `think` times, whatever is thought. All that a chain says
+            after that, the mark included, is spoken then, and only end-of-sequence ends it.
         force_answer: open the answer phase when thinking ends without the mark. Default: for
-            latent chains, which cannot write it in words; a chain of words is truncated.
+            latent chains, which cannot write it in words, unless their thoughts are exact; a chain
+            of words is truncated.
     """
 
     max_text: ClassVar[int] = 20_000
@@ -85,6 +88,7 @@ class TextTask(Task):
         system: str | None,
         think: int,
         answer: int,
+        exact_thoughts: bool,
         force_answer: bool | None,
     ) -> None:
         super().__init__(family, tokenizer)
@@ -95,7 +99,9 @@ class TextTask(Task):
         self.format = FORMATS[format]
         self.system = self.format.system if system is None else system
         self.think, self.answer = think, answer
-        self.force_answer = not family.words if force_answer is None else force_answer
+        self.exact_thoughts = exact_thoughts
+        forced = not (family.words or exact_thoughts)
+        self.force_answer = forced if force_answer is None else force_answer
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -108,11 +114,12 @@ class TextTask(Task):
 
     def protocol(self) -> Protocol:
         pieces, fmt = self.tokenizer.pieces(), self.format
+        lines = self.exact_thoughts and not self.force_answer  # may be spoken before the answer
         return Protocol(
-            think=Budget(self.think),
+            think=Budget(self.think, exact=self.exact_thoughts),
             answer=Budget(self.answer),
             mark=MarkTable(fmt.mark, pieces),
-            stop=MarkTable(fmt.stop, pieces) if fmt.stop else None,
+            stop=MarkTable(fmt.stop, pieces) if fmt.stop and not lines else None,
             eos=(self.tokenizer.eos_id,),
             force_answer=self.force_answer,
             bridge=tuple(self.tokenizer.encode(fmt.bridge)) if self.force_answer else (),

@@ -52,7 +52,7 @@ class WordsTask(TextTask):
         task: the puzzle in symbols.
         family: action family.
         tokenizer: of the model.
-        format, system, think, answer, force_answer: see `TextTask`.
+        format, system, think, answer, exact_thoughts, force_answer: see `TextTask`.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class WordsTask(TextTask):
         *,
         format: str = "hashes",
         system: str | None = None,
-        think: int = 128,
+        think: int | None = None,
         answer: int = 16,
+        exact_thoughts: bool = False,
         force_answer: bool | None = None,
     ) -> None:
         grader = NumberGrader() if isinstance(task, MNNS) else ChoiceGrader()
@@ -75,8 +76,9 @@ class WordsTask(TextTask):
             grader,
             format=format,
             system=system,
-            think=think,
+            think=128 if think is None else think,
             answer=answer,
+            exact_thoughts=exact_thoughts,
             force_answer=force_answer,
         )
         self.name, self.split, self.source = task.name, task.split, task.source

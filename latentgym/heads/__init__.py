@@ -4,6 +4,7 @@ from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.heads.control import CONTROLS, ControlHead
 from latentgym.heads.gated import GatedHead
 from latentgym.heads.gaussian import GaussianHead
+from latentgym.heads.hidden import HiddenStateHead, PauseHead
 from latentgym.heads.superposition import DirichletHead, MixtureHead, MultiTokenHead
 from latentgym.heads.token import TokenHead
 
@@ -14,8 +15,10 @@ __all__ = [
     "DirichletHead",
     "GatedHead",
     "GaussianHead",
+    "HiddenStateHead",
     "MixtureHead",
     "MultiTokenHead",
+    "PauseHead",
     "PolicyHead",
     "Readout",
     "TokenHead",

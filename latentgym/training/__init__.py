@@ -2,6 +2,7 @@
 
 from latentgym.training.compression import Compression, CompressionConfig
 from latentgym.training.config import Optimisation
+from latentgym.training.curriculum import Curriculum, CurriculumConfig
 from latentgym.training.grpo import GRPO, GRPOConfig
 from latentgym.training.stage import (
     MakeEnv,
@@ -19,6 +20,8 @@ __all__ = [
     "GRPO",
     "Compression",
     "CompressionConfig",
+    "Curriculum",
+    "CurriculumConfig",
     "GRPOConfig",
     "MakeEnv",
     "Metrics",

@@ -5,6 +5,7 @@ Legend: B demonstrations, P prompt positions, T steps, S support of a target.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,10 @@ from latentgym.lm.model import left_pad
 
 @dataclass
 class SupervisedBatch:
-    """Demonstrations as tensors; prompts may have targets of their own."""
+    """Demonstrations as tensors; prompts may have targets of their own.
+
+    A step whose weights are all zero has no target: it is read and not learnt.
+    """
 
     prompt_BP: Tensor
     prompt_mask_BP: Tensor
@@ -29,6 +33,11 @@ class SupervisedBatch:
     question_B: npt.NDArray[np.int64]
     prompt_ids_BPS: Tensor | None = None
     prompt_weights_BPS: Tensor | None = None
+
+    @property
+    def targets_BT(self) -> Tensor:
+        """Which steps have a target."""
+        return self.weights_BTS.sum(-1) > 0
 
 
 class Demonstrations:
@@ -45,9 +54,22 @@ class Demonstrations:
     def __len__(self) -> int:
         return int(self._env.n_questions)
 
-    def batch(self, indices: np.ndarray[Any, Any], device: torch.device) -> SupervisedBatch:
-        """The demonstrations of these questions, prompts padded left and chains right."""
+    def batch(
+        self,
+        indices: np.ndarray[Any, Any],
+        device: torch.device,
+        change: Callable[[int, Any], Any] | None = None,
+    ) -> SupervisedBatch:
+        """The demonstrations of these questions, prompts padded left and chains right.
+
+        Args:
+            indices: numbers of the questions.
+            device: of the tensors.
+            change: what becomes of each demonstration, from (number of the question, it).
+        """
         items = [self.item(int(i)) for i in indices]
+        if change is not None:
+            items = [(p, change(int(i), d)) for i, (p, d) in zip(indices, items, strict=True)]
         pad = self._env.task.tokenizer.pad_id
         prompt, prompt_mask = left_pad([p for p, _ in items], pad, device)
         steps = max(len(d.ids_TS) for _, d in items)

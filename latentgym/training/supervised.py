@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ class SupervisedLoss(NamedTuple):
 
     Attributes:
         loss_BT: KL(target || prediction) of each step.
-        mask_BT: which steps there are.
+        mask_BT: which steps have a target.
         right_BT: the likeliest token is one of the target's.
         prompt_M: KL of each target on a prompt; empty unless it was asked for.
     """
@@ -93,14 +94,14 @@ def supervised_loss(
         keep = torch.rand(x.shape, generator=generator, device=x.device) >= dropout
         return x * keep / (1 - dropout)
 
-    if own is None or not bool(own.row_B.any()):
+    if own is None or not bool((own.row_B[:, None] & batch.thought_BT).any()):
         x = dropped(torch.cat([prompt_BPD, x_BTD], dim=1)[:, :-1])
         mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
         hidden = lm.hidden(x, mask)
     else:
         hidden = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
     hidden_BTD = hidden[:, batch.prompt_BP.shape[1] - 1 :]
-    where = batch.mask_BT
+    where = batch.targets_BT
     logits = lm.logits(hidden_BTD[where])
     ids, weights = batch.ids_BTS[where], batch.weights_BTS[where]
     loss = soft_target_loss(logits, ids, weights)
@@ -207,15 +208,13 @@ class Supervised(Stage):
         _seed_dropout_modules(lm, derive(self.seed, number, 2))
         sums, prompt_sum = torch.zeros(4), torch.zeros(())
         parts = np.array_split(indices, -(-len(indices) // (c.micro_batch or c.batch_size)))
-        items = [self.demonstrations.item(int(i))[1] for i in indices]
-        total = sum(len(item.ids_TS) for item in items)
-        named = 0
-        if c.prompt_weight:
-            named = sum(int((item.prompt_weights_PS.sum(1) > 0).sum()) for item in items)
+        shown = partial(self.shown, number)
+        batches = [self.demonstrations.batch(part, lm.device, shown) for part in parts]
+        total = sum(int(batch.targets_BT.sum()) for batch in batches)
+        named = sum(_named(batch) for batch in batches) if c.prompt_weight else 0
 
         def losses() -> Any:
-            for part in parts:
-                batch = self.demonstrations.batch(part, lm.device)
+            for batch in batches:
                 loss_BT, mask, right, prompt_M = supervised_loss(
                     lm,
                     batch,
@@ -245,6 +244,10 @@ class Supervised(Stage):
             **({"train/prompt_loss": float(prompt_sum / named)} if c.prompt_weight else {}),
         }
 
+    def shown(self, number: int, index: int, demonstration: Any) -> Any:
+        """What a question's demonstration is at that step; a curriculum changes it."""
+        return demonstration
+
     def own_rows(self, batch: SupervisedBatch, number: int) -> OwnThoughts | None:
         """Which of these demonstrations are read with own thoughts at that step."""
         if not self.config.own_thoughts:
@@ -254,6 +257,12 @@ class Supervised(Stage):
         row_B = torch.from_numpy(draws.uniform(1)[:, 0] < self.config.own_thoughts)
         seed = derive(self.seed, number, 4)
         return OwnThoughts(self.policy.head, row_B.to(self.policy.lm.device), seed)
+
+
+def _named(batch: SupervisedBatch) -> int:
+    """How many tokens of the prompts have a target."""
+    weights = batch.prompt_weights_BPS
+    return 0 if weights is None else int((weights.sum(-1) > 0).sum())
 
 
 def _seed_dropout_modules(model: nn.Module, seed: int) -> None:

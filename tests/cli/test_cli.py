@@ -178,6 +178,13 @@ def test_unknown_option_exits_with_two() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_every_option_of_the_environment_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["info", "latent/GSM8K-token", "-o", "think=5", "-o", "answer=3", "--json"]
+    assert main([*argv, "-o", "source=sample"]) == 0
+    told = json.dumps(last_json(capsys))
+    assert "at most 5 steps" in told and "at most 3 steps" in told and "sample" in told
+
+
 def test_options_of_a_cluster_need_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TRAIN, "--gpus", "2", "--out", str(tmp_path)]) == 2
     assert "need --backend openrlhf" in capsys.readouterr().err
@@ -194,11 +201,12 @@ def test_every_logged_key_is_documented(trained: Path, tmp_path: Path) -> None:
     chains = "latent/GSM8KAug-hybrid"
     few += ["-o", "source=generated", "-o", "think=4"]
     for name, argv in {
-        "hrpo": ["hrpo", "--preset", "tiny", *small],
-        "colar-sft": ["colar-grpo", "--preset", "sft-tiny"],
-        "colar-grpo": ["colar-grpo", "--preset", "grpo-tiny", *small],
+        "hrpo": ["hrpo", chains, "--preset", "tiny", *small, *few],
+        "colar-sft": ["colar-grpo", chains, "--preset", "sft-tiny", *few],
+        "colar-grpo": ["colar-grpo", chains, "--preset", "grpo-tiny", *small, *few],
+        "coconut": ["coconut", "latent/MNNS-hybrid", *few[:2], *few[4:8]],
     }.items():
-        assert main(["train", argv[0], chains, *argv[1:], *few, "--out", str(tmp_path / name)]) == 0
+        assert main(["train", *argv, "--out", str(tmp_path / name)]) == 0
     logged = set()
     for run in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
         for line in (run / "metrics.jsonl").read_text().splitlines():

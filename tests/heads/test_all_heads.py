@@ -14,8 +14,10 @@ from latentgym.heads import (
     DirichletHead,
     GatedHead,
     GaussianHead,
+    HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
+    PauseHead,
     PolicyHead,
     Readout,
     TokenHead,
@@ -33,6 +35,8 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "gated": lambda: GatedHead(6, TokenHead(0.7, top_k=5)),
     "gaussian": lambda: GaussianHead(6, 8),
     "control": lambda: ControlHead(MultiTokenHead(2), "zero"),
+    "hidden": HiddenStateHead,
+    "pause": lambda: PauseHead(D),
 }
 B, T, V, D = 4, 3, 9, 6
 MakeRead = Callable[..., Readout]

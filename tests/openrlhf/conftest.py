@@ -17,6 +17,7 @@ MakeJob = Callable[..., Job]
 PRESETS = {
     "cot": ("grpo-tiny", "latent/MNNS-token"),
     "mts-grpo": ("grpo", "latent/MNNS-continuous"),
+    "coconut": ("grpo-tiny", "latent/MNNS-hybrid"),
     "hrpo": ("tiny", "latent/MNNS-hybrid"),
     "colar-grpo": ("grpo-tiny", "latent/MNNS-hybrid"),
 }

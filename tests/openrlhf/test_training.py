@@ -62,6 +62,7 @@ def lines(job: Job) -> list[dict[str, float]]:
 CASES: dict[str, dict[str, Any]] = {
     "token": {"agent": "cot"},
     "continuous": {},
+    "hidden states": {"agent": "coconut"},
     "divergence": {"grpo": {"kl": 0.1}},
     "gate, divergence from words": {"agent": "hrpo", "grpo": {"kl": 0.1}},
     "Gaussian, mean over phases": {

@@ -14,8 +14,10 @@ from latentgym.heads import (
     DirichletHead,
     GatedHead,
     GaussianHead,
+    HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
+    PauseHead,
     PolicyHead,
     Readout,
     TokenHead,
@@ -57,6 +59,8 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "gated": lambda: GatedHead(32, TokenHead(0.7, top_k=20), r_min=0.5),
     "gaussian": lambda: GaussianHead(32, 16),
     "recalling": RecallingHead,
+    "hidden": HiddenStateHead,
+    "pause": lambda: PauseHead(32),
 }
 
 

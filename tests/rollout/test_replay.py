@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentgym.heads import MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads import HiddenStateHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.losses import entropy
 from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
@@ -73,6 +74,23 @@ def test_gradients_reach_the_model_and_the_head(
     gradients = [p.grad for p in policy.parameters()]
     policy.zero_grad(set_to_none=True)
     assert all(g is not None and g.isfinite().all() and g.any() for g in gradients)
+
+
+def test_stored_latents_count_where_a_thought_is_and_nowhere_else(
+    random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    policy = Policy(random_lm("llama"), HiddenStateHead())
+    rollouts = rolled_out(policy, prompts, protocol)
+    thought_NT = torch.from_numpy(rollouts.kind_NT == Kind.THOUGHT)
+    with torch.no_grad():
+        expected = replay(policy, rollouts).logp_NT
+        latent = rollouts.actions["latent"]
+        elsewhere = torch.where(thought_NT[..., None], latent, latent.new_tensor(torch.nan))
+        assert torch.equal(
+            replay(policy, replace(rollouts, actions={"latent": elsewhere})).logp_NT, expected
+        )
+        changed = replace(rollouts, actions={"latent": latent.roll(1, dims=0)})
+        assert not torch.allclose(replay(policy, changed).logp_NT, expected, atol=1e-3)
 
 
 def test_entropy_is_told(random_lm: Callable, prompts: Any, protocol: Protocol) -> None:

@@ -1,0 +1,175 @@
+"""The curriculum of Coconut: step by step, latents take the place of reasoning in words.
+
+"Training Large Language Models to Reason in a Continuous Latent Space" (arXiv 2412.06769),
+section 3. At stage s the first s steps of a demonstration's reasoning are left out, and c latents
+for each of them are read in their place; what remains, the answer included, is learnt as ever.
+Behind the last of these stages comes one more, in which all that remains of the reasoning is left
+out.
+
+The latents are the policy's own, made one by one behind a cache through which the gradient runs;
+what remains is read in one pass. With c = 0 nothing takes the steps' place, which is the control
+without thoughts.
+
+Legend: T steps, S support of a target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from latentgym.errors import UsageError
+from latentgym.protocol import Protocol
+from latentgym.rng import Draws, derive
+from latentgym.rollout import Policy
+from latentgym.training.stage import MakeEnv, Metrics, Update
+from latentgym.training.supervised import Supervised, SupervisedConfig
+
+_LOOKED_AT = 16
+
+
+@dataclass(frozen=True)
+class CurriculumConfig(SupervisedConfig):
+    """Settings of the curriculum."""
+
+    own_thoughts: float = 1.0
+    """Always 1: a latent has no target that could be read."""
+    c: int = 1
+    """Latents in the place of each step of the reasoning; 0 for none."""
+    stages: int | None = None
+    """How many steps latents take the place of, one more at each stage; None for as many as the
+    environment's thoughts allow."""
+    steps_per_stage: int = 1000
+    """Training steps of each stage."""
+    first_stage: int = 0
+    """Where to begin: 1 where the policy has learnt the whole chain in words before."""
+    mix: float = 0.0
+    """Share of the demonstrations that are of any stage up to the present one, drawn anew at every
+    step."""
+
+    def validate(self) -> None:
+        super().validate()
+        if self.own_thoughts != 1:
+            raise UsageError(
+                "a curriculum's latents are the policy's own; leave own_thoughts at 1."
+            )
+        if self.c < 0 or self.steps_per_stage < 1 or self.first_stage < 0:
+            raise UsageError(
+                f"a curriculum needs c >= 0, steps_per_stage >= 1 and first_stage >= 0, but has "
+                f"c={self.c}, steps_per_stage={self.steps_per_stage}, "
+                f"first_stage={self.first_stage}."
+            )
+        if self.stages is not None and self.stages < 1:
+            raise UsageError(f"a curriculum needs at least one stage, but stages is {self.stages}.")
+        if not 0 <= self.mix <= 1:
+            raise UsageError(f"mix is a share between 0 and 1, but is {self.mix}.")
+
+    def check(self, rules: Protocol) -> None:
+        """Whether an episode thinks as often as the last stage does.
+
+        Raises:
+            UsageError: it does not, or something else than the rest of the chain comes after.
+        """
+        thoughts = rules.think.steps
+        if self.stages is None and self.c:
+            fits = thoughts > 0 and thoughts % self.c == 0
+            each, think = "each stage", "STAGES" if self.c == 1 else f"{self.c}*STAGES"
+        else:
+            wanted = (self.stages or 0) * self.c
+            fits = thoughts == wanted
+            each, think = f"each of {self.stages} stages", str(wanted)
+        if not rules.think.exact or rules.bridge:
+            raise UsageError(
+                "latents come in a fixed number and the rest of the chain is spoken after them; "
+                f"set -o exact_thoughts=true -o think={think}."
+            )
+        if not fits:
+            raise UsageError(
+                f"{self.c} latents for {each} do not make the {thoughts} thoughts of this "
+                f"environment; set -o think={think}, or choose other stages."
+            )
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Curriculum:
+        """The stage that trains this policy."""
+        self.validate()
+        rules = make_env(1).unwrapped.task.protocol()
+        self.check(rules)
+        stages = self.stages
+        if stages is None:
+            if not self.c:
+                raise UsageError(
+                    "without latents the environment does not tell the number of stages; set "
+                    "--stages."
+                )
+            stages = rules.think.steps // self.c
+        # An environment that does not think may demonstrate no chain either.
+        env = make_env(1) if self.c else make_env(1, think=None)
+        return Curriculum(policy, env, replace(self, stages=stages), seed)
+
+
+class Curriculum(Supervised):
+    """Latents in the place of ever more steps of the reasoning.
+
+    Args:
+        policy: its head makes the latents.
+        env: gives demonstrations that say where the steps of their reasoning are.
+        config: settings; `stages` must be known.
+        seed: of the order, the dropout, the head's draws and the mixture of stages.
+
+    Raises:
+        UsageError: settings that cannot work, or demonstrations without steps.
+    """
+
+    config: CurriculumConfig
+
+    def __init__(self, policy: Policy, env: Any, config: CurriculumConfig, seed: int = 0) -> None:
+        super().__init__(policy, env, config, seed)
+        if config.stages is None:
+            raise UsageError("a curriculum has a number of stages; set it.")
+        self.stages = config.stages
+        some = range(min(_LOOKED_AT, len(self.demonstrations)))
+        if not any(self.demonstrations.item(i)[1].steps for i in some):
+            raise UsageError(
+                "the demonstrations of this task have no steps that latents could take the place "
+                "of; choose one whose chains do, such as GSM8KAug, MNNS or ProsQA."
+            )
+
+    def step(self, number: int, update: Update) -> Metrics:
+        return {**super().step(number, update), "train/stage": float(self.stage(number))}
+
+    def stage(self, number: int) -> int:
+        """The stage of a training step, at most `stages` + 1."""
+        reached = self.config.first_stage + number // self.config.steps_per_stage
+        return min(reached, self.stages + 1)
+
+    def shown(self, number: int, index: int, demonstration: Any) -> Any:
+        stage = self.stage(number)
+        if self.config.mix:
+            one = np.zeros(1, dtype=np.int64)
+            draws = Draws.at(derive(self.seed, number, 5), one + index, one, one)
+            mixed, which = draws.uniform(2)[0]
+            stage = int(which * (stage + 1)) if mixed < self.config.mix else stage
+        steps = stage if stage <= self.stages else len(demonstration.steps)
+        return with_latents(demonstration, steps, min(stage, self.stages) * self.config.c)
+
+
+def with_latents(demonstration: Any, steps: int, latents: int) -> Any:
+    """A demonstration with latents in the place of the first steps of its reasoning.
+
+    Args:
+        demonstration: `latentgym.envs.Demonstration`.
+        steps: how many of its steps are left out; all if it has fewer.
+        latents: how many are read in their place. They are its thoughts, and have no targets;
+            what remains is spoken.
+    """
+    kept = slice(sum(demonstration.steps[:steps]), None)
+    blank = ((latents, 0), (0, 0))
+    return replace(
+        demonstration,
+        ids_TS=np.pad(demonstration.ids_TS[kept], blank),
+        weights_TS=np.pad(demonstration.weights_TS[kept], blank),
+        thoughts=latents,
+        steps=(),
+    )
