@@ -59,7 +59,7 @@ def _take_json(words: list[str]) -> Path | None:
 
 
 def _show(report: dict[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = Console(width=None if sys.stdout.isatty() else 100, emoji=False)
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
     console.print(f"[bold]{report['bench']}[/bold]  {settings}; {report['device']}")
     for title, key in (("ms per step", "ms_per_step"), ("ratio", "ratios")):
