@@ -77,7 +77,7 @@ def run(cell: Cell, out: Path, seed: int) -> None:
 
 
 def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str, Any]:
-    """Mean and interval of a cell over seeds, in per cent, with its metrics.
+    """Mean and interval of a cell over seeds, in per cent; thoughts an answer, with their interval.
 
     Args:
         cell: the cell.
@@ -95,6 +95,12 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         for name in results[0].metrics
         if name.startswith("pass@")
     }
+    lengths = [r.forward_positions["thought"] for r in results]
+    latents = {
+        name: round(sum(r.metrics[name] for r in results) / len(results), 4)
+        for name in results[0].metrics
+        if name.startswith("latent/")
+    }
     return {
         "part": cell.part,
         "name": cell.name,
@@ -103,6 +109,8 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "by_seed": [round(a, 2) for a in accuracies],
         "paper": cell.paper,
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
+        "thoughts": [round(value, 2) for value in mean_interval(lengths)],
+        **({"latents": latents} if latents else {}),
         **entropies(cell, out, seeds),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
@@ -126,7 +134,9 @@ def entropies(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def main(suite: str, about: str, cells: Sequence[Cell], runs: Path) -> None:
+def main(
+    suite: str, about: str, cells: Sequence[Cell], runs: Path, seeds: Sequence[int] = (0, 1, 2)
+) -> None:
     """Run the chosen parts of a suite and write its record.
 
     Args:
@@ -134,12 +144,13 @@ def main(suite: str, about: str, cells: Sequence[Cell], runs: Path) -> None:
         about: what `--help` says.
         cells: all of its figures.
         runs: where its runs are kept unless told otherwise.
+        seeds: which there are unless told otherwise.
     """
     parts = sorted({cell.part for cell in cells})
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--match", default="", help="only cells whose name holds this")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--out", type=Path, default=runs)
     parser.add_argument("--record", type=Path, default=Path("benchmarks/records"))
