@@ -40,6 +40,13 @@ def length(cell: dict[str, Any]) -> str:
     return f"{mean:.2f} [{low:.1f}, {high:.1f}]"
 
 
+def change(cell: dict[str, Any], name: str) -> str:
+    """A number at the beginning and at the end of a cell's training, if it has it."""
+    if f"{name}_before" not in cell:
+        return ""
+    return f"{cell[f'{name}_before']:.3f} → {cell[f'{name}_after']:.3f}"
+
+
 def suite_cells(suite: str) -> dict[str, dict[str, Any]]:
     """The cells of a suite by name; none if it has no record."""
     path = RECORDS / f"{suite}.json"
@@ -139,11 +146,8 @@ def hybrid_hrpo() -> str:
     rows = []
     for name, label in names.items():
         if cell := cells.get(name):
-            share = cell.get("latents", {}).get("latent/share")
-            rows.append(
-                [label, figure(cell), length(cell), "" if share is None else f"{share:.3f}"]
-            )
-    header = ["generated chains, 5 seeds", "accuracy % [95 %]", "thoughts", "latent share"]
+            rows.append([label, figure(cell), change(cell, "reward"), change(cell, "latent_share")])
+    header = ["generated chains, 5 seeds", "accuracy % [95 %]", "reward", "latent share"]
     return table(header, rows)
 
 

@@ -111,27 +111,32 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
         **({"latents": latents} if latents else {}),
-        **entropies(cell, out, seeds),
+        **curves(cell, out, seeds),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
 
 
-def entropies(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean entropy of the policy's steps at the beginning and the end of policy gradient."""
-    first, last = [], []
-    for seed in seeds:
-        path = folder(out, cell.name, seed) / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        logged = [json.loads(line) for line in lines]
-        values = [line["train/entropy"] for line in logged if "train/entropy" in line]
-        if not values:
-            return {}
-        first.append(values[0])
-        last.append(sum(values[-3:]) / 3)
-    return {
-        "entropy_before": round(sum(first) / len(first), 4),
-        "entropy_after": round(sum(last) / len(last), 4),
-    }
+_CURVES = {"entropy": "train/entropy", "reward": "reward/score", "latent_share": "latent/share"}
+
+
+def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Entropy, reward and HRPO's latent share at the beginning and the end of policy gradient.
+
+    Means over seeds of the first logged steps and of the last, of the policy that samples.
+    """
+    found: dict[str, Any] = {}
+    for name, key in _CURVES.items():
+        first, last = [], []
+        for seed in seeds:
+            path = folder(out, cell.name, seed) / "metrics.jsonl"
+            lines = path.read_text().splitlines() if path.exists() else []
+            values = [logged[key] for line in lines if key in (logged := json.loads(line))]
+            first += [sum(values[:3]) / 3] if values else []
+            last += [sum(values[-3:]) / 3] if values else []
+        if first:
+            found[f"{name}_before"] = round(sum(first) / len(first), 4)
+            found[f"{name}_after"] = round(sum(last) / len(last), 4)
+    return found
 
 
 def main(
