@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from latentgym.stats import mean_interval
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 
@@ -148,7 +150,14 @@ def hybrid_hrpo() -> str:
         if cell := cells.get(name):
             rows.append([label, figure(cell), change(cell, "reward"), change(cell, "latent_share")])
     header = ["generated chains, 5 seeds", "accuracy % [95 %]", "reward", "latent share"]
-    return table(header, rows)
+    parts = [table(header, rows)]
+    if {"hrpo", "token-grpo"} <= cells.keys():
+        pairs = zip(cells["hrpo"]["by_seed"], cells["token-grpo"]["by_seed"], strict=True)
+        mean, low, high = mean_interval([ours - theirs for ours, theirs in pairs])
+        parts.append(
+            f"HRPO less token GRPO, seed by seed: {mean:+.2f} points [{low:+.2f}, {high:+.2f}]."
+        )
+    return "\n\n".join(parts)
 
 
 def hybrid_colar() -> str:
