@@ -194,6 +194,27 @@ def hybrid_colar_more() -> str:
     return table(["", "accuracy % [95 %]", "#L"], rows)
 
 
+def hrpo_gsm8k() -> str:
+    """The curve of HRPO on GSM8K with a language model."""
+    cells = suite_cells("hrpo_gsm8k")
+    if not {"hrpo", "before"} <= cells.keys():
+        return "Not run."
+    shown = {
+        "reward/score": "reward",
+        "latent/share": "latent share",
+        "train/kl": "divergence",
+        "train/entropy": "entropy",
+        "rollout/thoughts": "thoughts",
+        "train/groups_without_signal": "groups without signal",
+    }
+    rows = [[str(s["step"]), *(f"{s[k]:.3f}" for k in shown)] for s in cells["hrpo"]["curve"]]
+    before, after = figure(cells["before"]), figure(cells["hrpo"])
+    return (
+        f"Test accuracy, first 40 questions: {before} before, {after} after.\n\n"
+        f"{table(['step', *shown.values()], rows)}"
+    )
+
+
 def rollout_bench() -> str:
     """Speed of the engine."""
     (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
@@ -291,6 +312,7 @@ SECTIONS = {
     "cot2-prosqa": cot2_prosqa,
     "hybrid-hrpo": hybrid_hrpo,
     "hybrid-colar": hybrid_colar,
+    "hrpo-gsm8k": hrpo_gsm8k,
     "hybrid-colar-more": hybrid_colar_more,
     "language-model": language_model,
     "openrlhf": openrlhf,

@@ -31,6 +31,7 @@ class Cell:
     argv: tuple[str, ...]
     paper: float | None = None
     start: str | None = None  # the cell whose model this one starts from
+    curve: bool = False  # whether the record keeps the logged steps of the first seed
 
     def command(self, out: Path, seed: int) -> list[str]:
         """The command line of one seed."""
@@ -112,6 +113,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
         **({"latents": latents} if latents else {}),
         **curves(cell, out, seeds),
+        **({"curve": _logged(cell, out, seeds[0])} if cell.curve else {}),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
 
@@ -128,15 +130,20 @@ def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
     for name, key in _CURVES.items():
         first, last = [], []
         for seed in seeds:
-            path = folder(out, cell.name, seed) / "metrics.jsonl"
-            lines = path.read_text().splitlines() if path.exists() else []
-            values = [logged[key] for line in lines if key in (logged := json.loads(line))]
+            values = [line[key] for line in _logged(cell, out, seed) if key in line]
             first += [sum(values[:3]) / 3] if values else []
             last += [sum(values[-3:]) / 3] if values else []
         if first:
             found[f"{name}_before"] = round(sum(first) / len(first), 4)
             found[f"{name}_after"] = round(sum(last) / len(last), 4)
     return found
+
+
+def _logged(cell: Cell, out: Path, seed: int) -> list[dict[str, float]]:
+    """The logged steps of a run, to four digits; none for an evaluation."""
+    path = folder(out, cell.name, seed) / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [{k: round(v, 4) for k, v in json.loads(line).items()} for line in lines]
 
 
 def main(
