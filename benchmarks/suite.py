@@ -69,7 +69,7 @@ def run(cell: Cell, out: Path, seed: int) -> None:
     where.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", "from latentgym.cli.main import run; run()", *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={"OMP_NUM_THREADS": "1", **os.environ},
         capture_output=True,
         text=True,
     )
