@@ -80,6 +80,7 @@ class LatentLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.recomputes = False
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
@@ -161,6 +162,7 @@ class LatentLM(nn.Module):
         """Recompute activations in the backward pass, in training mode, instead of keeping them."""
         model: Any = self.model
         model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.recomputes = True
 
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings of token ids, (...,) to (..., D)."""
