@@ -54,6 +54,9 @@ class LatentLM(nn.Module):
         tokenizer: its tokenizer.
         name: how results name it.
 
+    Attributes:
+        recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
+
     Raises:
         UsageError: the model is an encoder-decoder, its attention cannot be chosen, or it changes
             its logits after the head.
