@@ -236,6 +236,32 @@ def rollout_bench() -> str:
     return "\n\n".join([about, *tables, exponents])
 
 
+def train_bench() -> str:
+    """A GRPO step beside a peer's."""
+    (report,) = json.loads((RECORDS / "bench_train.json").read_text())
+    s, ms, ratios = report["settings"], report["ms_per_step"], report["ratios"]
+    stages = {"": "whole step", ", rollouts": "rollouts, graded", ", update": "replay and update"}
+    names = [name for name in ms if ", " not in name]
+    rows = [
+        [
+            name if name == "TRL" else f"latentgym {name}",
+            label,
+            f"{ms[name + stage] / 1000:.1f}",
+            f"{ratios[f'TRL / {name}{stage}']:.1f}" if name != "TRL" else "",
+        ]
+        for name in names
+        for stage, label in stages.items()
+    ]
+    about = (
+        f"{report['model']}, {s['prompts']} prompts of {max(report['prompt_tokens'])} tokens, group "
+        f"{s['group']}, {s['new']} tokens each, {s['micro_batch']} rows in a forward pass, "
+        f"{report['dtype'].removeprefix('torch.')}, {report['device']}, {report['threads']} "
+        f"threads, {s['rounds']} rounds, {report['peer']}; `latentgym bench train`."
+    )
+    header = ["", "stage", "seconds", "TRL's time over it"]
+    return f"{about}\n\n{table(header, rows)}"
+
+
 def language_model() -> str:
     """A language model as it is, words against mixtures."""
     rows = []
@@ -299,12 +325,18 @@ def headline() -> str:
         f"{ratio['no cache / token rollout']:.0f} times a loop without cache; a step of "
         f"multi-token thoughts costs {ratio['mts-8 step / token step']:.2f} of a token step."
     )
-    return f"{cot2_supervised()}\n\n{speed}"
+    (report,) = json.loads((RECORDS / "bench_train.json").read_text())
+    step = (
+        f"A GRPO step in words on the same model (2 prompts, group 8, 64 tokens) takes TRL "
+        f"{report['ratios']['TRL / cot']:.1f} times as long as this library."
+    )
+    return f"{cot2_supervised()}\n\n{speed} {step}"
 
 
 SECTIONS = {
     "results": headline,
     "bench": rollout_bench,
+    "bench-train": train_bench,
     "cot2-supervised": cot2_supervised,
     "cot2-budgets": cot2_budgets,
     "cot2-grpo": cot2_grpo,
@@ -317,7 +349,7 @@ SECTIONS = {
     "language-model": language_model,
     "openrlhf": openrlhf,
 }
-PAGES = ("README.md", "docs/engine.md", "docs/results.md", "docs/openrlhf.md")
+PAGES = ("README.md", "docs/engine.md", "docs/training.md", "docs/results.md", "docs/openrlhf.md")
 
 
 def filled(text: str) -> str:

@@ -89,8 +89,9 @@ FORBIDDEN = {
 }
 
 
-# The base class says what an agent is, `Run` what is run on what; the command line knows no more.
-EXCEPTIONS = {"cli": ("latentgym.agents.base", "latentgym.agents.run")}
+# The base class says what an agent is, `Run` what is run on what; the command line and the
+# benchmarks know no more.
+EXCEPTIONS = dict.fromkeys(("cli", "bench"), ("latentgym.agents.base", "latentgym.agents.run"))
 
 
 def room(path: Path) -> str:

@@ -17,7 +17,10 @@ from latentgym.errors import UsageError, did_you_mean
 from latentgym.results import atomic_write, git_commit, versions
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
-BENCHES = {"rollout": ("latentgym.bench.rollout", "RolloutBench")}
+BENCHES = {
+    "rollout": ("latentgym.bench.rollout", "RolloutBench"),
+    "train": ("latentgym.bench.train", "TrainBench"),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,10 +42,10 @@ def main(argv: Sequence[str]) -> int:
         report = {**module.run(options), "versions": versions(), "git": git_commit()}
         _show(report)
         reports.append(report)
-    if target is not None:
-        with atomic_write(target) as partial:
-            partial.write_text(json.dumps(reports, indent=2) + "\n")
-        say(f"wrote {target}")
+        if target is not None:  # after each, so that none is lost with one that fails
+            with atomic_write(target) as partial:
+                partial.write_text(json.dumps(reports, indent=2) + "\n")
+            say(f"wrote {target}")
     return 0
 
 
@@ -59,6 +62,7 @@ def _take_json(words: list[str]) -> Path | None:
 
 
 def _show(report: dict[str, Any]) -> None:
+    # Without emoji, or ":llama:" in a model's name becomes one.
     console = Console(width=None if sys.stdout.isatty() else 100, emoji=False)
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
     console.print(f"[bold]{report['bench']}[/bold]  {settings}; {report['device']}")

@@ -54,6 +54,9 @@ class LatentLM(nn.Module):
         tokenizer: its tokenizer.
         name: how results name it.
 
+    Attributes:
+        recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
+
     Raises:
         UsageError: the model is an encoder-decoder, its attention cannot be chosen, or it changes
             its logits after the head.
@@ -80,6 +83,7 @@ class LatentLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.recomputes = False
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
@@ -161,6 +165,7 @@ class LatentLM(nn.Module):
         """Recompute activations in the backward pass, in training mode, instead of keeping them."""
         model: Any = self.model
         model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.recomputes = True
 
     def embed(self, ids: Tensor) -> Tensor:
         """Embeddings of token ids, (...,) to (..., D)."""

@@ -17,6 +17,7 @@ from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.losses import entropy
 from latentgym.rollout.rollouts import Kind
+from latentgym.rollout.shared import hidden_states
 
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
@@ -98,7 +99,10 @@ class Policy(nn.Module):
             latent_MD = head.embed(thoughts, lm.table_VD)
             x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
         present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != Kind.PAD
-        hidden_BTD = lm.hidden(x_BTD[:, :-1], present_BT[:, :-1])
+        before = slice(None, -1)  # nothing is scored behind the last position
+        hidden_BTD = hidden_states(
+            lm, *(part[:, before] for part in (x_BTD, present_BT, token_BT, kind_BT))
+        )
         memory = _memory(hidden_BTD, kind_BT) if head.needs_memory else None
 
         logp_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)

@@ -89,7 +89,7 @@ class Trainer:
         try:
             with progress_bar("training", self.steps, first) as advance:
                 for number in range(first, self.steps):
-                    self.last = self._step(number)
+                    self.last = self.step(number)
                     advance(1, _note(self.last))
                     done = number + 1
                     now = time.monotonic()
@@ -110,7 +110,8 @@ class Trainer:
                 sink.close()
         return self.last
 
-    def _step(self, number: int) -> Metrics:
+    def step(self, number: int) -> Metrics:
+        """Take step `number` of the run alone, without logs and checkpoints; its metrics."""
         factor = self.optimisation.factor(number, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor

@@ -1,0 +1,215 @@
+"""`latentgym bench train`: one step of GRPO, ours beside TRL's, on the same model and prompts.
+
+A step is on-policy: rollouts, their grading, one pass forward and backward over them, one update by
+AdamW; no reference model. All take the same steps: the same questions, groups, tokens in every
+completion (exactly, whatever is written), rows in a forward pass, precision and threads. Each has
+weights of its own that were equal at first. They take turns in this process, so that a slow moment
+of the machine hits each alike; ratios are taken within a round and their median is reported. How
+the peer is set is told in `latentgym.bench.peer_trl`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from typing import Any, Literal
+
+import torch
+
+from latentgym.agents.base import agent_class
+from latentgym.agents.run import Run
+from latentgym.bench import peer_trl
+from latentgym.data.chains import GeneratedChains
+from latentgym.errors import UsageError
+from latentgym.lm import load_model
+from latentgym.progress import progress_bar
+from latentgym.training import Optimisation, Trainer
+
+_LR = 1e-6
+_INSTRUCTION = "Solve the problem step by step and write the answer behind ####."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of our agents that trains by GRPO.
+
+    Attributes:
+        agent: its name.
+        family: of the environment.
+        config: what of its settings is not the default, beside `grpo` and `optimisation`.
+    """
+
+    agent: str
+    family: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+SUBJECTS: Mapping[str, Subject] = {"cot": Subject("cot", "token", {"stage": "grpo"})}
+
+
+@dataclass(frozen=True)
+class TrainBench:
+    """Settings of the training benchmark."""
+
+    model: str = "smollm2-135m"
+    """Model to train."""
+    prompts: int = 2
+    """Questions per step."""
+    group: int = 8
+    """Completions per question."""
+    examples: int = 1
+    """Worked examples in front of a language model's question, which make prompts longer."""
+    new: int = 64
+    """Tokens of a completion, exactly."""
+    micro_batch: int = 4
+    """Rows in a forward pass. Of 4, 8 and 16, TRL is fastest with 4 and this library with 8."""
+    rounds: int = 3
+    """Rounds; in each, everything takes one step."""
+    threads: int = 0
+    """Torch threads; 0 leaves the default."""
+    peer: Literal["trl", "none"] = "trl"
+    """Measure TRL beside ours, or ours alone."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if min(self.prompts, self.rounds, self.micro_batch) < 1 or min(self.group, self.new) < 2:
+            raise UsageError(
+                "prompts, rounds and micro_batch must be at least 1, group and new at least 2."
+            )
+        rows = self.prompts * self.group
+        if rows % self.micro_batch:
+            raise UsageError(
+                f"micro_batch = {self.micro_batch} does not divide the {rows} rows of a step."
+            )
+
+
+Seconds = dict[str, float]
+"""Of a step, and of its rollouts."""
+
+
+def run(options: TrainBench) -> dict[str, Any]:
+    """Run the benchmark; all figures as plain data.
+
+    Raises:
+        UsageError: settings that cannot work, or the peer is not installed.
+    """
+    options.validate()
+    if options.peer == "trl":
+        peer_trl.load()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    runs = {name: _run(subject, options) for name, subject in SUBJECTS.items()}
+    trainers = {name: _trainer(run, options.rounds + 1) for name, run in runs.items()}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in trainers}
+    env = next(iter(runs.values())).make_env(1).unwrapped
+    lm = next(iter(trainers.values())).policy.lm
+
+    with progress_bar("bench train", options.rounds + 1) as advance:
+
+        def ours() -> None:
+            for name, trainer in trainers.items():
+                started = time.perf_counter()
+                metrics = trainer.step(len(seconds[name]))
+                step = time.perf_counter() - started
+                written = metrics["rollout/thoughts"] + metrics["rollout/tokens"]
+                peer_trl.require_length(name, [written], options.new)
+                seconds[name].append({"step": step, "rollout": metrics["rollout/seconds"]})
+            advance(1)
+
+        if options.peer == "trl":
+            model = load_model(options.model, tokenizer=env.task.tokenizer, dtype="float32").model
+            model.set_attn_implementation("sdpa")
+            job = peer_trl.PeerJob(
+                model=model,
+                tokenizer=env.task.tokenizer,
+                prompts=[env.prompt(i) for i in range(options.prompts)],
+                reward=lambda index, text: env.task.grade(index, text, text).score,
+                group=options.group,
+                micro_batch=options.micro_batch,
+                new=options.new,
+                lr=_LR,
+            )
+            seconds["TRL"] = peer_trl.train(job, options.rounds + 1, ours)
+        else:
+            for _ in range(options.rounds + 1):
+                ours()
+
+    timings = {name: _stages(steps[1:]) for name, steps in seconds.items()}  # the first warms up
+    return {
+        "bench": "train",
+        "settings": asdict(options),
+        "model": lm.name,
+        "prompt_tokens": [len(env.prompt(i)) for i in range(options.prompts)],
+        "peer": f"trl {version('trl')}" if options.peer == "trl" else "none",
+        "device": str(lm.device),
+        "dtype": str(lm.table_VD.dtype),
+        "threads": torch.get_num_threads(),
+        "ms_per_step": {
+            f"{name}{stage}": 1000 * statistics.median(values)
+            for name, stages in timings.items()
+            for stage, values in stages.items()
+        },
+        "ratios": {
+            f"TRL / {name}{stage}": statistics.median(
+                peer / own for peer, own in zip(timings["TRL"][stage], values, strict=True)
+            )
+            for name in trainers
+            for stage, values in timings[name].items()
+            if "TRL" in timings
+        },
+        "scaling": {},
+    }
+
+
+def _run(subject: Subject, o: TrainBench) -> Run:
+    """A subject's run: completions of `new` steps, the last one an answer, whatever they say."""
+    config = replace(agent_class(subject.agent).config_class(), **subject.config)
+    config = replace(
+        config,
+        grpo=replace(
+            config.grpo,
+            prompts=o.prompts,
+            group_size=o.group,
+            micro_batch=o.micro_batch,
+            updates=1,
+            mini_batches=1,
+            kl=0.0,
+        ),
+        optimisation=Optimisation(lr=_LR, weight_decay=0.0, schedule="constant", warmup=0.0),
+    )
+    options = {
+        "source": "generated",
+        "size": o.prompts,
+        "min_operations": 4,
+        "system": _instruction(o.examples),
+        "think": o.new - 1,
+        "answer": 1,
+        "exact_thoughts": True,
+        "force_answer": False,
+    }
+    env = f"latent/GSM8KAug-{subject.family}"
+    return Run(subject.agent, config, env, o.model, env_options=options, dtype="float32")
+
+
+def _trainer(run: Run, steps: int) -> Trainer:
+    recipe = run.make_agent().recipe()
+    stage = recipe.stage.build(run.learner(), run.make_env, run.seed)
+    return Trainer(stage, recipe.optimisation, steps)
+
+
+def _instruction(examples: int) -> str:
+    """How to answer, with worked examples."""
+    data = GeneratedChains("valid")
+    shown = (data[i] for i in range(examples))
+    worked = [f"{q.text}\n{' '.join(q.steps)}\n#### {q.gold}" for q in shown]
+    return "\n\n".join([_INSTRUCTION, *worked])
+
+
+def _stages(steps: list[Seconds]) -> dict[str, list[float]]:
+    """Seconds of whole steps, of their rollouts, and of the rest."""
+    whole, rollout = ([step[key] for step in steps] for key in ("step", "rollout"))
+    update = [a - b for a, b in zip(whole, rollout, strict=True)]
+    return {"": whole, ", rollouts": rollout, ", update": update}
