@@ -215,6 +215,28 @@ def hrpo_gsm8k() -> str:
     )
 
 
+def coconut() -> str:
+    """Coconut beside its controls."""
+    cells = suite_cells("coconut_chains")
+    names = {
+        "cot": "chain of thought in words, the start of all others",
+        "coconut": "Coconut",
+        "pause": "pause as thought",
+        "no-thought": "without thought",
+        "no-cot": "answer alone",
+        "coconut-zero": "Coconut, latents zeroed when answering",
+        "coconut-shuffle": "Coconut, latents of another row",
+        "coconut-noise": "Coconut, noise of the same norm",
+    }
+    rows = []
+    for name, label in names.items():
+        if cell := cells.get(name):
+            each = ", ".join(f"{value:.1f}" for value in cell["by_seed"])
+            rows.append([label, figure(cell), each, paper(cell)])
+    header = ["generated chains", "accuracy % [95 %]", "by seed", "paper (GPT-2, GSM8K)"]
+    return table(header, rows)
+
+
 def rollout_bench() -> str:
     """Speed of the engine."""
     (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
@@ -346,6 +368,7 @@ SECTIONS = {
     "hybrid-colar": hybrid_colar,
     "hrpo-gsm8k": hrpo_gsm8k,
     "hybrid-colar-more": hybrid_colar_more,
+    "coconut": coconut,
     "language-model": language_model,
     "openrlhf": openrlhf,
 }

@@ -68,9 +68,9 @@ class Coconut(Agent[CoconutConfig]):
     config_class = CoconutConfig
     presets: ClassVar[dict[str, CoconutConfig]] = {
         "tiny": CoconutConfig(
-            steps_per_stage=300,
-            prompt_weight=1.0,
-            optimisation=Optimisation(lr=3e-3, weight_decay=0.05, beta2=0.98),
+            steps_per_stage=400,
+            batch_size=64,
+            optimisation=Optimisation(lr=2e-3, weight_decay=0.1),
         ),
         "paper-gsm8k": CoconutConfig(
             c=2,
