@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from latentgym.stats import mean_interval
+
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 
@@ -34,11 +36,29 @@ def paper(cell: dict[str, Any]) -> str:
     return "" if cell["paper"] is None else f"{cell['paper']:.2f}"
 
 
-def cot2_cells(suite: str = "cot2_mnns") -> dict[str, dict[str, Any]]:
-    """The cells of a CoT2 suite by name; none if it has no record."""
+def length(cell: dict[str, Any]) -> str:
+    """Thoughts an answer, mean and interval of a cell."""
+    mean, low, high = cell["thoughts"]
+    return f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+
+
+def change(cell: dict[str, Any], name: str) -> str:
+    """A number at the beginning and at the end of a cell's training, if it has it."""
+    if f"{name}_before" not in cell:
+        return ""
+    return f"{cell[f'{name}_before']:.3f} → {cell[f'{name}_after']:.3f}"
+
+
+def suite_cells(suite: str) -> dict[str, dict[str, Any]]:
+    """The cells of a suite by name; none if it has no record."""
     path = RECORDS / f"{suite}.json"
     data = json.loads(path.read_text()) if path.exists() else {"cells": []}
     return {cell["name"]: cell for cell in data["cells"]}
+
+
+def cot2_cells() -> dict[str, dict[str, Any]]:
+    """The cells of CoT2 on MNNS."""
+    return suite_cells("cot2_mnns")
 
 
 def cot2_supervised() -> str:
@@ -99,7 +119,7 @@ def cot2_pass_at_k() -> str:
 
 def cot2_prosqa() -> str:
     """The search in graphs."""
-    cells = cot2_cells("cot2_prosqa")
+    cells = suite_cells("cot2_prosqa")
     names = {
         "cot2": "CoT2, continuous supervision",
         "discrete": "discrete chain of thought",
@@ -111,6 +131,67 @@ def cot2_prosqa() -> str:
         row = ["not run", "", ""] if cell is None else [figure(cell), str(len(cell["by_seed"]))]
         rows.append([label, *row[:2], paper(cell) if cell else ""])
     return table(["ProsQA, released test questions", "accuracy % [95 %]", "seeds", "paper"], rows)
+
+
+def hybrid_hrpo() -> str:
+    """HRPO beside token GRPO, and its controls."""
+    cells = suite_cells("hybrid_chains")
+    names = {
+        "cot-early": "start: chain in words, stopped early",
+        "token-grpo": "token GRPO",
+        "hrpo": "HRPO",
+        "hrpo-word": "HRPO, gate closed when answering",
+        "hrpo-zero": "HRPO, soft embedding zeroed",
+        "hrpo-shuffle": "HRPO, soft embedding of another row",
+        "hrpo-noise": "HRPO, noise of the same norm",
+    }
+    rows = []
+    for name, label in names.items():
+        if cell := cells.get(name):
+            rows.append([label, figure(cell), change(cell, "reward"), change(cell, "latent_share")])
+    header = ["generated chains, 5 seeds", "accuracy % [95 %]", "reward", "latent share"]
+    parts = [table(header, rows)]
+    if {"hrpo", "token-grpo"} <= cells.keys():
+        pairs = zip(cells["hrpo"]["by_seed"], cells["token-grpo"]["by_seed"], strict=True)
+        mean, low, high = mean_interval([ours - theirs for ours, theirs in pairs])
+        parts.append(
+            f"HRPO less token GRPO, seed by seed: {mean:+.2f} points [{low:+.2f}, {high:+.2f}]."
+        )
+    return "\n\n".join(parts)
+
+
+def hybrid_colar() -> str:
+    """CoLaR at every speed, before and after policy gradient, as in the paper's Table 1."""
+    cells = suite_cells("hybrid_chains")
+    rows = []
+    if cot := cells.get("cot"):
+        rows.append(["CoT", figure(cot), length(cot), "", ""])
+    for c in range(1, 6):
+        row = [f"CoLaR-{c}"]
+        for stage in ("sft", "grpo"):
+            cell = cells.get(f"{stage}-c{c}")
+            row += ["not run", ""] if cell is None else [figure(cell), length(cell)]
+        rows.append(row)
+    header = ["generated chains, 5 seeds", "accuracy % [95 %]", "#L", "after GRPO", "#L"]
+    return table(header, rows)
+
+
+def hybrid_colar_more() -> str:
+    """CoLaR's controls and ablations."""
+    cells = suite_cells("hybrid_chains")
+    names = {
+        "grpo-c2": "CoLaR-2 after GRPO",
+        "colar-zero": "thoughts zeroed",
+        "colar-pause": "the same pause at every step",
+        "colar-shuffle": "thoughts of another row",
+        "colar-noise": "noise of the same norm",
+        "sft-c2": "CoLaR-2 before GRPO",
+        "colar-dl": "deterministic thoughts (DL)",
+        "colar-mp": "mean pooling (MP)",
+        "colar-nll": "likelihood in the place of soft-MSE (NLL)",
+    }
+    rows = [[label, figure(cells[n]), length(cells[n])] for n, label in names.items() if n in cells]
+    return table(["", "accuracy % [95 %]", "#L"], rows)
 
 
 def rollout_bench() -> str:
@@ -151,8 +232,8 @@ def train_bench() -> str:
         for stage, label in stages.items()
     ]
     about = (
-        f"{report['model']}, {s['prompts']} prompts of {max(report['prompt_tokens'])} tokens, group "
-        f"{s['group']}, {s['new']} tokens each, {s['micro_batch']} rows in a forward pass, "
+        f"{report['model']}, {s['prompts']} prompts of {max(report['prompt_tokens'])} tokens, "
+        f"group {s['group']}, {s['new']} tokens each, {s['micro_batch']} rows in a forward pass, "
         f"{report['dtype'].removeprefix('torch.')}, {report['device']}, {report['threads']} "
         f"threads, {s['rounds']} rounds, {report['peer']}; `latentgym bench train`."
     )
@@ -240,6 +321,9 @@ SECTIONS = {
     "cot2-grpo": cot2_grpo,
     "cot2-pass-at-k": cot2_pass_at_k,
     "cot2-prosqa": cot2_prosqa,
+    "hybrid-hrpo": hybrid_hrpo,
+    "hybrid-colar": hybrid_colar,
+    "hybrid-colar-more": hybrid_colar_more,
     "language-model": language_model,
     "openrlhf": openrlhf,
 }

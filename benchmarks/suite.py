@@ -77,7 +77,7 @@ def run(cell: Cell, out: Path, seed: int) -> None:
 
 
 def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str, Any]:
-    """Mean and interval of a cell over seeds, in per cent, with its metrics.
+    """Mean and interval of a cell over seeds, in per cent; thoughts an answer, with their interval.
 
     Args:
         cell: the cell.
@@ -95,6 +95,12 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         for name in results[0].metrics
         if name.startswith("pass@")
     }
+    lengths = [r.forward_positions["thought"] for r in results]
+    latents = {
+        name: round(sum(r.metrics[name] for r in results) / len(results), 4)
+        for name in results[0].metrics
+        if name.startswith("latent/")
+    }
     return {
         "part": cell.part,
         "name": cell.name,
@@ -103,30 +109,39 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "by_seed": [round(a, 2) for a in accuracies],
         "paper": cell.paper,
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
-        **entropies(cell, out, seeds),
+        "thoughts": [round(value, 2) for value in mean_interval(lengths)],
+        **({"latents": latents} if latents else {}),
+        **curves(cell, out, seeds),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
 
 
-def entropies(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
-    """Mean entropy of the policy's steps at the beginning and the end of policy gradient."""
-    first, last = [], []
-    for seed in seeds:
-        path = folder(out, cell.name, seed) / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        logged = [json.loads(line) for line in lines]
-        values = [line["train/entropy"] for line in logged if "train/entropy" in line]
-        if not values:
-            return {}
-        first.append(values[0])
-        last.append(sum(values[-3:]) / 3)
-    return {
-        "entropy_before": round(sum(first) / len(first), 4),
-        "entropy_after": round(sum(last) / len(last), 4),
-    }
+_CURVES = {"entropy": "train/entropy", "reward": "reward/score", "latent_share": "latent/share"}
 
 
-def main(suite: str, about: str, cells: Sequence[Cell], runs: Path) -> None:
+def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Entropy, reward and HRPO's latent share at the beginning and the end of policy gradient.
+
+    Means over seeds of the first logged steps and of the last, of the policy that samples.
+    """
+    found: dict[str, Any] = {}
+    for name, key in _CURVES.items():
+        first, last = [], []
+        for seed in seeds:
+            path = folder(out, cell.name, seed) / "metrics.jsonl"
+            lines = path.read_text().splitlines() if path.exists() else []
+            values = [logged[key] for line in lines if key in (logged := json.loads(line))]
+            first += [sum(values[:3]) / 3] if values else []
+            last += [sum(values[-3:]) / 3] if values else []
+        if first:
+            found[f"{name}_before"] = round(sum(first) / len(first), 4)
+            found[f"{name}_after"] = round(sum(last) / len(last), 4)
+    return found
+
+
+def main(
+    suite: str, about: str, cells: Sequence[Cell], runs: Path, seeds: Sequence[int] = (0, 1, 2)
+) -> None:
     """Run the chosen parts of a suite and write its record.
 
     Args:
@@ -134,12 +149,13 @@ def main(suite: str, about: str, cells: Sequence[Cell], runs: Path) -> None:
         about: what `--help` says.
         cells: all of its figures.
         runs: where its runs are kept unless told otherwise.
+        seeds: which there are unless told otherwise.
     """
     parts = sorted({cell.part for cell in cells})
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--match", default="", help="only cells whose name holds this")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--out", type=Path, default=runs)
     parser.add_argument("--record", type=Path, default=Path("benchmarks/records"))

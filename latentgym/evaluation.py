@@ -198,12 +198,14 @@ def evaluate_respondent(
 
 
 def _metrics(answers: Sequence[Any], score_QS: Any) -> dict[str, float]:
-    """Components, trouble, and pass@k where several episodes were drawn per question."""
+    """Components, the look of the latents, trouble, and pass@k where several were drawn."""
     metrics = {
         name: float(np.mean([a.info[name] for a in answers]))
         for name in answers[0].info
         if name.startswith("reward/")
     }
+    for name in sorted({name for a in answers for name in a.latents}):
+        metrics[name] = float(np.mean([a.latents[name] for a in answers if name in a.latents]))
     for status in TROUBLES:
         share = float(np.mean([a.info["status"] == status for a in answers]))
         if share:

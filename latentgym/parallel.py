@@ -1,8 +1,8 @@
 """Answering spread over the workers of a Ray cluster.
 
 Questions are independent and randomness is counter-based, so many workers give the answers and
-scores that one process gives. Only what depends on who shares a batch differs: the clock, and
-`forward_positions.discarded`.
+scores that one process gives. Only what depends on who shares a batch differs: the clock,
+`forward_positions.discarded`, and which thoughts `latent/...` metrics look at.
 
 Ray is imported where it is used, not before.
 """

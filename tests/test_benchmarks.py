@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cot2_mnns, cot2_prosqa, openrlhf_mnns
+from benchmarks import cot2_mnns, cot2_prosqa, hybrid_chains, openrlhf_mnns
 from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
 from benchmarks.suite import Cell, waves
@@ -23,6 +23,7 @@ def test_pages_are_what_the_records_say() -> None:
 
 SUITES = {
     "latent/MNNS-": [*cot2_mnns.cells(), *openrlhf_mnns.cells()],
+    "latent/GSM8KAug-": list(hybrid_chains.cells()),
     "latent/ProsQA-": list(cot2_prosqa.cells()),
 }
 

@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from latentgym.errors import UsageError, did_you_mean
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Protocol
 from latentgym.registry import AGENTS
-from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches
+from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches, latent_statistics
 from latentgym.training import Recipe
 
 Config = TypeVar("Config")
@@ -34,6 +34,7 @@ class Answer:
         positions: all forward positions that were spent on the question.
         context: positions of the prompt and of the chosen episode.
         samples: scores of all episodes that were drawn, the chosen one among them.
+        latents: numbers about the thoughts of the batch that the answer was made in.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Answer:
     positions: Positions
     context: int
     samples: tuple[float, ...]
+    latents: Mapping[str, float] = field(default_factory=dict)
 
 
 class Agent(ABC, Generic[Config]):
@@ -120,9 +122,11 @@ class Agent(ABC, Generic[Config]):
         answers: list[Answer | None] = [None] * len(questions)
         batches = collect_in_batches(Engine(policy), env, questions, group_size=group, seed=seed)
         for places, episodes in batches:
+            latents = latent_statistics(policy, episodes.rollouts)
             for i, place in enumerate(places):
                 rows = np.arange(i * group, (i + 1) * group)
-                answers[place] = self.choose(env, int(questions[place]), episodes, rows)
+                answer = self.choose(env, int(questions[place]), episodes, rows)
+                answers[place] = replace(answer, latents=latents)
             done = [answers[place] for place in places]
             progress(len(done), sum(a.info["score"] for a in done if a is not None))
         return [answer for answer in answers if answer is not None]

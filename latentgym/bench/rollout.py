@@ -14,14 +14,19 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from transformers.cache_utils import DynamicCache
 
 from latentgym.heads import (
     DirichletHead,
+    GatedHead,
+    GaussianHead,
+    HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
     PolicyHead,
@@ -33,13 +38,19 @@ from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Policy
 from latentgym.tokenizers import ByteTokenizer
 
-HEADS: dict[str, Callable[[], PolicyHead]] = {
-    "token": TokenHead,
-    "mts-8": lambda: MultiTokenHead(8),
-    "mixture-10": lambda: MixtureHead(top_k=10),
-    "mixture-full": MixtureHead,
-    "dirichlet": DirichletHead,
+# By the width of the model; settings are the papers'.
+HEADS: dict[str, Callable[[int], PolicyHead]] = {
+    "token": lambda _: TokenHead(),
+    "mts-8": lambda _: MultiTokenHead(8),
+    "mixture-10": lambda _: MixtureHead(top_k=10),
+    "mixture-full": lambda _: MixtureHead(),
+    "dirichlet": lambda _: DirichletHead(),
+    "hrpo": lambda width: GatedHead(width, TokenHead(0.5, top_k=50)),
+    "hrpo-full": lambda width: GatedHead(width, TokenHead(0.5)),
+    "colar": lambda width: GaussianHead(width, 2048),
+    "coconut": lambda _: HiddenStateHead(),
 }
+_THOUGHTS, _ANSWER = 32, 16  # of a chain that is thought and then answered
 _NO_CACHE_STEPS = 4  # the loop without cache is too slow to run to the end
 
 
@@ -118,7 +129,34 @@ def _subjects(lm: LatentLM, prompt: list[int], o: RolloutBench) -> list[Subject]
 
         return subject
 
-    return subjects + [rollout_of(name, Engine(Policy(lm, make()))) for name, make in HEADS.items()]
+    engines = {n: Engine(Policy(lm, make(lm.hidden_size))) for n, make in HEADS.items()}
+    answers = partial(_answers, engines["colar"], prompt, o.group)
+    return [*subjects, *(rollout_of(name, engine) for name, engine in engines.items()), answers]
+
+
+def _answers(engine: Engine, prompt: list[int], group: int) -> dict[str, float]:
+    """A chain of latents and its answer: behind the latents' cache, or reading all again.
+
+    CoLaR's published code throws the cache of the latents away, and reads prompt and latents of
+    every row once more before it answers.
+    """
+    lm = engine.policy.lm
+    protocol = Protocol(Budget(_THOUGHTS, exact=True), Budget(_ANSWER, exact=True))
+    started = _now(lm)
+    engine.rollout([prompt], protocol, seed=0, group_size=group)
+    carried = _now(lm) - started
+    x = lm.embed(torch.tensor(prompt, device=lm.device))
+    x = torch.cat([x, x.new_zeros(_THOUGHTS, x.shape[1])]).expand(group, -1, -1)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool, device=lm.device)
+    with lm.decoding():
+        started = _now(lm)
+        lm.hidden(x, mask, DynamicCache())
+        again = _now(lm) - started
+    steps = _THOUGHTS + _ANSWER
+    return {
+        "colar, cache carried into the answer": carried / steps,
+        "colar, all read again for the answer": (carried + again) / steps,
+    }
 
 
 def _rollout(engine: Engine, prompt: list[int], group: int, new: int) -> tuple[float, float]:
@@ -199,6 +237,9 @@ def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
         "token step / linear floor": ratio("step token", "floor: linear layers"),
         "token step / packed floor": ratio("step token", "floor: packed linear layers"),
     }
+    ratios["colar, all read again / cache carried"] = ratio(
+        "colar, all read again for the answer", "colar, cache carried into the answer"
+    )
     for name in HEADS:
         if name != "token":
             ratios[f"{name} step / token step"] = ratio(f"step {name}", "step token")

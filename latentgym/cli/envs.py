@@ -30,7 +30,7 @@ def list_envs(argv: Sequence[str]) -> int:
     from latentgym.data import DATASETS, available
 
     options = parse(ListOptions, argv, "envs", "List the environments.")
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "families", "data", "licence"):
         table.add_column(name)
@@ -100,7 +100,7 @@ def info(argv: Sequence[str]) -> int:
         "bridge": repr(task.tokenizer.decode(protocol.bridge)) if protocol.bridge else "none",
         "grader": inspect.cleandoc(task.grade.__doc__ or type(task).__name__).splitlines()[0],
     }
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110, emoji=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -38,7 +38,7 @@ class EvalOptions(RunOptions):
     seeds: list[int] = field(default_factory=lambda: [0])
     """Each seed answers all questions once."""
     control: str | None = None
-    """Replace thoughts by: zero, pause, shuffle, noise."""
+    """Replace thoughts by: zero, pause, shuffle, noise, word (the plain token)."""
     batch: int = 0
     """Rows at once; 0 chooses by the size of the model."""
     backend: Literal["local", "ray"] = "local"

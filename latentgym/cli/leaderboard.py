@@ -44,7 +44,7 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
     Args:
         found: folder and record of each run.
     """
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 150)
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else 150, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (
         ("task", "left"),

@@ -128,7 +128,7 @@ class GRPO(Stage):
         advantage_N = advantage_N.to(self.policy.lm.device)
         tracker = _Tracker()
         for _ in range(c.updates):
-            for rows, old in self._mini_batches(episodes.rollouts):
+            for rows, old in self._mini_batches(episodes.rollouts, number):
                 losses = self._losses(episodes.rollouts, rows, old, advantage_N, tracker)
                 tracker.grad_norms.append(update(losses))
         return {
@@ -138,7 +138,9 @@ class GRPO(Stage):
             "train/groups_without_signal": _flat_groups(episodes, c.group_size),
         }
 
-    def _mini_batches(self, rollouts: Rollouts) -> Iterator[tuple[Any, dict[int, Tensor] | None]]:
+    def _mini_batches(
+        self, rollouts: Rollouts, number: int
+    ) -> Iterator[tuple[Any, dict[int, Tensor] | None]]:
         """Rows of each optimiser step with their old log-probabilities.
 
         With a single step per rollout the policy is still the one that acted, and its own
@@ -156,6 +158,9 @@ class GRPO(Stage):
                     part, self._replay(self.policy, rollouts, part).logp_NT, strict=True
                 ):
                     old[int(row)] = logp
+        if c.mini_batches > 1:
+            # In order, a small mini-batch would be a single question's group.
+            rows = np.random.default_rng(derive(self.seed, 7, number)).permutation(rows)
         for part in np.array_split(rows, c.mini_batches):
             yield part, old
 

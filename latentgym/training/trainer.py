@@ -143,5 +143,5 @@ class Trainer:
 
 
 def _note(metrics: Metrics) -> str:
-    shown = ("reward/score", "train/loss", "train/answer_accuracy")
+    shown = ("reward/score", "train/loss", "train/answer_accuracy", "latent/share")
     return "  ".join(f"{k.split('/')[1]} {metrics[k]:.3f}" for k in shown if k in metrics)

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 import latentgym
-from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads import (
+    DirichletHead,
+    GatedHead,
+    GaussianHead,
+    HiddenStateHead,
+    MixtureHead,
+    MultiTokenHead,
+    PolicyHead,
+    TokenHead,
+)
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.zoo import SMOLLM2, cache_folder
 from latentgym.protocol import Budget, Protocol
@@ -45,7 +54,10 @@ def test_environment_takes_the_models_vocabulary_and_chat_format() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "head",
-    [TokenHead(), MultiTokenHead(4), MixtureHead(top_k=8), MixtureHead(), DirichletHead()],
+    [
+        *(TokenHead(), MultiTokenHead(4), MixtureHead(top_k=8), MixtureHead(), DirichletHead()),
+        *(GatedHead(576, TokenHead(0.5, top_k=50)), GaussianHead(576, 256), HiddenStateHead()),
+    ],
     ids=lambda head: type(head).__name__,
 )
 def test_rollouts_replay_exactly(lm: LatentLM, head: PolicyHead) -> None:

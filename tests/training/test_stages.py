@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.heads import Action, GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads import (
+    Action,
+    GatedHead,
+    GaussianHead,
+    MixtureHead,
+    MultiTokenHead,
+    PolicyHead,
+    TokenHead,
+)
 from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM, load_model
 from latentgym.losses import soft_target_loss
@@ -159,9 +167,18 @@ def test_first_on_policy_ratios_are_one() -> None:
     assert metrics["train/clip_fraction"] == 0.0
 
 
-def test_replayed_old_log_probabilities_give_ratio_one_too() -> None:
+@pytest.mark.parametrize(
+    ("head", "family"),
+    [
+        (MultiTokenHead(3), "continuous"),
+        (GaussianHead(16, 8), "hybrid"),
+        (GaussianHead(16, 8, density="sum"), "hybrid"),
+        (GatedHead(16, TokenHead()), "hybrid"),
+    ],
+)
+def test_replayed_old_log_probabilities_give_ratio_one_too(head: PolicyHead, family: str) -> None:
     config = GRPOConfig(prompts=8, group_size=4, micro_batch=8, mini_batches=2)
-    metrics, _ = grpo_step(MultiTokenHead(3), "continuous", config)
+    metrics, _ = grpo_step(head, family, config)
     assert metrics["train/ratio_deviation"] < 1e-5
 
 
