@@ -275,8 +275,8 @@ def train_bench() -> str:
         for stage, label in stages.items()
     ]
     about = (
-        f"{report['model']}, {s['prompts']} prompts of {max(report['prompt_tokens'])} tokens, group "
-        f"{s['group']}, {s['new']} tokens each, {s['micro_batch']} rows in a forward pass, "
+        f"{report['model']}, {s['prompts']} prompts of {max(report['prompt_tokens'])} tokens, "
+        f"group {s['group']}, {s['new']} tokens each, {s['micro_batch']} rows in a forward pass, "
         f"{report['dtype'].removeprefix('torch.')}, {report['device']}, {report['threads']} "
         f"threads, {s['rounds']} rounds, {report['peer']}; `latentgym bench train`."
     )

@@ -3,8 +3,9 @@
 It is set to be as fast as it can be on one CPU without a change to what is computed: a KV cache in
 `generate`, torch's scaled dot-product attention, no gradient checkpointing (TRL's default has it),
 fp32 without autocast, AdamW's fused kernel, no reference model, as many rows in a forward pass as
-ours (by default as many as suit TRL best), no padding to multiples, no worker processes, no logs, no checkpoints, no evaluation. Nothing
-of TRL is patched: times are taken by a callback and by the reward function, both of its interface.
+ours (by default as many as suit TRL best), no padding to multiples, no worker processes, no logs,
+no checkpoints, no evaluation. Nothing of TRL is patched: times are taken by a callback and by the
+reward function, both of its interface.
 
 Two choices of TRL 1.16 itself cost time here: it reads the prompt once per row, and off Triton
 devices its language-model head scores prompt positions too.
