@@ -47,7 +47,11 @@ class Subject:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-SUBJECTS: Mapping[str, Subject] = {"cot": Subject("cot", "token", {"stage": "grpo"})}
+SUBJECTS: Mapping[str, Subject] = {
+    "cot": Subject("cot", "token", {"stage": "grpo"}),
+    "hrpo": Subject("hrpo", "hybrid"),
+    "colar": Subject("colar-grpo", "hybrid", {"stage": "grpo"}),
+}
 
 
 @dataclass(frozen=True)
@@ -152,14 +156,7 @@ def run(options: TrainBench) -> dict[str, Any]:
             for name, stages in timings.items()
             for stage, values in stages.items()
         },
-        "ratios": {
-            f"TRL / {name}{stage}": statistics.median(
-                peer / own for peer, own in zip(timings["TRL"][stage], values, strict=True)
-            )
-            for name in trainers
-            for stage, values in timings[name].items()
-            if "TRL" in timings
-        },
+        "ratios": _ratios(timings, list(trainers)),
         "scaling": {},
     }
 
@@ -198,6 +195,22 @@ def _trainer(run: Run, steps: int) -> Trainer:
     recipe = run.make_agent().recipe()
     stage = recipe.stage.build(run.learner(), run.make_env, run.seed)
     return Trainer(stage, recipe.optimisation, steps)
+
+
+def _ratios(timings: Mapping[str, dict[str, list[float]]], ours: list[str]) -> dict[str, float]:
+    """Medians of ratios within a round: the peer over ours, and ours over the first of them."""
+
+    def ratio(above: str, below: str, stage: str) -> float:
+        pairs = zip(timings[above][stage], timings[below][stage], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    pairs = [("TRL", name) for name in ours if "TRL" in timings]
+    pairs += [(name, ours[0]) for name in ours[1:]]
+    return {
+        f"{above} / {below}{stage}": ratio(above, below, stage)
+        for above, below in pairs
+        for stage in timings[below]
+    }
 
 
 def _instruction(examples: int) -> str:
