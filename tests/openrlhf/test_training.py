@@ -76,6 +76,12 @@ CASES: dict[str, dict[str, Any]] = {
     "zero 0": {"zero": 0},
     "zero 1, recomputed activations": {"zero": 1, "gradient_checkpointing": True},
     "zero 3": {"zero": 3, "grpo": {"kl": 0.1}},
+    "zero 3, Gaussian": {
+        "zero": 3,
+        "agent": "colar-grpo",
+        "config": {"cue": ""},
+        "optimisation": {"lr": 1e-3},
+    },
 }
 
 
