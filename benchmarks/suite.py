@@ -108,6 +108,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "mean": round(mean, 2),
         "ci95": [round(low, 2), round(high, 2)],
         "by_seed": [round(a, 2) for a in accuracies],
+        "seeds": list(seeds),
         "paper": cell.paper,
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
@@ -186,7 +187,7 @@ def main(
     )
     o.record.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        head = {"suite": suite, "seeds": o.seeds, "versions": versions()}
+        head = {"suite": suite, "versions": versions()}
         data = {**head, "git": git_commit(), "cells": entries}
         partial.write_text(json.dumps(data, indent=1) + "\n")
     for entry in fresh:
