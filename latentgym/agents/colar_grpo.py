@@ -109,7 +109,16 @@ class CoLaR(Agent[CoLaRConfig]):
             stop=TokenHead(c.stop_temperature if acting else 1.0),
         )
         voice = TokenHead(c.answer_temperature, top_p=c.answer_top_p) if acting else TokenHead()
-        return Policy(lm, head, voice, cue=lm.tokenizer.encode(c.cue.format(c=c.speed)))
+        return Policy(lm, head, voice, cue=self._cue(lm))
+
+    def _cue(self, lm: LatentLM) -> list[int]:
+        try:
+            return lm.tokenizer.encode(self.config.cue.format(c=self.config.speed))
+        except (UsageError, LookupError, ValueError) as error:
+            raise UsageError(
+                f"this task has no words for the cue {self.config.cue!r}; give --cue a text that it "
+                "has, with {c} for the speed, or an empty one."
+            ) from error
 
     def recipe(self) -> Recipe:
         c = self.config

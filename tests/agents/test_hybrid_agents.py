@@ -118,6 +118,14 @@ def test_colar_asks_for_its_speed(speed: int) -> None:
     assert all(p[-len(policy.cue) :] == list(policy.cue) for p in episodes.rollouts.prompts)
 
 
+@pytest.mark.parametrize("cue", ["( Thinking speed : {d} )", "{c", "faster"])
+def test_a_cue_that_cannot_be_written_is_refused(cue: str) -> None:
+    lm = model(chains())
+    with pytest.raises(UsageError, match="no words for the cue"):
+        CoLaR(CoLaRConfig(cue=cue)).policy(lm, acting=True)
+    assert CoLaR(CoLaRConfig(cue="")).policy(lm, acting=True).cue == ()
+
+
 def test_colar_learns_at_temperature_one_and_answers_as_it_is_told() -> None:
     config = CoLaRConfig(temperature=0.0, stop_temperature=0.5, answer_temperature=0.3)
     lm = model(chains())
