@@ -116,8 +116,8 @@ class CoLaR(Agent[CoLaRConfig]):
             return lm.tokenizer.encode(self.config.cue.format(c=self.config.speed))
         except (UsageError, LookupError, ValueError) as error:
             raise UsageError(
-                f"this task has no words for the cue {self.config.cue!r}; give --cue a text that it "
-                "has, with {c} for the speed, or an empty one."
+                f"this task has no words for the cue {self.config.cue!r}; give --cue a text that "
+                "it has, with {c} for the speed, or an empty one."
             ) from error
 
     def recipe(self) -> Recipe:
