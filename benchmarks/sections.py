@@ -192,9 +192,9 @@ def hybrid_colar_more() -> str:
         "colar-shuffle": "thoughts of another row",
         "colar-noise": "noise of the same norm",
         "sft-c2": "CoLaR-2 before GRPO",
-        "colar-dl": "deterministic thoughts (DL)",
-        "colar-mp": "mean pooling (MP)",
-        "colar-nll": "likelihood in the place of soft-MSE (NLL)",
+        "colar-dl": "deterministic thoughts (DL), 3 seeds",
+        "colar-mp": "mean pooling (MP), 3 seeds",
+        "colar-nll": "likelihood in the place of soft-MSE (NLL), 3 seeds",
     }
     return table(["", "accuracy % [95 %]", "#L"], named(cells, names, figure, length))
 
