@@ -159,7 +159,6 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
     def save_logs_and_checkpoints(
         self, global_step: int, logs_dict: Any = None, client_states: Any = None
     ) -> None:
-        super().save_logs_and_checkpoints(global_step, logs_dict, client_states)
         logs = {k: v for k, v in (logs_dict or {}).items() if isinstance(v, int | float)}
         metrics = {ours: float(logs[name]) for name, ours in _NAMES.items() if name in logs}
         metrics |= {name: float(v) for name, v in logs.items() if is_ours(name)}
@@ -167,7 +166,10 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
             del metrics["train/kl"]
         if self.strategy.stage == 0:
             del metrics["train/grad_norm"]  # DeepSpeed does not tell it
+        # First the line, then the checkpoint: a resumed run drops lines beyond its checkpoint, but
+        # a line that a checkpoint has left behind would never be written.
         self.on_step(global_step, metrics)
+        super().save_logs_and_checkpoints(global_step, logs_dict, client_states)
 
     def evaluate(self, global_step: int, **kwargs: Any) -> Any:
         logs = super().evaluate(global_step, **kwargs)

@@ -107,7 +107,7 @@ def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> No
     log = session._on_step
 
     def stop(step: int, metrics: dict[str, float]) -> None:
-        if step == 3:  # after its checkpoint
+        if step == 3:  # before its checkpoint
             raise KeyboardInterrupt
         log(step, metrics)
 
@@ -116,7 +116,7 @@ def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> No
         session.fit()
     _, theirs = through_openrlhf(replace(job, resume=True), workers)
     assert_same(theirs, here(job), job)
-    assert [line["step"] for line in lines(job)] == [1, 2, 4]
+    assert [line["step"] for line in lines(job)] == [1, 2, 3, 4]
 
 
 def test_weights_and_evaluations_are_the_librarys_own(make_job: Any, workers: Any) -> None:
