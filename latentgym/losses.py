@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,14 +16,9 @@ from torch import Tensor
 from latentgym.errors import UsageError, did_you_mean
 
 
-def _group_norm(reward_QG: Tensor) -> Tensor:
+def _group_norm(reward_QG: Tensor, eps: float = 1e-9) -> Tensor:
     spread = reward_QG.std(-1, correction=1 if reward_QG.shape[-1] > 1 else 0, keepdim=True)
-    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + 1e-9)
-
-
-def _group_norm_trl(reward_QG: Tensor) -> Tensor:
-    spread = reward_QG.std(-1, correction=1 if reward_QG.shape[-1] > 1 else 0, keepdim=True)
-    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + 1e-4)
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + eps)
 
 
 def _group_norm_population(reward_QG: Tensor) -> Tensor:
@@ -49,7 +45,7 @@ def _batch(reward_QG: Tensor) -> Tensor:
 
 ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "group_norm": _group_norm,
-    "group_norm_trl": _group_norm_trl,
+    "group_norm_trl": partial(_group_norm, eps=1e-4),
     "group_norm_population": _group_norm_population,
     "dr_grpo": _dr_grpo,
     "rloo": _rloo,

@@ -81,12 +81,10 @@ class GatedHead(PolicyHead):
 
     def sample(self, read: Readout, draws: Draws) -> Action:
         scores_Bk, ids_Bk = self.mixture.likely(read.logits)
-        same = self.words is self.mixture
-        token_B = (
-            self.words.draw(scores_Bk, ids_Bk, draws)
-            if same
-            else self.words.sample(read, draws)["token"]
-        )
+        if self.words is self.mixture:  # what may be said is known already
+            token_B = self.words.draw(scores_Bk, ids_Bk, draws)
+        else:
+            token_B = self.words.sample(read, draws)["token"]
         p_Bk = scores_Bk.softmax(-1)
         p_Bk = p_Bk / p_Bk.norm(dim=-1, keepdim=True)
         if ids_Bk is None:

@@ -96,7 +96,7 @@ class GaussianHead(PolicyHead):
         x = self.trunk(hidden.to(self.mean.weight.dtype))
         log_std = self.log_std(x)
         if self.temperature not in (0, 1):
-            log_std = log_std + torch.tensor(self.temperature).log()
+            log_std = log_std + math.log(self.temperature)
         return self.mean(x), log_std
 
     def scale_of(self, table_VD: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ class TokenHead(PolicyHead):
         temperature: 0 is greedy.
         top_k: sample among the k most likely ids only; None for all.
         top_p: sample among the most likely ids that hold this probability; 1 for all.
-
         scored_at: temperature of the log-probability; None for the sampling temperature.
 
     The log-probability is that of softmax(logits / temperature) without truncation (at

@@ -44,14 +44,12 @@ class Compressed(NamedTuple):
     Attributes:
         ids_TS: the tokens of each step, 0 where a group has fewer.
         weights_TS: what each is multiplied with in the sum, fp32.
-        groups: how many of the T steps are groups.
-        plain_from: index in the original chain of the first token that is not in a group.
+        groups: how many of the T steps are groups; the others are plain tokens.
     """
 
     ids_TS: IntArray
     weights_TS: npt.NDArray[np.float32]
     groups: int
-    plain_from: int
 
 
 def compress(ids: IntArray, reasoning: int, c: int, pooling: Pooling = "sqrt_mean") -> Compressed:
@@ -72,7 +70,7 @@ def compress(ids: IntArray, reasoning: int, c: int, pooling: Pooling = "sqrt_mea
     ids_TS[groups:, 0], weights_TS[groups:, 0] = plain, 1
     size_T1 = weights_TS.sum(1, keepdims=True)
     weights_TS /= np.sqrt(size_T1) if pooling == "sqrt_mean" else size_T1
-    return Compressed(ids_TS, weights_TS, groups, reasoning)
+    return Compressed(ids_TS, weights_TS, groups)
 
 
 @dataclass(frozen=True)
@@ -257,7 +255,7 @@ class Compression(Stage):
             member = (rng.random(t) * (chain.weights_TS > 0).sum(1)).astype(np.int64)
             label[row, :t] = np.take_along_axis(chain.ids_TS, member[:, None], 1)[:, 0]
             mask[row, :t], latent[row, : chain.groups] = True, True
-            answer[row, chain.groups + d.thoughts - chain.plain_from : t] = True
+            answer[row, chain.groups + d.thoughts - sum(d.steps) : t] = True
         tensors = (
             torch.from_numpy(a).to(device) for a in (ids, weights, label, mask, latent, answer)
         )
