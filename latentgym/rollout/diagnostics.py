@@ -40,7 +40,8 @@ def nearest_cosine(x_MD: Tensor, table_VD: Tensor) -> Tensor:
     """Mean cosine between a vector and the embedding nearest to it in direction."""
     x_MD, table_VD = nn.functional.normalize(x_MD.float(), dim=-1), table_VD.float()
     # Divided by the norms afterwards, or every call would copy the whole table.
-    return (x_MD @ table_VD.T / table_VD.norm(dim=-1).clamp_min(1e-12)).amax(-1).mean()
+    norm_V: Tensor = table_VD.norm(dim=-1)
+    return (x_MD @ table_VD.T / norm_V.clamp_min(1e-12)).amax(-1).mean()
 
 
 @torch.no_grad()
