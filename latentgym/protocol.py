@@ -191,21 +191,23 @@ class Clock:
             forced[rows] = bridge[len(bridge) - self.bridge_left[rows]]
         return forced
 
-    def advance(self, token_N: IntArray) -> BoolArray:
+    def advance(self, token_N: IntArray, acting_N: BoolArray | None = None) -> BoolArray:
         """Count one action per row; rows on the bridge read one of its tokens instead.
 
         Args:
             token_N: the token by which each action is read, int64 of shape (N,).
+            acting_N: which rows act at all; None for all. The others are left alone.
 
         Returns:
             Which of the actions are spoken: read by the model as their plain token. These are the
             answer tokens and the thought that completes the mark, bool of shape (N,).
         """
         p = self.protocol
-        spoken: BoolArray = self.phase == Phase.ANSWER
+        acting = np.ones(len(self.phase), dtype=bool) if acting_N is None else acting_N
+        spoken: BoolArray = acting & (self.phase == Phase.ANSWER)
         answering = np.flatnonzero(spoken & (self.bridge_left == 0))
-        self.bridge_left[self.bridge_left > 0] -= 1
-        thinking = np.flatnonzero(self.phase == Phase.THINK)
+        self.bridge_left[acting & (self.bridge_left > 0)] -= 1
+        thinking = np.flatnonzero(acting & (self.phase == Phase.THINK))
         if thinking.size:
             self.think_used[thinking] += 1
             marked = self._step_mark(p.mark, self._mark_state, thinking, token_N)

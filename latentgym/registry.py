@@ -54,6 +54,7 @@ AGENTS: Mapping[str, str] = {
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "hrpo": "latentgym.agents.hrpo:HRPO",
+    "latentseek": "latentgym.agents.latentseek:LatentSeek",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
 }
 """Agent names, each with its class."""

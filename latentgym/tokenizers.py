@@ -41,6 +41,10 @@ class Tokenizer(Protocol):
         """The ids of a prompt that asks for an answer to `user`, in the model's own format."""
         ...
 
+    def follow_up(self, user: str) -> list[int]:
+        """The ids behind an answer, its end-of-sequence left out, that ask the model once more."""
+        ...
+
 
 class ByteTokenizer:
     """UTF-8 bytes, and three special ids behind them: pad, begin and end of sequence."""
@@ -67,6 +71,9 @@ class ByteTokenizer:
 
     def chat(self, system: str, user: str) -> list[int]:
         return [self.bos_id, *self.encode(plain_chat(system, user))]
+
+    def follow_up(self, user: str) -> list[int]:
+        return self.encode(f"\n\n{plain_chat('', user)}")
 
 
 class SymbolTokenizer:
@@ -106,6 +113,9 @@ class SymbolTokenizer:
 
     def chat(self, system: str, user: str) -> list[int]:
         return [self.bos_id, *self.encode(user)]
+
+    def follow_up(self, user: str) -> list[int]:
+        return self.encode(user)
 
 
 class HFTokenizer:
@@ -147,6 +157,15 @@ class HFTokenizer:
         messages.append({"role": "user", "content": user})
         text = self.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return self.encode(text)
+
+    def follow_up(self, user: str) -> list[int]:
+        if not self.hf.chat_template:
+            return self.encode(f"\n\n{plain_chat('', user)}")
+        answer = "An answer."
+        turns = (("user", "A question."), ("assistant", answer), ("user", user))
+        messages = [{"role": role, "content": content} for role, content in turns]
+        text = self.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return self.encode(text.partition(answer)[2])
 
 
 @functools.lru_cache(maxsize=4)

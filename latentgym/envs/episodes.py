@@ -116,17 +116,25 @@ class LiveEpisodes:
             self._prompt_length_N[row] = len(ids)
         self._speak()
 
-    def act(self, token_N: IntArray) -> tuple[npt.NDArray[np.float64], dict[int, dict[str, Any]]]:
+    def act(
+        self, token_N: IntArray, acting_N: BoolArray | None = None
+    ) -> tuple[npt.NDArray[np.float64], dict[int, dict[str, Any]]]:
         """One action in every row that is not done, read by its token.
+
+        Args:
+            token_N: the tokens.
+            acting_N: which rows act at all; None for all.
 
         Returns:
             Rewards (N,), and for each row that ended its final info.
         """
         before = self.clock.phase.copy()
         acting = before != Phase.DONE
+        if acting_N is not None:
+            acting &= acting_N
         self._inserted_length_N[acting] = 0
         self._inserted_NM[acting] = self.task.tokenizer.pad_id
-        spoken = self.clock.advance(token_N)
+        spoken = self.clock.advance(token_N, acting)
         part_N = np.where(before == Phase.ANSWER, _ANSWER | _WORD, _THOUGHT)
         part_N[spoken | self.task.family.words] |= _WORD
         rows = np.flatnonzero(acting)

@@ -16,7 +16,7 @@ from latentgym.envs.catalogue import make_task
 from latentgym.envs.episodes import LiveEpisodes, Observation, batched
 from latentgym.envs.task import Demonstration
 from latentgym.errors import ActionError, UsageError
-from latentgym.protocol import Phase, Protocol
+from latentgym.protocol import Protocol
 from latentgym.spaces import family as family_of
 
 IntArray = npt.NDArray[np.int64]
@@ -200,12 +200,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         rewards = np.zeros(self.num_envs)
         finals: dict[int, dict[str, Any]] = {}
         for column in padded.T:
-            idle = column < 0
-            phase = self.episodes.clock.phase
-            held = phase[idle].copy()
-            phase[idle] = Phase.DONE  # an idle row neither acts nor ends
-            gained, ended = self.episodes.act(np.maximum(column, 0))
-            phase[idle] = held
+            gained, ended = self.episodes.act(np.maximum(column, 0), column >= 0)
             rewards += gained
             finals.update(ended)
         return self._result(rewards, finals)

@@ -4,6 +4,7 @@ from latentgym.rollout.collect import Episodes, collect, collect_in_batches
 from latentgym.rollout.diagnostics import latent_statistics
 from latentgym.rollout.engine import Engine, Session
 from latentgym.rollout.policy import Policy
+from latentgym.rollout.reading import Reading
 from latentgym.rollout.replay import Scores, replay
 from latentgym.rollout.rollouts import Kind, Rollouts
 
@@ -12,6 +13,7 @@ __all__ = [
     "Episodes",
     "Kind",
     "Policy",
+    "Reading",
     "Rollouts",
     "Scores",
     "Session",

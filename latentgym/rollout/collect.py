@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.rollout.engine import Engine
+from latentgym.rollout.reading import Reading
 from latentgym.rollout.rollouts import Rollouts
 
 Info = dict[str, Any]
@@ -53,7 +54,10 @@ def collect(
     *,
     group_size: int = 1,
     seed: int,
-    first_sample: int = 0,
+    first_sample: int | npt.NDArray[np.int64] = 0,
+    prompts: Sequence[Sequence[int]] | None = None,
+    begun: Sequence[Sequence[int]] | None = None,
+    reading: Reading | None = None,
 ) -> Episodes:
     """Roll out and grade `group_size` episodes of each question.
 
@@ -64,7 +68,10 @@ def collect(
         questions: numbers of the questions.
         group_size: samples per question.
         seed: of the draws.
-        first_sample: number of the first sample, a counter behind the draws.
+        first_sample: number of the first sample, a counter behind the draws; one for all questions
+            or one for each.
+        prompts: token ids to read in place of the environment's own prompts.
+        begun, reading: see `Engine.start`.
     """
     env = env.unwrapped
     index = np.asarray(questions, dtype=np.int64)
@@ -72,12 +79,14 @@ def collect(
     mask = np.arange(env.num_envs) < n
     env.reset(options={"index": np.repeat(index, group_size), "reset_mask": mask})
     session = engine.start(
-        [env.prompt(int(i)) for i in index],
+        [env.prompt(int(i)) for i in index] if prompts is None else prompts,
         env.protocol,
         seed=seed,
         group_size=group_size,
         question_Q=index,
         first_sample=first_sample,
+        begun=begun,
+        reading=reading,
     )
     taken = np.zeros(n, dtype=np.int64)
     reward = np.zeros(env.num_envs)

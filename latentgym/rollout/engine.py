@@ -24,6 +24,7 @@ from latentgym.lm.model import left_pad
 from latentgym.protocol import Clock, Phase, Protocol
 from latentgym.rng import Draws
 from latentgym.rollout.policy import Policy
+from latentgym.rollout.reading import Reading
 from latentgym.rollout.rollouts import Kind, Rollouts
 
 IntArray = npt.NDArray[np.int64]
@@ -53,7 +54,9 @@ class Engine:
         seed: int,
         group_size: int = 1,
         question_Q: Sequence[int] | IntArray | None = None,
-        first_sample: int = 0,
+        first_sample: int | IntArray = 0,
+        begun: Sequence[Sequence[int]] | None = None,
+        reading: Reading | None = None,
     ) -> Session:
         """Begin rollouts; `Session.run` takes them to where the environment must speak.
 
@@ -63,10 +66,16 @@ class Engine:
             seed: of all draws.
             group_size: rows per prompt, G.
             question_Q: number of each question, the counter behind its draws; default 0 .. Q-1.
-            first_sample: number of the first of the G samples.
+            first_sample: number of the first of the G samples, one for all questions or (Q,).
+            begun: the first actions of every row of a prompt, given instead of sampled: token ids,
+                for each of the Q prompts. What stands behind the end of an episode, or behind the
+                point where the environment speaks, is left out. For chains of words only.
+            reading: reads the prompts, known by their question, and what was begun; it may have
+                read some of it before.
 
         Raises:
-            UsageError: no prompts, an empty one, or one too long for the model's positions.
+            UsageError: no prompts, an empty one, one too long for the model's positions, or latent
+                thoughts that are begun.
         """
         lists = [[*map(int, prompt), *self.policy.cue] for prompt in prompts]
         if not lists or not all(lists):
@@ -77,8 +86,12 @@ class Engine:
                 f"a prompt of {longest} tokens and {protocol.max_steps} steps do not fit the "
                 f"model's {limit} positions; lower the budgets or choose another model."
             )
+        if begun is not None and not self.policy.speaks_its_thoughts:
+            raise UsageError("only chains of words can be begun; these thoughts are latent.")
         question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
-        return Session(self, lists, protocol, seed, group_size, question, first_sample)
+        session = Session(self, lists, protocol, seed, group_size, question, first_sample)
+        session.begin(begun, reading)
+        return session
 
     def rollout(
         self,
@@ -114,31 +127,56 @@ class Session:
         seed: int,
         group_size: int,
         question_Q: IntArray,
-        first_sample: int,
+        first_sample: int | IntArray,
     ) -> None:
         self.engine, self.policy, self.protocol = engine, engine.policy, protocol
         self.prompts, self.seed = prompts, seed
         n = len(prompts) * group_size
         self.prompt_N = np.repeat(np.arange(len(prompts)), group_size)
         self.question_N = question_Q.astype(np.int64)[self.prompt_N]
-        self.sample_N = first_sample + np.tile(np.arange(group_size), len(prompts))
+        first_Q = np.broadcast_to(np.asarray(first_sample, dtype=np.int64), len(prompts))
+        self.sample_N = (first_Q[:, None] + np.arange(group_size)).ravel()
         self.clock = Clock(protocol, n)
         self.step_N = np.zeros(n, dtype=np.int64)
         self.discarded = 0
         self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
+        self._group = group_size
         self._rows = np.arange(n)  # the row behind each place of the batch
         self._tape: list[_Frame] = []
-        self._prefill(group_size)
 
-    def _prefill(self, group_size: int) -> None:
-        lm, head = self.policy.lm, self.policy.head
-        shared = self.engine.share_prompts
-        prompts = self.prompts if shared else [self.prompts[i] for i in self.prompt_N]
-        ids, mask = left_pad(prompts, lm.tokenizer.pad_id, lm.device)
-        with lm.decoding():
-            prefill = lm.prefill(ids, mask, group_size if shared else 1, memory=head.needs_memory)
+    def begin(self, begun: Sequence[Sequence[int]] | None, reading: Reading | None) -> None:
+        """Read the prompts, and the actions that the rows are given; see `Engine.start`."""
+        if begun is not None:
+            self._take(begun)
+        taken_Q = self.step_N[:: self._group]
+        read = [
+            [*prompt, *(begun[i][: taken_Q[i]] if begun is not None else ())]
+            for i, prompt in enumerate(self.prompts)
+        ]
+        lm, shared = self.policy.lm, self.engine.share_prompts
+        if reading is not None:
+            prefill = reading.read(self.question_N[:: self._group].tolist(), read, self._group)
+        else:
+            rows = read if shared else [read[i] for i in self.prompt_N]
+            ids, mask = left_pad(rows, lm.tokenizer.pad_id, lm.device)
+            memory = self.policy.head.needs_memory
+            with lm.decoding():
+                prefill = lm.prefill(ids, mask, self._group if shared else 1, memory=memory)
         self._cache, self._hidden_BD = prefill.cache, prefill.hidden_ND
         self._memory, self._memory_mask = prefill.memory_QPD, prefill.memory_mask_QP
+
+    def _take(self, begun: Sequence[Sequence[int]]) -> None:
+        """Count and record given actions, up to where the episode ends or the environment speaks."""
+        lengths_Q = np.array([len(ids) for ids in begun])
+        token_QT = np.zeros((len(begun), int(lengths_Q.max(initial=0))), dtype=np.int64)
+        for row, ids in zip(token_QT, begun, strict=True):
+            row[: len(ids)] = ids
+        for t, token_Q in enumerate(token_QT.T):
+            clock, token_N = self.clock, token_Q[self.prompt_N]
+            acting = self._live() & (clock.forced() < 0) & (t < lengths_Q[self.prompt_N])
+            spoken = clock.advance(token_N, acting)
+            kind_N = np.where(spoken, Kind.SPOKEN, Kind.THOUGHT)
+            self._record(token_N, np.where(acting, kind_N, Kind.PAD), {}, None)
 
     @property
     def waiting(self) -> IntArray:

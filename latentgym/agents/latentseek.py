@@ -1,0 +1,338 @@
+"""LatentSeek: policy gradient on one question's latents at test time (arXiv 2505.13308).
+
+Nothing is trained. The greedy chain is decoded; z_t, the last hidden states behind its first L
+tokens, become free parameters. A step of REINFORCE with the reward R of the whole answer,
+
+    loss = -R * sum_{t <= L} log( softmax(W z_t)[a_t] + eps ),   a_t = argmax_v (W z_t)_v,
+
+moves z; the new argmax tokens are read as words, and the rest of the chain is decoded greedily
+behind them. It goes on until R exceeds a threshold. R lies in [-1, 0], so a step pushes away from
+the present tokens by how bad the answer is. Only the language-model head W is in the graph: the
+latents themselves never enter the transformer.
+
+Questions are searched side by side. What a step leaves as it was is neither decoded nor judged
+again, the cache is kept up to the first changed token, and a question that is done makes room for
+the next.
+
+Legend: L searched positions, M those of several questions, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from latentgym.agents.base import Answer, Answered
+from latentgym.agents.searching import SearchAgent
+from latentgym.errors import UsageError
+from latentgym.heads import TokenHead
+from latentgym.lm.model import LatentLM
+from latentgym.protocol import Protocol
+from latentgym.rng import Draws, derive
+from latentgym.rollout import Engine, Policy, Reading, collect
+from latentgym.search import (
+    Search,
+    Try,
+    VerifierConfig,
+    attempts_of,
+    check_source,
+    is_oracle,
+    reward_source,
+)
+
+_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
+
+
+@dataclass(frozen=True)
+class LatentSeekConfig:
+    """Settings of LatentSeek; the defaults are the paper's for GSM8K."""
+
+    reward: str = "self"
+    """What judges an answer: self (the model's own verifiers), psrm (the gold answer: an upper
+    bound, marked as such), confidence, constant, or module:function of your own."""
+    lr: float = 0.03
+    """Of Adam, which is new for every question."""
+    ratio: float = 0.2
+    """rho: the share of the first answer's tokens that is searched."""
+    start: float = 0.0
+    """The share of the first answer's tokens that stands before the searched ones."""
+    most: int = 300
+    """Most searched tokens."""
+    iterations: int = 10
+    """Most steps."""
+    threshold: float = -0.2
+    """Stop when the reward is above it."""
+    grad_clip: float = 0.0
+    """Largest norm of a question's gradient; 0 for no bound."""
+    eps: float = 1e-8
+    """In the logarithm."""
+    update: Literal["gradient", "noise"] = "gradient"
+    """noise replaces steps by Gaussian noise on the first latents, as a control."""
+    sigma: float = 1.0
+    """Standard deviation of the noise."""
+    keep: Literal["last", "best"] = "last"
+    """Answer with the last attempt, as published, or with the first of the greatest reward."""
+    verifier: VerifierConfig = field(default_factory=VerifierConfig)
+
+    def __post_init__(self) -> None:
+        check_source(self.reward)
+        shares = 0 <= self.start <= 1 and 0 <= self.ratio <= 1
+        if not shares or min(self.lr, self.most, self.iterations, self.grad_clip, self.sigma) < 0:
+            raise UsageError(
+                "latentseek needs ratio and start in [0, 1], and none of lr, most, iterations, "
+                "grad_clip and sigma below 0."
+            )
+
+
+class Latents:
+    """The latents of one question.
+
+    Args:
+        z_LD: last hidden states from which the first chain's searched tokens were decoded.
+        before: tokens of the chain that stand before the searched ones.
+        lr: of Adam.
+
+    Attributes:
+        z_LD: fp32, moved in place.
+        token_L: the tokens that it stands for, the argmax of its logits.
+        changed: how many of them the last step changed.
+    """
+
+    def __init__(self, z_LD: Tensor, token_L: npt.NDArray[np.int64], before: list[int], lr: float):
+        self.z_LD = z_LD.detach().float().clone().requires_grad_()
+        self.origin_LD = self.z_LD.detach().clone()
+        self.token_L, self.before = token_L, before
+        self.adam = torch.optim.Adam([self.z_LD], lr)
+        self.changed = 0
+
+    def move(self, token_L: npt.NDArray[np.int64]) -> None:
+        """Take the tokens that the latents stand for now."""
+        self.changed = int((token_L != self.token_L).sum())
+        self.token_L = token_L
+
+    def scatter(self, sigma: float, seed: int, question: int, step: int) -> None:
+        """Put the latents at their origin plus Gaussian noise."""
+        length, width = self.origin_LD.shape
+        counters = np.full(length, question), np.full(length, step), np.arange(length)
+        noise_LD = torch.from_numpy(Draws.at(seed, *counters).normal(width)).to(self.origin_LD)
+        with torch.no_grad():
+            self.z_LD.copy_(self.origin_LD + sigma * noise_LD)
+
+    def begun(self) -> list[int]:
+        """The tokens that the next attempt begins with."""
+        return [*self.before, *self.token_L.tolist()]
+
+
+def reinforce(
+    latents: Sequence[Latents], reward: Sequence[float], lm: LatentLM, eps: float, clip: float
+) -> None:
+    """One step of policy gradient for each of several questions (equation 5; `opt_generation.py`).
+
+    Args:
+        latents: of the questions.
+        reward: of their present answers.
+        lm: the model, of which only the head is used.
+        eps: in the logarithm.
+        clip: largest norm of a question's gradient; 0 for no bound.
+    """
+    lengths = [len(each.z_LD) for each in latents]
+    z_MD = torch.cat([each.z_LD for each in latents])
+    logits_MV = lm.logits(z_MD.to(lm.table_VD.dtype))
+    p_M = logits_MV.softmax(-1).amax(-1)
+    reward_M = torch.tensor(reward, device=z_MD.device).repeat_interleave(
+        torch.tensor(lengths, device=z_MD.device)
+    )
+    loss = -(reward_M * (p_M + eps).log()).sum()
+    (gradient_MD,) = torch.autograd.grad(loss, z_MD)
+    for each, gradient_LD in zip(latents, gradient_MD.split(lengths), strict=True):
+        each.z_LD.grad = gradient_LD.contiguous()
+        if clip:
+            torch.nn.utils.clip_grad_norm_([each.z_LD], clip)
+        each.adam.step()
+
+
+@torch.no_grad()
+def tokens_of(latents: Sequence[Latents], lm: LatentLM) -> Iterator[npt.NDArray[np.int64]]:
+    """The argmax tokens of each question's latents, int64 (L,)."""
+    z_MD = torch.cat([each.z_LD.detach() for each in latents])
+    token_M = lm.logits(z_MD.to(lm.table_VD.dtype)).argmax(-1)
+    for token_L in token_M.split([len(each.z_LD) for each in latents]):
+        yield token_L.cpu().numpy()
+
+
+class LatentSeek(SearchAgent[LatentSeekConfig]):
+    """Searches each question's first tokens through their latents."""
+
+    name = "latentseek"
+    families = ("token", "hybrid")
+    config_class = LatentSeekConfig
+    presets: ClassVar[dict[str, LatentSeekConfig]] = {
+        "gsm8k": LatentSeekConfig(),
+        "gsm8k-qwen2.5-14b": LatentSeekConfig(ratio=0.1),
+        "qwen2.5-7b": LatentSeekConfig(lr=0.05),
+        "qwen2.5-1.5b": LatentSeekConfig(ratio=0.05),
+        "qwen2.5-1.5b-json": LatentSeekConfig(lr=10.0),
+        "math": LatentSeekConfig(ratio=0.1),
+        "aime": LatentSeekConfig(ratio=0.2),
+        "official": LatentSeekConfig(
+            ratio=0.1,
+            verifier=VerifierConfig(
+                tokens=4096, forced=False, temperature=0.7, top_p=0.8, official_parsing=True
+            ),
+        ),
+        "psrm": LatentSeekConfig(reward="psrm"),
+        "confidence": LatentSeekConfig(reward="confidence"),
+        "constant": LatentSeekConfig(reward="constant"),
+        "noise": LatentSeekConfig(update="noise"),
+    }
+
+    @property
+    def oracle(self) -> bool:
+        return is_oracle(self.config.reward)
+
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        return Policy(lm, TokenHead(temperature=0.0))
+
+    def check(self, rules: Protocol) -> None:
+        if rules.think.exact:
+            raise UsageError("latentseek searches chains of words; leave out exact_thoughts.")
+
+    def answer(
+        self,
+        policy: Policy,
+        env: Any,
+        questions: npt.NDArray[np.int64],
+        seed: int,
+        answered: Answered,
+    ) -> list[Answer]:
+        c, rows = self.config, env.unwrapped.num_envs
+        seeker = _Seeker(self, policy, env, seed)
+        # Questions of like length go together, so that little is padded.
+        lengths = [len(env.unwrapped.prompt(int(index))) for index in questions]
+        waiting = deque(int(questions[place]) for place in np.argsort(lengths, kind="stable"))
+        active: dict[int, Search] = {}
+        done: dict[int, Answer] = {}
+        while waiting or active:
+            while waiting and len(active) < rows:
+                index = waiting.popleft()
+                active[index] = Search(index)
+            over = seeker.turn(list(active.values()))
+            for search in over:
+                last = len(search.tries) - 1 if c.keep == "last" else search.best()
+                done[search.index] = self.found(search, last, env, c.threshold)
+                del active[search.index]
+            answered([done[search.index] for search in over])
+        return [done[int(index)] for index in questions]
+
+
+class _Seeker:
+    """The searches of some questions, turn by turn: an attempt at each, and steps to the next."""
+
+    def __init__(self, agent: LatentSeek, policy: Policy, env: Any, seed: int) -> None:
+        self.agent, self.config, self.lm = agent, agent.config, policy.lm
+        self.env, self.seed = env, seed
+        self.engine, self.reading = Engine(policy, record_log_probs=True), Reading(policy.lm)
+        self.judge = reward_source(agent.config.reward, policy.lm, agent.config.verifier)
+        self.latents: dict[int, Latents] = {}
+
+    def turn(self, searches: Sequence[Search]) -> list[Search]:
+        """An attempt at each question, then steps until its tokens change; which are over."""
+        c = self.config
+        self._attempt(searches)
+        going = [s for s in searches if s.reward <= c.threshold and s.steps < c.iterations]
+        changed = self._seek(self._with_latents(going))
+        over = [s for s in searches if s.index not in changed]
+        for search in over:
+            self.latents.pop(search.index, None)
+        return over
+
+    def _attempt(self, searches: Sequence[Search]) -> None:
+        known = [self.latents.get(s.index) for s in searches]
+        begun = [[] if latents is None else latents.begun() for latents in known]
+        index = np.array([s.index for s in searches])
+        episodes = collect(
+            self.engine, self.env, index, seed=self.seed, begun=begun, reading=self.reading
+        )
+        attempts = attempts_of(
+            episodes,
+            [len(s.tries) for s in searches],
+            read_N=self.reading.fresh_N,
+            begun_N=[len(tokens) for tokens in begun],
+        )
+        verdicts = self.judge(attempts, self.seed)
+        for search, latents, attempt, verdict in zip(
+            searches, known, attempts, verdicts, strict=True
+        ):
+            changed = 0 if latents is None else latents.changed
+            self.agent.record(search, Try(search.steps, changed, attempt, verdict))
+
+    def _with_latents(self, searches: Sequence[Search]) -> list[Search]:
+        """Give latents to questions that have none yet; those with a token to search."""
+        c, cut = self.config, dict[int, tuple[int, int]]()
+        for search in searches:
+            attempt, length = search.tries[0].attempt, int(search.tries[0].attempt.own_T.sum())
+            start = int(c.start * length)
+            cut[search.index] = start, min(int(c.ratio * length), c.most, attempt.free() - start)
+        searches = [s for s in searches if cut[s.index][1] > 0]
+        new = [s for s in searches if s.index not in self.latents]
+        if not new:
+            return searches
+        sequences = []
+        for search in searches:
+            known, (start, length) = self.latents.get(search.index), cut[search.index]
+            first = search.tries[0].attempt.token_T[: start + length]
+            begun = first.tolist() if known is None else known.begun()
+            sequences.append([*self.env.unwrapped.prompt(search.index), *begun])
+        self.reading.read([s.index for s in searches], sequences)
+        for search, fresh in zip(searches, self.reading.fresh_N, strict=True):
+            search.read += int(fresh)
+        for search in new:
+            (start, length), token_T = cut[search.index], search.tries[0].attempt.token_T
+            z_LD = self.reading.hidden(search.index)[-length - 1 : -1]
+            self.latents[search.index] = Latents(
+                z_LD, token_T[start : start + length], token_T[:start].tolist(), c.lr
+            )
+        return searches
+
+    def _seek(self, searches: Sequence[Search]) -> set[int]:
+        """Steps for each question until a token changes or its steps are spent; which changed."""
+        changed, unmoved = set[int](), list(searches)
+        while unmoved:
+            for group in self._in_memory(unmoved):
+                self._step(group)
+            changed |= {s.index for s in unmoved if self.latents[s.index].changed}
+            unmoved = [
+                s for s in unmoved if s.index not in changed and s.steps < self.config.iterations
+            ]
+        return changed
+
+    def _step(self, searches: Sequence[Search]) -> None:
+        c, latents = self.config, [self.latents[s.index] for s in searches]
+        if c.update == "noise":
+            for search, each in zip(searches, latents, strict=True):
+                each.scatter(c.sigma, derive(self.seed, 6), search.index, search.steps)
+        else:
+            reinforce(latents, [s.reward for s in searches], self.lm, c.eps, c.grad_clip)
+        for search, each, token_L in zip(searches, latents, tokens_of(latents, self.lm), strict=True):
+            each.move(token_L)
+            search.steps += 1
+            search.gradients += len(token_L)
+
+    def _in_memory(self, searches: Sequence[Search]) -> Iterator[list[Search]]:
+        """The searches in groups whose logits fit in memory."""
+        most, rows = max(1, _MOST_LOGITS // self.lm.vocab_size), 0
+        group: list[Search] = []
+        for search in searches:
+            rows += len(self.latents[search.index].token_L)
+            if group and rows > most:
+                yield group
+                group, rows = [], len(self.latents[search.index].token_L)
+            group.append(search)
+        yield group

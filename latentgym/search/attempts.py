@@ -1,0 +1,102 @@
+"""One attempt at an answer, as a search sees it.
+
+Legend: N attempts, T tokens behind the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.accounting import Positions
+from latentgym.rollout import Episodes, Kind
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An answer that was tried.
+
+    Attributes:
+        index: number of the question.
+        number: of the attempt at this question, from 0.
+        info: final info of its episode: answer, parsed, score, status, ...
+        token_T: all tokens behind the prompt, those that the environment inserted among them.
+        own_T: which of them the policy chose.
+        thought_T: which of them are thoughts.
+        log_prob: mean log-probability of the tokens that were decoded; 0 where none was.
+        positions: what it cost.
+        context: positions of the prompt and of the chain.
+    """
+
+    index: int
+    number: int
+    info: dict[str, Any]
+    token_T: IntArray
+    own_T: npt.NDArray[np.bool_]
+    thought_T: npt.NDArray[np.bool_]
+    log_prob: float
+    positions: Positions
+    context: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the grader says so."""
+        return bool(self.info["score"] >= 1.0)
+
+    def free(self) -> int:
+        """How many tokens stand before the first that the environment inserted."""
+        return len(self.own_T) if self.own_T.all() else int(self.own_T.argmin())
+
+
+def attempts_of(
+    episodes: Episodes,
+    number_N: Sequence[int],
+    *,
+    read_N: Sequence[int] | IntArray,
+    begun_N: Sequence[int] | IntArray | None = None,
+) -> list[Attempt]:
+    """The attempts behind finished episodes, row by row.
+
+    Args:
+        episodes: of an engine that records log-probabilities.
+        number_N: number of each attempt.
+        read_N: positions that were read before each began to decode.
+        begun_N: tokens of each chain that were given, not decoded; none by default.
+    """
+    rollouts, found = episodes.rollouts, []
+    assert rollouts.logp_NT is not None  # see the argument
+    logp_NT = rollouts.logp_NT.numpy()
+    for row in range(len(rollouts)):
+        kind_T = rollouts.kind_NT[row][: rollouts.length_N[row]]
+        own_T = (kind_T == Kind.THOUGHT) | (kind_T == Kind.SPOKEN)
+        drawn_T = own_T.copy()
+        drawn_T[: 0 if begun_N is None else begun_N[row]] = False
+        thought_T = kind_T == Kind.THOUGHT
+        thoughts = int((thought_T & drawn_T).sum())
+        given = int((own_T & ~drawn_T).sum())
+        prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
+        found.append(
+            Attempt(
+                index=int(rollouts.question_N[row]),
+                number=number_N[row],
+                info=episodes.infos[row],
+                token_T=rollouts.tokens(row),
+                own_T=own_T,
+                thought_T=thought_T,
+                log_prob=float(logp_NT[row, : len(kind_T)][drawn_T].mean()) if drawn_T.any() else 0.0,
+                positions=Positions(
+                    prompt=float(read_N[row]),
+                    thought=thoughts,
+                    answer=len(kind_T) - thoughts - given,
+                    discarded=rollouts.discarded / len(rollouts),
+                ),
+                context=prompt + len(kind_T),
+            )
+        )
+    return found
