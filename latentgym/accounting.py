@@ -1,35 +1,43 @@
 """What an answer costs: forward positions and floating-point operations.
 
-Counted, not timed: a position of the prompt, a thought, an answer token, and positions thrown
-away. A prompt shared by a group counts once for the group.
+Counted, not timed: a position of the prompt, a thought, an answer token, positions thrown away, and
+what search at test time adds. A prompt shared by a group counts once for the group.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from latentgym.lm.model import LatentLM
 
 
 @dataclass
 class Positions:
-    """Forward positions by what they were for."""
+    """Forward positions by what they were for.
+
+    Attributes:
+        prompt: of the question.
+        thought, answer: thought and spoken.
+        discarded: computed and thrown away.
+        verifier_prompt: read by a verifier that drew nothing from them.
+        verifier: written by verifiers.
+        gradient: where a gradient was taken through the language-model head alone.
+    """
 
     prompt: float = 0.0
     thought: float = 0.0
     answer: float = 0.0
     discarded: float = 0.0
+    verifier_prompt: float = 0.0
+    verifier: float = 0.0
+    gradient: float = 0.0
 
     def __add__(self, other: Positions) -> Positions:
-        return Positions(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
-
-    def values(self) -> tuple[float, float, float, float]:
-        """In the order of the fields."""
-        return self.prompt, self.thought, self.answer, self.discarded
+        return Positions(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def scaled(self, factor: float) -> Positions:
         """All counts times a factor."""
-        return Positions(*(value * factor for value in self.values()))
+        return Positions(*(value * factor for value in astuple(self)))
 
     def as_dict(self) -> dict[str, float]:
         """For the result record."""
@@ -63,14 +71,16 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
     """Floating-point operations of forward positions.
 
     Two per weight and position, the language-model head only where something is drawn, and
-    attention's 4 * layers * width per position and position attended to.
+    attention's 4 * layers * width per position and position attended to. A gradient with respect to
+    the hidden state costs two per weight of the head forward and two back; the weights get none.
 
     Args:
         sizes: of the model.
         positions: how many of each kind.
         context: mean number of positions attended to.
     """
-    drawn = positions.thought + positions.answer + positions.discarded
-    everything = drawn + positions.prompt
+    drawn = positions.thought + positions.answer + positions.discarded + positions.verifier
+    body = drawn + positions.prompt + positions.verifier_prompt
     attention = 4 * sizes.layers * sizes.width * context
-    return float(everything * (2 * sizes.body + attention) + drawn * 2 * sizes.table)
+    head = 2 * drawn + 4 * positions.gradient
+    return float(body * (2 * sizes.body + attention) + head * sizes.table)

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.accounting import ModelSizes, Positions, flops
+from latentgym.answers import Answer, Answered
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval
 
-Progress = Callable[[int, float], None]
-Answering = Callable[[npt.NDArray[np.int64], int, Progress], list[Any]]
+Answering = Callable[[npt.NDArray[np.int64], int, Answered], list[Answer]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Respondent:
 
     Attributes:
         identity: for the record.
-        answer: given question numbers (Q,), a seed, and whom to tell (questions answered, sum of
-            their scores), the answers in the order of the questions.
+        answer: given question numbers (Q,), a seed, and whom to tell of answers as they are made,
+            the answers in the order of the questions.
     """
 
     identity: Identity
@@ -131,13 +131,13 @@ def evaluate_respondent(
     with progress_bar(f"{who.agent} on {env_id}", n * len(seeds)) as advance:
         done, right = 0, 0.0
 
-        def progress(answered: int, scored: float) -> None:
+        def answered(answers: Sequence[Answer]) -> None:
             nonlocal done, right
-            done, right = done + answered, right + scored
-            advance(answered, f"accuracy {right / done:.3f}")
+            done, right = done + len(answers), right + sum(a.info["score"] for a in answers)
+            advance(len(answers), f"accuracy {right / done:.3f}")
 
         for seed in seeds:
-            by_seed.append(respondent.answer(questions, seed, progress))
+            by_seed.append(respondent.answer(questions, seed, answered))
     wall = time.perf_counter() - started
 
     answers = [answer for answers in by_seed for answer in answers]
@@ -174,38 +174,45 @@ def evaluate_respondent(
         config=config or {},
     )
     rollouts = [
-        {
-            "index": a.index,
-            "seed": seed,
-            "target": a.info["target"],
-            "thoughts": a.thoughts,
-            "completion": a.info["completion"],
-            "answer": a.info["answer"],
-            "parsed": a.info["parsed"],
-            "status": a.info["status"],
-            "score": a.info["score"],
-            "components": {
-                k.removeprefix("reward/"): v for k, v in a.info.items() if k.startswith("reward/")
-            },
-            "n_thoughts": a.info["thoughts"],
-            "n_tokens": a.info["tokens"],
-            "samples": list(a.samples),
-        }
+        _rollout(answer, seed)
         for seed, answers_of_seed in zip(seeds, by_seed, strict=True)
-        for a in answers_of_seed
+        for answer in answers_of_seed
     ]
     return Evaluation(result.stamp(), rollouts)
 
 
-def _metrics(answers: Sequence[Any], score_QS: Any) -> dict[str, float]:
-    """Components, the look of the latents, trouble, and pass@k where several were drawn."""
+def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
+    """What is stored of an answer."""
+    info = answer.info
+    rollout = {
+        "index": answer.index,
+        "seed": seed,
+        "target": info["target"],
+        "thoughts": answer.thoughts,
+        "completion": info["completion"],
+        "answer": info["answer"],
+        "parsed": info["parsed"],
+        "status": info["status"],
+        "score": info["score"],
+        "components": {
+            k.removeprefix("reward/"): v for k, v in info.items() if k.startswith("reward/")
+        },
+        "n_thoughts": info["thoughts"],
+        "n_tokens": info["tokens"],
+        "samples": list(answer.samples),
+    }
+    return {**rollout, "trace": list(answer.trace)} if answer.trace else rollout
+
+
+def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
+    """Components, the answers' own numbers, trouble, and pass@k where several were drawn."""
     metrics = {
         name: float(np.mean([a.info[name] for a in answers]))
         for name in answers[0].info
         if name.startswith("reward/")
     }
-    for name in sorted({name for a in answers for name in a.latents}):
-        metrics[name] = float(np.mean([a.latents[name] for a in answers if name in a.latents]))
+    for name in sorted({name for a in answers for name in a.metrics}):
+        metrics[name] = float(np.mean([a.metrics[name] for a in answers if name in a.metrics]))
     for status in TROUBLES:
         share = float(np.mean([a.info["status"] == status for a in answers]))
         if share:

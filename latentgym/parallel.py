@@ -17,9 +17,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from latentgym.answers import Answer, Answered
 from latentgym.cluster import ClusterError, connected
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.evaluation import Identity, Progress, Respondent
+from latentgym.evaluation import Identity, Respondent
 
 _PARTS_PER_WORKER = 4  # so that nobody waits long for the slowest
 
@@ -76,14 +77,14 @@ def on_cluster(run: Answerable, workers: int, rows: Callable[[Any], int]) -> Res
     actors = [remote.remote(run, rows) for _ in range(workers)]
     identity: Identity = ray.get([actor.begin.remote() for actor in actors])[0]
 
-    def answer(questions: IntArray, seed: int, progress: Progress) -> list[Any]:
+    def answer(questions: IntArray, seed: int, answered: Answered) -> list[Answer]:
         parts = in_parts(questions, workers)
-        done: dict[int, list[Any]] = {}
+        done: dict[int, list[Answer]] = {}
         for i, pending in handed_out(
             parts, actors, lambda actor, part: actor.answer.remote(part, seed), _first
         ):
             done[i] = ray.get(pending)
-            progress(len(done[i]), sum(a.info["score"] for a in done[i]))
+            answered(done[i])
         return [answer for i in range(len(parts)) for answer in done[i]]
 
     return Respondent(identity, answer)
@@ -109,15 +110,15 @@ class AnsweringWorker:
         self._env = self._run.make_env(self._rows(self._policy.lm))
         return Identity.of(self._agent, self._policy)
 
-    def answer(self, questions: IntArray, seed: int) -> list[Any]:
+    def answer(self, questions: IntArray, seed: int) -> list[Answer]:
         """Answers to some questions.
 
         Raises:
             ClusterError: something failed that does not say itself what to do.
         """
         try:
-            answers: list[Any] = self._agent.answer(
-                self._policy, self._env, questions, seed, lambda *_: None
+            answers: list[Answer] = self._agent.answer(
+                self._policy, self._env, questions, seed, lambda _: None
             )
             return answers
         except LatentGymError:

@@ -41,7 +41,7 @@ class Result:
         metrics: further numbers by name.
         thoughts_mean, tokens_mean: per answer.
         latent_share: share of the steps that were latent.
-        forward_positions: mean per answer: prompt, thought, answer, discarded.
+        forward_positions: mean per answer by kind, see `latentgym.accounting.Positions`.
         flops_per_answer: floating-point operations.
         wall_s, answers_per_s, device: clock and machine.
         control: which control replaced the thoughts, or None.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from latentgym.accounting import Positions
+from latentgym.answers import Answer, Answered
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Protocol
@@ -21,29 +22,6 @@ from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches, late
 from latentgym.training import Recipe
 
 Config = TypeVar("Config")
-
-
-@dataclass
-class Answer:
-    """An agent's answer to one question under one seed.
-
-    Attributes:
-        index: number of the question.
-        info: final info of the chosen episode: answer, completion, score, status, ...
-        thoughts: the thoughts as the tokens nearest to them.
-        positions: all forward positions that were spent on the question.
-        context: positions of the prompt and of the chosen episode.
-        samples: scores of all episodes that were drawn, the chosen one among them.
-        latents: numbers about the thoughts of the batch that the answer was made in.
-    """
-
-    index: int
-    info: dict[str, Any]
-    thoughts: str
-    positions: Positions
-    context: int
-    samples: tuple[float, ...]
-    latents: Mapping[str, float] = field(default_factory=dict)
 
 
 class Agent(ABC, Generic[Config]):
@@ -107,7 +85,7 @@ class Agent(ABC, Generic[Config]):
         env: Any,
         questions: npt.NDArray[np.int64],
         seed: int,
-        progress: Callable[[int, float], None],
+        answered: Answered,
     ) -> list[Answer]:
         """Answer questions; test-time methods override it.
 
@@ -116,19 +94,20 @@ class Agent(ABC, Generic[Config]):
             env: vector environment; its number of rows is how many fit at once.
             questions: numbers of the questions.
             seed: of the draws.
-            progress: told (questions answered, sum of their scores).
+            answered: told the answers of each batch as soon as they are made.
         """
         group = self.samples_per_question()
         answers: list[Answer | None] = [None] * len(questions)
         batches = collect_in_batches(Engine(policy), env, questions, group_size=group, seed=seed)
         for places, episodes in batches:
             latents = latent_statistics(policy, episodes.rollouts)
+            done = []
             for i, place in enumerate(places):
                 rows = np.arange(i * group, (i + 1) * group)
                 answer = self.choose(env, int(questions[place]), episodes, rows)
-                answers[place] = replace(answer, latents=latents)
-            done = [answers[place] for place in places]
-            progress(len(done), sum(a.info["score"] for a in done if a is not None))
+                answers[place] = replace(answer, metrics={**answer.metrics, **latents})
+                done.append(answers[place])
+            answered(done)
         return [answer for answer in answers if answer is not None]
 
     def choose(

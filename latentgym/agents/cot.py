@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.agents.base import Agent, Answer, make_answer
+from latentgym.agents.base import Agent, make_answer
+from latentgym.answers import Answer
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM

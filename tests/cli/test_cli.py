@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from latentgym.accounting import Positions
 from latentgym.cli.main import main
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
@@ -50,7 +51,8 @@ def test_result_record_has_the_frozen_keys(trained: Path) -> None:
         *("answers_per_s", "device", "control", "config", "versions", "git", "created"),
     }
     positions = json.loads((trained / "result.json").read_text())["forward_positions"]
-    assert set(positions) == {"prompt", "thought", "answer", "discarded"}
+    assert set(positions) >= {"prompt", "thought", "answer", "discarded"}
+    assert set(positions) == set(Positions().as_dict())
 
 
 def test_eval_of_a_checkpoint_repeats_the_final_evaluation(

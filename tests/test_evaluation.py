@@ -1,0 +1,71 @@
+"""What evaluation makes of answers: their own numbers, what was tried, and who is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from latentgym.accounting import ModelSizes, Positions
+from latentgym.agents.cot import CoT, CoTConfig
+from latentgym.answers import Answer, Answered
+from latentgym.evaluation import Identity, Respondent, evaluate_respondent
+from latentgym.lm import load_model
+from latentgym.registry import make_vector_env
+
+ENV = "latent/MNNS-token"
+
+
+def answer_to(index: int, **more: Any) -> Answer:
+    """The answer 3 to a question; right where its number is even."""
+    info = {"target": "3", "completion": "3", "answer": "3", "parsed": "3", "status": "ok"}
+    numbers = {"score": float(index % 2 == 0), "thoughts": 2, "tokens": 1}
+    return Answer(index, {**info, **numbers}, "", Positions(4, 2, 1), 7, (1.0,), **more)
+
+
+def respondent(**more: Sequence[Any]) -> Respondent:
+    """Who gives question i the i-th of each of `more`."""
+
+    def answer(questions: Any, seed: int, answered: Answered) -> list[Answer]:
+        given = {name: [values[i] for i in questions] for name, values in more.items()}
+        answers = [
+            answer_to(int(i), **{name: values[n] for name, values in given.items()})
+            for n, i in enumerate(questions)
+        ]
+        answered(answers)
+        return answers
+
+    return Respondent(Identity("fake", "none", "cpu", ModelSizes(10, 20, 1, 4)), answer)
+
+
+@pytest.fixture(scope="module")
+def task() -> Any:
+    return make_vector_env(ENV, 1, split="test").unwrapped.task
+
+
+def test_an_answers_own_numbers_are_averaged_over_the_answers_that_have_them(task: Any) -> None:
+    who = respondent(metrics=[{"iterations": 2, "stopped": 1}, {}, {"iterations": 5}])
+    metrics = evaluate_respondent(who, ENV, task, limit=3).result.metrics
+    assert (metrics["iterations"], metrics["stopped"]) == (3.5, 1.0)
+
+
+def test_what_was_tried_is_stored_where_something_was(task: Any) -> None:
+    tried = [{"score": 0.25, "answer": "1"}, {"score": 0.5, "answer": "3"}]
+    done = evaluate_respondent(respondent(trace=[tried, ()]), ENV, task, limit=2)
+    assert done.rollouts[0]["trace"] == tried
+    assert "trace" not in done.rollouts[1]
+
+
+def test_an_agent_tells_its_answers_batch_by_batch() -> None:
+    env = make_vector_env(ENV, 4, split="test")
+    agent = CoT(CoTConfig())
+    lm = load_model("tiny:gpt2:1x1x16", tokenizer=env.unwrapped.task.tokenizer)
+    told: list[Sequence[Answer]] = []
+    questions = np.arange(20, 30)
+    answers = agent.answer(agent.policy(lm, acting=True), env, questions, 0, told.append)
+    assert [len(batch) for batch in told] == [4, 4, 2]
+    assert [a.index for a in answers] == list(range(20, 30))
+    assert sorted(a.index for batch in told for a in batch) == list(range(20, 30))
+    assert {id(a) for batch in told for a in batch} == {id(a) for a in answers}
