@@ -178,7 +178,7 @@ class ReasoningGymTask(TextTask):
 
 
 class _NoGrader:
-    """Stands where tasks that do not grade by row have their grader."""
+    """Stands where other tasks have a grader, which knows the gold answer but not its row."""
 
     numeric: ClassVar[bool] = False
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from latentgym.data import Question
 from latentgym.envs.formats import FORMATS
 from latentgym.envs.task import Demonstration, Task
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, did_you_mean
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade, Grader
 from latentgym.spaces import Family
@@ -53,7 +53,7 @@ class TextTask(Task):
     ) -> None:
         super().__init__(family, tokenizer)
         if format not in FORMATS:
-            raise UsageError(f"no answer format {format!r}; choose {' or '.join(FORMATS)}.")
+            raise UsageError(f"no answer format {format!r}; {did_you_mean(format, FORMATS)}")
         self.questions = questions
         self.grader = grader
         self.format = FORMATS[format]
