@@ -29,8 +29,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from latentgym.agents.base import Answer, Answered
 from latentgym.agents.searching import SearchAgent
+from latentgym.answers import Answer, Answered
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
@@ -228,7 +228,8 @@ class LatentSeek(SearchAgent[LatentSeekConfig]):
                 last = len(search.tries) - 1 if c.keep == "last" else search.best()
                 done[search.index] = self.found(search, last, env, c.threshold)
                 del active[search.index]
-            answered([done[search.index] for search in over])
+            if over:
+                answered([done[search.index] for search in over])
         return [done[int(index)] for index in questions]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
-from latentgym.agents.base import Agent, Answer
+from latentgym.agents.base import Agent
+from latentgym.answers import Answer
 from latentgym.search import Search, Try
 
 Config = TypeVar("Config")

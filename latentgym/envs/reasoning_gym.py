@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from latentgym.data import Question
 from latentgym.envs._scorer import pack, setting_of
@@ -15,7 +15,7 @@ from latentgym.errors import UsageError
 from latentgym.protocol import Protocol
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
-from latentgym.rewards.extract import MAX_TEXT, last_box
+from latentgym.rewards.extract import MAX_TEXT
 from latentgym.rewards.sandbox import Sandbox
 from latentgym.spaces import Family
 from latentgym.tokenizers import ByteTokenizer, Tokenizer
@@ -115,7 +115,7 @@ class ReasoningGymTask(TextTask):
             family,
             tokenizer or ByteTokenizer(),
             _Questions(self.dataset),
-            _no_grader,
+            _NoGrader(),
             format=format,
             system=system,
             think=256 if think is None else think,
@@ -131,11 +131,11 @@ class ReasoningGymTask(TextTask):
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         """Their score, within bounded time; a partial one is a reward but no `correct` answer."""
-        marked = self.format.mark in completion
-        parts = {"correct": 0.0, "format": float(marked)}
+        kept = self.format.kept(completion, spoken=self.family.words)
+        parts = {"correct": 0.0, "format": float(kept)}
         if len(completion) > MAX_TEXT:
             return Grade(0.0, None, "too_long", {"correct": 0.0, "format": 0.0})
-        parsed = self._parsed(completion) if marked else answer.strip()
+        parsed = self._parsed(completion, answer)
         if not parsed:
             return Grade(0.0, None, "no_answer", parts)
         score = self._score(index, parsed)
@@ -169,12 +169,20 @@ class ReasoningGymTask(TextTask):
         rules = super().protocol()
         return replace(rules, stop=None) if self.several_lines else rules
 
-    def _parsed(self, completion: str) -> str:
-        if self.format.close:
-            return (last_box(completion)[0] or "").strip()
-        said = completion.partition(self.format.mark)[2].strip()
-        return said if self.several_lines else said.partition("\n")[0].strip()
+    def _parsed(self, completion: str, answer: str) -> str:
+        found = self.format.find(completion)
+        if found is None:
+            return answer.strip()
+        stop = "" if self.several_lines else self.format.stop
+        return found.partition(stop)[0].strip() if stop else found
 
 
-def _no_grader(answer: str, gold: str, /) -> Grade:
-    raise GraderError("Reasoning Gym's tasks grade with their own entries")
+class _NoGrader:
+    """Stands where other tasks have a grader, which knows the gold answer but not its row."""
+
+    numeric: ClassVar[bool] = False
+
+    def __call__(self, answer: str, gold: str, /) -> Grade:
+        raise GraderError("Reasoning Gym's tasks grade with their own entries")
+
+    alone = __call__

@@ -1,59 +1,19 @@
-"""Tasks whose questions and answers are text, and the formats in which models answer."""
+"""Tasks whose questions and answers are text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import ClassVar
 
 from latentgym.data import Question
+from latentgym.envs.formats import FORMATS
 from latentgym.envs.task import Demonstration, Task
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, did_you_mean
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade, Grader
 from latentgym.spaces import Family
 from latentgym.tokenizers import Tokenizer
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a model is asked to answer, and how the answer is recognised.
-
-    Attributes:
-        system: the instruction.
-        mark: text that opens the answer and ends thinking.
-        stop: text that ends the answer, or empty for end-of-sequence alone.
-        bridge: what the environment inserts to open the answer of a latent chain that has not
-            written the mark itself.
-        close: what stands behind the answer in a demonstration.
-        once: whether an answer behind a second mark makes the whole wrong.
-    """
-
-    system: str
-    mark: str
-    stop: str
-    bridge: str
-    close: str = ""
-    once: bool = False
-
-
-HASHES = Format(
-    system="Solve the problem step by step. Then write the final answer, and nothing else, "
-    "after the mark ####.",
-    mark="####",
-    stop="\n",
-    bridge="\n#### ",
-    once=True,
-)
-BOXED = Format(
-    system="Solve the problem step by step. Then write the final answer as \\boxed{answer}.",
-    mark="\\boxed{",
-    stop="",
-    bridge="\nThe answer is \\boxed{",
-    close="}",
-)
-FORMATS = {"hashes": HASHES, "boxed": BOXED}
 
 
 class TextTask(Task):
@@ -93,11 +53,11 @@ class TextTask(Task):
     ) -> None:
         super().__init__(family, tokenizer)
         if format not in FORMATS:
-            raise UsageError(f"no answer format {format!r}; choose {' or '.join(FORMATS)}.")
+            raise UsageError(f"no answer format {format!r}; {did_you_mean(format, FORMATS)}")
         self.questions = questions
         self.grader = grader
         self.format = FORMATS[format]
-        self.system = self.format.system if system is None else system
+        self.system = self.format.instruction(grader) if system is None else system
         self.think, self.answer = think, answer
         self.exact_thoughts = exact_thoughts
         forced = not (family.words or exact_thoughts)
@@ -126,19 +86,13 @@ class TextTask(Task):
         )
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
-        grade = self.grader(completion, self.question(index).gold)
-        if self.format.once and completion.count(self.format.mark) > 1:
-            # Which of several answers is meant is not ours to guess.
-            components = {**grade.components, "correct": 0.0, "format": 0.0}
-            return replace(grade, score=0.0, status="invalid", components=components)
-        return grade
+        gold, spoken = self.question(index).gold, self.family.words
+        return self.format.grade(self.grader, completion, gold, spoken=spoken)
 
     def demonstration(self, index: int) -> Demonstration:
         question, fmt = self.question(index), self.format
-        reasoning = "\n".join(question.steps)
-        thoughts = self.tokenizer.encode(f"{reasoning}\n{fmt.mark}" if reasoning else fmt.mark)
-        gap = "" if fmt.close else " "
-        answer = self.tokenizer.encode(f"{gap}{question.gold}{fmt.close}")
+        thoughts = self.tokenizer.encode(fmt.thoughts(question.steps))
+        answer = self.tokenizer.encode(fmt.answer(question.gold))
         ids = [*thoughts, *answer, self.tokenizer.eos_id]
         return Demonstration.of_tokens(ids, len(thoughts), self._steps(question, len(thoughts)))
 
@@ -148,10 +102,10 @@ class TextTask(Task):
         A tokenizer that joins a line break with what follows sets a border one token off, but the
         chain stays the same.
         """
-        said = accumulate(f"{line}\n" for line in question.steps)
+        said = accumulate(self.format.lines(question.steps))
         ends = [0, *(min(len(self.tokenizer.encode(text)), thoughts) for text in said)]
         return tuple(end - start for start, end in pairwise(accumulate(ends, max)))
 
     def gold_completion(self, index: int) -> tuple[str, str]:
-        fmt, gold = self.format, self.question(index).gold
-        return f"{fmt.mark}{'' if fmt.close else ' '}{gold}{fmt.close}", gold
+        gold = self.question(index).gold
+        return self.format.thoughts(()) + self.format.answer(gold), gold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from latentgym.rewards.extract import MARK, MAX_LINE, MAX_TEXT, statement
 from latentgym.rewards.grade import Grade, GraderError, graded
@@ -26,15 +27,22 @@ class ExactGrader:
     last line. The component "format" is 1 if the mark stands exactly once.
     """
 
+    numeric: ClassVar[bool] = False
+
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
+        return self._graded(answer, gold, statement(answer), answer.count(MARK) == 1)
+
+    def alone(self, answer: str, gold: str, /) -> Grade:
+        """Grade an answer that stands alone; see `Grader`."""
+        return self._graded(answer, gold, answer, True)
+
+    def _graded(self, text: str, gold: str, parsed: str, formatted: bool) -> Grade:
         target = normalise(gold)
         if not target:
             raise GraderError(f"the gold answer {gold[:80]!r} is empty")
-        if len(answer) > MAX_TEXT:
+        if len(text) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
-        formatted = answer.count(MARK) == 1
-        parsed = statement(answer)
         if not normalise(parsed):
             return graded(False, None, "no_answer", formatted=formatted)
         return graded(normalise(parsed) == target, parsed, "ok", formatted=formatted)
@@ -52,10 +60,19 @@ class ChoiceGrader:
         choices: all answers that can be given; the gold answer names one of them.
     """
 
+    numeric: ClassVar[bool] = False
+
     choices: tuple[str, ...] = ()
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
+        return self._graded(answer, gold, statement(answer), answer.count(MARK) == 1)
+
+    def alone(self, answer: str, gold: str, /) -> Grade:
+        """Grade an answer that stands alone; see `Grader`."""
+        return self._graded(answer, gold, answer, True)
+
+    def _graded(self, text: str, gold: str, stated: str, formatted: bool) -> Grade:
         targets = self._named(gold)
         if len(targets) != 1:
             raise GraderError(
@@ -63,10 +80,9 @@ class ChoiceGrader:
                 if self.choices
                 else f"the gold answer {gold[:80]!r} has no word"
             )
-        if len(answer) > MAX_TEXT:
+        if len(text) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
-        formatted = answer.count(MARK) == 1
-        named = self._named(statement(answer)[-10 * MAX_LINE :])
+        named = self._named(stated[-10 * MAX_LINE :])
         if not named:
             return graded(False, None, "no_answer", formatted=formatted)
         if len(named) > 1:

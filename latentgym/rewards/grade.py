@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 Status = Literal["ok", "no_answer", "timeout", "too_long", "invalid"]
 
@@ -33,7 +33,13 @@ class Grade:
 
 
 class Grader(Protocol):
-    """Compares a model's completion with the gold answer."""
+    """Compares a model's completion with the gold answer.
+
+    Attributes:
+        numeric: whether answers are numbers.
+    """
+
+    numeric: ClassVar[bool]
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion.
@@ -44,6 +50,21 @@ class Grader(Protocol):
 
         Returns:
             The grade.
+
+        Raises:
+            GraderError: the gold answer cannot be read.
+        """
+        ...
+
+    def alone(self, answer: str, gold: str, /) -> Grade:
+        """Grade an answer that stands alone, found by whoever knows the completion's format.
+
+        Args:
+            answer: the answer without words and marks around it; it never makes a grader raise.
+            gold: the right answer, as the data set gives it.
+
+        Returns:
+            The grade; there is nothing around the answer that the component "format" could miss.
 
         Raises:
             GraderError: the gold answer cannot be read.

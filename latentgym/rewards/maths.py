@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import ClassVar
 
 from latentgym.rewards.extract import (
     MARK,
@@ -54,6 +56,10 @@ def _gold_number(gold: str) -> Fraction:
     return value
 
 
+# A number, as written and as a value, and whether it stands where it was asked for.
+_Found = tuple[tuple[str, Fraction] | None, bool]
+
+
 @dataclass(frozen=True)
 class NumberGrader:
     r"""Exact equality of numbers, for GSM8K and its kin and for AIME.
@@ -70,6 +76,8 @@ class NumberGrader:
         rel_tol: largest accepted difference, as a share of the gold number.
     """
 
+    numeric: ClassVar[bool] = True
+
     strict: bool = False
     mark: str = MARK
     integer_range: tuple[int, int] | None = None
@@ -77,17 +85,20 @@ class NumberGrader:
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
+        return self._graded(answer, gold, self._found)
+
+    def alone(self, answer: str, gold: str, /) -> Grade:
+        """Grade an answer that stands alone; see `Grader`."""
+        return self._graded(answer, gold, _found_alone)
+
+    def _graded(self, answer: str, gold: str, find: Callable[[str], _Found]) -> Grade:
         target = _gold_number(gold)
         if not self._in_range(target):
             raise GraderError(f"the gold answer {gold!r} is not within {self.integer_range}")
         if len(answer) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
-        formatted = False
         try:
-            found = self._marked(answer)
-            formatted = found is not None and answer.count(self.mark) == 1
-            if found is None and not self.strict:
-                found = _unmarked(answer)
+            found, formatted = find(answer)
         except NumberOutOfBoundsError as error:
             return graded(False, str(error), "invalid", formatted=False)
         if found is None:
@@ -96,6 +107,13 @@ class NumberGrader:
         if not self._in_range(value):
             return graded(False, parsed, "invalid", formatted=formatted)
         return graded(self._equal(value, target), parsed, "ok", formatted=formatted)
+
+    def _found(self, answer: str) -> _Found:
+        found = self._marked(answer)
+        formatted = found is not None and answer.count(self.mark) == 1
+        if found is None and not self.strict:
+            found = _unmarked(answer)
+        return found, formatted
 
     def _marked(self, answer: str) -> tuple[str, Fraction] | None:
         # Language models also write the mark as a heading, so it counts with a number only.
@@ -114,6 +132,10 @@ class NumberGrader:
         if value == target or not self.rel_tol:
             return value == target
         return abs(value - target) <= Fraction(self.rel_tol) * abs(target)
+
+
+def _found_alone(answer: str) -> _Found:
+    return leading_number(answer[:MAX_LINE]) or _unmarked(answer), True
 
 
 def _unmarked(answer: str) -> tuple[str, Fraction] | None:
@@ -182,6 +204,8 @@ class MathGrader:
         strict: accept an answer in a box only.
     """
 
+    numeric: ClassVar[bool] = False
+
     strict: bool = False
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
@@ -193,17 +217,29 @@ class MathGrader:
         formatted = boxes == 1
         if parsed is None and not self.strict:
             parsed = _unboxed(answer)
-        if parsed is None or not (parsed := parsed.strip()):
-            return graded(False, None, "no_answer", formatted=formatted)
-        if len(parsed) > MAX_ANSWER:
-            return graded(False, parsed[:MAX_ANSWER], "too_long", formatted=formatted)
-        correct, status = _compare(parsed, gold, target)
-        return graded(correct, parsed, status, formatted=formatted)
+        return _judged(parsed, gold, target, formatted)
+
+    def alone(self, answer: str, gold: str, /) -> Grade:
+        """Grade an answer that stands alone, in a box or not; see `Grader`."""
+        target = _gold_form(gold)
+        if len(answer) > MAX_TEXT:
+            return graded(False, None, "too_long", formatted=False)
+        box, _ = last_box(answer)
+        return _judged(answer if box is None else box, gold, target, True)
 
     @staticmethod
     def warm_up() -> None:
         """Start the comparing process now (about a second), not with the first hard answer."""
         _SANDBOX.start()
+
+
+def _judged(parsed: str | None, gold: str, target: _Form, formatted: bool) -> Grade:
+    if parsed is None or not (parsed := parsed.strip()):
+        return graded(False, None, "no_answer", formatted=formatted)
+    if len(parsed) > MAX_ANSWER:
+        return graded(False, parsed[:MAX_ANSWER], "too_long", formatted=formatted)
+    correct, status = _compare(parsed, gold, target)
+    return graded(correct, parsed, status, formatted=formatted)
 
 
 def _unboxed(answer: str) -> str | None:

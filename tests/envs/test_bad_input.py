@@ -32,7 +32,10 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
         (lambda: LatentEnv("MNNS", "token", render_mode="rgb"), "choose ansi or human"),
         (lambda: make(colour="red"), "MNNS does not know this option: .*colour"),
         (lambda: make("GSM8K-token", paths=3), "GSM8K does not know this option: .*paths"),
-        (lambda: make("GSM8K-token", format="xml", source="sample"), "choose hashes or boxed"),
+        (
+            lambda: make("GSM8K-token", format="xml", source="sample"),
+            "are boxed, hashes, json",
+        ),
         (lambda: make("GSM8K-token", think=-1, source="sample"), "cannot be negative"),
         (lambda: make(model="tiny:bert"), "choose gpt2, llama or qwen2"),
         (lambda: make("MNNS-continuous", support=90), "choose support <= 89"),

@@ -64,6 +64,16 @@ def test_answers_are_read_behind_the_mark() -> None:
     boxed = task("gcd", format="boxed")
     assert boxed.grade(0, f"The answer is \\boxed{{{gold}}}.", "").score == 1
     assert boxed.grade(0, f"The answer is \\boxed{{{gold}", "").status == "no_answer"
+    grade = task("gcd", format="json").grade(0, f'so "final answer": {gold}}}', "")
+    assert (grade.score, grade.components["format"]) == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["gcd", "spiral_matrix", "mini_sudoku", "word_sorting", "survo"])
+def test_gold_answers_score_one_in_json(name: str) -> None:
+    questions = task(name, format="json")
+    for index in range(len(questions)):
+        grade = questions.grade(index, *questions.gold_completion(index))
+        assert grade.score == grade.components["format"] == 1
 
 
 def test_an_answer_that_breaks_a_scorer_is_invalid() -> None:

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from latentgym.rewards import ChoiceGrader, ExactGrader, Grader, MathGrader, NumberGrader
+from latentgym.rewards.json_object import is_json_object, json_value
 
 COUNT = 10_000
 SEED = 20_260_101
@@ -182,3 +183,18 @@ def test_hostile_answers(in_time: Callable) -> None:
     print(dict(statuses))
     # Every way of refusing was exercised, and so was the comparing itself.
     assert set(statuses) >= {"ok", "no_answer", "invalid", "too_long", "timeout"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the comparing process needs fork")
+def test_hostile_answers_in_json(in_time: Callable) -> None:
+    MathGrader.warm_up()
+    r = random.Random(SEED)
+    wraps = ('{"t": "", "a": "%s"}', '{"t": "", "a": %s}', '"a": "%s', '"a": {"t": %s', "%s")
+    for index in range(COUNT // 10):
+        text = r.choice(wraps).replace("%s", hostile(r))
+        in_time(1.0, partial(is_json_object, text, "t", "a"))
+        value = in_time(1.0, partial(json_value, text, "a"))
+        for grader, gold in ((MathGrader(), r.choice(MATH_GOLDS)), *OTHERS):
+            if value is not None:
+                grade = in_time(1.0, partial(grader.alone, value, gold))
+                assert grade.score == 0.0, (index, text[:200], gold, grade)

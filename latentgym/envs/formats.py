@@ -1,0 +1,158 @@
+"""The formats in which models answer: how they are asked, shown and read."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from latentgym.rewards import Grade, Grader
+from latentgym.rewards.extract import last_box
+from latentgym.rewards.json_object import from_json_key, is_json_object, json_value
+
+
+@dataclass(frozen=True)
+class Format(ABC):
+    """How a model is asked to answer, and how the answer is recognised.
+
+    Attributes:
+        system: the instruction.
+        mark: text that opens the answer and ends thinking.
+        stop: text that ends the answer, or empty for end-of-sequence alone.
+        bridge: what the environment inserts to open the answer of a latent chain that has not
+            written the mark itself.
+        numeric: what the instruction adds where answers are numbers.
+    """
+
+    system: str
+    mark: str
+    stop: str
+    bridge: str
+    numeric: str = ""
+
+    def instruction(self, grader: Grader) -> str:
+        """The instruction for answers that this grader will read."""
+        return self.system + self.numeric if grader.numeric else self.system
+
+    def lines(self, steps: Sequence[str]) -> list[str]:
+        """The steps of a reasoning as a demonstration says them, with what parts them."""
+        return [f"{step}\n" for step in steps]
+
+    def thoughts(self, steps: Sequence[str]) -> str:
+        """All that a demonstration says up to the end of the mark; begins with its lines."""
+        return "".join(self.lines(steps)) + self.mark
+
+    @abstractmethod
+    def answer(self, gold: str) -> str:
+        """What a demonstration says behind the mark."""
+
+    @abstractmethod
+    def find(self, completion: str) -> str | None:
+        """The answer in a completion; empty if it is not well said, None without the mark."""
+
+    def kept(self, completion: str, *, spoken: bool) -> bool:
+        """Whether a completion keeps to the format.
+
+        Args:
+            completion: all words of an episode.
+            spoken: whether thoughts are among them.
+        """
+        return self.mark in completion
+
+    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+        """The grader's verdict on a completion in this format, see `kept`."""
+        return grader(completion, gold)
+
+
+class Hashes(Format):
+    """The answer stands behind a mark, to the end of its line."""
+
+    def answer(self, gold: str) -> str:
+        return f" {gold}"
+
+    def find(self, completion: str) -> str | None:
+        _, mark, said = completion.partition(self.mark)
+        return said.strip() if mark else None
+
+    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+        grade = grader(completion, gold)
+        if completion.count(self.mark) > 1:
+            # Which of several answers is meant is not ours to guess.
+            components = {**grade.components, "correct": 0.0, "format": 0.0}
+            return replace(grade, score=0.0, status="invalid", components=components)
+        return grade
+
+
+class Boxed(Format):
+    """The answer stands in a box of LaTeX."""
+
+    def answer(self, gold: str) -> str:
+        return f"{gold}}}"
+
+    def find(self, completion: str) -> str | None:
+        if self.mark not in completion:
+            return None
+        return (last_box(completion)[0] or "").strip()
+
+
+_THOUGHTS, _ANSWER = "thought process", "final answer"
+
+
+class Json(Format):
+    """Reasoning and answer are the two values of a JSON object."""
+
+    def lines(self, steps: Sequence[str]) -> list[str]:
+        parted = [*(f"{step}\n" for step in steps[:-1]), *steps[-1:]]
+        opening = f'{{"{_THOUGHTS}": "'
+        return [opening * (not i) + _escaped(line) for i, line in enumerate(parted)]
+
+    def thoughts(self, steps: Sequence[str]) -> str:
+        return "".join(self.lines(steps or [""])) + f'", {self.mark}'
+
+    def answer(self, gold: str) -> str:
+        return f' "{_escaped(gold)}"}}'
+
+    def find(self, completion: str) -> str | None:
+        return json_value(completion, _ANSWER)
+
+    def kept(self, completion: str, *, spoken: bool) -> bool:
+        """Whether a completion is one JSON object; latent thoughts stand for its first value."""
+        if not spoken and not is_json_object(completion, _THOUGHTS, _ANSWER):
+            completion = f'{{"{_THOUGHTS}": "", {from_json_key(completion, _ANSWER)}'
+        return is_json_object(completion, _THOUGHTS, _ANSWER)
+
+    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+        answer = self.find(completion)
+        grade = grader(completion, gold) if answer is None else grader.alone(answer, gold)
+        kept = float(self.kept(completion, spoken=spoken))
+        return replace(grade, components={**grade.components, "format": kept})
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+FORMATS: dict[str, Format] = {
+    "hashes": Hashes(
+        system="Solve the problem step by step. Then write the final answer, and nothing else, "
+        "after the mark ####.",
+        mark="####",
+        stop="\n",
+        bridge="\n#### ",
+    ),
+    "boxed": Boxed(
+        system="Solve the problem step by step. Then write the final answer as \\boxed{answer}.",
+        mark="\\boxed{",
+        stop="",
+        bridge="\nThe answer is \\boxed{",
+    ),
+    "json": Json(
+        system=f"Solve the problem. Reply with nothing but one JSON object that has two keys: "
+        f'"{_THOUGHTS}", your reasoning step by step, and then "{_ANSWER}", the answer alone.',
+        mark=f'"{_ANSWER}":',
+        stop="",
+        bridge=f'", "{_ANSWER}":',
+        numeric=" The final answer must be a plain number, without units or words.",
+    ),
+}
