@@ -191,7 +191,8 @@ def _ask(
     for seed in seeds:
         missing = [question for question in questions.tolist() if (seed, question) not in known]
         if missing:
-            made = respondent.answer(np.array(missing), seed, partial(answered, seed))
+            asked = np.array(missing, dtype=np.int64)
+            made = respondent.answer(asked, seed, partial(answered, seed))
             known |= {(seed, answer.index): answer for answer in made}
     by_seed = [[known[seed, question] for question in questions.tolist()] for seed in seeds]
     return by_seed, time.perf_counter() - started
