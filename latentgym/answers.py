@@ -1,12 +1,22 @@
-"""An agent's answer to a question, as evaluation and agents share it."""
+"""What agents and evaluation share: an answer to a question, and who gives it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
-from latentgym.accounting import Positions
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from latentgym.accounting import ModelSizes, Positions
+
+IntArray = npt.NDArray[np.int64]
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 @dataclass
@@ -36,3 +46,49 @@ class Answer:
 
 # Told finished answers as soon as a batch of them is made.
 Answered = Callable[[Sequence[Answer]], None]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who answers, for the record and for whoever would go on with it.
+
+    Attributes:
+        agent, model, device: names.
+        sizes: of the model.
+        weights: a fingerprint of them.
+    """
+
+    agent: str
+    model: str
+    device: str
+    sizes: ModelSizes
+    weights: str
+
+    @classmethod
+    def of(cls, agent: Any, policy: Any) -> Identity:
+        """That of an agent with its policy."""
+        lm = policy.lm
+        return cls(agent.name, lm.name, str(lm.device), ModelSizes.of(lm), _fingerprint(policy))
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """Who answers: an agent in this process, or many of them elsewhere.
+
+    Attributes:
+        identity: for the record.
+        answer: given question numbers (Q,), a seed, and whom to tell of answers as they are made,
+            the answers in the order of the questions.
+    """
+
+    identity: Identity
+    answer: Callable[[IntArray, int, Answered], list[Answer]]
+
+
+def _fingerprint(policy: nn.Module) -> str:
+    """Of a policy's weights: sums of their bits, which neither order nor device changes."""
+    sums = {}
+    for name, tensor in policy.state_dict().items():
+        bits = tensor.contiguous().view(_BITS[tensor.element_size()])
+        sums[name] = int(bits.sum(dtype=bits.dtype))  # wraps around; a wider sum is far slower
+    return sha256(repr(sums).encode()).hexdigest()[:16]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 
 class LatentGymError(Exception):
@@ -33,3 +35,33 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"known names are {', '.join(known)}."
+
+
+def require_same(stored: Mapping[str, Any], asked: Mapping[str, Any], where: Path) -> None:
+    """What is resumed must be what was started.
+
+    Args:
+        stored: settings that it was started with.
+        asked: settings that it would go on with.
+        where: it is stored.
+
+    Raises:
+        UsageError: they differ; it says in what.
+    """
+    different = list(_differences(stored, asked))
+    if different:
+        raise UsageError(
+            f"{where} is of another run (it differs in {', '.join(different)}); resume with the "
+            "settings it was started with, or choose another --out."
+        )
+
+
+def _differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], within: str = ""
+) -> Iterator[str]:
+    for key in sorted({*one, *other}):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            yield from _differences(a, b, f"{within}{key}.")
+        elif a != b:
+            yield within + key

@@ -3,58 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from latentgym.accounting import ModelSizes, Positions, flops
-from latentgym.answers import Answer, Answered
+from latentgym.accounting import Positions, flops
+from latentgym.answers import Answer, Identity, IntArray, Respondent
 from latentgym.errors import UsageError
+from latentgym.journal import JOURNAL, Journal
 from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval
-
-Answering = Callable[[npt.NDArray[np.int64], int, Answered], list[Answer]]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What the record says of who answers.
-
-    Attributes:
-        agent, model, device: names.
-        sizes: of the model.
-    """
-
-    agent: str
-    model: str
-    device: str
-    sizes: ModelSizes
-
-    @classmethod
-    def of(cls, agent: Any, policy: Any) -> Identity:
-        """That of an agent with its policy."""
-        lm = policy.lm
-        return cls(agent.name, lm.name, str(lm.device), ModelSizes.of(lm))
-
-
-@dataclass(frozen=True)
-class Respondent:
-    """Who answers: an agent in this process, or many of them elsewhere.
-
-    Attributes:
-        identity: for the record.
-        answer: given question numbers (Q,), a seed, and whom to tell of answers as they are made,
-            the answers in the order of the questions.
-    """
-
-    identity: Identity
-    answer: Answering
 
 
 @dataclass
@@ -65,8 +28,9 @@ class Evaluation:
     rollouts: list[dict[str, Any]]
 
     def save(self, folder: Path) -> None:
-        """Write both to a folder."""
+        """Write both to a folder, where the journal has then served."""
         self.result.save(folder, self.rollouts)
+        (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> Evaluation:
@@ -80,22 +44,38 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
         options: see `evaluate_respondent`.
 
     Raises:
-        UsageError: no seeds, or a limit larger than the data.
+        UsageError: see `evaluate_respondent`.
     """
     respondent = Respondent(Identity.of(agent, policy), partial(agent.answer, policy, env))
     return evaluate_respondent(respondent, env_id, env.unwrapped.task, **options)
 
 
-def questions_of(task: Any, limit: int | None) -> npt.NDArray[np.int64]:
+def questions_of(task: Any, limit: int | None = None, index: Sequence[int] = ()) -> IntArray:
     """Numbers of the questions that an evaluation asks.
 
+    Args:
+        task: whose questions.
+        limit: the first so many.
+        index: these instead of all.
+
     Raises:
-        UsageError: a limit larger than the data.
+        UsageError: there are no such questions, one is asked twice, or both ways are used at once.
     """
-    n = len(task) if limit is None else limit
-    if not 1 <= n <= len(task):
-        raise UsageError(f"{task.name} {task.split} has {len(task)} questions, not {n}.")
-    return np.arange(n)
+    if limit is not None and index:
+        raise UsageError("--limit and --index both choose questions; leave one of them out.")
+    size = len(task)
+    n = size if limit is None else limit
+    if not 1 <= n <= size:
+        raise UsageError(f"{task.name} {task.split} has {size} questions, not {n}.")
+    for number in index:
+        if not 0 <= number < size:
+            raise UsageError(
+                f"{task.name} {task.split} has no question {number}; give numbers from 0 to "
+                f"{size - 1}."
+            )
+    if len(set(index)) < len(index):
+        raise UsageError("a question is asked once under each seed; give every --index once.")
+    return np.array(index, dtype=np.int64) if index else np.arange(n)
 
 
 def evaluate_respondent(
@@ -105,9 +85,11 @@ def evaluate_respondent(
     *,
     seeds: Sequence[int] = (0,),
     limit: int | None = None,
+    index: Sequence[int] = (),
     checkpoint: str | None = None,
     control: str | None = None,
     config: dict[str, Any] | None = None,
+    journal: Path | None = None,
 ) -> Evaluation:
     """Ask questions, grade and account.
 
@@ -117,28 +99,32 @@ def evaluate_respondent(
         task: of that environment.
         seeds: each answers all questions once.
         limit: the first so many questions only.
+        index: these questions only.
         checkpoint, control, config: for the record.
+        journal: folder in which answers are written down as they come. Those that are there
+            already are not asked for again.
 
     Raises:
-        UsageError: no seeds, or a limit larger than the data.
+        UsageError: no seeds, no such questions, or a journal of another evaluation.
     """
-    questions = questions_of(task, limit)
+    questions = questions_of(task, limit, index)
     if not seeds:
         raise UsageError("an evaluation needs at least one seed.")
-    who, n = respondent.identity, len(questions)
-    by_seed = []
-    started = time.perf_counter()
-    with progress_bar(f"{who.agent} on {env_id}", n * len(seeds)) as advance:
-        done, right = 0, 0.0
-
-        def answered(answers: Sequence[Answer]) -> None:
-            nonlocal done, right
-            done, right = done + len(answers), right + sum(a.info["score"] for a in answers)
-            advance(len(answers), f"accuracy {right / done:.3f}")
-
-        for seed in seeds:
-            by_seed.append(respondent.answer(questions, seed, answered))
-    wall = time.perf_counter() - started
+    who = respondent.identity
+    identity = {
+        **asdict(who),
+        "env": env_id,
+        "split": task.split,
+        "dataset_hash": task.dataset_hash,
+        "questions": questions.tolist(),
+        "seeds": list(seeds),
+        "checkpoint": checkpoint,
+        "control": control,
+        "config": config or {},
+    }
+    kept = Journal(journal, identity)
+    with progress_bar(f"{who.agent} on {env_id}", len(questions) * len(seeds)) as advance:
+        by_seed, wall = _ask(respondent, questions, seeds, kept, advance)
 
     answers = [answer for answers in by_seed for answer in answers]
     score_QS = np.array([[a.info["score"] for a in answers] for answers in by_seed]).T
@@ -155,7 +141,7 @@ def evaluate_respondent(
         split=task.split,
         source=task.source,
         dataset_hash=task.dataset_hash,
-        n=n,
+        n=len(questions),
         seeds=list(seeds),
         accuracy=float(score_QS.mean()),
         accuracy_ci95=[low, high],
@@ -179,6 +165,37 @@ def evaluate_respondent(
         for answer in answers_of_seed
     ]
     return Evaluation(result.stamp(), rollouts)
+
+
+def _ask(
+    respondent: Respondent,
+    questions: IntArray,
+    seeds: Sequence[int],
+    journal: Journal,
+    advance: Callable[[int, str], None],
+) -> tuple[list[list[Answer]], float]:
+    """Answers by seed, in the order of the questions, and the seconds that they took."""
+    started = time.perf_counter() - journal.wall_s
+    known, done, right = dict(journal.answers), 0, 0.0
+
+    def count(answers: Collection[Answer]) -> None:
+        nonlocal done, right
+        done, right = done + len(answers), right + sum(a.info["score"] for a in answers)
+        advance(len(answers), f"accuracy {right / max(1, done):.3f}")
+
+    def answered(seed: int, answers: Sequence[Answer]) -> None:
+        journal.add(seed, answers, time.perf_counter() - started)
+        count(answers)
+
+    count(known.values())
+    for seed in seeds:
+        missing = [question for question in questions.tolist() if (seed, question) not in known]
+        if missing:
+            asked = np.array(missing, dtype=np.int64)
+            made = respondent.answer(asked, seed, partial(answered, seed))
+            known |= {(seed, answer.index): answer for answer in made}
+    by_seed = [[known[seed, question] for question in questions.tolist()] for seed in seeds]
+    return by_seed, time.perf_counter() - started
 
 
 def _rollout(answer: Answer, seed: int) -> dict[str, Any]:

@@ -15,16 +15,13 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from latentgym.answers import Answer, Answered
+from latentgym.answers import Answer, Answered, Identity, IntArray, Respondent
 from latentgym.cluster import ClusterError, connected
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.evaluation import Identity, Respondent
 
 _PARTS_PER_WORKER = 4  # so that nobody waits long for the slowest
 
-IntArray = npt.NDArray[np.int64]
 Worker = TypeVar("Worker")
 Part = TypeVar("Part")
 Pending = TypeVar("Pending")

@@ -10,8 +10,9 @@ import pytest
 
 from latentgym.accounting import ModelSizes, Positions
 from latentgym.agents.cot import CoT, CoTConfig
-from latentgym.answers import Answer, Answered
-from latentgym.evaluation import Identity, Respondent, evaluate_respondent
+from latentgym.answers import Answer, Answered, Identity, Respondent
+from latentgym.errors import UsageError
+from latentgym.evaluation import evaluate_respondent, questions_of
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 
@@ -37,7 +38,7 @@ def respondent(**more: Sequence[Any]) -> Respondent:
         answered(answers)
         return answers
 
-    return Respondent(Identity("fake", "none", "cpu", ModelSizes(10, 20, 1, 4)), answer)
+    return Respondent(Identity("fake", "none", "cpu", ModelSizes(10, 20, 1, 4), "0"), answer)
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,32 @@ def test_an_agent_tells_its_answers_batch_by_batch() -> None:
     assert [a.index for a in answers] == list(range(20, 30))
     assert sorted(a.index for batch in told for a in batch) == list(range(20, 30))
     assert {id(a) for batch in told for a in batch} == {id(a) for a in answers}
+
+
+def test_questions_are_chosen_by_number(task: Any) -> None:
+    assert questions_of(task).tolist() == list(range(len(task)))
+    assert questions_of(task, limit=3).tolist() == [0, 1, 2]
+    assert questions_of(task, index=[7, 3]).tolist() == [7, 3]
+    done = evaluate_respondent(respondent(), ENV, task, index=[7, 3, 4], seeds=[0, 1])
+    assert (done.result.n, done.result.accuracy) == (3, 1 / 3)
+    assert [(r["seed"], r["index"]) for r in done.rollouts] == [
+        (seed, index) for seed in (0, 1) for index in (7, 3, 4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"limit": 0}, "not 0"),
+        ({"limit": 10**6}, "not 1000000"),
+        ({"index": [0, 10**6]}, "no question 1000000; give numbers from 0 to"),
+        ({"index": [-1]}, "no question -1"),
+        ({"index": [3, 7, 3]}, "every --index once"),
+        ({"limit": 2, "index": [0]}, "leave one of them out"),
+    ],
+)
+def test_questions_that_there_are_not_are_refused(
+    chosen: dict[str, Any], says: str, task: Any
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        questions_of(task, **chosen)

@@ -6,7 +6,7 @@ import builtins
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -20,6 +20,7 @@ from latentgym.agents.run import Run
 from latentgym.cli.main import main
 from latentgym.cluster import ClusterError, connected, failures
 from latentgym.evaluation import evaluate, evaluate_respondent
+from latentgym.journal import JOURNAL
 from latentgym.parallel import AnsweringWorker, handed_out, in_parts, on_cluster
 
 EVAL = ["eval", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]
@@ -121,6 +122,7 @@ def test_a_failing_grader_stops_the_worker_and_names_the_questions() -> None:
         (["--backend", "ray"], "needs --workers"),
         (["--backend", "ray", "--workers", "0"], "at least 1, but is 0"),
         (["--backend", "ray", "--workers", "2", "--limit", "99999"], "questions, not 99999"),
+        (["--backend", "ray", "--workers", "2", "--index", "99999"], "no question 99999"),
         (["--backend", "ray", "--workers", "2", "--control", "shuffle"], "--backend local"),
         (["--backend", "ray", "--workers", "2", "-o", "m=99"], "m=99"),
     ],
@@ -194,6 +196,35 @@ def test_a_failing_grader_in_a_worker_is_one_sentence(cluster: Any) -> None:
     says = r"a worker stopped: questions 30 to 34 failed with ZeroDivisionError: no digits;"
     with pytest.raises(ClusterError, match=says), failures("Again."):
         evaluate_respondent(respondent, run.env_id, task, limit=40)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_what_workers_answered_before_one_failed_is_not_asked_again(
+    cluster: Any, tmp_path: Path
+) -> None:
+    run = sampling()
+    task, options = run.make_env(1).unwrapped.task, {"limit": 40, "seeds": [0, 1]}
+    broken = on_cluster(Broken(run, at=33), 2, lambda _: 16)
+    with pytest.raises(ClusterError), failures("Again."):
+        evaluate_respondent(broken, run.env_id, task, journal=tmp_path, **options)
+    del broken  # its workers make room for others
+    kept = (tmp_path / JOURNAL).read_text().count('"seed": 0')
+    assert 2 <= kept < 8  # of the 8 parts of 5 questions, the seventh of which fails
+
+    sound, asked = on_cluster(run, 2, lambda _: 16), []
+
+    def answer(questions: Any, seed: int, answered: Any) -> Any:
+        asked.append((seed, len(questions)))
+        return sound.answer(questions, seed, answered)
+
+    resumed = evaluate_respondent(
+        replace(sound, answer=answer), run.env_id, task, journal=tmp_path, **options
+    )
+    assert asked == [(0, 40 - 5 * kept), (1, 40)]
+    env = run.make_env(16)
+    whole = evaluate(run.make_agent(), run.actor(), run.env_id, env, **options)
+    assert resumed.rollouts == whole.rollouts
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.leaderboard import show
-from latentgym.cli.options import RunOptions, emit, env_model, env_options, parse, say
+from latentgym.cli.options import RunOptions, emit, env_model, env_options, fresh_folder, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, questions_of
+from latentgym.journal import JOURNAL
 from latentgym.parallel import answering
 from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, find_results, load_result, load_rollouts
@@ -35,6 +36,8 @@ class EvalOptions(RunOptions):
     """Split to evaluate on."""
     limit: int | None = None
     """The first so many questions."""
+    index: list[int] = field(default_factory=list)
+    """Only the questions of these numbers, counted from 0."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Each seed answers all questions once."""
     control: str | None = None
@@ -49,6 +52,8 @@ class EvalOptions(RunOptions):
     """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""
     out: Path | None = None
     """Folder for result.json and rollouts.jsonl.gz."""
+    resume: bool = False
+    """Go on with an evaluation that was killed, from the answers in --out."""
     json: bool = False
     """Print the result as one JSON line last."""
 
@@ -56,8 +61,7 @@ class EvalOptions(RunOptions):
 def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
     options, config = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
-    if options.out is not None and (options.out / RESULT).exists():
-        raise UsageError(f"{options.out} holds a result already; choose another --out.")
+    _check_out(options)
     trained = checkpoint.run_of(options.checkpoint)
     run = Run(
         agent=options.agent,
@@ -74,9 +78,11 @@ def main(argv: Sequence[str]) -> int:
     record: dict[str, Any] = {
         "seeds": options.seeds,
         "limit": options.limit,
+        "index": options.index,
         "checkpoint": None if options.checkpoint is None else str(options.checkpoint),
         "control": options.control,
         "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
+        "journal": options.out,
     }
     here = options.backend == "local"
     evaluation = (_here if here else _on_ray)(run, options, record)
@@ -86,6 +92,20 @@ def main(argv: Sequence[str]) -> int:
     show([(options.out or Path("-"), evaluation.result)])
     emit(vars(evaluation.result), options.json)
     return 0
+
+
+def _check_out(options: EvalOptions) -> None:
+    if options.out is None:
+        if options.resume:
+            raise UsageError("--resume needs --out, the folder of the evaluation to go on with.")
+        return
+    if (options.out / RESULT).exists():
+        # Not taken for success when resumed: it may be the result of other settings.
+        raise UsageError(
+            f"{options.out} holds a result already, so nothing is left to do; see it with "
+            f"latentgym leaderboard {options.out}, or choose another --out."
+        )
+    fresh_folder(options.out, JOURNAL, options.resume)
 
 
 def _here(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:
@@ -105,11 +125,12 @@ def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluatio
             "change it; use --backend local."
         )
     task = run.make_env(1).unwrapped.task
-    questions_of(task, options.limit)  # before minutes are spent on a cluster
-    record["config"]["workers"] = options.workers  # for whoever reads answers_per_s
+    questions_of(task, options.limit, options.index)  # before minutes are spent on a cluster
     rows = partial(_rows, options.batch)
     with answering(run, options.workers, rows, address=options.ray_address) as respondent:
-        return evaluate_respondent(respondent, run.env_id, task, **record)
+        evaluation = evaluate_respondent(respondent, run.env_id, task, **record)
+    evaluation.result.config["workers"] = options.workers  # for whoever reads answers_per_s
+    return evaluation
 
 
 def _rows(batch: int, lm: Any) -> int:

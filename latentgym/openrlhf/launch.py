@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.cluster import connected, failures
+from latentgym.errors import require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
 from latentgym.results import atomic_write
-from latentgym.training import checkpoint
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."
@@ -157,7 +157,7 @@ def _remember(job: Job) -> None:
     """Write down what the run is, or when it is resumed, check that it is the same."""
     path, asked = job.out / "run.json", {**job.identity, "steps": job.steps}
     if job.resume and path.exists():
-        checkpoint.require_same(json.loads(path.read_text()), asked, job.out)
+        require_same(json.loads(path.read_text()), asked, job.out)
         return
     job.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:

@@ -148,21 +148,6 @@ def run_of(path: Path | None) -> dict[str, Any]:
     return run
 
 
-def require_same(stored: dict[str, Any] | None, asked: dict[str, Any], where: Path) -> None:
-    """A resumed run must be the run that it goes on with.
-
-    Raises:
-        CheckpointError: it is another, or has another number of steps.
-    """
-    stored = stored or {}
-    different = sorted(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
-    if different:
-        raise CheckpointError(
-            f"{where} is of another run (it differs in {', '.join(different)}); resume with the "
-            "settings it was started with, or choose another --out."
-        )
-
-
 def load_weights(path: Path, policy: Policy) -> None:
     """Load a checkpoint's language model, and its head where the policy has the same.
 

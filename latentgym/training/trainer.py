@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, require_same
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
@@ -79,7 +79,8 @@ class Trainer:
             resume: go on from the newest checkpoint in `out`, if there is one.
 
         Raises:
-            CheckpointError: the checkpoint is of another run, or cannot be written.
+            UsageError: the checkpoint is of another run.
+            CheckpointError: it is damaged, or cannot be written.
         """
         first = self._resume() if resume else 0
         sinks: list[Sink] = []
@@ -138,7 +139,7 @@ class Trainer:
             return 0
         manifest = checkpoint.read_manifest(folder)
         stored = {**(manifest.get("run") or {}), "steps": manifest.get("steps")}
-        checkpoint.require_same(stored, {**self.identity, "steps": self.steps}, folder)
+        require_same(stored, {**self.identity, "steps": self.steps}, folder)
         return checkpoint.load(folder, self.policy, self.optimizer)
 
 

@@ -69,7 +69,7 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
 
 def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, save_every=2).run()
-    with pytest.raises(CheckpointError, match="another run"):
+    with pytest.raises(UsageError, match=r"another run \(it differs in name\)"):
         trainer(tmp_path, identity={"name": "other"}).run(resume=True)
 
 
