@@ -49,12 +49,14 @@ TASKS: dict[str, str] = {
 """Task names, each with the function that makes it."""
 
 AGENTS: Mapping[str, str] = {
+    "best-of-n": "latentgym.agents.best_of_n:BestOfN",
     "coconut": "latentgym.agents.coconut:Coconut",
     "colar-grpo": "latentgym.agents.colar_grpo:CoLaR",
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "hrpo": "latentgym.agents.hrpo:HRPO",
     "latentseek": "latentgym.agents.latentseek:LatentSeek",
+    "self-reflection": "latentgym.agents.self_reflection:SelfReflection",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
 }
 """Agent names, each with its class."""

@@ -1,7 +1,7 @@
 """Chain of thought in words: the token baseline of everything else.
 
-Decoding: greedy, sampling, best-of-n (by the grader, an upper bound) and self-consistency (Wang et
-al., 2023). Training: supervised on demonstrations, or token GRPO (DeepSeekMath, arXiv 2402.03300).
+Decoding: greedy, sampling and self-consistency (Wang et al., 2023). Training: supervised on
+demonstrations, or token GRPO (DeepSeekMath, arXiv 2402.03300).
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ class CoTConfig:
     """Training: supervised on demonstrations, or group-relative policy optimisation."""
     samples: int = 1
     """Episodes per question when answering; 1 decodes greedily unless temperature is set."""
-    vote: Literal["first", "majority", "best"] = "first"
-    """Of several samples take the first, the most frequent answer (self-consistency), or the one
-    that the grader likes best (best-of-n with an oracle: an upper bound, marked as such)."""
+    vote: Literal["first", "majority"] = "first"
+    """Of several samples take the first, or the most frequent answer (self-consistency)."""
     temperature: float = 0.0
     """When answering; 0 is greedy."""
     top_p: float = 1.0
@@ -60,7 +59,6 @@ class CoT(Agent[CoTConfig]):
     presets: ClassVar[dict[str, CoTConfig]] = {
         "greedy": CoTConfig(),
         "self-consistency": CoTConfig(samples=8, vote="majority", temperature=0.7, top_p=0.95),
-        "best-of-n": CoTConfig(samples=8, vote="best", temperature=0.7, top_p=0.95),
         "sft-tiny": CoTConfig(dropout=0.05, optimisation=Optimisation(lr=3e-3, weight_decay=0.1)),
         "sft-lm": CoTConfig(batch_size=32, micro_batch=8, optimisation=Optimisation(lr=2e-5)),
         "grpo-tiny": CoTConfig(
@@ -110,6 +108,4 @@ class CoT(Agent[CoTConfig]):
             if votes:
                 winner = votes.most_common(1)[0][0]
                 chosen = next(row for answer, row in parsed if answer == winner)
-        elif self.config.vote == "best":
-            chosen = int(rows[np.argmax(episodes.reward_N[rows])])
         return make_answer(env, index, episodes, rows, chosen)

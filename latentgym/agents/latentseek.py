@@ -19,9 +19,8 @@ Legend: L searched positions, M those of several questions, D width, V vocabular
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -29,34 +28,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from latentgym.agents.searching import SearchAgent
-from latentgym.answers import Answer, Answered
+from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.protocol import Protocol
 from latentgym.rng import Draws, derive
-from latentgym.rollout import Engine, Policy, Reading, collect
-from latentgym.search import (
-    Search,
-    Try,
-    VerifierConfig,
-    attempts_of,
-    check_source,
-    is_oracle,
-    reward_source,
-)
+from latentgym.rollout import Policy, collect
+from latentgym.search import Attempt, Search, VerifierConfig, attempts_of
 
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
 
 @dataclass(frozen=True)
-class LatentSeekConfig:
+class LatentSeekConfig(SearchConfig):
     """Settings of LatentSeek; the defaults are the paper's for GSM8K."""
 
-    reward: str = "self"
-    """What judges an answer: self (the model's own verifiers), psrm (the gold answer: an upper
-    bound, marked as such), confidence, constant, or module:function of your own."""
     lr: float = 0.03
     """Of Adam, which is new for every question."""
     ratio: float = 0.2
@@ -67,8 +53,6 @@ class LatentSeekConfig:
     """Most searched tokens."""
     iterations: int = 10
     """Most steps."""
-    threshold: float = -0.2
-    """Stop when the reward is above it."""
     grad_clip: float = 0.0
     """Largest norm of a question's gradient; 0 for no bound."""
     eps: float = 1e-8
@@ -77,12 +61,9 @@ class LatentSeekConfig:
     """noise replaces steps by Gaussian noise on the first latents, as a control."""
     sigma: float = 1.0
     """Standard deviation of the noise."""
-    keep: Literal["last", "best"] = "last"
-    """Answer with the last attempt, as published, or with the first of the greatest reward."""
-    verifier: VerifierConfig = field(default_factory=VerifierConfig)
 
     def __post_init__(self) -> None:
-        check_source(self.reward)
+        super().__post_init__()
         shares = 0 <= self.start <= 1 and 0 <= self.ratio <= 1
         if not shares or min(self.lr, self.most, self.iterations, self.grad_clip, self.sigma) < 0:
             raise UsageError(
@@ -151,7 +132,7 @@ def reinforce(
     )
     loss = -(reward_M * (p_M + eps).log()).sum()
     (gradient_MD,) = torch.autograd.grad(loss, z_MD)
-    for each, gradient_LD in zip(latents, gradient_MD.split(lengths), strict=True):
+    for each, gradient_LD in zip(latents, torch.split(gradient_MD, lengths), strict=True):
         each.z_LD.grad = gradient_LD.contiguous()
         if clip:
             torch.nn.utils.clip_grad_norm_([each.z_LD], clip)
@@ -163,7 +144,7 @@ def tokens_of(latents: Sequence[Latents], lm: LatentLM) -> Iterator[npt.NDArray[
     """The argmax tokens of each question's latents, int64 (L,)."""
     z_MD = torch.cat([each.z_LD.detach() for each in latents])
     token_M = lm.logits(z_MD.to(lm.table_VD.dtype)).argmax(-1)
-    for token_L in token_M.split([len(each.z_LD) for each in latents]):
+    for token_L in torch.split(token_M, [len(each.z_LD) for each in latents]):
         yield token_L.cpu().numpy()
 
 
@@ -171,7 +152,6 @@ class LatentSeek(SearchAgent[LatentSeekConfig]):
     """Searches each question's first tokens through their latents."""
 
     name = "latentseek"
-    families = ("token", "hybrid")
     config_class = LatentSeekConfig
     presets: ClassVar[dict[str, LatentSeekConfig]] = {
         "gsm8k": LatentSeekConfig(),
@@ -193,68 +173,27 @@ class LatentSeek(SearchAgent[LatentSeekConfig]):
         "noise": LatentSeekConfig(update="noise"),
     }
 
-    @property
-    def oracle(self) -> bool:
-        return is_oracle(self.config.reward)
-
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         return Policy(lm, TokenHead(temperature=0.0))
 
-    def check(self, rules: Protocol) -> None:
-        if rules.think.exact:
-            raise UsageError("latentseek searches chains of words; leave out exact_thoughts.")
-
-    def answer(
-        self,
-        policy: Policy,
-        env: Any,
-        questions: npt.NDArray[np.int64],
-        seed: int,
-        answered: Answered,
-    ) -> list[Answer]:
-        c, rows = self.config, env.unwrapped.num_envs
-        seeker = _Seeker(self, policy, env, seed)
-        # Questions of like length go together, so that little is padded.
-        lengths = [len(env.unwrapped.prompt(int(index))) for index in questions]
-        waiting = deque(int(questions[place]) for place in np.argsort(lengths, kind="stable"))
-        active: dict[int, Search] = {}
-        done: dict[int, Answer] = {}
-        while waiting or active:
-            while waiting and len(active) < rows:
-                index = waiting.popleft()
-                active[index] = Search(index)
-            over = seeker.turn(list(active.values()))
-            for search in over:
-                last = len(search.tries) - 1 if c.keep == "last" else search.best()
-                done[search.index] = self.found(search, last, env, c.threshold)
-                del active[search.index]
-            if over:
-                answered([done[search.index] for search in over])
-        return [done[int(index)] for index in questions]
+    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+        return LatentSeeker(self.config, policy, env, seed)
 
 
-class _Seeker:
-    """The searches of some questions, turn by turn: an attempt at each, and steps to the next."""
+class LatentSeeker(Seeker):
+    """Searches questions through their latents.
 
-    def __init__(self, agent: LatentSeek, policy: Policy, env: Any, seed: int) -> None:
-        self.agent, self.config, self.lm = agent, agent.config, policy.lm
-        self.env, self.seed = env, seed
-        self.engine, self.reading = Engine(policy, record_log_probs=True), Reading(policy.lm)
-        self.judge = reward_source(agent.config.reward, policy.lm, agent.config.verifier)
+    Args:
+        config: settings.
+        policy, env, seed: see `Seeker`.
+    """
+
+    def __init__(self, config: LatentSeekConfig, policy: Policy, env: Any, seed: int) -> None:
+        super().__init__(policy, env, seed)
+        self.config = config
         self.latents: dict[int, Latents] = {}
 
-    def turn(self, searches: Sequence[Search]) -> list[Search]:
-        """An attempt at each question, then steps until its tokens change; which are over."""
-        c = self.config
-        self._attempt(searches)
-        going = [s for s in searches if s.reward <= c.threshold and s.steps < c.iterations]
-        changed = self._seek(self._with_latents(going))
-        over = [s for s in searches if s.index not in changed]
-        for search in over:
-            self.latents.pop(search.index, None)
-        return over
-
-    def _attempt(self, searches: Sequence[Search]) -> None:
+    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
         known = [self.latents.get(s.index) for s in searches]
         begun = [[] if latents is None else latents.begun() for latents in known]
         index = np.array([s.index for s in searches])
@@ -267,44 +206,14 @@ class _Seeker:
             read_N=self.reading.fresh_N,
             begun_N=[len(tokens) for tokens in begun],
         )
-        verdicts = self.judge(attempts, self.seed)
-        for search, latents, attempt, verdict in zip(
-            searches, known, attempts, verdicts, strict=True
-        ):
-            changed = 0 if latents is None else latents.changed
-            self.agent.record(search, Try(search.steps, changed, attempt, verdict))
+        changed = [0 if latents is None else latents.changed for latents in known]
+        return list(zip(attempts, changed, strict=True))
 
-    def _with_latents(self, searches: Sequence[Search]) -> list[Search]:
-        """Give latents to questions that have none yet; those with a token to search."""
-        c, cut = self.config, dict[int, tuple[int, int]]()
-        for search in searches:
-            attempt, length = search.tries[0].attempt, int(search.tries[0].attempt.own_T.sum())
-            start = int(c.start * length)
-            cut[search.index] = start, min(int(c.ratio * length), c.most, attempt.free() - start)
-        searches = [s for s in searches if cut[s.index][1] > 0]
-        new = [s for s in searches if s.index not in self.latents]
-        if not new:
-            return searches
-        sequences = []
-        for search in searches:
-            known, (start, length) = self.latents.get(search.index), cut[search.index]
-            first = search.tries[0].attempt.token_T[: start + length]
-            begun = first.tolist() if known is None else known.begun()
-            sequences.append([*self.env.unwrapped.prompt(search.index), *begun])
-        self.reading.read([s.index for s in searches], sequences)
-        for search, fresh in zip(searches, self.reading.fresh_N, strict=True):
-            search.read += int(fresh)
-        for search in new:
-            (start, length), token_T = cut[search.index], search.tries[0].attempt.token_T
-            z_LD = self.reading.hidden(search.index)[-length - 1 : -1]
-            self.latents[search.index] = Latents(
-                z_LD, token_T[start : start + length], token_T[:start].tolist(), c.lr
-            )
-        return searches
-
-    def _seek(self, searches: Sequence[Search]) -> set[int]:
-        """Steps for each question until a token changes or its steps are spent; which changed."""
-        changed, unmoved = set[int](), list(searches)
+    def propose(self, searches: Sequence[Search]) -> set[int]:
+        unmoved = [s for s in searches if s.steps < self.config.iterations]
+        unmoved = self._with_latents(unmoved)
+        changed = set[int]()
+        # An answer whose tokens are the same would be the same: go on until one has changed.
         while unmoved:
             for group in self._in_memory(unmoved):
                 self._step(group)
@@ -314,6 +223,39 @@ class _Seeker:
             ]
         return changed
 
+    def forget(self, search: Search) -> None:
+        self.latents.pop(search.index, None)
+
+    def _with_latents(self, searches: Sequence[Search]) -> list[Search]:
+        """Give latents to questions that have none yet; the questions with any."""
+        spans = {s.index: self._span(s.tries[0].attempt) for s in searches}
+        searches = [s for s in searches if len(spans[s.index])]
+        new = [s for s in searches if s.index not in self.latents]
+        if not new:
+            return searches
+        sequences = []
+        for search in searches:
+            known, span = self.latents.get(search.index), spans[search.index]
+            first = search.tries[0].attempt.token_T[: span.stop].tolist()
+            begun = first if known is None else known.begun()
+            sequences.append([*self.env.unwrapped.prompt(search.index), *begun])
+        self.reading.read([s.index for s in searches], sequences)
+        for search, fresh in zip(searches, self.reading.fresh_N, strict=True):
+            search.read += int(fresh)
+        for search in new:
+            span, token_T = spans[search.index], search.tries[0].attempt.token_T
+            # The state behind each token's predecessor is the one that it was decoded from.
+            z_LD = self.reading.hidden(search.index)[-len(span) - 1 : -1]
+            token_L, before = token_T[span.start : span.stop], token_T[: span.start].tolist()
+            self.latents[search.index] = Latents(z_LD, token_L, before, self.config.lr)
+        return searches
+
+    def _span(self, first: Attempt) -> range:
+        """The steps of the first chain that are searched: before the environment speaks in it."""
+        c, length = self.config, int(first.own_T.sum())
+        start = int(c.start * length)
+        return range(start, min(start + min(int(c.ratio * length), c.most), first.free()))
+
     def _step(self, searches: Sequence[Search]) -> None:
         c, latents = self.config, [self.latents[s.index] for s in searches]
         if c.update == "noise":
@@ -321,7 +263,8 @@ class _Seeker:
                 each.scatter(c.sigma, derive(self.seed, 6), search.index, search.steps)
         else:
             reinforce(latents, [s.reward for s in searches], self.lm, c.eps, c.grad_clip)
-        for search, each, token_L in zip(searches, latents, tokens_of(latents, self.lm), strict=True):
+        tokens = tokens_of(latents, self.lm)
+        for search, each, token_L in zip(searches, latents, tokens, strict=True):
             each.move(token_L)
             search.steps += 1
             search.gradients += len(token_L)
@@ -331,9 +274,10 @@ class _Seeker:
         most, rows = max(1, _MOST_LOGITS // self.lm.vocab_size), 0
         group: list[Search] = []
         for search in searches:
-            rows += len(self.latents[search.index].token_L)
-            if group and rows > most:
+            length = len(self.latents[search.index].token_L)
+            if group and rows + length > most:
                 yield group
-                group, rows = [], len(self.latents[search.index].token_L)
+                group, rows = [], 0
             group.append(search)
+            rows += length
         yield group

@@ -1,43 +1,148 @@
-"""What agents that search at test time have in common."""
+"""Agents that search at test time: attempts at a question, each judged, until one is good enough.
+
+A search method says how an attempt is made and what is tried next (`Seeker`). The rest is here:
+questions are searched side by side, and one that is done makes room for the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from latentgym.agents.base import Agent
-from latentgym.answers import Answer
-from latentgym.search import Search, Try
+from latentgym.answers import Answer, Answered
+from latentgym.errors import UsageError
+from latentgym.protocol import Protocol
+from latentgym.rollout import Engine, Policy, Reading
+from latentgym.search import (
+    Attempt,
+    Search,
+    Try,
+    VerifierConfig,
+    check_source,
+    is_oracle,
+    reward_source,
+)
 
-Config = TypeVar("Config")
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What all searches have settings for."""
+
+    reward: str = "self"
+    """What judges an answer: self (the model's own verifiers), psrm (the gold answer: an upper
+    bound, marked as such), confidence, constant, or module:function of your own."""
+    threshold: float = -0.2
+    """Stop when the reward is above it."""
+    keep: Literal["last", "best"] = "last"
+    """Answer with the last attempt, or with the first of the greatest reward."""
+    verifier: VerifierConfig = field(default_factory=VerifierConfig)
+
+    def __post_init__(self) -> None:
+        check_source(self.reward)
+
+
+Config = TypeVar("Config", bound=SearchConfig)
+
+
+class Seeker(ABC):
+    """How one method searches some questions.
+
+    Args:
+        policy: that makes attempts.
+        env: grades them.
+        seed: of all draws.
+
+    Attributes:
+        engine, reading: what attempts are made with; the reading keeps what was read of each.
+    """
+
+    def __init__(self, policy: Policy, env: Any, seed: int) -> None:
+        self.lm, self.env, self.seed = policy.lm, env, seed
+        self.engine, self.reading = Engine(policy, record_log_probs=True), Reading(policy.lm)
+
+    @abstractmethod
+    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
+        """An attempt at each question, and how many searched tokens it changes."""
+
+    @abstractmethod
+    def propose(self, searches: Sequence[Search]) -> set[int]:
+        """Take steps; the numbers of the questions that have something new to try then.
+
+        Args:
+            searches: those whose last attempt was not good enough.
+        """
+
+    def forget(self, search: Search) -> None:
+        """The search of a question is over."""
+        return None
 
 
 class SearchAgent(Agent[Config]):
-    """Base of agents that make several attempts at a question and judge them.
+    """Base of agents that search at test time.
 
     Attributes:
-        threshold: a reward above it accepts an answer.
         watch: told each try as soon as it is judged.
     """
 
-    threshold: ClassVar[float] = -0.2
+    families = ("token", "hybrid")
     watch: Callable[[Try], None] | None = None
 
-    def record(self, search: Search, new: Try) -> None:
-        """Add a try to a search, and show it to whoever watches."""
-        search.tries.append(new)
-        if self.watch is not None:
-            self.watch(new)
+    @abstractmethod
+    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+        """What searches questions of an environment."""
 
-    def found(self, search: Search, chosen: int, env: Any, threshold: float) -> Answer:
-        """The answer of a search that is over.
+    @property
+    def oracle(self) -> bool:
+        return is_oracle(self.config.reward)
 
-        Args:
-            search: the search.
-            chosen: number of the try that is the answer.
-            env: the environment.
-            threshold: a reward above it accepts an answer.
-        """
+    def check(self, rules: Protocol) -> None:
+        if rules.think.exact:
+            raise UsageError(f"{self.name} searches chains of words; leave out exact_thoughts.")
+
+    def answer(
+        self,
+        policy: Policy,
+        env: Any,
+        questions: npt.NDArray[np.int64],
+        seed: int,
+        answered: Answered,
+    ) -> list[Answer]:
+        c, rows = self.config, env.unwrapped.num_envs
+        seeker = self.seeker(policy, env, seed)
+        judge = reward_source(c.reward, policy.lm, c.verifier)
+        # Questions of like length go together, so that little is padded.
+        lengths = [len(env.unwrapped.prompt(int(index))) for index in questions]
+        waiting = deque(int(questions[place]) for place in np.argsort(lengths, kind="stable"))
+        active: dict[int, Search] = {}
+        done: dict[int, Answer] = {}
+        while waiting or active:
+            new = [waiting.popleft() for _ in range(min(len(waiting), rows - len(active)))]
+            active |= {index: Search(index) for index in new}
+            searches = list(active.values())
+            tries = seeker.attempt(searches)
+            verdicts = judge([attempt for attempt, _ in tries], seed)
+            for search, (attempt, changed), verdict in zip(searches, tries, verdicts, strict=True):
+                search.tries.append(Try(search.steps, changed, attempt, verdict))
+                if self.watch is not None:
+                    self.watch(search.tries[-1])
+            going_on = seeker.propose([s for s in searches if s.reward <= c.threshold])
+            over = [search for search in searches if search.index not in going_on]
+            for search in over:
+                seeker.forget(active.pop(search.index))
+                done[search.index] = self._answer(search, env)
+            if over:
+                answered([done[search.index] for search in over])
+        return [done[int(index)] for index in questions]
+
+    def _answer(self, search: Search, env: Any) -> Answer:
+        chosen = len(search.tries) - 1 if self.config.keep == "last" else search.best()
         attempt = search.tries[chosen].attempt
         thoughts = attempt.token_T[attempt.thought_T]
         return Answer(
@@ -47,6 +152,6 @@ class SearchAgent(Agent[Config]):
             positions=search.positions(),
             context=attempt.context,
             samples=(float(attempt.info["score"]),),
-            metrics=search.metrics(chosen, threshold),
+            metrics=search.metrics(chosen, self.config.threshold),
             trace=[each.as_dict() for each in search.tries],
         )

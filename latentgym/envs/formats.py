@@ -95,6 +95,14 @@ class Boxed(Format):
             return None
         return (last_box(completion)[0] or "").strip()
 
+    def kept(self, completion: str, *, spoken: bool) -> bool:
+        return last_box(completion)[1] == 1
+
+    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+        grade = grader(completion, gold)
+        kept = float(self.kept(completion, spoken=spoken))
+        return replace(grade, components={**grade.components, "format": kept})
+
 
 _THOUGHTS, _ANSWER = "thought process", "final answer"
 

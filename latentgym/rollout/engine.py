@@ -166,7 +166,7 @@ class Session:
         self._memory, self._memory_mask = prefill.memory_QPD, prefill.memory_mask_QP
 
     def _take(self, begun: Sequence[Sequence[int]]) -> None:
-        """Count and record given actions, up to where the episode ends or the environment speaks."""
+        """Count and record given actions, up to the end or to where the environment speaks."""
         lengths_Q = np.array([len(ids) for ids in begun])
         token_QT = np.zeros((len(begun), int(lengths_Q.max(initial=0))), dtype=np.int64)
         for row, ids in zip(token_QT, begun, strict=True):

@@ -10,8 +10,10 @@ Legend: N sequences, T positions, J positions kept, n positions read now, D widt
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
@@ -59,7 +61,10 @@ class Reading:
         lm, ids = self.lm, [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
         old_N = np.array([self._row.get(key, -1) for key in keys])
         kept_N = np.array(
-            [0 if old < 0 else _common(self._ids[old], new) for old, new in zip(old_N, ids, strict=True)]
+            [
+                common(self._ids[row], new) if row >= 0 else 0
+                for row, new in zip(old_N, ids, strict=True)
+            ]
         )
         with lm.decoding():
             self._keep(torch.from_numpy(old_N.clip(min=0)), torch.from_numpy(kept_N))
@@ -94,7 +99,8 @@ class Reading:
         # The columns of the real positions of each row come first, in their order.
         real_NT = (~self._mask_NT[old_N]).int().argsort(dim=1, stable=True)
         at = old_N[:, None], real_NT.gather(1, rank_NJ.clamp_min(0))
-        for layer in self._cache.layers:
+        layers: list[Any] = self._cache.layers
+        for layer in layers:
             layer.keys = layer.keys.transpose(1, 2)[at].transpose(1, 2)
             layer.values = layer.values.transpose(1, 2)[at].transpose(1, 2)
         self._mask_NT, self._hidden_NTD = rank_NJ >= 0, self._hidden_NTD[at]
@@ -110,8 +116,9 @@ class Reading:
         self._hidden_NTD = torch.cat([self._hidden_NTD.to(hidden_NnD), hidden_NnD], dim=1)
 
 
-def _common(a: IntArray, b: IntArray) -> int:
+def common(a: npt.ArrayLike, b: npt.ArrayLike) -> int:
     """How many ids two sequences begin with in common."""
+    a, b = np.asarray(a), np.asarray(b)
     n = min(len(a), len(b))
     differ = np.flatnonzero(a[:n] != b[:n])
     return int(differ[0]) if differ.size else n

@@ -81,6 +81,7 @@ def attempts_of(
         thoughts = int((thought_T & drawn_T).sum())
         given = int((own_T & ~drawn_T).sum())
         prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
+        logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
             Attempt(
                 index=int(rollouts.question_N[row]),
@@ -89,7 +90,7 @@ def attempts_of(
                 token_T=rollouts.tokens(row),
                 own_T=own_T,
                 thought_T=thought_T,
-                log_prob=float(logp_NT[row, : len(kind_T)][drawn_T].mean()) if drawn_T.any() else 0.0,
+                log_prob=float(logp_T.mean()) if drawn_T.any() else 0.0,
                 positions=Positions(
                     prompt=float(read_N[row]),
                     thought=thoughts,

@@ -10,7 +10,6 @@ Legend: N attempts, 4 rows each.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,23 +22,24 @@ from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rollout import Engine, Kind, Policy, Reading, Rollouts
+from latentgym.rollout.reading import common
 from latentgym.search.attempts import Attempt
 from latentgym.search.rewards import RewardSource, Verdict
 from latentgym.tokenizers import SymbolTokenizer
 
 MARK = "FINAL VERIFICATION ANSWER IS:"
 _VERDICT_TOKENS = 8
-_TASK = "Question:\n{question}\n\nProposed solution:\n{solution}\n\n"
+# What the four have in common stands first, so that it is read once.
+_TASK = (
+    "Question:\n{question}\n\nProposed solution:\n{solution}\n\nExplain your verdict briefly, then "
+    f'write "{MARK} True" or "{MARK} False".\n'
+)
 _CHECKS = {
-    "calculation": "Go through every calculation of the proposed solution. Is each of them right?",
-    "correctness": "Solve the question yourself. Is the final answer of the proposed solution "
-    "right?",
-    "completeness": "Does the proposed solution answer all that the question asks for, and end in "
-    "one final answer?",
-    "understanding": "Does the proposed solution understand the question, with each fact and "
-    "condition in it?",
+    "calculation": "Is every calculation of the proposed solution right?",
+    "correctness": "Is the final answer of the proposed solution right?",
+    "completeness": "Does the proposed solution answer all that is asked, with one final answer?",
+    "understanding": "Does the proposed solution understand the question and all its conditions?",
 }
-_ENDING = f' Explain briefly. Then write "{MARK} True" or "{MARK} False".'
 _WORDS = re.compile(r"true|false", re.IGNORECASE)
 
 
@@ -112,7 +112,7 @@ class SelfReward(RewardSource):
 
     def __call__(self, attempts: Sequence[Attempt], seed: int) -> list[Verdict]:
         asked = [self._prompts(attempt) for attempt in attempts]
-        shared = [os.path.commonprefix(prompts) for prompts in asked]
+        shared = [ids[: min(common(ids, other) for other in rest)] for ids, *rest in asked]
         session = self._engine.start(
             shared,
             self._protocol,
@@ -125,12 +125,12 @@ class SelfReward(RewardSource):
         fresh_N = self._reading.fresh_N
         # Without reasoning the mark stands behind the question at once.
         at_once = [] if self.config.tokens else list(self._protocol.bridge)
-        rest = [
-            [*prompt[len(common) :], *at_once]
-            for common, prompts in zip(shared, asked, strict=True)
+        ends = [
+            [*prompt[len(begin) :], *at_once]
+            for begin, prompts in zip(shared, asked, strict=True)
             for prompt in prompts
         ]
-        session.insert(np.arange(len(rest)), rest)
+        session.insert(np.arange(len(ends)), ends)
         session.run()
         rollouts = session.finish()
         passed = [
@@ -155,7 +155,7 @@ class SelfReward(RewardSource):
         tokenizer = self.lm.tokenizer
         solution = tokenizer.decode(attempt.token_T.tolist())
         task = _TASK.format(question=attempt.info["question"], solution=solution)
-        return [tokenizer.chat("", f"{task}{check}{_ENDING}") for check in _CHECKS.values()]
+        return [tokenizer.chat("", f"{task}{check}") for check in _CHECKS.values()]
 
     def _verdict(self, attempt: Attempt, checks: dict[str, bool], cost: Positions) -> Verdict:
         formatted = attempt.info.get("reward/format", 1.0) >= 1.0

@@ -1,0 +1,90 @@
+"""Best of n: sample several chains, answer with the one that the reward likes best.
+
+With the model's own verifiers it is the paper's "BoN" beside LatentSeek (arXiv 2505.13308, table
+1); with the gold answer (`--reward psrm`) it is pass@n, an upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
+from latentgym.errors import UsageError
+from latentgym.heads import TokenHead
+from latentgym.lm.model import LatentLM
+from latentgym.rollout import Policy, collect
+from latentgym.search import Attempt, Search, attempts_of
+
+
+@dataclass(frozen=True)
+class BestOfNConfig(SearchConfig):
+    """Settings of best-of-n."""
+
+    samples: int = 3
+    """Most chains of a question."""
+    temperature: float = 0.7
+    """Of sampling."""
+    top_p: float = 0.95
+    """Sample among the most likely tokens that hold this probability."""
+    threshold: float = float("inf")
+    """Stop when the reward is above it; by default all chains are drawn."""
+    keep: Literal["last", "best"] = "best"
+    """Answer with the last attempt, or with the first of the greatest reward."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1 or self.temperature <= 0:
+            raise UsageError("best-of-n needs at least one sample, and a temperature above 0.")
+
+
+class BestOfN(SearchAgent[BestOfNConfig]):
+    """Samples, judges and keeps the best."""
+
+    name = "best-of-n"
+    config_class = BestOfNConfig
+    presets: ClassVar[dict[str, BestOfNConfig]] = {
+        "paper": BestOfNConfig(),
+        "pass": BestOfNConfig(reward="psrm", samples=8),
+    }
+
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        return Policy(lm, TokenHead(self.config.temperature, top_p=self.config.top_p))
+
+    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+        return SamplingSeeker(self.config.samples, policy, env, seed)
+
+
+class SamplingSeeker(Seeker):
+    """Tries one more sample of each question.
+
+    Args:
+        samples: most of a question.
+        policy, env, seed: see `Seeker`.
+    """
+
+    def __init__(self, samples: int, policy: Policy, env: Any, seed: int) -> None:
+        super().__init__(policy, env, seed)
+        self.samples = samples
+
+    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
+        number = np.array([len(s.tries) for s in searches])
+        episodes = collect(
+            self.engine,
+            self.env,
+            [s.index for s in searches],
+            seed=self.seed,
+            first_sample=number,
+            reading=self.reading,
+        )
+        attempts = attempts_of(episodes, number.tolist(), read_N=self.reading.fresh_N)
+        return [(attempt, 0) for attempt in attempts]
+
+    def propose(self, searches: Sequence[Search]) -> set[int]:
+        going_on = [s for s in searches if len(s.tries) < self.samples]
+        for search in going_on:
+            search.steps += 1
+        return {s.index for s in going_on}

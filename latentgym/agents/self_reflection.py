@@ -1,0 +1,99 @@
+"""Self-reflection: the model reads its own answer again and improves it, in words.
+
+A rival of LatentSeek at test time (arXiv 2505.13308 v2, table 1). The conversation goes on with a
+request to look for mistakes and answer anew; the wording is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
+from latentgym.errors import UsageError
+from latentgym.heads import TokenHead
+from latentgym.lm.model import LatentLM
+from latentgym.rollout import Policy, collect
+from latentgym.search import Attempt, Search, attempts_of
+
+REQUEST = (
+    "Look for mistakes in your answer. Then solve the problem again, without them, and give the "
+    "final answer in the same form as before."
+)
+
+
+@dataclass(frozen=True)
+class SelfReflectionConfig(SearchConfig):
+    """Settings of self-reflection."""
+
+    reward: str = "constant"
+    """What decides that an answer is good enough: constant (nothing does, all rounds are made),
+    self, psrm (the gold answer: an upper bound, marked as such), confidence, or module:function."""
+    rounds: int = 1
+    """Most second thoughts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds < 0:
+            raise UsageError("the rounds of self-reflection cannot be below 0.")
+
+
+class SelfReflection(SearchAgent[SelfReflectionConfig]):
+    """Answers, and asks itself to improve on it."""
+
+    name = "self-reflection"
+    config_class = SelfReflectionConfig
+    presets: ClassVar[dict[str, SelfReflectionConfig]] = {"paper": SelfReflectionConfig()}
+
+    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+        return Policy(lm, TokenHead(temperature=0.0))
+
+    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+        return ReflectingSeeker(self.config.rounds, policy, env, seed)
+
+
+class ReflectingSeeker(Seeker):
+    """Goes on with the conversation about each question.
+
+    Args:
+        rounds: most second thoughts.
+        policy, env, seed: see `Seeker`.
+
+    Attributes:
+        talk: what was said so far about each question, token ids.
+    """
+
+    def __init__(self, rounds: int, policy: Policy, env: Any, seed: int) -> None:
+        super().__init__(policy, env, seed)
+        self.rounds = rounds
+        self.talk: dict[int, list[int]] = {}
+
+    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
+        for search in searches:
+            self.talk.setdefault(search.index, list(self.env.unwrapped.prompt(search.index)))
+        episodes = collect(
+            self.engine,
+            self.env,
+            [s.index for s in searches],
+            seed=self.seed,
+            prompts=[self.talk[s.index] for s in searches],
+            reading=self.reading,
+        )
+        number = [len(s.tries) for s in searches]
+        attempts = attempts_of(episodes, number, read_N=self.reading.fresh_N)
+        return [(attempt, 0) for attempt in attempts]
+
+    def propose(self, searches: Sequence[Search]) -> set[int]:
+        going_on = [s for s in searches if s.steps < self.rounds]
+        tokenizer = self.lm.tokenizer
+        for search in going_on:
+            said = search.tries[-1].attempt.token_T.tolist()
+            if said and said[-1] == tokenizer.eos_id:  # the conversation closes it in its own way
+                said.pop()
+            self.talk[search.index] += [*said, *tokenizer.follow_up(REQUEST)]
+            search.steps += 1
+        return {s.index for s in going_on}
+
+    def forget(self, search: Search) -> None:
+        del self.talk[search.index]
