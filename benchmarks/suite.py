@@ -63,9 +63,7 @@ def run(cell: Cell, out: Path, seed: int) -> None:
     where = folder(out, cell.name, seed)
     if (where / "result.json").exists():
         return
-    command = cell.command(out, seed)
-    if command[0] == "train":
-        command.append("--resume")
+    command = [*cell.command(out, seed), "--resume"]
     where.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", "from latentgym.cli.main import run; run()", *command],
