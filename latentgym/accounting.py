@@ -21,7 +21,7 @@ class Positions:
         discarded: computed and thrown away.
         verifier_prompt: read by a verifier that drew nothing from them.
         verifier: written by verifiers.
-        gradient: where a gradient was taken through the language-model head alone.
+        gradient: latents that were moved by a gradient through the language-model head alone.
     """
 
     prompt: float = 0.0
@@ -71,8 +71,9 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
     """Floating-point operations of forward positions.
 
     Two per weight and position, the language-model head only where something is drawn, and
-    attention's 4 * layers * width per position and position attended to. A gradient with respect to
-    the hidden state costs two per weight of the head forward and two back; the weights get none.
+    attention's 4 * layers * width per position and position attended to. Moving a latent costs
+    six per weight of the head: forward, back to the latent, and forward again from where it has
+    come; the weights get no gradient.
 
     Args:
         sizes: of the model.
@@ -82,5 +83,5 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
     drawn = positions.thought + positions.answer + positions.discarded + positions.verifier
     body = drawn + positions.prompt + positions.verifier_prompt
     attention = 4 * sizes.layers * sizes.width * context
-    head = 2 * drawn + 4 * positions.gradient
+    head = 2 * drawn + 6 * positions.gradient
     return float(body * (2 * sizes.body + attention) + head * sizes.table)

@@ -56,6 +56,7 @@ class Identity:
         agent, model, device: names.
         sizes: of the model.
         weights: a fingerprint of them.
+        oracle: whether the agent looks at gold answers.
     """
 
     agent: str
@@ -63,12 +64,20 @@ class Identity:
     device: str
     sizes: ModelSizes
     weights: str
+    oracle: bool = False
 
     @classmethod
     def of(cls, agent: Any, policy: Any) -> Identity:
         """That of an agent with its policy."""
         lm = policy.lm
-        return cls(agent.name, lm.name, str(lm.device), ModelSizes.of(lm), _fingerprint(policy))
+        return cls(
+            agent.name,
+            lm.name,
+            str(lm.device),
+            ModelSizes.of(lm),
+            _fingerprint(policy),
+            agent.oracle,
+        )
 
 
 @dataclass(frozen=True)

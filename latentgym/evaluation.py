@@ -158,6 +158,7 @@ def evaluate_respondent(
         device=who.device,
         control=control,
         config=config or {},
+        oracle=who.oracle,
     )
     rollouts = [
         _rollout(answer, seed)

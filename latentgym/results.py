@@ -12,7 +12,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +45,7 @@ class Result:
         flops_per_answer: floating-point operations.
         wall_s, answers_per_s, device: clock and machine.
         control: which control replaced the thoughts, or None.
+        oracle: whether gold answers took part in choosing among attempts: an upper bound.
         config, versions, git, created: to do it again.
     """
 
@@ -72,6 +73,7 @@ class Result:
     device: str
     control: str | None
     config: dict[str, Any]
+    oracle: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""
@@ -133,7 +135,7 @@ def load_result(folder: Path) -> Result:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"{path} is no result record of schema {SCHEMA}; evaluate again.")
     known = {f.name for f in fields(Result)}
-    missing = known - set(data)
+    missing = {f.name for f in fields(Result) if f.default is MISSING} - set(data)
     if missing:
         raise UsageError(f"{path} lacks {', '.join(sorted(missing))}; evaluate again.")
     return Result(**{key: value for key, value in data.items() if key in known})

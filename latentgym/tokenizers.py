@@ -177,6 +177,11 @@ def _hf_pieces(tokenizer: HFTokenizer) -> tuple[str, ...]:
     return (*pieces, *[""] * (tokenizer.vocab_size - known))
 
 
+def printable(text: str) -> str:
+    """A model's text without the control characters in it, which a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def plain_chat(system: str, user: str) -> str:
     """The prompt for models without a chat format."""
     head = f"{system}\n\n" if system else ""

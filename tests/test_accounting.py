@@ -22,7 +22,7 @@ SIZES = ModelSizes(body=100, table=40, layers=3, width=10)
         ("discarded", 880),
         ("verifier_prompt", 800),
         ("verifier", 880),
-        ("gradient", 160),
+        ("gradient", 240),
     ],
 )
 def test_what_a_position_costs(kind: str, cost: float) -> None:
@@ -32,7 +32,7 @@ def test_what_a_position_costs(kind: str, cost: float) -> None:
 
 def test_costs_add_up() -> None:
     positions = Positions(10, 6, 2, 1, verifier_prompt=30, verifier=20, gradient=8)
-    by_hand = (10 + 30) * 800 + (6 + 2 + 1 + 20) * 880 + 8 * 160
+    by_hand = (10 + 30) * 800 + (6 + 2 + 1 + 20) * 880 + 8 * 240
     assert flops(SIZES, positions, context=5) == by_hand
     assert flops(SIZES, positions + positions, context=5) == 2 * by_hand
     assert flops(SIZES, positions.scaled(0.5), context=5) == by_hand / 2

@@ -45,6 +45,11 @@ class Agent(ABC, Generic[Config]):
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def oracle(self) -> bool:
+        """Whether gold answers take part in choosing an answer, which makes it an upper bound."""
+        return False
+
     @abstractmethod
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         """The policy over a model.

@@ -29,6 +29,7 @@ from latentgym.search import (
     is_oracle,
     reward_source,
 )
+from latentgym.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class SearchAgent(Agent[Config]):
     """Base of agents that search at test time.
 
     Attributes:
-        watch: told each try as soon as it is judged.
+        watch: told each try as soon as it is judged, with the tokenizer that reads it.
     """
 
     families = ("token", "hybrid")
-    watch: Callable[[Try], None] | None = None
+    watch: Callable[[Try, Tokenizer], None] | None = None
 
     @abstractmethod
     def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
@@ -131,7 +132,7 @@ class SearchAgent(Agent[Config]):
             for search, (attempt, changed), verdict in zip(searches, tries, verdicts, strict=True):
                 search.tries.append(Try(search.steps, changed, attempt, verdict))
                 if self.watch is not None:
-                    self.watch(search.tries[-1])
+                    self.watch(search.tries[-1], policy.lm.tokenizer)
             going_on = seeker.propose([s for s in searches if s.reward <= c.threshold])
             over = [search for search in searches if search.index not in going_on]
             for search in over:

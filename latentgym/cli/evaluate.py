@@ -16,6 +16,7 @@ from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import RunOptions, emit, env_model, env_options, fresh_folder, parse, say
+from latentgym.cli.watch import show_searches
 from latentgym.errors import UsageError
 from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, questions_of
 from latentgym.journal import JOURNAL
@@ -54,6 +55,8 @@ class EvalOptions(RunOptions):
     """Folder for result.json and rollouts.jsonl.gz."""
     resume: bool = False
     """Go on with an evaluation that was killed, from the answers in --out."""
+    watch: bool = False
+    """Show each attempt of an agent that searches at test time, best with one --index."""
     json: bool = False
     """Print the result as one JSON line last."""
 
@@ -111,12 +114,17 @@ def _check_out(options: EvalOptions) -> None:
 def _here(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:
     if options.workers is not None or options.ray_address is not None:
         raise UsageError("--workers and --ray-address go with --backend ray; add it.")
+    agent = run.make_agent()
+    if options.watch:
+        show_searches(agent)
     policy = run.actor()
     env = run.make_env(_rows(options.batch, policy.lm))
-    return evaluate(run.make_agent(), policy, run.env_id, env, **record)
+    return evaluate(agent, policy, run.env_id, env, **record)
 
 
 def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:
+    if options.watch:
+        raise UsageError("--watch shows the searches of this process; use --backend local.")
     if options.workers is None:
         raise UsageError("--backend ray needs --workers, the number of processes that answer.")
     if options.control == "shuffle":

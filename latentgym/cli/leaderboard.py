@@ -66,7 +66,7 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
         table.add_row(
             _task(r),
             folder.name,
-            r.agent if r.control is None else f"{r.agent} ({r.control})",
+            _agent(r),
             r.model,
             str(r.n),
             str(len(r.seeds)),
@@ -80,6 +80,13 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
     console.print(table)
     if any(r.source == "sample" for _, r in found):
         console.print("* on the packaged sample, which is not the real data set: no result.")
+    if any(r.oracle for _, r in found):
+        console.print("(oracle) looks at the gold answers to choose: an upper bound, no result.")
+
+
+def _agent(result: Result) -> str:
+    marks = [*([result.control] if result.control else []), *(["oracle"] if result.oracle else [])]
+    return f"{result.agent} ({', '.join(marks)})" if marks else result.agent
 
 
 def _task(result: Result) -> str:

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from latentgym.envs.task import Task
 from latentgym.errors import PromptTooLongError
 from latentgym.protocol import Clock, Phase, Protocol
+from latentgym.tokenizers import printable
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -238,14 +239,10 @@ class LiveEpisodes:
     def transcript(self, row: int) -> str:
         """The episode so far as text; thoughts show as the tokens nearest to them."""
 
-        def shown(text: str) -> str:
-            # What a model writes may hold control characters, which a terminal would obey.
-            return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
         lines = [f"question  {self.task.question(int(self.index_N[row])).text}"]
         for name, part in (("thoughts", _THOUGHT), ("answer  ", _ANSWER)):
             if text := self._text(row, part):
-                lines.append(f"{name}  {shown(text)}")
+                lines.append(f"{name}  {printable(text)}")
         phase = Phase(int(self.clock.phase[row])).name.lower()
         used, left = self.clock.think_used[row], self.protocol.think.steps
         lines.append(f"phase     {phase}, {used} of {left} thoughts")

@@ -29,6 +29,7 @@ class Attempt:
         token_T: all tokens behind the prompt, those that the environment inserted among them.
         own_T: which of them the policy chose.
         thought_T: which of them are thoughts.
+        begun: how many of the first tokens were given, not decoded.
         log_prob: mean log-probability of the tokens that were decoded; 0 where none was.
         positions: what it cost.
         context: positions of the prompt and of the chain.
@@ -40,6 +41,7 @@ class Attempt:
     token_T: IntArray
     own_T: npt.NDArray[np.bool_]
     thought_T: npt.NDArray[np.bool_]
+    begun: int
     log_prob: float
     positions: Positions
     context: int
@@ -75,8 +77,8 @@ def attempts_of(
     for row in range(len(rollouts)):
         kind_T = rollouts.kind_NT[row][: rollouts.length_N[row]]
         own_T = (kind_T == Kind.THOUGHT) | (kind_T == Kind.SPOKEN)
-        drawn_T = own_T.copy()
-        drawn_T[: 0 if begun_N is None else begun_N[row]] = False
+        begun = 0 if begun_N is None else min(int(begun_N[row]), len(kind_T))
+        drawn_T = own_T & (np.arange(len(kind_T)) >= begun)
         thought_T = kind_T == Kind.THOUGHT
         thoughts = int((thought_T & drawn_T).sum())
         given = int((own_T & ~drawn_T).sum())
@@ -90,6 +92,7 @@ def attempts_of(
                 token_T=rollouts.tokens(row),
                 own_T=own_T,
                 thought_T=thought_T,
+                begun=begun,
                 log_prob=float(logp_T.mean()) if drawn_T.any() else 0.0,
                 positions=Positions(
                     prompt=float(read_N[row]),
