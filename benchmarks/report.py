@@ -11,9 +11,10 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks.sections import SECTIONS
+from benchmarks import sections, sections_search
 
 ROOT = Path(__file__).parents[1]
+SECTIONS = {**sections.SECTIONS, **sections_search.SECTIONS}
 PAGES = ("README.md", "docs/engine.md", "docs/training.md", "docs/results.md", "docs/openrlhf.md")
 
 

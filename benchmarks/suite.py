@@ -9,16 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentgym.progress import progress_bar
-from latentgym.results import atomic_write, git_commit, load_result, versions
+from latentgym.results import (
+    atomic_write,
+    git_commit,
+    load_result,
+    load_rollouts,
+    versions,
+)
 from latentgym.stats import mean_interval
 
 
@@ -111,10 +118,39 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
         **({"latents": latents} if latents else {}),
+        **_search(cell, out, seeds),
         **curves(cell, out, seeds),
         **({"curve": _logged(cell, out, seeds[0])} if cell.curve else {}),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
+
+
+def _search(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Of a search at test time: its numbers, what it cost, and what it has after k iterations."""
+    results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
+    if cell.argv[0] != "eval":
+        return {}
+    cost = {"n": results[0].n, "gflop": _mean(r.flops_per_answer / 1e9 for r in results)}
+    names = [name for name in results[0].metrics if name.startswith("search/")]
+    if not names:
+        return cost
+    search = {n.removeprefix("search/"): _mean(r.metrics[n] for r in results) for n in names}
+    spent = {
+        k: _mean(r.forward_positions[k] for r in results) for k in results[0].forward_positions
+    }
+    traces = [row["trace"] for s in seeds for row in load_rollouts(folder(out, cell.name, s))]
+    most = max(tried["iteration"] for trace in traces for tried in trace)
+    after = [0, *(2**i for i in range(most.bit_length())), most]
+    right = {
+        k: 100 * _mean([t["score"] for t in trace if t["iteration"] <= k][-1] for trace in traces)
+        for k in sorted(set(after))
+        if k <= most
+    }
+    return {**cost, "search": search, "positions": spent, "after_iterations": right}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return round(statistics.fmean(values), 4)
 
 
 _CURVES = {"entropy": "train/entropy", "reward": "reward/score", "latent_share": "latent/share"}
