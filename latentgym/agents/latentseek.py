@@ -81,7 +81,7 @@ class Latents:
         lr: of Adam.
 
     Attributes:
-        z_LD: fp32, moved in place.
+        z_LD: fp32, moved in place; `origin_LD` is what it was at first.
         token_L: the tokens that it stands for, the argmax of its logits.
         changed: how many of them the last step changed.
     """
@@ -114,7 +114,7 @@ class Latents:
 def reinforce(
     latents: Sequence[Latents], reward: Sequence[float], lm: LatentLM, eps: float, clip: float
 ) -> None:
-    """One step of policy gradient for each of several questions (equation 5; `opt_generation.py`).
+    """One step of policy gradient for each of several questions (the authors' `opt_generation.py`).
 
     Args:
         latents: of the questions.

@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from latentgym.agents.base import Agent
 from latentgym.answers import Answer, Answered
-from latentgym.errors import UsageError
-from latentgym.protocol import Protocol
 from latentgym.rollout import Engine, Policy, Reading
 from latentgym.search import (
     Attempt,
@@ -102,10 +100,6 @@ class SearchAgent(Agent[Config]):
     @property
     def oracle(self) -> bool:
         return is_oracle(self.config.reward)
-
-    def check(self, rules: Protocol) -> None:
-        if rules.think.exact:
-            raise UsageError(f"{self.name} searches chains of words; leave out exact_thoughts.")
 
     def answer(
         self,

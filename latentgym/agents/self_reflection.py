@@ -16,6 +16,7 @@ from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy, collect
 from latentgym.search import Attempt, Search, attempts_of
+from latentgym.tokenizers import SymbolTokenizer
 
 REQUEST = (
     "Look for mistakes in your answer. Then solve the problem again, without them, and give the "
@@ -62,10 +63,18 @@ class ReflectingSeeker(Seeker):
 
     Attributes:
         talk: what was said so far about each question, token ids.
+
+    Raises:
+        UsageError: the model knows no words.
     """
 
     def __init__(self, rounds: int, policy: Policy, env: Any, seed: int) -> None:
         super().__init__(policy, env, seed)
+        if isinstance(self.lm.tokenizer, SymbolTokenizer):
+            raise UsageError(
+                "self-reflection talks to the model in words, but this one knows the task's symbols "
+                "only; choose a language model or another agent."
+            )
         self.rounds = rounds
         self.talk: dict[int, list[int]] = {}
 

@@ -48,7 +48,7 @@ class RewardSource(ABC):
 
 
 class PerfectSparseReward(RewardSource):
-    """PSRM: 0 if the grader likes the answer, -1 if not (LatentSeek, section 4.5). An oracle."""
+    """PSRM: 0 if the grader likes the answer, -1 if not (LatentSeek). An oracle."""
 
     oracle = True
 

@@ -1,4 +1,4 @@
-"""Self-reward: the model checks its own answer with four questions (LatentSeek, section 3.3).
+"""Self-reward: the model checks its own answer with four questions (LatentSeek).
 
 Each verifier is asked about one aspect, may reason, and says True or False behind a mark. The
 reward is minus the weight of the failed checks over the weight of all (the authors'
