@@ -22,7 +22,7 @@ _STEPS = ("--iterations", "5")
 # Task, options, questions, rho, and the paper's CoT, BoN-3, self and PSRM.
 _TASKS = {
     "gsm8k": ("GSM8K", ("format=boxed", "think=96"), 200, "0.2", (65.01, 71.30, 73.02, 87.10)),
-    "json": ("GSM8K", ("format=json", "think=96"), 200, "0.2", (58.25, 59.19, 71.74, 87.20)),
+    "json": ("GSM8K", ("format=json", "think=96"), 100, "0.2", (58.25, 59.19, 71.74, 87.20)),
     "math": ("MATH500", ("format=boxed", "think=128"), 100, "0.1", (53.37, 53.80, 56.73, 73.60)),
     "aime": ("AIME2024", ("format=boxed", "think=160"), 30, "0.2", (3.33, 4.45, 8.33, 12.78)),
 }
@@ -47,6 +47,8 @@ def cells() -> Iterator[Cell]:
         yield Cell(part, f"{part}-psrm", seek(*_STEPS, "--reward", "psrm"), psrm)
         if part == "gsm8k":
             yield Cell("rivals", "reflection", ask("self-reflection"))
+            voting = ("--preset", "self-consistency", "--samples", "16")
+            yield Cell("rivals", "self-consistency", ask("cot", *voting, limit=100))
             yield Cell("controls", "constant", seek(*_STEPS, "--reward", "constant"))
             yield Cell("controls", "confidence", seek(*_STEPS, "--reward", "confidence"))
             noise = ("--update", "noise", "--sigma", "1.0")

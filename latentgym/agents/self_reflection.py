@@ -72,8 +72,8 @@ class ReflectingSeeker(Seeker):
         super().__init__(policy, env, seed)
         if isinstance(self.lm.tokenizer, SymbolTokenizer):
             raise UsageError(
-                "self-reflection talks to the model in words, but this one knows the task's symbols "
-                "only; choose a language model or another agent."
+                "self-reflection talks to the model in words, but this one knows the task's "
+                "symbols only; choose a language model or another agent."
             )
         self.rounds = rounds
         self.talk: dict[int, list[int]] = {}
