@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from latentgym.accounting import Positions
+from latentgym.errors import UsageError
 from latentgym.search.attempts import Attempt
 
 
@@ -79,6 +80,9 @@ class FunctionReward(RewardSource):
     Args:
         function: takes the final info of an episode (question, completion, answer, parsed, ...)
             without what comes from the gold answer, and gives the reward.
+
+    Raises:
+        UsageError: when called, if the function fails or gives no finite number.
     """
 
     _GOLD = ("target", "score", "status")
@@ -87,7 +91,22 @@ class FunctionReward(RewardSource):
         self.function = function
 
     def __call__(self, attempts: Sequence[Attempt], seed: int) -> list[Verdict]:
-        return [Verdict(float(self.function(self._blind(a.info)))) for a in attempts]
+        return [Verdict(self._reward(attempt)) for attempt in attempts]
+
+    def _reward(self, attempt: Attempt) -> float:
+        try:
+            reward = float(self.function(self._blind(attempt.info)))
+        except Exception as error:
+            raise UsageError(
+                f"the reward of your own failed on question {attempt.index} with "
+                f"{type(error).__name__}: {error}; mend it and go on with --resume."
+            ) from error
+        if not math.isfinite(reward):
+            raise UsageError(
+                f"the reward of your own gave {reward} for question {attempt.index}; let it give "
+                "finite numbers, in [-1, 0] by convention."
+            )
+        return reward
 
     def _blind(self, info: Mapping[str, Any]) -> dict[str, Any]:
         hidden = {name for name in info if name.startswith("reward/")} | {*self._GOLD}
