@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from latentgym.agents.latentseek import LatentSeekConfig
 from latentgym.agents.mts_grpo import MTSGRPOConfig
 from latentgym.agents.run import Run
 from latentgym.cli.main import main
@@ -185,6 +186,18 @@ def test_two_workers_give_the_record_of_one_process(cluster: Any, tmp_path: Path
         assert looks and np.isfinite(looks).all()
     assert other == one
     assert positions[1] == positions[0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_workers_search_as_one_process_does(cluster: Any) -> None:
+    config = LatentSeekConfig(reward="psrm", ratio=1.0, lr=0.3)
+    run = Run("latentseek", config, "MNNS-token", "tiny:gpt2:1x1x16", {"split": "test"})
+    here = evaluate(run.make_agent(), run.actor(), run.env_id, run.make_env(8), limit=40)
+    respondent = on_cluster(run, 2, lambda _: 8)
+    there = evaluate_respondent(respondent, run.env_id, run.make_env(1).unwrapped.task, limit=40)
+    assert there.rollouts == here.rollouts
+    assert there.result.oracle and max(len(row["trace"]) for row in here.rollouts) > 2
 
 
 @pytest.mark.slow
