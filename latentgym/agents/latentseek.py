@@ -148,25 +148,36 @@ def tokens_of(latents: Sequence[Latents], lm: LatentLM) -> Iterator[npt.NDArray[
         yield token_L.cpu().numpy()
 
 
+_MATH = VerifierConfig(format=2.0)
+_MATH_EVEN = VerifierConfig(
+    calculation=1.0, correctness=1.0, completeness=1.0, understanding=2.0, format=2.0
+)
+_OFFICIAL = VerifierConfig(
+    tokens=4096, forced=False, temperature=0.7, top_p=0.8, official_parsing=True
+)
+
+
 class LatentSeek(SearchAgent[LatentSeekConfig]):
     """Searches each question's first tokens through their latents."""
 
     name = "latentseek"
     config_class = LatentSeekConfig
+    # The paper's settings by task, model and prompt, as far as they are known.
     presets: ClassVar[dict[str, LatentSeekConfig]] = {
         "gsm8k": LatentSeekConfig(),
+        "gsm8k-llama3.1-8b": LatentSeekConfig(verifier=VerifierConfig(format=3.0)),
+        "gsm8k-qwen2-7b": LatentSeekConfig(verifier=VerifierConfig(format=2.0)),
+        "gsm8k-qwen2.5-1.5b": LatentSeekConfig(ratio=0.05, verifier=VerifierConfig(format=2.0)),
+        "gsm8k-qwen2.5-1.5b-json": LatentSeekConfig(lr=10.0),
+        "gsm8k-qwen2.5-7b": LatentSeekConfig(lr=0.05),
         "gsm8k-qwen2.5-14b": LatentSeekConfig(ratio=0.1),
-        "qwen2.5-7b": LatentSeekConfig(lr=0.05),
-        "qwen2.5-1.5b": LatentSeekConfig(ratio=0.05),
-        "qwen2.5-1.5b-json": LatentSeekConfig(lr=10.0),
-        "math": LatentSeekConfig(ratio=0.1),
-        "aime": LatentSeekConfig(ratio=0.2),
-        "official": LatentSeekConfig(
-            ratio=0.1,
-            verifier=VerifierConfig(
-                tokens=4096, forced=False, temperature=0.7, top_p=0.8, official_parsing=True
-            ),
-        ),
+        "math": LatentSeekConfig(ratio=0.1, verifier=_MATH),
+        "math-llama3.1-8b": LatentSeekConfig(ratio=0.1, verifier=_MATH_EVEN),
+        "math-qwen2-7b": LatentSeekConfig(ratio=0.1, verifier=_MATH_EVEN),
+        "math-qwen2.5-1.5b-json": LatentSeekConfig(ratio=0.05, verifier=_MATH),
+        "aime": LatentSeekConfig(),
+        "aime-qwen2.5-1.5b-json": LatentSeekConfig(lr=10.0),
+        "official": LatentSeekConfig(ratio=0.1, verifier=_OFFICIAL),
         "psrm": LatentSeekConfig(reward="psrm"),
         "confidence": LatentSeekConfig(reward="confidence"),
         "constant": LatentSeekConfig(reward="constant"),
