@@ -3,8 +3,8 @@
 The table of the paper (chain of thought, best of 3, self-reward, the oracle PSRM), rivals at equal
 cost, controls, and the oracle's accuracy against its iterations. A model of this size and chains of
 this length can be searched on two cores: verdicts are asked for at once, weights are bfloat16, and
-searches stop after five steps or three. Figures of the paper beside them are the means of its six models
-(arXiv 2505.13308 v1). Wants `$LATENTGYM_DATA`.
+searches stop after five steps or three. Figures of the paper beside them are the means of its six
+models (arXiv 2505.13308 v1). Wants `$LATENTGYM_DATA`.
 
 python -m benchmarks.latentseek --out runs/latentseek --record benchmarks/records
 """
@@ -38,7 +38,7 @@ def cells() -> Iterator[Cell]:
 
         def seek(*settings: str, most: int = steps, limit: int = questions) -> tuple[str, ...]:
             bounds = ("--ratio", str(ratio), "--iterations", str(most))  # noqa: B023
-            return ask("latentseek", *bounds, *settings, limit=limit)  # noqa: B023
+            return ask("latentseek", *bounds, *settings, limit=limit)
 
         cot, bon, self_reward, psrm = paper
         yield Cell(part, f"{part}-cot", ask("cot"), cot)
