@@ -145,9 +145,7 @@ def test_beginnings_that_change_are_read_from_the_change(
         (begun, [lengths[0] + 4, lengths[1] + 2, lengths[2], lengths[3] + 2]),
         (later, [3, 1, 1, 0]),  # what stands behind the end of thinking is not read
     ):
-        found = begun_rollouts(
-            engine, prompts, protocol, beginning, group_size=2, reading=reading
-        )
+        found = begun_rollouts(engine, prompts, protocol, beginning, group_size=2, reading=reading)
         assert reading.fresh_N.tolist() == fresh
         same(found, begun_rollouts(engine, prompts, protocol, beginning, group_size=2))
 
