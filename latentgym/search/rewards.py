@@ -10,9 +10,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsFloat
 
 from latentgym.accounting import Positions
+from latentgym.errors import UsageError
 from latentgym.search.attempts import Attempt
 
 
@@ -79,6 +80,8 @@ class FunctionReward(RewardSource):
     Args:
         function: takes the final info of an episode (question, completion, answer, parsed, ...)
             without what comes from the gold answer, and gives the reward.
+
+    Calling it raises UsageError where the function gives no finite number.
     """
 
     _GOLD = ("target", "score", "status")
@@ -87,7 +90,17 @@ class FunctionReward(RewardSource):
         self.function = function
 
     def __call__(self, attempts: Sequence[Attempt], seed: int) -> list[Verdict]:
-        return [Verdict(float(self.function(self._blind(a.info)))) for a in attempts]
+        return [Verdict(self._reward(attempt)) for attempt in attempts]
+
+    def _reward(self, attempt: Attempt) -> float:
+        reward = self.function(self._blind(attempt.info))
+        # NaN is not below any threshold: it would pass for a good answer.
+        if not isinstance(reward, SupportsFloat) or not math.isfinite(reward):
+            raise UsageError(
+                f"the reward function gave {reward!r} for question {attempt.index}; a reward is a "
+                "finite number."
+            )
+        return float(reward)
 
     def _blind(self, info: Mapping[str, Any]) -> dict[str, Any]:
         hidden = {name for name in info if name.startswith("reward/")} | {*self._GOLD}
