@@ -42,7 +42,7 @@ def rules(request: pytest.FixtureRequest, protocol: Protocol) -> Protocol:
 @pytest.fixture
 def many(prompts: list[list[int]]) -> list[list[int]]:
     """Prompts enough for chains to end in every way."""
-    return [prompt + [65 + i] for i in range(6) for prompt in prompts]
+    return [[*prompt, 65 + i] for i in range(6) for prompt in prompts]
 
 
 def begun_rollouts(

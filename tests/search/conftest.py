@@ -14,7 +14,7 @@ from latentgym.search import Attempt
 
 @pytest.fixture
 def attempt() -> Callable[..., Attempt]:
-    """`attempt(solution, number=0, log_prob=0.0, **info)`: a solution in bytes, wrong by default."""
+    """`attempt(solution, number=0, log_prob=0.0, **info)`: a solution in bytes, a wrong one."""
 
     def make(
         solution: str = "2 + 2 is 5", number: int = 0, log_prob: float = 0.0, **info: Any
