@@ -126,7 +126,8 @@ def reinforce(
     lengths = [len(each.z_LD) for each in latents]
     z_MD = torch.cat([each.z_LD for each in latents])
     logits_MV = lm.logits(z_MD.to(lm.table_VD.dtype))
-    p_M = logits_MV.softmax(-1).amax(-1)
+    # Not `amax`, which shares the gradient among equals, and in bf16 many logits are equal.
+    p_M = logits_MV.softmax(-1).gather(-1, logits_MV.argmax(-1, keepdim=True)).squeeze(-1)
     reward_M = torch.tensor(reward, device=z_MD.device).repeat_interleave(
         torch.tensor(lengths, device=z_MD.device)
     )
