@@ -236,9 +236,9 @@ class LatentSeeker(Seeker):
             return searches
         sequences = []
         for search in searches:
-            known, span = self.latents.get(search.index), spans[search.index]
-            first = search.tries[0].attempt.token_T[: span.stop].tolist()
-            begun = first if known is None else known.begun()
+            # Of those with latents what was read already, so that it is kept.
+            last, stop = search.tries[-1].attempt, spans[search.index].stop
+            begun = last.token_T[: min(stop, last.free())].tolist()
             sequences.append([*self.env.unwrapped.prompt(search.index), *begun])
         self.reading.read([s.index for s in searches], sequences)
         for search, fresh in zip(searches, self.reading.fresh_N, strict=True):
