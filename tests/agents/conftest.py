@@ -30,7 +30,7 @@ class Guessing(Task):
     """
 
     name, source, dataset_hash, licence = "Guessing", "generated", "0" * 16, "none"
-    prompt_budget, reply_budget = 32, 2
+    split, prompt_budget, reply_budget = "test", 32, 2
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, ByteTokenizer())
