@@ -197,6 +197,29 @@ def test_the_clock_keeps_the_rules_for_every_row(
         assert clock.truncated.tolist() == [row.truncated for row in rows]
 
 
+@given(
+    rules(), st.lists(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=3, max_size=3))
+)
+def test_rows_that_do_not_act_are_left_alone(
+    rules: Rules, stream: list[list[tuple[int, bool]]]
+) -> None:
+    """Entirely: each row is what it would be if the steps at which it stands still had not been."""
+    together, alone = Clock(rules.protocol, 3), [Clock(rules.protocol, 1) for _ in range(3)]
+    for step in stream:
+        token_N, acting_N = np.array([t for t, _ in step]), np.array([a for _, a in step])
+        spoken = together.advance(token_N, acting_N)
+        expected = [
+            bool(acts and clock.advance(np.array([token]))[0])
+            for (token, acts), clock in zip(step, alone, strict=True)
+        ]
+        assert spoken.tolist() == expected
+        assert together.forced().tolist() == [int(clock.forced()[0]) for clock in alone]
+        for name, value in vars(together).items():
+            if name != "protocol":
+                rows = [vars(clock)[name][0] for clock in alone]
+                np.testing.assert_array_equal(value, rows, name)
+
+
 @given(rules(), st.lists(st.integers(0, 5), max_size=12))
 def test_passing_over_is_advancing(rules: Rules, tokens: list[int]) -> None:
     """And what it leaves to `advance` is an event."""

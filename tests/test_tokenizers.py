@@ -99,3 +99,22 @@ def test_a_chat_template_is_used_where_there_is_one(words: HFTokenizer) -> None:
     )
     assert chatty.chat("two", "one") == [4, 3, 5]
     assert chatty.chat("", "one") == [3, 5]
+
+
+def test_a_conversation_goes_on() -> None:
+    bytes_ = ByteTokenizer()
+    follow_up = bytes_.follow_up("Sure?")
+    assert bytes_.decode(follow_up) == "\n\nQuestion: Sure?\nAnswer:"
+    assert bytes_.bos_id not in follow_up
+    assert SymbolTokenizer(SYMBOLS).follow_up("N0 ->") == [4, 3]
+
+
+def test_a_conversation_goes_on_in_the_models_own_format(words: HFTokenizer) -> None:
+    assert words.follow_up("one") == words.encode("Question: one Answer:")  # no second beginning
+    chatty = HFTokenizer(_hugging_face(), vocab_size=6)
+    chatty.hf.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}one {{ m.content }}{% else %}two "
+        "{{ m.content }} </s>{% endif %} {% endfor %}{% if add_generation_prompt %}two{% endif %}"
+    )
+    # What closes the answer, the user's turn, and what opens the next answer.
+    assert chatty.follow_up("three") == [2, 3, 5, 4]

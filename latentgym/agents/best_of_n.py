@@ -6,6 +6,7 @@ With the model's own verifiers it is the paper's "BoN" beside LatentSeek (arXiv 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -30,7 +31,7 @@ class BestOfNConfig(SearchConfig):
     """Of sampling."""
     top_p: float = 0.95
     """Sample among the most likely tokens that hold this probability."""
-    threshold: float = float("inf")
+    threshold: float = sys.float_info.max  # JSON has no infinity
     """Stop when the reward is above it; by default all chains are drawn."""
     keep: Literal["last", "best"] = "best"
     """Answer with the last attempt, or with the first of the greatest reward."""

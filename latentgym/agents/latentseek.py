@@ -126,7 +126,8 @@ def reinforce(
     lengths = [len(each.z_LD) for each in latents]
     z_MD = torch.cat([each.z_LD for each in latents])
     logits_MV = lm.logits(z_MD.to(lm.table_VD.dtype))
-    p_M = logits_MV.softmax(-1).amax(-1)
+    # Not `amax`, which shares the gradient among equals, and in bf16 many logits are equal.
+    p_M = logits_MV.softmax(-1).gather(-1, logits_MV.argmax(-1, keepdim=True)).squeeze(-1)
     reward_M = torch.tensor(reward, device=z_MD.device).repeat_interleave(
         torch.tensor(lengths, device=z_MD.device)
     )
@@ -246,9 +247,9 @@ class LatentSeeker(Seeker):
             return searches
         sequences = []
         for search in searches:
-            known, span = self.latents.get(search.index), spans[search.index]
-            first = search.tries[0].attempt.token_T[: span.stop].tolist()
-            begun = first if known is None else known.begun()
+            # Of those with latents what was read already, so that it is kept.
+            last, stop = search.tries[-1].attempt, spans[search.index].stop
+            begun = last.token_T[: min(stop, last.free())].tolist()
             sequences.append([*self.env.unwrapped.prompt(search.index), *begun])
         self.reading.read([s.index for s in searches], sequences)
         for search, fresh in zip(searches, self.reading.fresh_N, strict=True):

@@ -53,7 +53,7 @@ class Attempt:
 
     def free(self) -> int:
         """How many tokens stand before the first that the environment inserted."""
-        return len(self.own_T) if self.own_T.all() else int(self.own_T.argmin())
+        return _free(self.own_T)
 
 
 def attempts_of(
@@ -69,7 +69,8 @@ def attempts_of(
         episodes: of an engine that records log-probabilities.
         number_N: number of each attempt.
         read_N: positions that were read before each began to decode.
-        begun_N: tokens of each chain that were given, not decoded; none by default.
+        begun_N: tokens of each chain that were given, not decoded; none by default. Those that the
+            engine left out, behind an end or where the environment speaks, are not counted.
     """
     rollouts, found = episodes.rollouts, []
     assert rollouts.logp_NT is not None  # see the argument
@@ -77,11 +78,10 @@ def attempts_of(
     for row in range(len(rollouts)):
         kind_T = rollouts.kind_NT[row][: rollouts.length_N[row]]
         own_T = (kind_T == Kind.THOUGHT) | (kind_T == Kind.SPOKEN)
-        begun = 0 if begun_N is None else min(int(begun_N[row]), len(kind_T))
+        begun = 0 if begun_N is None else min(int(begun_N[row]), _free(own_T))
         drawn_T = own_T & (np.arange(len(kind_T)) >= begun)
         thought_T = kind_T == Kind.THOUGHT
         thoughts = int((thought_T & drawn_T).sum())
-        given = int((own_T & ~drawn_T).sum())
         prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
         logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
@@ -97,10 +97,15 @@ def attempts_of(
                 positions=Positions(
                     prompt=float(read_N[row]),
                     thought=thoughts,
-                    answer=len(kind_T) - thoughts - given,
+                    answer=len(kind_T) - thoughts - begun,
                     discarded=rollouts.discarded / len(rollouts),
                 ),
                 context=prompt + len(kind_T),
             )
         )
     return found
+
+
+def _free(own_T: npt.NDArray[np.bool_]) -> int:
+    """How many tokens stand before the first that the policy did not choose."""
+    return len(own_T) if own_T.all() else int(own_T.argmin())

@@ -101,6 +101,7 @@ class FunctionReward(RewardSource):
                 f"the reward of your own failed on question {attempt.index} with "
                 f"{type(error).__name__}: {error}; mend it and go on with --resume."
             ) from error
+        # NaN is not below any threshold: it would pass for a good answer.
         if not math.isfinite(reward):
             raise UsageError(
                 f"the reward of your own gave {reward} for question {attempt.index}; let it give "

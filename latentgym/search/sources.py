@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 
 from latentgym.errors import UsageError, did_you_mean
@@ -25,6 +26,7 @@ _SELF = "self"
 SOURCES = (_SELF, *_PLAIN)
 """`self`: the model verifies its own answer. `psrm`: the gold answer, an oracle. `confidence`: how
 sure the model was. `constant`: -1, a control."""
+_FUNCTION = re.compile(r"\w+(\.\w+)*:\w+")
 
 
 def check_source(name: str) -> None:
@@ -33,7 +35,7 @@ def check_source(name: str) -> None:
     Raises:
         UsageError: there is none.
     """
-    if name not in SOURCES and ":" not in name:
+    if name not in SOURCES and not _FUNCTION.fullmatch(name):
         raise UsageError(
             f"no reward {name!r}; {did_you_mean(name, SOURCES)} A function of your own is named "
             "module:function."
@@ -63,9 +65,12 @@ def reward_source(name: str, lm: LatentLM, config: VerifierConfig) -> RewardSour
         return _PLAIN[name]()
     module, _, function = name.partition(":")
     try:
-        return FunctionReward(getattr(importlib.import_module(module), function))
+        found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"cannot import the reward {name!r} ({error}); write module:function, with the module "
             "on PYTHONPATH."
         ) from error
+    if not callable(found):
+        raise UsageError(f"the reward {name!r} is no function, but {found!r}; name a function.")
+    return FunctionReward(found)

@@ -89,7 +89,7 @@ def episodes_with(parsed: list[str], rewards: list[float]) -> Episodes:
     return Episodes(rollouts, np.array(rewards), infos)
 
 
-@pytest.mark.parametrize(("vote", "chosen"), [("first", "3"), ("majority", "5"), ("best", "7")])
+@pytest.mark.parametrize(("vote", "chosen"), [("first", "3"), ("majority", "5")])
 def test_votes(vote: Any, chosen: str) -> None:
     env = mnns("token")
     episodes = episodes_with(["3", "", "5", "5", "7", ""], [0, 0, 0, 0, 1, 0])
@@ -121,13 +121,13 @@ def test_evaluation_does_not_depend_on_how_many_rows_fit() -> None:
 
 def test_several_samples_give_pass_at_k() -> None:
     env = mnns("token")
-    agent = CoT(CoTConfig(samples=4, vote="best", temperature=2.0))
+    agent = CoT(CoTConfig(samples=4, temperature=2.0))
     done = evaluate(
         agent, agent.policy(model(env), acting=True), "latent/MNNS-token", env, limit=50
     )
     metrics = done.result.metrics
     assert metrics["pass@1"] <= metrics["pass@2"] <= metrics["pass@4"]
-    assert metrics["pass@4"] == pytest.approx(done.result.accuracy)
+    assert metrics["pass@4"] > done.result.accuracy  # which is that of the first
 
 
 def test_soft_thinking_with_the_whole_vocabulary_is_the_base_mixture() -> None:

@@ -24,6 +24,7 @@ from latentgym.lm.zoo import SMOLLM2, cache_folder
 from latentgym.protocol import Budget, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect, replay
+from latentgym.tokenizers import HFTokenizer
 
 gym.register_envs(latentgym)
 
@@ -89,3 +90,16 @@ def test_it_knows_the_capital_of_france(lm: LatentLM) -> None:
     prompt = tokenizer.chat("", "What is the capital of France?")
     said = tokenizer.decode(engine.rollout([prompt], protocol, seed=0).tokens(0))
     assert "Paris" in said
+
+
+def test_a_conversation_goes_on_as_the_chat_template_has_it(lm: LatentLM) -> None:
+    tokenizer = lm.tokenizer
+    assert isinstance(tokenizer, HFTokenizer)
+    answer = "It is four."
+    turns = [("system", "Be brief."), ("user", "2 + 2?"), ("assistant", answer), ("user", "Sure?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    text = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    begun = [*tokenizer.chat("Be brief.", "2 + 2?"), *tokenizer.encode(answer)]
+    follow_up = tokenizer.follow_up("Sure?")
+    assert [*begun, *follow_up] == tokenizer.encode(text)
+    assert follow_up[0] == tokenizer.eos_id  # the turn closes as the model closes it by itself

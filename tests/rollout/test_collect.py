@@ -20,7 +20,16 @@ from latentgym.errors import UsageError
 from latentgym.heads import MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade
-from latentgym.rollout import Engine, Episodes, Kind, Policy, collect, collect_in_batches, replay
+from latentgym.rollout import (
+    Engine,
+    Episodes,
+    Kind,
+    Policy,
+    Reading,
+    collect,
+    collect_in_batches,
+    replay,
+)
 from latentgym.testing import EnvConformance
 from latentgym.tokenizers import ByteTokenizer
 
@@ -182,6 +191,41 @@ def test_episodes_put_together(setting: tuple[Engine, str]) -> None:
     assert twice.infos == episodes.infos * 2
     assert twice.reward_N.tolist() == episodes.reward_N.tolist() * 2
     assert len(twice.rollouts) == 24
+
+
+@pytest.mark.parametrize("family", ["token", "hybrid"])
+@pytest.mark.parametrize("reads", [False, True])
+def test_begun_episodes_are_those_that_begin_so_by_themselves(
+    family: str, reads: bool, random_lm: Callable
+) -> None:
+    """Also where the environment has spoken before the given tokens end: those are drawn anew."""
+    lm = random_lm("llama")
+    engine = Engine(Policy(lm, TokenHead()), compact_every=2)
+    env = gym.make_vec(f"latent/Asking-{family}", num_envs=len(QUESTIONS) + 1)
+    chain = collect(engine, env, QUESTIONS, seed=4)
+    assert chain.rollouts.kind_NT[:, 1:6].max() == Kind.INSERTED  # it is asked early
+    reading = Reading(lm) if reads else None
+    for cut in (0, 1, 2, 4, 30):
+        begun = [chain.rollouts.action_tokens(row)[:cut].tolist() for row in range(len(QUESTIONS))]
+        found = collect(engine, env, QUESTIONS, seed=4, begun=begun, reading=reading)
+        assert found.infos == chain.infos
+        assert found.reward_N.tolist() == chain.reward_N.tolist()
+        assert found.rollouts.token_NT.tolist() == chain.rollouts.token_NT.tolist()
+        assert found.rollouts.kind_NT.tolist() == chain.rollouts.kind_NT.tolist()
+
+
+def test_samples_and_prompts_of_each_question(random_lm: Callable) -> None:
+    engine = Engine(Policy(random_lm("llama"), TokenHead()))
+    env = gym.make_vec("latent/Asking-token", num_envs=3)
+    prompts = [[70, 71], [72], [73, 74, 75]]
+    first = np.array([3, 0, 1])
+    together = collect(engine, env, QUESTIONS, seed=4, first_sample=first, prompts=prompts)
+    assert together.rollouts.prompts == prompts
+    for row, question in enumerate(QUESTIONS):
+        alone = collect(
+            engine, env, [question], seed=4, first_sample=int(first[row]), prompts=[prompts[row]]
+        )
+        assert alone.infos == [together.infos[row]]
 
 
 def test_positions_of_waiting_rows_are_counted(random_lm: Callable) -> None:
