@@ -6,7 +6,6 @@ With the model's own verifiers it is the paper's "BoN" beside LatentSeek (arXiv 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -31,10 +30,14 @@ class BestOfNConfig(SearchConfig):
     """Of sampling."""
     top_p: float = 0.95
     """Sample among the most likely tokens that hold this probability."""
-    threshold: float = sys.float_info.max  # JSON has no infinity
-    """Stop when the reward is above it; by default all chains are drawn."""
+    early: bool = False
+    """Stop at the first chain whose reward is above the threshold; else all are drawn."""
     keep: Literal["last", "best"] = "best"
     """Answer with the last attempt, or with the first of the greatest reward."""
+
+    @property
+    def enough(self) -> float:
+        return self.threshold if self.early else float("inf")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,10 +38,15 @@ class SearchConfig:
     """What judges an answer: self (the model's own verifiers), psrm (the gold answer: an upper
     bound, marked as such), confidence, constant, or module:function of your own."""
     threshold: float = -0.2
-    """Stop when the reward is above it."""
+    """An answer whose reward is above it is good enough."""
     keep: Literal["last", "best"] = "last"
     """Answer with the last attempt, or with the first of the greatest reward."""
     verifier: VerifierConfig = field(default_factory=VerifierConfig)
+
+    @property
+    def enough(self) -> float:
+        """The reward above which a search stops."""
+        return self.threshold
 
     def __post_init__(self) -> None:
         check_source(self.reward)
@@ -127,7 +132,7 @@ class SearchAgent(Agent[Config]):
                 search.tries.append(Try(search.steps, changed, attempt, verdict))
                 if self.watch is not None:
                     self.watch(search.tries[-1], policy.lm.tokenizer)
-            going_on = seeker.propose([s for s in searches if s.reward <= c.threshold])
+            going_on = seeker.propose([s for s in searches if s.reward <= c.enough])
             over = [search for search in searches if search.index not in going_on]
             for search in over:
                 seeker.forget(active.pop(search.index))

@@ -154,16 +154,17 @@ class Session:
             for i, prompt in enumerate(self.prompts)
         ]
         lm, shared = self.policy.lm, self.engine.share_prompts
+        memory = self.policy.head.needs_memory
         if reading is not None:
             prefill = reading.read(self.question_N[:: self._group].tolist(), read, self._group)
         else:
             rows = read if shared else [read[i] for i in self.prompt_N]
             ids, mask = left_pad(rows, lm.tokenizer.pad_id, lm.device)
-            memory = self.policy.head.needs_memory
             with lm.decoding():
                 prefill = lm.prefill(ids, mask, self._group if shared else 1, memory=memory)
         self._cache, self._hidden_BD = prefill.cache, prefill.hidden_ND
-        self._memory, self._memory_mask = prefill.memory_QPD, prefill.memory_mask_QP
+        self._memory = prefill.memory_QPD if memory else None
+        self._memory_mask = prefill.memory_mask_QP
 
     def _take(self, begun: Sequence[Sequence[int]]) -> None:
         """Count and record given actions, up to the end or to where the environment speaks."""

@@ -56,7 +56,7 @@ class Reading:
             group_size: rows that will go on behind each sequence.
 
         Returns:
-            As `LatentLM.prefill` gives it, without memory.
+            As `LatentLM.prefill` gives it, with memory.
         """
         lm, ids = self.lm, [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
         old_N = np.array([self._row.get(key, -1) for key in keys])
@@ -77,7 +77,7 @@ class Reading:
         return Prefill(
             cache=GroupedCache(self._cache, self._mask_NT, group_size),
             hidden_ND=hidden_ND.repeat_interleave(group_size, dim=0),
-            memory_QPD=None,
+            memory_QPD=self._hidden_NTD,
             memory_mask_QP=self._mask_NT,
         )
 

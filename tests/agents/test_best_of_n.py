@@ -33,7 +33,7 @@ def best_of(random_lm: Callable, guessing: Callable) -> Callable[..., Any]:
     def run(rows: int = 8, seed: int = 3, **settings: Any) -> Any:
         agent = BestOfN(BestOfNConfig(**{**DRAWS, **settings}))
         tries: dict[int, list[Try]] = {}
-        agent.watch = lambda each: tries.setdefault(each.attempt.index, []).append(each)
+        agent.watch = lambda each, _: tries.setdefault(each.attempt.index, []).append(each)
         policy = agent.policy(random_lm("llama"), acting=True)
         return agent.answer(policy, guessing(rows), MANY, seed, lambda done: None), tries
 
@@ -52,18 +52,18 @@ def scores(answers: list[Answer]) -> list[float]:
     return [answer.info["score"] for answer in answers]
 
 
-@pytest.mark.parametrize("threshold", [BestOfNConfig().threshold, -0.5])
+@pytest.mark.parametrize("early", [False, True])
 def test_with_the_gold_answer_it_is_any_of_n(
-    threshold: float, best_of: Callable, samples: list[list[dict[str, Any]]]
+    early: bool, best_of: Callable, samples: list[list[dict[str, Any]]]
 ) -> None:
-    answers, tries = best_of(reward="psrm", threshold=threshold)
+    answers, tries = best_of(reward="psrm", early=early)
     assert scores(answers) == [max(info["score"] for info in infos) for infos in samples]
     assert 0 < sum(scores(answers)) < len(MANY)
     for index, infos in enumerate(samples):
         right = [info["score"] == 1.0 for info in infos]
         first = right.index(True) if any(right) else 0
         assert answers[index].info == infos[first]  # the first of the best
-        drawn = first + 1 if threshold < 0 and any(right) else 4
+        drawn = first + 1 if early and any(right) else 4
         assert [t.attempt.info for t in tries[index]] == infos[:drawn]
         assert answers[index].metrics["search/tries"] == drawn
         assert answers[index].metrics["search/iterations"] == drawn - 1

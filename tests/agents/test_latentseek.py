@@ -135,14 +135,6 @@ def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
         LatentSeekConfig(**wrong)
 
 
-def test_chains_of_no_words_are_refused(guessing: Callable) -> None:
-    agent = LatentSeek(LatentSeekConfig())
-    agent.check(guessing(family="hybrid").unwrapped.protocol)
-    rules = guessing(exact_thoughts=True).unwrapped.protocol
-    with pytest.raises(UsageError, match="searches chains of words"):
-        agent.check(rules)
-
-
 def test_logits_are_taken_in_groups_that_fit(
     head: Any, random_lm: Callable, guessing: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ class Seek:
 
     def __init__(self, lm: LatentLM, **config: Any) -> None:
         self.agent, self.tries = LatentSeek(LatentSeekConfig(**config)), list[Try]()
-        self.agent.watch = self.tries.append
+        self.agent.watch = lambda new, _: self.tries.append(new)
         self.policy = self.agent.policy(lm, acting=True)
 
     def __call__(self, env: Any, questions: Any = FEW, seed: int = 0) -> list[Answer]:

@@ -28,7 +28,7 @@ def reflect(random_lm: Callable, guessing: Callable) -> Callable[..., Any]:
     def run(rows: int = 4, family: str = "token", **settings: Any) -> Any:
         agent = SelfReflection(SelfReflectionConfig(**settings))
         tries: dict[int, list[Try]] = {}
-        agent.watch = lambda each: tries.setdefault(each.attempt.index, []).append(each)
+        agent.watch = lambda each, _: tries.setdefault(each.attempt.index, []).append(each)
         policy = agent.policy(random_lm("llama"), acting=True)
         env = guessing(rows, family, asks=family == "hybrid")
         return agent.answer(policy, env, FEW, 0, lambda done: None), tries
