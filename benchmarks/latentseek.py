@@ -47,8 +47,8 @@ def cells() -> Iterator[Cell]:
         yield Cell(part, f"{part}-psrm", seek("--reward", "psrm"), psrm)
         if part == "gsm8k":
             yield Cell("rivals", "reflection", ask("self-reflection"))
-            voting = ("--preset", "self-consistency", "--samples", "16")
-            yield Cell("rivals", "self-consistency", ask("cot", *voting, limit=100))
+            voting = ("--preset", "self-consistency", "--samples", "21")
+            yield Cell("rivals", "self-consistency", ask("cot", *voting, limit=60))
             yield Cell("controls", "constant", seek("--reward", "constant"))
             yield Cell("controls", "confidence", seek("--reward", "confidence"))
             noise = ("--update", "noise", "--sigma", "1.0")
