@@ -141,10 +141,10 @@ class PlainLatentSeek:
     def _self_reward(self, chain: Chain) -> float:
         tokenizer = self.lm.tokenizer
         solution = tokenizer.decode(chain.tokens)
-        task = verifiers._TASK.format(question=chain.info["question"], solution=solution)
+        task = verifiers.TASK.format(question=chain.info["question"], solution=solution)
         checks = {
             name: self._passes(tokenizer.chat("", f"{task}{check}"))
-            for name, check in verifiers._CHECKS.items()
+            for name, check in verifiers.CHECKS.items()
         }
         formatted = chain.info.get("reward/format", 1.0) >= 1.0
         return verifiers.self_reward(checks, self.config.verifier, formatted=formatted)
@@ -169,7 +169,7 @@ class PlainLatentSeek:
         verdict = ids[-1:] if marked else []
         if not marked:
             ids += tokenizer.encode(f"\n{verifiers.MARK}")
-        for _ in range(verifiers._VERDICT_TOKENS):
+        for _ in range(verifiers.VERDICT_TOKENS):
             verdict.append(write())
             if verdict[-1] == tokenizer.eos_id:
                 break

@@ -28,13 +28,13 @@ from latentgym.search.rewards import RewardSource, Verdict
 from latentgym.tokenizers import SymbolTokenizer
 
 MARK = "FINAL VERIFICATION ANSWER IS:"
-_VERDICT_TOKENS = 8
+VERDICT_TOKENS = 8
 # What the four have in common stands first, so that it is read once.
-_TASK = (
+TASK = (
     "Question:\n{question}\n\nProposed solution:\n{solution}\n\nExplain your verdict briefly, then "
     f'write "{MARK} True" or "{MARK} False".\n'
 )
-_CHECKS = {
+CHECKS = {
     "calculation": "Is every calculation of the proposed solution right?",
     "correctness": "Is the final answer of the proposed solution right?",
     "completeness": "Does the proposed solution answer all that is asked, with one final answer?",
@@ -71,7 +71,7 @@ class VerifierConfig:
 
     def weights(self) -> dict[str, float]:
         """Of the four checks by name."""
-        return {name: getattr(self, name) for name in _CHECKS}
+        return {name: getattr(self, name) for name in CHECKS}
 
 
 class SelfReward(RewardSource):
@@ -103,7 +103,7 @@ class SelfReward(RewardSource):
         mark = None if config.official_parsing else MarkTable(MARK, lm.tokenizer.pieces())
         self._protocol = Protocol(
             think=Budget(config.tokens),
-            answer=Budget(_VERDICT_TOKENS),
+            answer=Budget(VERDICT_TOKENS),
             mark=mark,
             eos=(lm.tokenizer.eos_id,),
             force_answer=config.forced and not config.official_parsing,
@@ -117,9 +117,9 @@ class SelfReward(RewardSource):
             shared,
             self._protocol,
             seed=seed,
-            group_size=len(_CHECKS),
+            group_size=len(CHECKS),
             question_Q=[attempt.index for attempt in attempts],
-            first_sample=np.array([attempt.number * len(_CHECKS) for attempt in attempts]),
+            first_sample=np.array([attempt.number * len(CHECKS) for attempt in attempts]),
             reading=self._reading,
         )
         fresh_N = self._reading.fresh_N
@@ -138,11 +138,11 @@ class SelfReward(RewardSource):
             for row, prompt in enumerate(prompt for prompts in asked for prompt in prompts)
         ]
         drawn_N = rollouts.thoughts_N + rollouts.spoken_N
-        cost = np.stack([rollouts.length_N - drawn_N, drawn_N]).reshape(2, -1, len(_CHECKS)).sum(-1)
+        cost = np.stack([rollouts.length_N - drawn_N, drawn_N]).reshape(2, -1, len(CHECKS)).sum(-1)
         return [
             self._verdict(
                 attempt,
-                dict(zip(_CHECKS, passed[i * len(_CHECKS) :], strict=False)),
+                dict(zip(CHECKS, passed[i * len(CHECKS) :], strict=False)),
                 Positions(
                     verifier_prompt=float(fresh_N[i] + cost[0, i]), verifier=float(cost[1, i])
                 ),
@@ -154,8 +154,8 @@ class SelfReward(RewardSource):
         """What the four verifiers read; they have the beginning in common."""
         tokenizer = self.lm.tokenizer
         solution = tokenizer.decode(attempt.token_T.tolist())
-        task = _TASK.format(question=attempt.info["question"], solution=solution)
-        return [tokenizer.chat("", f"{task}{check}") for check in _CHECKS.values()]
+        task = TASK.format(question=attempt.info["question"], solution=solution)
+        return [tokenizer.chat("", f"{task}{check}") for check in CHECKS.values()]
 
     def _verdict(self, attempt: Attempt, checks: dict[str, bool], cost: Positions) -> Verdict:
         formatted = attempt.info.get("reward/format", 1.0) >= 1.0
