@@ -59,6 +59,9 @@ class PlainLatentSeek:
         env: a single environment.
         config: settings of the search.
         cached_verifiers: let verifiers keep what they have read.
+
+    Attributes:
+        positions: forward positions so far.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class PlainLatentSeek:
     ) -> None:
         self.lm, self.env, self.config = lm, env.unwrapped, config
         self.cached_verifiers = cached_verifiers
+        self.positions = 0
         self._rewards = {
             "psrm": lambda chain: 0.0 if chain.info["score"] >= 1.0 else -1.0,
             "constant": lambda chain: -1.0,
@@ -134,6 +138,7 @@ class PlainLatentSeek:
     def _read(self, ids: list[int], cache: DynamicCache | None = None) -> Tensor:
         """The last hidden state behind some tokens, (D,); with a cache, reads what it lacks."""
         new = ids[0 if cache is None else cache.get_seq_length() :]
+        self.positions += len(new)
         x_1TD = self.lm.embed(torch.tensor([new], device=self.lm.device))
         mask_1T = torch.ones(1, len(ids), dtype=torch.bool, device=self.lm.device)
         return self.lm.hidden(x_1TD, mask_1T, cache)[0, -1]
