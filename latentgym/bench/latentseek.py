@@ -1,11 +1,11 @@
 """`latentgym bench latentseek`: the batched search against one question at a time without a cache.
 
-The peer is LatentSeek as its authors run it (`latentgym.bench.plain_latentseek`), on the same weights,
-prompts, settings, verifiers and rules, in fp32. It takes the first few of the questions, ours takes
-all of them at once; both are timed in this process, and the answers of the questions that they share
-are compared token by token. Its verifiers keep transformers' cache, as the authors' do, unless told
-otherwise. Once with the self-reward, and once with the constant reward, which costs nothing and never
-stops a search.
+The peer is LatentSeek as its authors run it (`latentgym.bench.plain_latentseek`), on the same
+weights, prompts, settings, verifiers and rules, in fp32. It takes the first few of the questions,
+ours takes all of them at once; both are timed in this process, and the answers to the questions
+that they share are compared token by token. Its verifiers keep transformers' cache, as the authors'
+do, unless told otherwise. Once with the self-reward, and once with the constant reward, which costs
+nothing and never stops a search.
 """
 
 from __future__ import annotations
@@ -80,7 +80,11 @@ def run(options: LatentSeekBench) -> dict[str, Any]:
         iterations=options.iterations,
         verifier=VerifierConfig(tokens=options.verifier),
     )
-    rules = {"think": options.new - _ANSWER, "answer": _ANSWER, "force_answer": True}
+    rules: dict[str, Any] = {
+        "think": options.new - _ANSWER,
+        "answer": _ANSWER,
+        "force_answer": True,
+    }
     about = Run("latentseek", config, "latent/GSM8K-token", options.model, rules, dtype="float32")
     policy, env = about.actor(), about.make_env(options.questions)
     words = None if options.model.startswith("tiny") else options.model

@@ -1,12 +1,12 @@
 """LatentSeek as a reader of the paper would write it, and as its authors did: the peer of ours.
 
-One question at a time. Every new token is a pass of the transformer over the whole prompt and chain;
-there is no cache. After each step all tokens are decoded again and judged again, changed or not. The
-four verifiers are asked one after another; they may keep transformers' own cache, as those of the
-authors do (`model.generate`).
+One question at a time. Every new token is a pass of the transformer over the whole prompt and
+chain; there is no cache. After each step all tokens are decoded again and judged again, changed or
+not. The four verifiers are asked one after another; they may keep transformers' own cache, as those
+of the authors do (`model.generate`).
 
-Prompts, rules of an episode, grading, the wording of verifiers and the weights of their verdicts are
-ours, so that the answers can be compared token by token. Decoding and search share nothing with
+Prompts, rules of an episode, grading, the wording of verifiers and the weights of their verdicts
+are ours, so that the answers can be compared token by token. Decoding and search share nothing with
 `latentgym.rollout` and `latentgym.agents`, but the settings. Gradient updates and greedy verifiers
 only.
 
@@ -94,8 +94,7 @@ class PlainLatentSeek:
                 break
             p_L = self.lm.logits(z_LD.to(self.lm.table_VD.dtype)).softmax(-1).max(-1).values
             loss = -reward * (p_L + c.eps).log().sum()
-            adam.zero_grad()
-            loss.backward(inputs=[z_LD])
+            (z_LD.grad,) = torch.autograd.grad(loss, z_LD)
             if c.grad_clip:
                 torch.nn.utils.clip_grad_norm_([z_LD], c.grad_clip)
             adam.step()

@@ -197,7 +197,9 @@ def test_settings(random_lm: Callable[..., Any], settings: dict[str, Any]) -> No
     assert (changed(both) > 20) == (config.iterations * config.ratio > 0)
 
 
-@pytest.mark.parametrize("options", [{"force": True}, {"asks": True}, {"force": True, "asks": True}])
+@pytest.mark.parametrize(
+    "options", [{"force": True}, {"asks": True}, {"force": True, "asks": True}]
+)
 def test_the_environment_speaks(random_lm: Callable[..., Any], options: dict[str, Any]) -> None:
     config = LatentSeekConfig(reward="psrm", lr=0.1, ratio=0.7, iterations=6)
     both = search(random_lm("qwen2"), config, **options)
