@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.sections import figure, paper, suite_cells, table
+from benchmarks.sections import RECORDS, figure, paper, suite_cells, table
 
 _TASKS = {
     "gsm8k": "GSM8K, boxed",
@@ -89,7 +90,44 @@ def latentseek_curve() -> str:
     return table(header, [["PSRM, accuracy %", *(f"{value:.1f}" for value in after.values())]])
 
 
+def latentseek_bench() -> str:
+    """The batched search beside the plain loop."""
+    path = RECORDS / "bench_latentseek.json"
+    if not path.exists():
+        return "No record yet."
+    (report,) = json.loads(path.read_text())
+    s, speed, read = (
+        report[name] for name in ("settings", "questions_per_minute", "positions_per_question")
+    )
+    ratios, shown = report["ratios"], {"self": "self-reward", "constant": "constant reward"}
+    rows = [
+        [
+            label,
+            *(f"{speed[f'{name}, {reward}']:.2f}" for name in ("plain", "latentgym")),
+            f"{ratios[f'latentgym / plain, {reward}']:.1f}",
+            *(f"{read[f'{name}, {reward}']:.0f}" for name in ("plain", "latentgym")),
+            f"{report['gflop_per_question'][reward]:.0f}",
+            f"{report['same_answers'][reward] * s['plain']:.0f} of {s['plain']}",
+        ]
+        for reward, label in shown.items()
+    ]
+    cache = "with" if s["cached_verifiers"] else "without"
+    about = (
+        f"{report['model']}, {report['dtype'].removeprefix('torch.')}, GSM8K "
+        f"({report['source']}), {s['questions']} questions at once against {s['plain']} one after "
+        f"another, {s['new']} new tokens, {s['iterations']} iterations, verifiers of "
+        f"{s['verifier']} tokens (the plain loop's {cache} a cache), {report['device']}, "
+        f"{report['threads']} thread{'s' * (report['threads'] > 1)}; `latentgym bench latentseek`."
+    )
+    header = [
+        *("", "plain, questions a minute", "latentgym", "ratio"),
+        *("plain, positions a question", "latentgym", "GFLOP", "same answers"),
+    ]
+    return f"{about}\n\n{table(header, rows)}"
+
+
 SECTIONS: Mapping[str, Callable[[], str]] = {
+    "bench-latentseek": latentseek_bench,
     "latentseek": latentseek,
     "latentseek-rivals": latentseek_rivals,
     "latentseek-curve": latentseek_curve,

@@ -1,12 +1,12 @@
 """LatentSeek as a reader of the paper would write it, and as its authors did: the peer of ours.
 
-One question at a time. Every new token is a pass of the transformer over the whole prompt and chain;
-there is no cache. After each step all tokens are decoded again and judged again, changed or not. The
-four verifiers are asked one after another; they may keep transformers' own cache, as those of the
-authors do (`model.generate`).
+One question at a time. Every new token is a pass of the transformer over the whole prompt and
+chain; there is no cache. After each step all tokens are decoded again and judged again, changed or
+not. The four verifiers are asked one after another; they may keep transformers' own cache, as those
+of the authors do (`model.generate`).
 
-Prompts, rules of an episode, grading, the wording of verifiers and the weights of their verdicts are
-ours, so that the answers can be compared token by token. Decoding and search share nothing with
+Prompts, rules of an episode, grading, the wording of verifiers and the weights of their verdicts
+are ours, so that the answers can be compared token by token. Decoding and search share nothing with
 `latentgym.rollout` and `latentgym.agents`, but the settings. Gradient updates and greedy verifiers
 only.
 
@@ -59,6 +59,9 @@ class PlainLatentSeek:
         env: a single environment.
         config: settings of the search.
         cached_verifiers: let verifiers keep what they have read.
+
+    Attributes:
+        positions: forward positions so far.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class PlainLatentSeek:
     ) -> None:
         self.lm, self.env, self.config = lm, env.unwrapped, config
         self.cached_verifiers = cached_verifiers
+        self.positions = 0
         self._rewards = {
             "psrm": lambda chain: 0.0 if chain.info["score"] >= 1.0 else -1.0,
             "constant": lambda chain: -1.0,
@@ -90,8 +94,7 @@ class PlainLatentSeek:
                 break
             p_L = self.lm.logits(z_LD.to(self.lm.table_VD.dtype)).softmax(-1).max(-1).values
             loss = -reward * (p_L + c.eps).log().sum()
-            adam.zero_grad()
-            loss.backward(inputs=[z_LD])
+            (z_LD.grad,) = torch.autograd.grad(loss, z_LD)
             if c.grad_clip:
                 torch.nn.utils.clip_grad_norm_([z_LD], c.grad_clip)
             adam.step()
@@ -134,6 +137,7 @@ class PlainLatentSeek:
     def _read(self, ids: list[int], cache: DynamicCache | None = None) -> Tensor:
         """The last hidden state behind some tokens, (D,); with a cache, reads what it lacks."""
         new = ids[0 if cache is None else cache.get_seq_length() :]
+        self.positions += len(new)
         x_1TD = self.lm.embed(torch.tensor([new], device=self.lm.device))
         mask_1T = torch.ones(1, len(ids), dtype=torch.bool, device=self.lm.device)
         return self.lm.hidden(x_1TD, mask_1T, cache)[0, -1]

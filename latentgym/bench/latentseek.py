@@ -1,0 +1,190 @@
+"""`latentgym bench latentseek`: the batched search against one question at a time without a cache.
+
+The peer is LatentSeek as its authors run it (`latentgym.bench.plain_latentseek`), on the same
+weights, prompts, settings, verifiers and rules, in fp32. It takes the first few of the questions,
+ours takes all of them at once; both are timed in this process, and the answers to the questions
+that they share are compared token by token. Its verifiers keep transformers' cache, as the authors'
+do, unless told otherwise. Once with the self-reward, and once with the constant reward, which costs
+nothing and never stops a search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from operator import eq
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentgym.accounting import ModelSizes, Positions, flops
+from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
+from latentgym.agents.run import Run
+from latentgym.bench.plain_latentseek import PlainLatentSeek
+from latentgym.envs import LatentEnv
+from latentgym.errors import UsageError
+from latentgym.progress import progress_bar
+from latentgym.rollout import Policy
+from latentgym.search import Try, VerifierConfig
+from latentgym.tokenizers import Tokenizer
+
+_REWARDS = ("self", "constant")
+_ANSWER = 8  # tokens of the answer, of all new ones
+
+
+@dataclass(frozen=True)
+class LatentSeekBench:
+    """Settings of the benchmark of searches at test time."""
+
+    model: str = "smollm2-135m"
+    """Model to search with."""
+    questions: int = 16
+    """Questions of GSM8K that ours searches at once."""
+    plain: int = 2
+    """The first so many of them, which the plain loop searches."""
+    new: int = 40
+    """Most tokens of an answer."""
+    iterations: int = 2
+    """Most steps of a search."""
+    lr: float = 0.03
+    """Learning rate of the latents."""
+    verifier: int = 16
+    """Most tokens of a verifier's reasoning."""
+    cached_verifiers: bool = True
+    """Let the plain loop's verifiers keep transformers' cache."""
+    threads: int = 0
+    """Torch threads; 0 leaves the default. On cores that others use, 1 is best for both."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if not 1 <= self.plain <= self.questions or self.new <= _ANSWER:
+            raise UsageError(
+                f"plain must be at least 1 and at most questions = {self.questions}, and new above "
+                f"{_ANSWER}."
+            )
+
+
+def run(options: LatentSeekBench) -> dict[str, Any]:
+    """Run the benchmark; all figures as plain data.
+
+    Raises:
+        UsageError: settings that cannot work.
+    """
+    options.validate()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    config = LatentSeekConfig(
+        lr=options.lr,
+        iterations=options.iterations,
+        verifier=VerifierConfig(tokens=options.verifier),
+    )
+    rules: dict[str, Any] = {
+        "think": options.new - _ANSWER,
+        "answer": _ANSWER,
+        "force_answer": True,
+    }
+    about = Run("latentseek", config, "latent/GSM8K-token", options.model, rules, dtype="float32")
+    policy, env = about.actor(), about.make_env(options.questions)
+    words = None if options.model.startswith("tiny") else options.model
+    single = LatentEnv("GSM8K", "token", model=words, **rules)
+    _ours(policy, env, replace(config, reward="constant", iterations=0), 1)  # packs the weights
+    found = {}
+    with progress_bar("bench latentseek", len(_REWARDS) * (options.plain + 1)) as advance:
+        for reward in _REWARDS:
+            judged = replace(config, reward=reward)
+            plain = PlainLatentSeek(
+                policy.lm, single, judged, cached_verifiers=options.cached_verifiers
+            )
+            theirs = _plain(plain, options.plain, advance)
+            found[reward] = theirs, _ours(policy, env, judged, options.questions)
+            advance(1)
+    return {
+        "bench": "latentseek",
+        "settings": asdict(options),
+        "model": policy.lm.name,
+        "source": env.unwrapped.task.source,
+        "device": str(policy.lm.device),
+        "dtype": str(policy.lm.table_VD.dtype),
+        "threads": torch.get_num_threads(),
+        "questions_per_minute": _both(found, lambda side: side.per_minute),
+        "positions_per_question": _both(found, lambda side: side.positions),
+        "ratios": {
+            **{
+                f"latentgym / plain, {reward}": ours.per_minute / theirs.per_minute
+                for reward, (theirs, ours) in found.items()
+            },
+            **{
+                f"positions, plain / latentgym, {reward}": theirs.positions / ours.positions
+                for reward, (theirs, ours) in found.items()
+            },
+        },
+        "same_answers": {
+            reward: sum(map(eq, theirs.tokens, ours.tokens)) / options.plain
+            for reward, (theirs, ours) in found.items()
+        },
+        "forward_positions": {reward: ours.parts for reward, (_, ours) in found.items()},
+        "gflop_per_question": {reward: ours.gflop for reward, (_, ours) in found.items()},
+        "scaling": {},
+    }
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one of the two did.
+
+    Attributes:
+        per_minute: questions.
+        positions: forward positions a question.
+        tokens: of the answers, in the order of the questions.
+        parts: of the positions, by what they were for; ours alone.
+        gflop: a question; ours alone.
+    """
+
+    per_minute: float
+    positions: float
+    tokens: list[list[int]]
+    parts: dict[str, float] = field(default_factory=dict)
+    gflop: float = 0.0
+
+
+def _plain(plain: PlainLatentSeek, n: int, advance: Callable[[int], None]) -> Side:
+    tokens, started = [], time.perf_counter()
+    for index in range(n):
+        tokens.append(plain.answer(plain.search(index)).tokens)
+        advance(1)
+    return Side(60 * n / (time.perf_counter() - started), plain.positions / n, tokens)
+
+
+def _ours(policy: Policy, env: Any, config: LatentSeekConfig, n: int) -> Side:
+    tokens: dict[int, list[int]] = {}
+
+    def watch(tried: Try, _: Tokenizer) -> None:
+        tokens[tried.attempt.index] = tried.attempt.token_T.tolist()
+
+    agent = LatentSeek(config)
+    agent.watch = watch
+    started = time.perf_counter()
+    answers = agent.answer(policy, env, np.arange(n), 0, lambda _: None)
+    seconds = time.perf_counter() - started
+    positions = sum((a.positions for a in answers), Positions()).scaled(1 / n)
+    parts = positions.as_dict()
+    context = float(np.mean([a.context for a in answers])) / 2
+    return Side(
+        60 * n / seconds,
+        sum(parts.values()) - positions.gradient,  # a latent that is moved passes the head alone
+        [tokens[index] for index in range(n)],
+        parts,
+        flops(ModelSizes.of(policy.lm), positions, context) / 1e9,
+    )
+
+
+def _both(
+    found: Mapping[str, tuple[Side, Side]], figure: Callable[[Side], float]
+) -> dict[str, float]:
+    return {
+        f"{name}, {reward}": figure(side)
+        for reward, sides in found.items()
+        for name, side in zip(("plain", "latentgym"), sides, strict=True)
+    }
