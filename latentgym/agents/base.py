@@ -34,12 +34,14 @@ class Agent(ABC, Generic[Config]):
         name: on the command line.
         families: the action families it can act in.
         config_class: of the settings.
+        searches: whether it makes several attempts at a question, which can be watched.
         presets: named settings.
     """
 
     name: ClassVar[str]
     families: ClassVar[tuple[str, ...]]
     config_class: ClassVar[type[Any]]
+    searches: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Any]]
 
     def __init__(self, config: Config) -> None:

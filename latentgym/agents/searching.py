@@ -96,6 +96,7 @@ class SearchAgent(Agent[Config]):
     """
 
     families = ("token", "hybrid")
+    searches = True
     watch: Callable[[Try, Tokenizer], None] | None = None
 
     @abstractmethod

@@ -16,20 +16,21 @@ from dataclasses import asdict, dataclass, field, replace
 from operator import eq
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 
 from latentgym.accounting import ModelSizes, Positions, flops
-from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
+from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
 from latentgym.bench.plain_latentseek import PlainLatentSeek
-from latentgym.envs import LatentEnv
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
 from latentgym.rollout import Policy
 from latentgym.search import Try, VerifierConfig
 from latentgym.tokenizers import Tokenizer
 
+_AGENT, _ENV = "latentseek", "latent/GSM8K-token"
 _REWARDS = ("self", "constant")
 _ANSWER = 8  # tokens of the answer, of all new ones
 
@@ -75,7 +76,7 @@ def run(options: LatentSeekBench) -> dict[str, Any]:
     options.validate()
     if options.threads:
         torch.set_num_threads(options.threads)
-    config = LatentSeekConfig(
+    config = agent_class(_AGENT).config_class(
         lr=options.lr,
         iterations=options.iterations,
         verifier=VerifierConfig(tokens=options.verifier),
@@ -85,10 +86,10 @@ def run(options: LatentSeekBench) -> dict[str, Any]:
         "answer": _ANSWER,
         "force_answer": True,
     }
-    about = Run("latentseek", config, "latent/GSM8K-token", options.model, rules, dtype="float32")
+    about = Run(_AGENT, config, _ENV, options.model, rules, dtype="float32")
     policy, env = about.actor(), about.make_env(options.questions)
     words = None if options.model.startswith("tiny") else options.model
-    single = LatentEnv("GSM8K", "token", model=words, **rules)
+    single = gym.make(_ENV, model=words, **rules)
     _ours(policy, env, replace(config, reward="constant", iterations=0), 1)  # packs the weights
     found = {}
     with progress_bar("bench latentseek", len(_REWARDS) * (options.plain + 1)) as advance:
@@ -157,13 +158,13 @@ def _plain(plain: PlainLatentSeek, n: int, advance: Callable[[int], None]) -> Si
     return Side(60 * n / (time.perf_counter() - started), plain.positions / n, tokens)
 
 
-def _ours(policy: Policy, env: Any, config: LatentSeekConfig, n: int) -> Side:
+def _ours(policy: Policy, env: Any, config: Any, n: int) -> Side:
     tokens: dict[int, list[int]] = {}
 
     def watch(tried: Try, _: Tokenizer) -> None:
         tokens[tried.attempt.index] = tried.attempt.token_T.tolist()
 
-    agent = LatentSeek(config)
+    agent: Any = agent_class(_AGENT)(config)
     agent.watch = watch
     started = time.perf_counter()
     answers = agent.answer(policy, env, np.arange(n), 0, lambda _: None)

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from latentgym.agents.latentseek import LatentSeekConfig
 from latentgym.lm import LatentLM
 from latentgym.search import verifiers
 
@@ -57,7 +56,7 @@ class PlainLatentSeek:
     Args:
         lm: the model.
         env: a single environment.
-        config: settings of the search.
+        config: settings of the search, those of the agent `latentseek`.
         cached_verifiers: let verifiers keep what they have read.
 
     Attributes:
@@ -65,7 +64,7 @@ class PlainLatentSeek:
     """
 
     def __init__(
-        self, lm: LatentLM, env: Any, config: LatentSeekConfig, *, cached_verifiers: bool = False
+        self, lm: LatentLM, env: Any, config: Any, *, cached_verifiers: bool = False
     ) -> None:
         self.lm, self.env, self.config = lm, env.unwrapped, config
         self.cached_verifiers = cached_verifiers

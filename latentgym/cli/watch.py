@@ -8,7 +8,6 @@ from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
-from latentgym.agents.searching import SearchAgent
 from latentgym.errors import UsageError
 from latentgym.search import Try
 from latentgym.tokenizers import Tokenizer, printable
@@ -22,7 +21,7 @@ def show_searches(agent: Any) -> None:
     Raises:
         UsageError: it makes but one attempt at a question.
     """
-    if not isinstance(agent, SearchAgent):
+    if not agent.searches:
         raise UsageError(
             f"{agent.name} makes one attempt at a question, so there is nothing to watch; choose "
             "latentseek, best-of-n or self-reflection, or leave out --watch."

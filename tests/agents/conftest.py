@@ -71,7 +71,7 @@ class Guessing(Task):
         return str(index), str(index)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def guessing() -> Iterator[Callable[..., Any]]:
     """`guessing(rows, family="token", **options)`: the task as a vector environment."""
     module = ModuleType("guessing")

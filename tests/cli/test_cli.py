@@ -193,7 +193,15 @@ def test_options_of_a_cluster_need_one(tmp_path: Path, capsys: pytest.CaptureFix
     assert "need --backend openrlhf" in capsys.readouterr().err
 
 
-def test_every_logged_key_is_documented(trained: Path, tmp_path: Path) -> None:
+SEARCH = [
+    *("eval", "latentseek", "latent/MNNS-token", "--model", "tiny", "--limit", "9", "--json"),
+    *("--reward", "constant", "--ratio", "1", "--lr", "1"),
+]
+
+
+def test_every_logged_key_is_documented(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     start = ["--checkpoint", str(trained), "--preset", "grpo", "--steps", "1", "--eval-limit", "0"]
     small = ["--grpo.prompts", "2", "--grpo.group-size", "2", "--grpo.kl", "0.1"]
@@ -214,6 +222,9 @@ def test_every_logged_key_is_documented(trained: Path, tmp_path: Path) -> None:
     for run in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
         for line in (run / "metrics.jsonl").read_text().splitlines():
             logged |= set(json.loads(line)) - {"step"}
+    assert main(SEARCH) == 0
+    metrics = last_json(capsys)["metrics"]
+    logged |= {key for key in metrics if key.startswith("search/")}
     documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
     assert logged <= documented, sorted(logged - documented)
     elsewhere = {"reward/<component>", "eval/accuracy"}  # the latter through OpenRLHF alone
