@@ -118,6 +118,23 @@ class SymbolTokenizer:
         return self.encode(user)
 
 
+def require_words(tokenizer: Tokenizer, who: str, instead: str) -> None:
+    """Whether any text can be said to a model with this tokenizer.
+
+    Args:
+        tokenizer: of the model.
+        who: would speak to it, for the message.
+        instead: what to do where that is impossible.
+
+    Raises:
+        UsageError: it knows the symbols of a task only.
+    """
+    if isinstance(tokenizer, SymbolTokenizer):
+        raise UsageError(
+            f"{who} asks the model in words, but this one knows the task's symbols only; {instead}."
+        )
+
+
 class HFTokenizer:
     """A Hugging Face tokenizer behind the same interface.
 

@@ -11,14 +11,19 @@ os.environ["LATENTGYM_OFFLINE"] = "1"  # tests never reach for the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import functools
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import ModuleType
 from typing import Any
 
+import gymnasium as gym
 import hypothesis
 import pytest
 import torch
 
+from latentgym import registry
 from latentgym.lm import LatentLM, load_model
 from latentgym.tokenizers import ByteTokenizer
 
@@ -54,6 +59,24 @@ def in_time() -> Callable[..., Any]:
         raise AssertionError(f"took {taken} s, more than {seconds} s each time")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def registered() -> Callable[[str, Callable[..., Any]], AbstractContextManager[None]]:
+    """`with registered("Name", make):` a task of that name, as a user would register one."""
+
+    @contextmanager
+    def register(name: str, make: Callable[..., Any]) -> Iterator[None]:
+        module = ModuleType(f"task_{name.lower()}")
+        module.make = make  # type: ignore[attr-defined]
+        sys.modules[module.__name__] = module
+        registry.register_task(name, f"{module.__name__}:make")
+        yield
+        for family in registry.FAMILY_NAMES:
+            del gym.registry[f"latent/{name}-{family}"]
+        del registry.TASKS[name], sys.modules[module.__name__]
+
+    return register
 
 
 @pytest.fixture(scope="session")

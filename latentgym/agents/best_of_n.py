@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.rollout import Policy, collect
-from latentgym.search import Attempt, Search, attempts_of
+from latentgym.rollout import Policy
+from latentgym.search import Attempt, Search
 
 
 @dataclass(frozen=True)
@@ -74,18 +72,8 @@ class SamplingSeeker(Seeker):
         super().__init__(policy, env, seed)
         self.samples = samples
 
-    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
-        number = np.array([len(s.tries) for s in searches])
-        episodes = collect(
-            self.engine,
-            self.env,
-            [s.index for s in searches],
-            seed=self.seed,
-            first_sample=number,
-            reading=self.reading,
-        )
-        attempts = attempts_of(episodes, number.tolist(), read_N=self.reading.fresh_N)
-        return [(attempt, 0) for attempt in attempts]
+    def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
+        return self.decode(searches)
 
     def propose(self, searches: Sequence[Search]) -> set[int]:
         going_on = [s for s in searches if len(s.tries) < self.samples]

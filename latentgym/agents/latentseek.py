@@ -33,8 +33,8 @@ from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.rng import Draws, derive
-from latentgym.rollout import Policy, collect
-from latentgym.search import Attempt, Search, VerifierConfig, attempts_of
+from latentgym.rollout import Policy
+from latentgym.search import Attempt, Search, VerifierConfig
 
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
@@ -205,21 +205,13 @@ class LatentSeeker(Seeker):
         self.config = config
         self.latents: dict[int, Latents] = {}
 
-    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
+    def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
         known = [self.latents.get(s.index) for s in searches]
-        begun = [[] if latents is None else latents.begun() for latents in known]
-        index = np.array([s.index for s in searches])
-        episodes = collect(
-            self.engine, self.env, index, seed=self.seed, begun=begun, reading=self.reading
-        )
-        attempts = attempts_of(
-            episodes,
-            [len(s.tries) for s in searches],
-            read_N=self.reading.fresh_N,
-            begun_N=[len(tokens) for tokens in begun],
-        )
-        changed = [0 if latents is None else latents.changed for latents in known]
-        return list(zip(attempts, changed, strict=True))
+        return self.decode(searches, begun=[[] if z is None else z.begun() for z in known])
+
+    def changed(self, search: Search) -> int:
+        latents = self.latents.get(search.index)
+        return 0 if latents is None else latents.changed
 
     def propose(self, searches: Sequence[Search]) -> set[int]:
         unmoved = [s for s in searches if s.steps < self.config.iterations]

@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from latentgym.agents.base import Agent
 from latentgym.answers import Answer, Answered
-from latentgym.rollout import Engine, Policy, Reading
+from latentgym.rollout import Engine, Policy, Reading, collect
 from latentgym.search import (
     Attempt,
     Search,
     Try,
     VerifierConfig,
+    attempts_of,
     check_source,
     is_oracle,
     reward_source,
@@ -72,8 +73,8 @@ class Seeker(ABC):
         self.engine, self.reading = Engine(policy, record_log_probs=True), Reading(policy.lm)
 
     @abstractmethod
-    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
-        """An attempt at each question, and how many searched tokens it changes."""
+    def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
+        """An attempt at each question."""
 
     @abstractmethod
     def propose(self, searches: Sequence[Search]) -> set[int]:
@@ -83,9 +84,44 @@ class Seeker(ABC):
             searches: those whose last attempt was not good enough.
         """
 
+    def changed(self, search: Search) -> int:
+        """How many of a question's searched tokens the last step changed; 0 where none are."""
+        return 0
+
     def forget(self, search: Search) -> None:
         """The search of a question is over."""
         return None
+
+    def decode(
+        self,
+        searches: Sequence[Search],
+        *,
+        prompts: Sequence[Sequence[int]] | None = None,
+        begun: Sequence[Sequence[int]] | None = None,
+    ) -> list[Attempt]:
+        """The next attempt at each question: what the policy says behind a prompt.
+
+        Args:
+            searches: of the questions; how many tries there were is the counter behind the draws.
+            prompts, begun: see `collect`.
+        """
+        number = np.array([len(s.tries) for s in searches])
+        episodes = collect(
+            self.engine,
+            self.env,
+            [s.index for s in searches],
+            seed=self.seed,
+            first_sample=number,
+            prompts=prompts,
+            begun=begun,
+            reading=self.reading,
+        )
+        return attempts_of(
+            episodes,
+            number.tolist(),
+            read_N=self.reading.fresh_N,
+            begun_N=None if begun is None else [len(tokens) for tokens in begun],
+        )
 
 
 class SearchAgent(Agent[Config]):
@@ -127,9 +163,10 @@ class SearchAgent(Agent[Config]):
             new = [waiting.popleft() for _ in range(min(len(waiting), rows - len(active)))]
             active |= {index: Search(index) for index in new}
             searches = list(active.values())
-            tries = seeker.attempt(searches)
-            verdicts = judge([attempt for attempt, _ in tries], seed)
-            for search, (attempt, changed), verdict in zip(searches, tries, verdicts, strict=True):
+            attempts = seeker.attempt(searches)
+            verdicts = judge(attempts, seed)
+            for search, attempt, verdict in zip(searches, attempts, verdicts, strict=True):
+                changed = seeker.changed(search)
                 search.tries.append(Try(search.steps, changed, attempt, verdict))
                 if self.watch is not None:
                     self.watch(search.tries[-1], policy.lm.tokenizer)

@@ -14,9 +14,9 @@ from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.rollout import Policy, collect
-from latentgym.search import Attempt, Search, attempts_of
-from latentgym.tokenizers import SymbolTokenizer
+from latentgym.rollout import Policy
+from latentgym.search import Attempt, Search
+from latentgym.tokenizers import require_words
 
 REQUEST = (
     "Look for mistakes in your answer. Then solve the problem again, without them, and give the "
@@ -70,28 +70,16 @@ class ReflectingSeeker(Seeker):
 
     def __init__(self, rounds: int, policy: Policy, env: Any, seed: int) -> None:
         super().__init__(policy, env, seed)
-        if isinstance(self.lm.tokenizer, SymbolTokenizer):
-            raise UsageError(
-                "self-reflection talks to the model in words, but this one knows the task's "
-                "symbols only; choose a language model or another agent."
-            )
+        require_words(
+            self.lm.tokenizer, "self-reflection", "choose a language model or another agent"
+        )
         self.rounds = rounds
         self.talk: dict[int, list[int]] = {}
 
-    def attempt(self, searches: Sequence[Search]) -> list[tuple[Attempt, int]]:
+    def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
         for search in searches:
             self.talk.setdefault(search.index, list(self.env.unwrapped.prompt(search.index)))
-        episodes = collect(
-            self.engine,
-            self.env,
-            [s.index for s in searches],
-            seed=self.seed,
-            prompts=[self.talk[s.index] for s in searches],
-            reading=self.reading,
-        )
-        number = [len(s.tries) for s in searches]
-        attempts = attempts_of(episodes, number, read_N=self.reading.fresh_N)
-        return [(attempt, 0) for attempt in attempts]
+        return self.decode(searches, prompts=[self.talk[s.index] for s in searches])
 
     def propose(self, searches: Sequence[Search]) -> set[int]:
         going_on = [s for s in searches if s.steps < self.rounds]

@@ -180,4 +180,4 @@ class PlainLatentSeek:
 
 
 def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values) if values else -math.inf

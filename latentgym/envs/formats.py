@@ -60,9 +60,15 @@ class Format(ABC):
         """
         return self.mark in completion
 
-    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
-        """The grader's verdict on a completion in this format, see `kept`."""
+    def judged(self, grader: Grader, completion: str, gold: str) -> Grade:
+        """The grader's verdict on a completion in this format."""
         return grader(completion, gold)
+
+    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+        """That verdict, with whether the format was kept as its component; see `kept`."""
+        grade = self.judged(grader, completion, gold)
+        kept = float(self.kept(completion, spoken=spoken))
+        return replace(grade, components={**grade.components, "format": kept})
 
 
 class Hashes(Format):
@@ -98,11 +104,6 @@ class Boxed(Format):
     def kept(self, completion: str, *, spoken: bool) -> bool:
         return last_box(completion)[1] == 1
 
-    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
-        grade = grader(completion, gold)
-        kept = float(self.kept(completion, spoken=spoken))
-        return replace(grade, components={**grade.components, "format": kept})
-
 
 _THOUGHTS, _ANSWER = "thought process", "final answer"
 
@@ -130,11 +131,9 @@ class Json(Format):
             completion = f'{{"{_THOUGHTS}": "", {from_json_key(completion, _ANSWER)}'
         return is_json_object(completion, _THOUGHTS, _ANSWER)
 
-    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+    def judged(self, grader: Grader, completion: str, gold: str) -> Grade:
         answer = self.find(completion)
-        grade = grader(completion, gold) if answer is None else grader.alone(answer, gold)
-        kept = float(self.kept(completion, spoken=spoken))
-        return replace(grade, components={**grade.components, "format": kept})
+        return grader(completion, gold) if answer is None else grader.alone(answer, gold)
 
 
 def _escaped(text: str) -> str:

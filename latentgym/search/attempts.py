@@ -5,6 +5,7 @@ Legend: N attempts, T tokens behind the prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ class Attempt:
         own_T: which of them the policy chose.
         thought_T: which of them are thoughts.
         begun: how many of the first tokens were given, not decoded.
-        log_prob: mean log-probability of the tokens that were decoded; 0 where none was.
+        log_prob: mean log-probability of the tokens that were decoded; -inf where none was.
         positions: what it cost.
         context: positions of the prompt and of the chain.
     """
@@ -93,7 +94,7 @@ def attempts_of(
                 own_T=own_T,
                 thought_T=thought_T,
                 begun=begun,
-                log_prob=float(logp_T.mean()) if drawn_T.any() else 0.0,
+                log_prob=float(logp_T.mean()) if drawn_T.any() else -math.inf,
                 positions=Positions(
                     prompt=float(read_N[row]),
                     thought=thoughts,

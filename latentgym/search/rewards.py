@@ -67,7 +67,8 @@ class ConstantReward(RewardSource):
 class ConfidenceReward(RewardSource):
     """How sure the model was: geometric mean of the decoded tokens' probabilities, minus 1.
 
-    The idea of LTPO (arXiv 2510.04182): confidence in place of verification. It costs nothing.
+    The idea of LTPO (arXiv 2510.04182): confidence in place of verification. It costs nothing. An
+    attempt in which nothing was decoded, as where the given tokens end it, has -1.
     """
 
     def __call__(self, attempts: Sequence[Attempt], seed: int) -> list[Verdict]:

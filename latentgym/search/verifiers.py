@@ -25,7 +25,7 @@ from latentgym.rollout import Engine, Kind, Policy, Reading, Rollouts
 from latentgym.rollout.reading import common
 from latentgym.search.attempts import Attempt
 from latentgym.search.rewards import RewardSource, Verdict
-from latentgym.tokenizers import SymbolTokenizer
+from latentgym.tokenizers import require_words
 
 MARK = "FINAL VERIFICATION ANSWER IS:"
 VERDICT_TOKENS = 8
@@ -86,11 +86,9 @@ class SelfReward(RewardSource):
     """
 
     def __init__(self, lm: LatentLM, config: VerifierConfig) -> None:
-        if isinstance(lm.tokenizer, SymbolTokenizer):
-            raise UsageError(
-                "the self-reward asks the model in words, but this one knows the task's symbols "
-                "only; choose --reward psrm, confidence or constant."
-            )
+        require_words(
+            lm.tokenizer, "the self-reward", "choose --reward psrm, confidence or constant"
+        )
         weights = config.weights()
         if min(weights.values()) < 0 or sum(weights.values()) <= 0 or config.tokens < 0:
             raise UsageError(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 from zlib import crc32
 
-import gymnasium as gym
 import pytest
 
 from latentgym import registry
@@ -72,17 +69,11 @@ class Guessing(Task):
 
 
 @pytest.fixture(scope="module")
-def guessing() -> Iterator[Callable[..., Any]]:
+def guessing(registered: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """`guessing(rows, family="token", **options)`: the task as a vector environment."""
-    module = ModuleType("guessing")
-    module.make = Guessing  # type: ignore[attr-defined]
-    sys.modules["guessing"] = module
-    registry.register_task("Guessing", "guessing:make")
 
     def make(rows: int = 4, family: str = "token", **options: Any) -> Any:
         return registry.make_vector_env(f"latent/Guessing-{family}", rows, **options)
 
-    yield make
-    for family in registry.FAMILY_NAMES:
-        del gym.registry[f"latent/Guessing-{family}"]
-    del registry.TASKS["Guessing"], sys.modules["guessing"]
+    with registered("Guessing", Guessing):
+        yield make

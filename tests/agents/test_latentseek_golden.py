@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
 from typing import Any
 from zlib import crc32
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
-from latentgym import registry
 from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
 from latentgym.bench.plain_latentseek import Chain, PlainLatentSeek
 from latentgym.data import Question
@@ -82,15 +78,9 @@ class Riddles(Task):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def riddles() -> Iterator[None]:
-    module = ModuleType("riddles")
-    module.make = Riddles  # type: ignore[attr-defined]
-    sys.modules["riddles"] = module
-    registry.register_task("Riddles", "riddles:make")
-    yield
-    for family in registry.FAMILY_NAMES:
-        del gym.registry[f"latent/Riddles-{family}"]
-    del registry.TASKS["Riddles"], sys.modules["riddles"]
+def riddles(registered: Callable[..., Any]) -> Iterator[None]:
+    with registered("Riddles", Riddles):
+        yield
 
 
 @pytest.fixture

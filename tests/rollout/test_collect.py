@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -88,16 +86,10 @@ class Asking(Task):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def asking() -> Iterator[None]:
+def asking(registered: Callable[..., Any]) -> Iterator[None]:
     """The task, registered as a user would."""
-    module = ModuleType("asking")
-    module.make = Asking  # type: ignore[attr-defined]
-    sys.modules["asking"] = module
-    registry.register_task("Asking", "asking:make")
-    yield
-    for family in registry.FAMILY_NAMES:
-        del gym.registry[f"latent/Asking-{family}"]
-    del registry.TASKS["Asking"], sys.modules["asking"]
+    with registered("Asking", Asking):
+        yield
 
 
 class TestAskingToken(EnvConformance):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -69,5 +70,5 @@ def test_given_tokens_cost_nothing_but_what_was_read(
     [found] = attempts_of(episodes(kinds), [1], read_N=[3], begun_N=[begun])
     cost = found.positions
     assert (cost.prompt, cost.thought, cost.answer) == (3, thought, answer)
-    assert found.log_prob == (pytest.approx(-np.mean(drawn)) if drawn else 0.0)
+    assert found.log_prob == (pytest.approx(-np.mean(drawn)) if drawn else -math.inf)
     assert len(found.token_T) == len(kinds)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
 
-from latentgym import registry
 from latentgym.data import Question
 from latentgym.envs import Demonstration, Task
 from latentgym.lm import LatentLM, load_model
@@ -109,15 +107,9 @@ class Talking(Task):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def talking() -> Iterator[None]:
-    module = ModuleType("talking")
-    module.make = Talking  # type: ignore[attr-defined]
-    sys.modules["talking"] = module
-    registry.register_task("Talking", "talking:make")
-    yield
-    for family in registry.FAMILY_NAMES:
-        del gym.registry[f"latent/Talking-{family}"]
-    del registry.TASKS["Talking"], sys.modules["talking"]
+def talking(registered: Callable[..., Any]) -> Iterator[None]:
+    with registered("Talking", Talking):
+        yield
 
 
 def params(max_tokens: int | None = None, logprobs: int | None = 1) -> SimpleNamespace:
