@@ -35,6 +35,8 @@ def test_confidence_is_the_mean_probability_minus_one(attempt: Callable) -> None
     sure, unsure = attempt(log_prob=0.0), attempt(log_prob=math.log(0.25), score=1.0)
     rewards = [verdict.reward for verdict in ConfidenceReward()([sure, unsure], seed=0)]
     assert rewards == pytest.approx([0.0, -0.75])
+    (nothing,) = ConfidenceReward()([attempt(log_prob=-math.inf)], seed=0)  # no token was decoded
+    assert nothing.reward == -1.0
 
 
 def test_only_the_perfect_reward_is_an_oracle() -> None:
