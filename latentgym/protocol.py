@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,8 @@ class Protocol:
         mark: ends the think phase; the token that completes it is spoken, not thought.
         stop: ends an answer.
         call: a mark after which the environment speaks (a search request); thinking goes on after.
+        calls: how many times it does so; a mark beyond that is only words. None for always.
+        reply: the most ids that it says at once in answer to a call.
         eos: end-of-sequence ids.
         force_answer: when thinking ends without its mark, insert `bridge` and open the answer
             phase; otherwise the episode ends there (terminated by end-of-sequence, else truncated).
@@ -129,14 +132,21 @@ class Protocol:
     mark: MarkTable | None = field(default=None, compare=False)
     stop: MarkTable | None = field(default=None, compare=False)
     call: MarkTable | None = field(default=None, compare=False)
+    calls: int | None = None
+    reply: int = 0
     eos: tuple[int, ...] = ()
     force_answer: bool = True
     bridge: tuple[int, ...] = ()
 
     @property
-    def max_steps(self) -> int:
-        """The most positions that one turn can add to the prompt, inserted ones included."""
+    def turn_steps(self) -> int:
+        """The most positions that one turn can add to what was read, its bridge included."""
         return self.think.steps + len(self.bridge) + self.answer.steps
+
+    @property
+    def max_steps(self) -> int:
+        """The most positions that an episode can add to its prompt, as far as calls are bounded."""
+        return self.turn_steps + (self.calls or 0) * self.reply
 
 
 class Clock:
@@ -148,7 +158,7 @@ class Clock:
     calls `resume`, whoever feeds token by token passes the `forced` ids to `advance`.
 
     Attributes:
-        phase, think_used, answer_used: int64 arrays of shape (N,).
+        phase, think_used, answer_used, calls_used: int64 arrays of shape (N,).
         bridge_left: how many bridge tokens a row must still read, shape (N,).
         terminated, truncated: bool arrays of shape (N,).
     """
@@ -158,6 +168,7 @@ class Clock:
         self.phase: IntArray = np.full(n, Phase.THINK, dtype=np.int64)
         self.think_used: IntArray = np.zeros(n, dtype=np.int64)
         self.answer_used: IntArray = np.zeros(n, dtype=np.int64)
+        self.calls_used: IntArray = np.zeros(n, dtype=np.int64)
         self.bridge_left: IntArray = np.zeros(n, dtype=np.int64)
         self.terminated: BoolArray = np.zeros(n, dtype=bool)
         self.truncated: BoolArray = np.zeros(n, dtype=bool)
@@ -175,7 +186,7 @@ class Clock:
     def reset(self, rows: BoolArray) -> None:
         """Start a new episode in `rows`."""
         self.phase[rows] = Phase.THINK
-        arrays = (self.think_used, self.answer_used, self.bridge_left)
+        arrays = (self.think_used, self.answer_used, self.calls_used, self.bridge_left)
         for array in (*arrays, self._mark_state, self._stop_state, self._call_state):
             array[rows] = 0
         self.terminated[rows] = self.truncated[rows] = False
@@ -217,10 +228,11 @@ class Clock:
                 marked[:] = called[:] = ended[:] = False
             spent = self.think_used[thinking] >= p.think.steps
             ended &= ~marked
-            called &= ~(marked | ended | spent)
+            called &= ~(marked | ended | spent) & self._may_call(thinking)
             spoken[thinking[marked]] = True
             self._leave_think(thinking[marked], bridged=False)
             self.phase[thinking[called]] = Phase.CALL
+            self.calls_used[thinking[called]] += 1
             out = (ended | spent) & ~marked
             if p.force_answer or p.think.exact:
                 self._leave_think(thinking[out], bridged=True)
@@ -268,7 +280,8 @@ class Clock:
             ends = np.flatnonzero(np.isin(tokens, p.eos))
             tokens = tokens[: ends[0]] if ends.size else tokens
             for table, state_N in watched:
-                if table is not None:
+                ends_here = table is not p.call or self._may_call(row)
+                if table is not None and ends_here:
                     tokens = tokens[: table.before(int(state_N[row]), tokens)]
         for table, state_N in watched:
             if table is not None:
@@ -280,6 +293,11 @@ class Clock:
         """The environment has spoken: its bridge is read, and rows that waited think on."""
         self.bridge_left[rows] = 0
         self.phase[rows[self.phase[rows] == Phase.CALL]] = Phase.THINK
+
+    def _may_call(self, rows: IntArray | int) -> Any:
+        """Which of the rows have a call left."""
+        most = self.protocol.calls
+        return True if most is None else self.calls_used[rows] < most
 
     def _leave_think(self, rows: IntArray, *, bridged: bool) -> None:
         """Open the answer phase; an answer budget of zero ends the episode at once."""

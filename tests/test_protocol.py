@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -101,6 +101,7 @@ def rules(draw: st.DrawFn) -> Rules:
         mark=tables[0],
         stop=tables[1],
         call=tables[2],
+        calls=draw(st.sampled_from([None, 0, 1, 2])),
         eos=draw(st.sampled_from([(), (EOS,)])),
         force_answer=draw(st.booleans()),
         bridge=draw(st.sampled_from([(), (2,), (3, 0)])),
@@ -114,6 +115,7 @@ class OneRow:
     def __init__(self, rules: Rules) -> None:
         self.rules, self.p = rules, rules.protocol
         self.phase, self.thoughts, self.said, self.bridge = Phase.THINK, 0, 0, 0
+        self.calls = 0
         self.terminated = self.truncated = False
         self.mark, self.stop = PlainSearch(rules.mark), PlainSearch(rules.stop)
         self.call = PlainSearch(rules.call)
@@ -163,8 +165,8 @@ class OneRow:
                 self.open_answer(bridged=True)
             else:
                 self.end(terminated=ended)
-        elif called:
-            self.phase = Phase.CALL
+        elif called and (self.p.calls is None or self.calls < self.p.calls):
+            self.phase, self.calls = Phase.CALL, self.calls + 1
         return False
 
 
@@ -193,6 +195,7 @@ def test_the_clock_keeps_the_rules_for_every_row(
         assert clock.phase.tolist() == [row.phase for row in rows]
         assert clock.think_used.tolist() == [row.thoughts for row in rows]
         assert clock.answer_used.tolist() == [row.said for row in rows]
+        assert clock.calls_used.tolist() == [row.calls for row in rows]
         assert clock.terminated.tolist() == [row.terminated for row in rows]
         assert clock.truncated.tolist() == [row.truncated for row in rows]
 
@@ -271,5 +274,7 @@ def test_a_mark_half_read_does_not_survive_a_reset() -> None:
     assert clock.phase[0] == Phase.ANSWER
 
 
-def test_max_steps_counts_what_one_turn_adds() -> None:
-    assert Protocol(think=Budget(5), answer=Budget(3), bridge=(1, 2)).max_steps == 10
+def test_max_steps_counts_what_an_episode_adds() -> None:
+    rules = Protocol(think=Budget(5), answer=Budget(3), bridge=(1, 2), reply=7)
+    assert rules.turn_steps == rules.max_steps == 10
+    assert replace(rules, calls=2).max_steps == 24

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from latentgym.envs.task import Task
+from latentgym.envs.task import Call, Task
 from latentgym.errors import PromptTooLongError
 from latentgym.protocol import Clock, Phase, Protocol
 from latentgym.tokenizers import printable
@@ -23,7 +23,7 @@ BoolArray = npt.NDArray[np.bool_]
 Observation = dict[str, Any]
 
 _FIRST_CAPACITY = 16
-_THOUGHT, _WORD, _ANSWER = 1, 2, 4  # parts of an episode; a token may be of several
+_THOUGHT, _WORD, _ANSWER, _REPLY = 1, 2, 4, 8  # parts of an episode; a token may be of several
 
 
 class LiveEpisodes:
@@ -50,10 +50,11 @@ class LiveEpisodes:
         self._tape_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.int64)
         self._part_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.uint8)
         self._used_N: IntArray = np.zeros(n, dtype=np.int64)
+        self._heard_N: IntArray = np.zeros(n, dtype=np.int64)  # tape up to the last reply
         self._last_N: IntArray = np.zeros(n, dtype=np.int64)
         self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
-        self.insert_budget = max(1, len(self.protocol.bridge), task.reply_budget)
+        self.insert_budget = max(1, len(self.protocol.bridge), self.protocol.reply)
         self._inserted_NM = np.full((n, self.insert_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._inserted_length_N: IntArray = np.zeros(n, dtype=np.int64)
 
@@ -112,15 +113,17 @@ class LiveEpisodes:
         self._inserted_length_N[rows] = 0
         self.clock.reset(rows)
         for row, ids in prompts.items():
-            self._used_N[row] = 0
+            self._used_N[row] = self._heard_N[row] = 0
             self._prompt_NP[row, : len(ids)] = ids
             self._prompt_length_N[row] = len(ids)
-        self._speak()
+        self._bridge()
 
     def act(
         self, token_N: IntArray, acting_N: BoolArray | None = None
     ) -> tuple[npt.NDArray[np.float64], dict[int, dict[str, Any]]]:
         """One action in every row that is not done, read by its token.
+
+        A row that calls waits until `reply` is called.
 
         Args:
             token_N: the tokens.
@@ -146,7 +149,7 @@ class LiveEpisodes:
         for row in np.flatnonzero(spoken & (before == Phase.THINK)).tolist():
             self._write_mark(row)
         self._last_N[acting] = token_N[acting]
-        self._speak()
+        self._bridge()
         rewards = np.zeros(len(before))
         finals: dict[int, dict[str, Any]] = {}
         for row in np.flatnonzero(acting & self.clock.done).tolist():
@@ -177,24 +180,51 @@ class LiveEpisodes:
             if mark.mark in self.task.tokenizer.decode(self._tape_NT[row, begin:end].tolist()):
                 return
 
-    def _speak(self) -> None:
-        """Insert what the rules say: the bridge to an answer, or the reply to a call."""
-        bridged = np.flatnonzero(self.clock.bridge_left > 0)
-        called = np.flatnonzero(self.clock.phase == Phase.CALL)
-        for row in bridged.tolist():
-            self._insert(row, list(self.protocol.bridge))
-        for row in called.tolist():
-            completion = self._text(row, _WORD)
-            self._insert(row, self.task.reply(int(self.index_N[row]), completion))
-        if bridged.size or called.size:
-            self.clock.resume(np.concatenate([bridged, called]))
+    def _bridge(self) -> None:
+        """Insert the bridge to an answer, where the rules say so."""
+        rows = np.flatnonzero(self.clock.bridge_left > 0)
+        for row in rows.tolist():
+            self._insert(row, self.protocol.bridge, _WORD)
+        self.clock.resume(rows)
 
-    def _insert(self, row: int, ids: Sequence[int]) -> None:
+    def waiting(self, rows: BoolArray) -> bool:
+        """Whether one of these rows waits for a reply."""
+        return bool((rows & (self.clock.phase == Phase.CALL)).any())
+
+    def reply(self) -> None:
+        """Insert the replies to all calls that wait, which are asked for at once.
+
+        Raises:
+            ValueError: the task gave a reply that its own rules do not allow.
+        """
+        rows = np.flatnonzero(self.clock.phase == Phase.CALL)
+        if not rows.size:
+            return
+        calls = [
+            Call(int(self.index_N[row]), self._said(row), int(self.clock.calls_used[row]))
+            for row in rows.tolist()
+        ]
+        for row, ids in zip(rows.tolist(), self.task.replies(calls), strict=True):
+            if not 1 <= len(ids) <= self.protocol.reply:
+                raise ValueError(
+                    f"{self.task.name} replied with {len(ids)} tokens; a reply has at least one "
+                    f"and at most Protocol.reply = {self.protocol.reply}."
+                )
+            self._insert(row, ids, _REPLY)
+            self._heard_N[row] = self._used_N[row]
+        self.clock.resume(rows)
+
+    def _said(self, row: int) -> str:
+        """The text of a row's tokens since the last reply."""
+        start, end = self._heard_N[row], self._used_N[row]
+        return self.task.tokenizer.decode(self._tape_NT[row, start:end].tolist())
+
+    def _insert(self, row: int, ids: Sequence[int], part: int) -> None:
         self._inserted_NM[row, : len(ids)] = ids
         self._inserted_length_N[row] = len(ids)
         start, end = int(self._used_N[row]), int(self._used_N[row]) + len(ids)
         self._reserve(end)
-        self._tape_NT[row, start:end], self._part_NT[row, start:end] = ids, _WORD
+        self._tape_NT[row, start:end], self._part_NT[row, start:end] = ids, part
         self._used_N[row] = end
 
     def _reserve(self, length: int) -> None:
@@ -238,9 +268,8 @@ class LiveEpisodes:
 
     def transcript(self, row: int) -> str:
         """The episode so far as text; thoughts show as the tokens nearest to them."""
-
         lines = [f"question  {self.task.question(int(self.index_N[row])).text}"]
-        for name, part in (("thoughts", _THOUGHT), ("answer  ", _ANSWER)):
+        for name, part in (("thoughts", _THOUGHT | _REPLY), ("answer  ", _ANSWER)):
             if text := self._text(row, part):
                 lines.append(f"{name}  {printable(text)}")
         phase = Phase(int(self.clock.phase[row])).name.lower()

@@ -136,6 +136,7 @@ class LatentEnv(gym.Env[Any, Any]):
         if episodes.clock.phase[0] == Phase.DONE:
             raise gym.error.ResetNeeded("the episode is over; call reset() before step().")
         rewards, finals = episodes.act(token)
+        episodes.reply()
         if self.render_mode == "human":
             self.render()
         return float(rewards[0]), finals.get(0, {})

@@ -9,9 +9,10 @@ Legend: T steps, S ids in the support of a soft target.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,22 @@ class Demonstration:
         return cls(column, np.ones_like(column, dtype=np.float32), thoughts, steps)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call of an agent, to which the environment replies.
+
+    Attributes:
+        index: number of the question.
+        said: the agent's own tokens since the environment last spoke, as text, up to the end of the
+            call mark. Thoughts that are no words count by the token that they are read by.
+        number: 1 for the first call of the episode.
+    """
+
+    index: int
+    said: str
+    number: int
+
+
 class Task(ABC):
     """Base of all tasks.
 
@@ -68,12 +85,12 @@ class Task(ABC):
         dataset_hash: of the questions, 16 hexadecimal digits.
         licence: of the data.
         prompt_budget: the longest prompt, in tokens.
-        reply_budget: the most tokens that the environment inserts at once in answer to a call.
+        about: what records should know beside, plain data by name.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     prompt_budget: int = 1024
-    reply_budget: int = 0
+    about: Mapping[str, Any] = MappingProxyType({})
     name: str
     source: str
     dataset_hash: str
@@ -106,7 +123,7 @@ class Task(ABC):
         Args:
             index: number of the question.
             completion: all words of the episode: the answer, and with the token family what was
-                thought before it.
+                thought before it. What the environment replied to calls is not among them.
             answer: the words of the answer phase alone.
         """
 
@@ -122,6 +139,9 @@ class Task(ABC):
         decode = self.tokenizer.decode
         return decode(words), decode(ids[demonstration.thoughts :])
 
-    def reply(self, index: int, completion: str) -> list[int]:
-        """Token ids that the environment inserts after a call; multi-turn tasks override it."""
+    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+        """Token ids that the environment inserts after each of some calls.
+
+        At least one and at most `Protocol.reply`; multi-turn tasks override it.
+        """
         raise NotImplementedError(f"{self.name} has no calls, but its protocol names a call mark")

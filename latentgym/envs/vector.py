@@ -160,7 +160,9 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return np.broadcast_to(index, rows.shape)
 
     def step(self, actions: Any) -> StepResult:
-        return self._result(*self.episodes.act(self.read(actions)))
+        rewards, finals = self.episodes.act(self.read(actions))
+        self.episodes.reply()
+        return self._result(rewards, finals)
 
     def read(self, actions: Any) -> IntArray:
         """The tokens that a batch of actions is read by, int64 (num_envs,).
@@ -200,9 +202,14 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         rewards = np.zeros(self.num_envs)
         finals: dict[int, dict[str, Any]] = {}
         for column in padded.T:
-            gained, ended = self.episodes.act(np.maximum(column, 0), column >= 0)
+            acting = column >= 0
+            # Replies are asked for together, so only when a row cannot go on without.
+            if self.episodes.waiting(acting):
+                self.episodes.reply()
+            gained, ended = self.episodes.act(np.maximum(column, 0), acting)
             rewards += gained
             finals.update(ended)
+        self.episodes.reply()
         return self._result(rewards, finals)
 
     def family_check(self, tokens: IntArray) -> None:

@@ -205,7 +205,7 @@ class Session:
             UsageError: the model has too few positions for them and for what may follow.
         """
         lm, n, limit = self.policy.lm, max(map(len, ids)), self.policy.lm.max_positions
-        steps = self.step_N[rows] - self.clock.think_used[rows] + self.protocol.max_steps
+        steps = self.step_N[rows] - self.clock.think_used[rows] + self.protocol.turn_steps
         longest = int((self._length_N[rows] + steps).max()) + n
         if limit is not None and longest > limit:
             raise UsageError(

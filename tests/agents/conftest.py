@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -10,7 +10,7 @@ import pytest
 
 from latentgym import registry
 from latentgym.data import Question
-from latentgym.envs import Demonstration, Task
+from latentgym.envs import Call, Demonstration, Task
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade
 from latentgym.tokenizers import ByteTokenizer
@@ -27,7 +27,7 @@ class Guessing(Task):
     """
 
     name, source, dataset_hash, licence = "Guessing", "generated", "0" * 16, "none"
-    split, prompt_budget, reply_budget = "test", 32, 2
+    split, prompt_budget = "test", 32
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, ByteTokenizer())
@@ -48,13 +48,14 @@ class Guessing(Task):
             answer=Budget(5),
             mark=mark(20, 0),
             call=mark(9, 1) if self.asks else None,
+            reply=2,
             eos=(*range(4, 240, 20), 258),
             bridge=(65, 66),
             force_answer=self.family.name != "token",
         )
 
-    def reply(self, index: int, completion: str) -> list[int]:
-        return [97 + index] * (1 + len(completion) % 2)
+    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+        return [[97 + call.index] * (1 + len(call.said) % 2) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         score = float(crc32(f"{index} {completion}".encode()) % 4 == 0)

@@ -15,7 +15,7 @@ import torch
 from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
 from latentgym.bench.plain_latentseek import Chain, PlainLatentSeek
 from latentgym.data import Question
-from latentgym.envs import Demonstration, LatentEnv, Task
+from latentgym.envs import Call, Demonstration, LatentEnv, Task
 from latentgym.lm import load_model
 from latentgym.lm.zoo import SMOLLM2, cache_folder
 from latentgym.protocol import Budget, MarkTable, Protocol
@@ -36,7 +36,7 @@ class Riddles(Task):
     """
 
     name, source, dataset_hash, licence = "Riddles", "generated", "0" * 16, "none"
-    prompt_budget, reply_budget = 32, 2
+    prompt_budget = 32
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, ByteTokenizer())
@@ -60,13 +60,14 @@ class Riddles(Task):
             answer=Budget(6),
             mark=every(40, 7),
             call=every(9, 1) if self.asks else None,
+            reply=2,
             eos=(*range(4, 240, 40), 258),
             bridge=(65, 66),
             force_answer=self.force,
         )
 
-    def reply(self, index: int, completion: str) -> list[int]:
-        return [97 + index] * (1 + len(completion) % 2)
+    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+        return [[97 + call.index] * (1 + len(call.said) % 2) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         drawn = crc32(f"{index} {completion}".encode())

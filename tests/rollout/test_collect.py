@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from latentgym import registry
 from latentgym.data import Question
-from latentgym.envs import Demonstration, Task
+from latentgym.envs import Call, Demonstration, Task
 from latentgym.errors import UsageError
 from latentgym.heads import MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.protocol import Budget, MarkTable, Protocol
@@ -41,7 +41,6 @@ class Asking(Task):
 
     name, source, dataset_hash, licence = "Asking", "generated", "0" * 16, "none"
     prompt_budget = 16
-    reply_budget = 3
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, ByteTokenizer())
@@ -62,13 +61,14 @@ class Asking(Task):
             answer=Budget(4),
             mark=mark(20, 0),
             call=mark(5, 1),
+            reply=3,
             eos=tuple(range(4, 259, 20)),
             bridge=(65,),
         )
 
-    def reply(self, index: int, completion: str) -> list[int]:
+    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
         """One to three bytes that depend on all that was said."""
-        return [97 + index] * (1 + len(completion) % 3)
+        return [[97 + call.index] * (1 + len(call.said) % 3) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         score = len(completion) % 7 / 7

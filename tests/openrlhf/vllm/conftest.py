@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latentgym.data import Question
-from latentgym.envs import Demonstration, Task
+from latentgym.envs import Call, Demonstration, Task
 from latentgym.lm import LatentLM, load_model
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade
@@ -70,7 +70,7 @@ class Talking(Task):
     """One id in six is a call, to which the environment replies with one to three tokens."""
 
     name, source, dataset_hash, licence = "Talking", "generated", "0" * 16, "none"
-    prompt_budget, reply_budget = 16, 3
+    prompt_budget = 16
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, tokenizer)
@@ -91,12 +91,13 @@ class Talking(Task):
             mark=every(30, 0),
             stop=every(15, 2),
             call=every(6, 1),
+            reply=3,
             eos=(EOS,),
             bridge=(65, 66),
         )
 
-    def reply(self, index: int, completion: str) -> list[int]:
-        return [70 + index] * (1 + len(completion) % 3)
+    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+        return [[70 + call.index] * (1 + len(call.said) % 3) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         score = len(completion) % 7 / 7
