@@ -34,6 +34,8 @@ class Demonstration:
         thoughts: how many of the T steps are thoughts; the rest is the answer.
         steps: how many of the thoughts each step of the reasoning takes, in order; the thoughts
             behind them, such as the answer mark, belong to none. Empty where a task knows none.
+        inserted_T: which of the thoughts the environment inserts in reply to a call: they are read
+            as their token, and no step is trained towards them; bool, or None for none.
         prompt_ids_PS: ids of targets on the P tokens of the prompt, where a task has such; a
             stage may train on them beside the chain.
         prompt_weights_PS: their probabilities; a row of zeros is a token without a target.
@@ -43,6 +45,7 @@ class Demonstration:
     weights_TS: npt.NDArray[np.float32]
     thoughts: int
     steps: tuple[int, ...] = ()
+    inserted_T: npt.NDArray[np.bool_] | None = None
     prompt_ids_PS: npt.NDArray[np.int64] | None = None
     prompt_weights_PS: npt.NDArray[np.float32] | None = None
 

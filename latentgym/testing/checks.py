@@ -66,10 +66,15 @@ def _check_demonstration(task: Task, shown: Demonstration, what: str) -> None:
         # Words that some method puts thoughts in the place of may be of any number.
         assert not rules.answer.exact, f"{what}: not the exact number of thoughts"
         return
-    if shown.thoughts > rules.think.steps or steps - shown.thoughts > rules.answer.steps:
+    own = shown.thoughts - (0 if shown.inserted_T is None else int(shown.inserted_T.sum()))
+    if own > rules.think.steps or steps - shown.thoughts > rules.answer.steps:
         return  # longer than the budgets: good for supervised training, but no whole episode
     clock = Clock(rules, 1)
+    inserted = np.zeros(steps, dtype=bool) if shown.inserted_T is None else shown.inserted_T
+    assert inserted.shape == (steps,), f"{what}: inserted_T has one entry a step"
     for step, token in enumerate(dominant(ids, weights)):
+        if inserted[step]:
+            continue
         assert not clock.done[0], f"{what}: the demonstration ends after {step} of {steps} steps"
         clock.resume(np.arange(1))
         clock.advance(token[None])

@@ -199,8 +199,14 @@ class Compression(Stage):
             raise UsageError("compressed chains train a Gaussian head; give the policy one.")
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
-        if self.demonstrations.item(0)[1].ids_TS.shape[1] != 1:
+        first = self.demonstrations.item(0)[1]
+        if first.ids_TS.shape[1] != 1:
             raise UsageError("compressed chains need one token a step; use a -hybrid environment.")
+        if first.inserted_T is not None:
+            raise UsageError(
+                "chains into which the environment speaks cannot be compressed; choose a task, or "
+                "options of this one, without calls."
+            )
 
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm

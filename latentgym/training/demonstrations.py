@@ -21,7 +21,8 @@ from latentgym.lm.model import left_pad
 class SupervisedBatch:
     """Demonstrations as tensors; prompts may have targets of their own.
 
-    A step whose weights are all zero has no target: it is read and not learnt.
+    A step without a target is not learnt: one that the environment inserts, which is read as its
+    token, or one whose weights are all zero, in the place of a thought of the policy's own.
     """
 
     prompt_BP: Tensor
@@ -30,6 +31,7 @@ class SupervisedBatch:
     weights_BTS: Tensor
     mask_BT: Tensor
     thought_BT: Tensor
+    inserted_BT: Tensor
     question_B: npt.NDArray[np.int64]
     prompt_ids_BPS: Tensor | None = None
     prompt_weights_BPS: Tensor | None = None
@@ -37,7 +39,7 @@ class SupervisedBatch:
     @property
     def targets_BT(self) -> Tensor:
         """Which steps have a target."""
-        return self.weights_BTS.sum(-1) > 0
+        return (self.weights_BTS.sum(-1) > 0) & ~self.inserted_BT
 
 
 class Demonstrations:
@@ -78,10 +80,13 @@ class Demonstrations:
         weights = np.zeros((len(items), steps, support), dtype=np.float32)
         mask = np.zeros((len(items), steps), dtype=bool)
         thought = np.zeros((len(items), steps), dtype=bool)
+        inserted = np.zeros((len(items), steps), dtype=bool)
         for row, (_, d) in enumerate(items):
             t, s = d.ids_TS.shape
             ids[row, :t, :s], weights[row, :t, :s] = d.ids_TS, d.weights_TS
             mask[row, :t], thought[row, : d.thoughts] = True, True
+            if d.inserted_T is not None:
+                inserted[row, :t] = d.inserted_T
         prompt_ids, prompt_weights = _prompt_targets([d for _, d in items], prompt.shape[1], device)
         return SupervisedBatch(
             prompt_BP=prompt,
@@ -89,7 +94,8 @@ class Demonstrations:
             ids_BTS=torch.from_numpy(ids).to(device),
             weights_BTS=torch.from_numpy(weights).to(device),
             mask_BT=torch.from_numpy(mask).to(device),
-            thought_BT=torch.from_numpy(thought).to(device),
+            thought_BT=torch.from_numpy(thought & ~inserted).to(device),
+            inserted_BT=torch.from_numpy(inserted).to(device),
             question_B=np.asarray(indices),
             prompt_ids_BPS=prompt_ids,
             prompt_weights_BPS=prompt_weights,

@@ -135,7 +135,8 @@ def _read_own(
     hidden = [prompt_hidden]
     mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
     prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
-    thoughts = min(int(batch.thought_BT.sum(1).max()), steps - 1)
+    last_thought = int(batch.thought_BT.any(0).nonzero().max())
+    thoughts = min(last_thought + 1, steps - 1)
     zero_B = np.zeros_like(batch.question_B)
     for t in range(thoughts):
         last = hidden[-1][:, -1]
