@@ -22,6 +22,7 @@ class Positions:
         verifier_prompt: read by a verifier that drew nothing from them.
         verifier: written by verifiers.
         gradient: latents that were moved by a gradient through the language-model head alone.
+        inserted: put there by the environment: bridges to answers, and replies to calls.
     """
 
     prompt: float = 0.0
@@ -31,6 +32,7 @@ class Positions:
     verifier_prompt: float = 0.0
     verifier: float = 0.0
     gradient: float = 0.0
+    inserted: float = 0.0
 
     def __add__(self, other: Positions) -> Positions:
         return Positions(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -81,7 +83,7 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
         context: mean number of positions attended to.
     """
     drawn = positions.thought + positions.answer + positions.discarded + positions.verifier
-    body = drawn + positions.prompt + positions.verifier_prompt
+    body = drawn + positions.prompt + positions.verifier_prompt + positions.inserted
     attention = 4 * sizes.layers * sizes.width * context
     head = 2 * drawn + 6 * positions.gradient
     return float(body * (2 * sizes.body + attention) + head * sizes.table)

@@ -159,6 +159,7 @@ def evaluate_respondent(
         control=control,
         config=config or {},
         oracle=who.oracle,
+        about=dict(task.about),
     )
     rollouts = [
         _rollout(answer, seed)
@@ -229,6 +230,8 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
         for name in answers[0].info
         if name.startswith("reward/")
     }
+    if "calls" in answers[0].info:
+        metrics["calls"] = float(np.mean([a.info["calls"] for a in answers]))
     for name in sorted({name for a in answers for name in a.metrics}):
         metrics[name] = float(np.mean([a.metrics[name] for a in answers if name in a.metrics]))
     for status in TROUBLES:

@@ -45,6 +45,7 @@ class Result:
         flops_per_answer: floating-point operations.
         wall_s, answers_per_s, device: clock and machine.
         control: which control replaced the thoughts, or None.
+        about: what the task adds, such as the index in which passages were found.
         oracle: whether gold answers took part in choosing among attempts: an upper bound.
         config, versions, git, created: to do it again.
     """
@@ -74,6 +75,7 @@ class Result:
     control: str | None
     config: dict[str, Any]
     oracle: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""

@@ -37,6 +37,10 @@ class Tokenizer(Protocol):
         """The text of each id on its own, length `vocab_size`; special tokens are empty."""
         ...
 
+    def specials(self) -> list[str]:
+        """The texts that `encode` reads as special tokens."""
+        ...
+
     def chat(self, system: str, user: str) -> list[int]:
         """The ids of a prompt that asks for an answer to `user`, in the model's own format."""
         ...
@@ -68,6 +72,9 @@ class ByteTokenizer:
         return [bytes([i]).decode("latin-1") if i < 128 else "\ufffd" for i in range(256)] + [
             ""
         ] * 3
+
+    def specials(self) -> list[str]:
+        return []
 
     def chat(self, system: str, user: str) -> list[int]:
         return [self.bos_id, *self.encode(plain_chat(system, user))]
@@ -110,6 +117,9 @@ class SymbolTokenizer:
     def pieces(self) -> list[str]:
         special = {self.pad_id, self.bos_id, self.eos_id}
         return ["" if i in special else s for i, s in enumerate(self.symbols)]
+
+    def specials(self) -> list[str]:
+        return [self.symbols[i] for i in (self.pad_id, self.bos_id, self.eos_id)]
 
     def chat(self, system: str, user: str) -> list[int]:
         return [self.bos_id, *self.encode(user)]
@@ -165,6 +175,9 @@ class HFTokenizer:
 
     def pieces(self) -> list[str]:
         return list(_hf_pieces(self))
+
+    def specials(self) -> list[str]:
+        return [str(token) for token in self.hf.added_tokens_decoder.values()]
 
     def chat(self, system: str, user: str) -> list[int]:
         if not self.hf.chat_template:

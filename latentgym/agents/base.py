@@ -132,7 +132,6 @@ def make_answer(
     prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
     kinds = rollouts.kind_NT[chosen]
     thoughts = rollouts.token_NT[chosen][kinds == 1]
-    spoken = int((rollouts.length_N - rollouts.thoughts_N)[rows].sum())
     return Answer(
         index=index,
         info=episodes.infos[chosen],
@@ -140,8 +139,9 @@ def make_answer(
         positions=Positions(
             prompt=prompt,
             thought=float(rollouts.thoughts_N[rows].sum()),
-            answer=float(spoken),
+            answer=float(rollouts.spoken_N[rows].sum()),
             discarded=rollouts.discarded * len(rows) / len(rollouts),
+            inserted=float(rollouts.inserted_N[rows].sum()),
         ),
         context=prompt + int(rollouts.length_N[chosen]),
         samples=tuple(float(episodes.reward_N[row]) for row in rows),

@@ -97,7 +97,9 @@ def info(argv: Sequence[str]) -> int:
         "think": _budget(protocol.think),
         "answer": _budget(protocol.answer),
         "mark": repr(protocol.mark.mark) if protocol.mark else "none",
+        "call": _calls(protocol),
         "bridge": repr(task.tokenizer.decode(protocol.bridge)) if protocol.bridge else "none",
+        **{name: str(fact) for name, fact in task.about.items()},
         "grader": inspect.cleandoc(task.grade.__doc__ or type(task).__name__).splitlines()[0],
     }
     console = Console(width=None if sys.stdout.isatty() else 110, emoji=False)
@@ -139,6 +141,13 @@ def validate(argv: Sequence[str]) -> int:
 
 def _budget(budget: Any) -> str:
     return f"{'exactly' if budget.exact else 'at most'} {budget.steps} steps"
+
+
+def _calls(protocol: Any) -> str:
+    if not protocol.call:
+        return "none"
+    most = "" if protocol.calls is None else f", at most {protocol.calls} times"
+    return f"{protocol.call.mark!r}{most}"
 
 
 def _short(text: str, width: int = 300) -> str:

@@ -263,6 +263,7 @@ class LiveEpisodes:
             "score": float(grade.score),
             "thoughts": int(self.clock.think_used[row]),
             "tokens": int(self.clock.answer_used[row]),
+            **({"calls": int(self.clock.calls_used[row])} if self.protocol.call else {}),
             **{f"reward/{name}": float(value) for name, value in grade.components.items()},
         }
 

@@ -86,8 +86,13 @@ class TextTask(Task):
         )
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
-        gold, spoken = self.question(index).gold, self.family.words
-        return self.format.grade(self.grader, completion, gold, spoken=spoken)
+        question, spoken = self.question(index), self.family.words
+        grader = self.grader_of(question)
+        return self.format.grade(grader, completion, question.gold, spoken=spoken)
+
+    def grader_of(self, question: Question) -> Grader:
+        """The grader for one question; tasks override it where questions say how they are graded."""
+        return self.grader
 
     def demonstration(self, index: int) -> Demonstration:
         question, fmt = self.question(index), self.format

@@ -11,6 +11,7 @@ import torch
 
 from latentgym.rng import derive
 from latentgym.rollout import Episodes, Kind
+from latentgym.rollout.collect import COUNTS
 from latentgym.training import batch_indices
 
 
@@ -113,20 +114,12 @@ def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-_COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated")
-
-
 def is_ours(name: str) -> bool:
     """Whether a logged number is one of ours: of the reward, of the latents, or a count."""
-    return name.startswith(("reward/", "latent/")) or name in _COUNTS
+    return name.startswith(("reward/", "latent/")) or name in COUNTS
 
 
 def _numbers(episodes: Episodes) -> dict[str, Any]:
     """What is logged of each episode, under the names of docs/metrics.md."""
-    rollouts = episodes.rollouts
     names = sorted(name for name in episodes.infos[0] if name.startswith("reward/"))
-    counts = (rollouts.thoughts_N, rollouts.spoken_N, rollouts.truncated_N)
-    return {
-        **{name: episodes.component(name) for name in names},
-        **dict(zip(_COUNTS, counts, strict=True)),
-    }
+    return {**{name: episodes.component(name) for name in names}, **episodes.counts()}

@@ -17,6 +17,7 @@ from latentgym.rollout.reading import Reading
 from latentgym.rollout.rollouts import Rollouts
 
 Info = dict[str, Any]
+COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated", "rollout/calls")
 
 
 @dataclass
@@ -36,6 +37,13 @@ class Episodes:
     def component(self, name: str) -> npt.NDArray[np.float64]:
         """A number of every row's final info."""
         return np.array([info[name] for info in self.infos], dtype=np.float64)
+
+    def counts(self) -> dict[str, npt.NDArray[Any]]:
+        """What is logged of every row by its name in `COUNTS`; calls where the task has them."""
+        rollouts = self.rollouts
+        counts = [rollouts.thoughts_N, rollouts.spoken_N, rollouts.truncated_N]
+        calls = [self.component("calls")] if "calls" in self.infos[0] else []
+        return dict(zip(COUNTS, [*counts, *calls], strict=False))
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:

@@ -78,6 +78,11 @@ class Rollouts:
         """Plain tokens of each row that it chose itself."""
         return self._count(Kind.SPOKEN)
 
+    @property
+    def inserted_N(self) -> IntArray:
+        """Tokens of each row that the environment put there."""
+        return self._count(Kind.INSERTED)
+
     def _count(self, *kinds: Kind) -> IntArray:
         count: IntArray = np.isin(self.kind_NT, kinds).sum(1)
         return count

@@ -82,7 +82,6 @@ def attempts_of(
         begun = 0 if begun_N is None else min(int(begun_N[row]), _free(own_T))
         drawn_T = own_T & (np.arange(len(kind_T)) >= begun)
         thought_T = kind_T == Kind.THOUGHT
-        thoughts = int((thought_T & drawn_T).sum())
         prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
         logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
@@ -97,9 +96,10 @@ def attempts_of(
                 log_prob=float(logp_T.mean()) if drawn_T.any() else -math.inf,
                 positions=Positions(
                     prompt=float(read_N[row]),
-                    thought=thoughts,
-                    answer=len(kind_T) - thoughts - begun,
+                    thought=float((thought_T & drawn_T).sum()),
+                    answer=float((~thought_T & drawn_T).sum()),
                     discarded=rollouts.discarded / len(rollouts),
+                    inserted=float((kind_T == Kind.INSERTED).sum()),
                 ),
                 context=prompt + len(kind_T),
             )

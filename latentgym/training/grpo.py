@@ -260,8 +260,6 @@ def _episode_metrics(episodes: Episodes, words: bool, seconds: float) -> Metrics
         "reward/score": float(episodes.reward_N.mean()),
         **{name: float(episodes.component(name).mean()) for name in components},
         "rollout/latent_share": float(latent / max(1, (thoughts + spoken).sum())),
-        "rollout/thoughts": float(thoughts.mean()),
-        "rollout/tokens": float(spoken.mean()),
-        "rollout/truncated": float(rollouts.truncated_N.mean()),
+        **{name: float(count_N.mean()) for name, count_N in episodes.counts().items()},
         "rollout/seconds": seconds,
     }
