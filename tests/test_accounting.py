@@ -23,6 +23,7 @@ SIZES = ModelSizes(body=100, table=40, layers=3, width=10)
         ("verifier_prompt", 800),
         ("verifier", 880),
         ("gradient", 240),
+        ("inserted", 800),
     ],
 )
 def test_what_a_position_costs(kind: str, cost: float) -> None:
@@ -39,9 +40,9 @@ def test_costs_add_up() -> None:
 
 
 def test_every_kind_is_in_the_record() -> None:
-    positions = Positions(1, 2, 3, 4, 5, 6, 7) + Positions(gradient=1)
-    search = {"verifier_prompt": 5, "verifier": 6, "gradient": 8}
-    assert positions.as_dict() == {"prompt": 1, "thought": 2, "answer": 3, "discarded": 4, **search}
+    positions = Positions(1, 2, 3, 4, 5, 6, 7, 8) + Positions(gradient=1)
+    more = {"verifier_prompt": 5, "verifier": 6, "gradient": 8, "inserted": 8}
+    assert positions.as_dict() == {"prompt": 1, "thought": 2, "answer": 3, "discarded": 4, **more}
 
 
 def test_the_sizes_of_a_model() -> None:

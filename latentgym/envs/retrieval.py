@@ -20,7 +20,7 @@ from latentgym.rewards import Grader, SpanGrader
 from latentgym.spaces import Family
 from latentgym.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer
 
-MODES = ("prompt", "action")
+MODES, REWARDS = ("prompt", "action"), ("em", "f1")
 _BLOCK = 64  # questions whose passages are looked up together
 _REMEMBERED = 1 << 15
 _FRAME = 48  # tokens of a reply beside its passages
@@ -80,6 +80,8 @@ class RetrievalTask(TextTask):
         if passage_tokens is None:
             passage_tokens = 768 if isinstance(tokenizer, ByteTokenizer) else 192
         self._check(family, search, passages, passage_tokens, turns, exact_thoughts)
+        if reward not in REWARDS:
+            raise UsageError(f"no reward {reward!r}; {did_you_mean(reward, REWARDS)}")
         self.reward = reward
         super().__init__(
             family,

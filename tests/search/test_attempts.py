@@ -50,7 +50,8 @@ def test_an_attempt_says_what_happened() -> None:
     assert (one.free(), two.free()) == (2, 2)
     assert one.log_prob == pytest.approx(-(0 + 1 + 3 + 4 + 5) / 5)
     found = one.positions
-    assert (found.prompt, found.thought, found.answer, found.discarded) == (5, 3, 3, 3)
+    assert (found.prompt, found.thought, found.answer, found.discarded) == (5, 3, 2, 3)
+    assert found.inserted == 1
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,8 @@ def test_an_attempt_says_what_happened() -> None:
         ([T, T, T, S, S], 5, 0, 0, []),
         ([T, S], 9, 0, 0, []),  # what stood behind the end was left out
         # What was given behind the point where the environment spoke was left out, too.
-        ([T, T, I, I, S, S], 5, 0, 4, [4, 5]),
-        ([T, I, T, T, S], 4, 2, 2, [2, 3, 4]),
+        ([T, T, I, I, S, S], 5, 0, 2, [4, 5]),
+        ([T, I, T, T, S], 4, 2, 1, [2, 3, 4]),
     ],
 )
 def test_given_tokens_cost_nothing_but_what_was_read(
