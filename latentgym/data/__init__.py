@@ -20,6 +20,7 @@ from latentgym.data.maths import (
     SVAMP,
 )
 from latentgym.data.question import Question
+from latentgym.data.retrieval import BAMBOOGLE, HOTPOT_QA, NQ, TRIVIA_QA, TWO_WIKI
 from latentgym.data.sources import SampleDataWarning, available, load
 
 DATASETS: Mapping[str, DatasetSpec] = {
@@ -36,6 +37,11 @@ DATASETS: Mapping[str, DatasetSpec] = {
         AIME_2025,
         PROSQA,
         PRONTOQA,
+        NQ,
+        TRIVIA_QA,
+        HOTPOT_QA,
+        TWO_WIKI,
+        BAMBOOGLE,
     )
 }
 

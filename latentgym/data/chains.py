@@ -55,7 +55,7 @@ _APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator
 _OPENING, _CLOSING = "{} has {} {} .", "How many {} ?"
 
 # What agents may add to a prompt: a thinking speed, and an instruction.
-_RESERVED = ("(", "Thinking", "speed", ":", ")", "Let's", "think", "step", "by")
+RESERVED = ("(", "Thinking", "speed", ":", ")", "Let's", "think", "step", "by")
 _SPECIALS = ("<pad>", "<bos>", "<eos>", "####", ";", "=", "+", "-", "*", "/")
 
 
@@ -64,7 +64,7 @@ def vocabulary() -> tuple[str, ...]:
     numbers = [str(n) for n in range(LARGEST + 1)]
     phrases = [*(p for ps in (*_BY_NUMBER.values(), *_IN_WORDS.values()) for p in ps)]
     sentences = " ".join([*phrases, _OPENING, _CLOSING]).split()
-    words = [*_PEOPLE, *_PEOPLE.values(), *_THINGS, *sentences, *_RESERVED]
+    words = [*_PEOPLE, *_PEOPLE.values(), *_THINGS, *sentences, *RESERVED]
     return tuple(dict.fromkeys([*_SPECIALS, *numbers, *(w for w in words if w != "{}")]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
@@ -30,9 +30,10 @@ class DatasetSpec:
         licence: of the data.
         url: the home of the data.
         hub: where the hub has it, if it does.
-        sample: file name of the sample in this package; None where samples are generated.
-        stand_ins: files to read for a split if the folder lacks the true ones; the source of
-            the data then names them.
+        sample: file name of the sample in this package, or a function that makes its rows from the
+            name of a split; None where the environment generates questions.
+        stand_ins: for some splits the files to read if the folder lacks the true ones, as paths
+            under `$LATENTGYM_DATA` without suffix; the source of the data then names them.
     """
 
     name: str
@@ -43,7 +44,7 @@ class DatasetSpec:
     licence: str
     url: str
     hub: HubSpec | None = None
-    sample: str | None = None
+    sample: str | Callable[[str], Iterable[Row]] | None = None
     stand_ins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

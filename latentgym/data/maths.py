@@ -139,7 +139,7 @@ GSM8K_AUG = DatasetSpec(
         "zen-E/GSM8k-Aug", splits={"train": "train", "valid": "validation", "test": "test"}
     ),
     sample="gsm8k_aug.jsonl",
-    stand_ins={"train": ("train_from_gsm8k",)},
+    stand_ins={"train": ("gsm8k_aug/train_from_gsm8k",)},
 )
 GSM_HARD = DatasetSpec(
     name="GSMHard",
@@ -184,7 +184,7 @@ MATH = DatasetSpec(
     url="https://github.com/hendrycks/math",
     hub=HubSpec("DigitalLearningGmbH/MATH-lighteval", splits={"train": "train", "test": "test"}),
     sample="math.jsonl",
-    stand_ins={"test": ("test_minus_math500",)},
+    stand_ins={"test": ("math/test_minus_math500",)},
 )
 MATH_500 = DatasetSpec(
     name="MATH500",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -98,6 +98,12 @@ def available(spec: DatasetSpec, split: str = "test") -> str:
     return str(hub) if hub else "sample" if spec.sample else "generated"
 
 
+def data_root() -> Path | None:
+    """The folder with the data sets, `$LATENTGYM_DATA`, if it is set."""
+    root = os.environ.get(DATA_VARIABLE)
+    return Path(root).expanduser() if root else None
+
+
 def _search(spec: DatasetSpec, split: str) -> _Found:
     """The usual places, in order."""
     _check_split(spec, split)
@@ -114,13 +120,14 @@ def _search(spec: DatasetSpec, split: str) -> _Found:
         raise DataError(
             f"{spec.name} {split} was not found; {_remedy(spec, split)}, or generate it ({reason})."
         )
-    return _Found("sample", read_rows(SAMPLES / spec.sample), reason)
+    return _Found("sample", _sample(spec.sample, split), reason)
 
 
 def _explicit(spec: DatasetSpec, split: str, source: str | Path) -> _Found:
     """The place that the caller names, which must have the rows."""
-    if source == "sample" and spec.sample:
-        return _Found("sample", read_rows(SAMPLES / spec.sample))
+    if source == "sample" and spec.sample is not None:
+        _check_split(spec, split)
+        return _Found("sample", _sample(spec.sample, split))
     path = Path(source).expanduser()
     if path.is_file():
         return _Found(f"path:{source}", read_rows(path))
@@ -143,16 +150,20 @@ def _explicit(spec: DatasetSpec, split: str, source: str | Path) -> _Found:
 
 def _in_folder(spec: DatasetSpec, split: str) -> _Found | None:
     """The files of a split under `$LATENTGYM_DATA`, or those that stand in for them."""
-    root = os.environ.get(DATA_VARIABLE)
-    if not root:
+    root = data_root()
+    if root is None:
         return None
-    folder = Path(root).expanduser() / spec.folder
-    if rows := _files(folder, spec.files.get(split, ())):
+    if rows := _files(root / spec.folder, spec.files.get(split, ())):
         return _Found(f"data:{spec.folder}", rows)
     stems = spec.stand_ins.get(split, ())
-    if rows := _files(folder, stems):
-        return _Found(f"data:{spec.folder}/{'+'.join(stems)}", rows)
+    if rows := _files(root, stems):
+        return _Found(f"data:{'+'.join(stems)}", rows)
     return None
+
+
+def _sample(sample: str | Callable[[str], Iterable[Row]], split: str) -> Iterable[Row]:
+    """The rows of a packaged or a generated sample."""
+    return read_rows(SAMPLES / sample) if isinstance(sample, str) else sample(split)
 
 
 def _files(folder: Path, stems: tuple[str, ...]) -> Iterable[Row] | None:

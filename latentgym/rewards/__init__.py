@@ -5,6 +5,7 @@ from __future__ import annotations
 from latentgym.rewards.exact import ChoiceGrader, ExactGrader
 from latentgym.rewards.grade import Grade, Grader, GraderError
 from latentgym.rewards.maths import MathGrader, NumberGrader
+from latentgym.rewards.spans import SpanGrader
 
 __all__ = [
     "ChoiceGrader",
@@ -14,4 +15,5 @@ __all__ = [
     "GraderError",
     "MathGrader",
     "NumberGrader",
+    "SpanGrader",
 ]

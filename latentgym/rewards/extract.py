@@ -12,7 +12,7 @@ MAX_TEXT = 1 << 18
 # Looser patterns read only the end of the text, where answers stand.
 TAIL = 4096
 # An answer stands at the start of its line, after one of the first marks.
-MAX_LINE = 200
+MAX_LINE = 256
 MAX_MARKS = 8
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)

@@ -60,6 +60,7 @@ from latentgym.data.maths import last_boxed, number_text
             ("s",),
         ),
         ("ProntoQA", {"question": "Q?", "answer": "True", "steps": ["s"]}, "True", ("s",)),
+        ("NQ", {"id": "1", "question": " Q?", "golden_answers": [" A\n B", "C"]}, "A B", ()),
         (
             "ProntoQA",
             {"context": "C.", "question": "Q?", "options": ["A) True", "B) False"], "answer": "B",
@@ -103,6 +104,9 @@ def test_extras() -> None:
         ("MATH", {"problem": "Q?", "solution": "\\boxed{open"}),
         ("AIME2024", {"problem": "Q?", "answer": "x"}),
         ("ProntoQA", {"context": "C", "question": "Q?", "options": ["A) True"], "answer": "B"}),
+        ("NQ", {"id": "1", "question": "Q?", "golden_answers": []}),
+        ("NQ", {"id": "1", "question": "Q?", "golden_answers": ["A", " \n"]}),
+        ("NQ", {"id": "1", "question": "Q?", "golden_answers": ["A", 3]}),
     ],
 )
 def test_rows_that_make_no_question(name: str, fields: dict[str, object]) -> None:
@@ -133,7 +137,7 @@ def test_number_text() -> None:
 def test_every_spec_is_complete() -> None:
     for name, spec in DATASETS.items():
         assert spec.name == name
-        assert "test" in spec.files
+        assert {"test", "dev"} & set(spec.files)
         assert spec.licence and spec.url.startswith("https://")
         assert set(spec.stand_ins) <= set(spec.files)
 
@@ -146,6 +150,8 @@ ROWS = {
     ("SVAMP", "test"): 300,
     ("AIME2024", "test"): 30,
     ("AIME2025", "test"): 30,
+    ("NQ", "test"): 3610,
+    ("Bamboogle", "test"): 125,
 }
 
 

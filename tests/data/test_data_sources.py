@@ -10,7 +10,7 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from latentgym.data import (
     load,
     sources,
 )
+from latentgym.data.files import Row
 
 
 def read(fields: Mapping[str, Any]) -> Question:
@@ -45,7 +46,7 @@ SPEC = DatasetSpec(
     licence="none",
     url="https://example.org",
     hub=HubSpec("owner/toy", revision="abc", splits={"test": "validation", "extra": "extra"}),
-    stand_ins={"train": ("small",)},
+    stand_ins={"train": ("toy/small",)},
 )
 SAMPLED = replace(DATASETS["GSM8K"], hub=None)
 
@@ -98,6 +99,36 @@ def test_stand_in_is_named(offline: Path) -> None:
     write(offline / "part1.jsonl", 1, 2)  # part2 is missing, so this does not count
     write(offline / "small.jsonl", 9)
     assert load(SPEC, "train").source == "data:toy/small" == available(SPEC, "train")
+
+
+def test_stand_ins_of_another_folder(offline: Path) -> None:
+    spec = replace(SPEC, stand_ins={"train": ("toy/small", "other/half")})
+    write(offline / "small.jsonl", 9)
+    with pytest.raises(DataError, match=r"put part1\.jsonl and part2\.jsonl into"):
+        load(spec, "train")
+    write(offline.parent / "other" / "half.jsonl", 8)
+    data = load(spec, "train")
+    assert (data.source, [q.gold for q in data]) == ("data:toy/small+other/half", ["9", "8"])
+
+
+def rows_of(split: str) -> Iterator[Row]:
+    yield Row("made", 1, {"q": f"Q of {split}", "a": "1"})
+
+
+def test_generated_sample() -> None:
+    spec = replace(SPEC, sample=rows_of)
+    with pytest.warns(SampleDataWarning, match="1 made-up"):
+        data = load(spec, "train")
+    assert data.source == "sample" == available(spec, "train")
+    assert [q.text for q in data] == ["Q of train"]
+    assert load(spec, "test", source="sample")[0].text == "Q of test"
+    assert list(pickle.loads(pickle.dumps(data))) == list(data)
+    with pytest.raises(DataError, match="no split 'tset'"):
+        load(spec, "tset", source="sample")
+    # Faults in what was made are reported like those of files.
+    broken = replace(spec, fields={"missing": str})
+    with pytest.raises(DataError, match="made:1: the field 'missing' is missing"):
+        load(broken, "test", source="sample")
 
 
 def test_dataset_is_a_sequence(offline: Path) -> None:
