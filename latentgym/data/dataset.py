@@ -90,6 +90,11 @@ class Dataset(Sequence[Question]):
         except (LookupError, TypeError, ValueError) as error:
             raise row.fault(f"this makes no question of {self.spec.name} ({error})") from error
 
+    @property
+    def licence(self) -> str:
+        """Of the data."""
+        return self.spec.licence
+
     def __repr__(self) -> str:
         return f"<{self.spec.name} {self.split}: {len(self)} questions from {self.source}>"
 

@@ -96,7 +96,7 @@ class MathsTask(TextTask):
             force_answer=force_answer,
         )
         self.split, self.source, self.dataset_hash = data.split, data.source, data.hash
-        self.licence = spec.licence
+        self.licence = data.licence
         self.prompt_budget = kind.prompt_budget
 
 
