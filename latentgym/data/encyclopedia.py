@@ -147,7 +147,8 @@ class Encyclopedia:
         symbols: whether to write in symbols, see `vocabulary`, or in plain English.
 
     Attributes:
-        passages: one for each thing, grouped by kind; its title is the thing's name.
+        passages: one for each thing, grouped by kind; its title is the thing's name. Others name
+            the thing too, so an index must hold titles beside texts.
 
     Raises:
         UsageError: more things than there are names.

@@ -95,7 +95,7 @@ class Names:
         """
         name = next(self._of[kind], None)
         if name is None:
-            raise UsageError(f"there are too few names for so many things; make less of a {kind}.")
+            raise UsageError(f"the names for a {kind} have run out; ask for fewer things.")
         return name
 
 

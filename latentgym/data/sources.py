@@ -85,7 +85,7 @@ def available(spec: DatasetSpec, split: str = "test") -> str:
         split: the name of a split.
 
     Returns:
-        "data:...", "hub:...", "sample", or "generated" where no sample is packaged.
+        "data:...", "hub:...", "sample", or "generated" where there is no sample.
 
     Raises:
         DataError: the data set has no such split.
