@@ -85,6 +85,8 @@ def _spec(
         fields={"id": str, "question": str, "golden_answers": list},
         licence=licence,
         url=url,
+        # What is reported of the two whose test answers are secret is their dev set.
+        alias={} if "test" in splits else {"test": "dev"},
         hub=HubSpec(
             "RUC-NLPIR/FlashRAG_datasets", folder, splits={split: split for split in splits}
         ),

@@ -46,7 +46,7 @@ def load(
 
     Args:
         spec: the data set.
-        split: the name of a split, such as "test".
+        split: the name of a split, such as "test", or its alias.
         source: where to look instead of the usual places: a file, a folder with the files of
             the data set, a hub id "owner/name" or "owner/name@revision", or "sample".
         limit: how many questions to load, from the first on; all by default.
@@ -59,6 +59,7 @@ def load(
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit}; give a positive number, or none for all rows.")
+    split = spec.alias.get(split, split)
     found = _search(spec, split) if source is None else _explicit(spec, split, source)
     rows = list(islice(_checked(spec, found.rows), limit))
     here = f"{spec.name} {split} from {found.source}"

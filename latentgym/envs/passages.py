@@ -1,8 +1,8 @@
 """How passages are shown to a model, and how it asks for them.
 
-The agent writes `<search> query </search>`; the environment inserts `<information> ... </information>`.
-Passages are hostile text: whatever in them could be taken for a mark, an answer or a special token
-of the model is broken up before a model reads it.
+The agent writes `<search> query </search>`, and the environment inserts passages between
+`<information>` and `</information>`. They are hostile text: whatever in them could be taken for a
+mark, an answer or a special token of the model is broken up before a model reads it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Shown:
         """A block of passages, and what the environment has to say beside."""
         wording, lines = self._wording, []
         for number, passage in enumerate(passages, start=1):
-            title, text = plain(passage.title), self._cut(plain(passage.text))
-            lines.append(wording.passage.format(number=number, title=title or "untitled", text=text))
+            title, text = plain(passage.title) or "untitled", self._cut(plain(passage.text))
+            lines.append(wording.passage.format(number=number, title=title, text=text))
         body = self.harmless("\n".join(lines))
         return "\n".join([FOUND, *filter(None, [body, *notices]), END_FOUND])
 

@@ -91,7 +91,7 @@ class TextTask(Task):
         return self.format.grade(grader, completion, question.gold, spoken=spoken)
 
     def grader_of(self, question: Question) -> Grader:
-        """The grader for one question; tasks override it where questions say how they are graded."""
+        """The grader for one question; for tasks whose questions say how they are graded."""
         return self.grader
 
     def demonstration(self, index: int) -> Demonstration:

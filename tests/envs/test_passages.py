@@ -50,7 +50,7 @@ def test_no_mark_is_smuggled_in(passages: list[tuple[str, str]], most: int) -> N
     assert found.startswith(FOUND) and found.endswith(END_FOUND)
     body = found[len(FOUND) : -len(END_FOUND)]
     assert not any(mark in body for mark in BROKEN)
-    assert body.isprintable() or set(c for c in body if not c.isprintable()) == {"\n"}
+    assert body.isprintable() or {c for c in body if not c.isprintable()} == {"\n"}
     assert len(body.splitlines()) == 1 + len(passages) or not passages
 
 

@@ -44,9 +44,7 @@ def test_two_searches_and_an_answer(
             "text", row.label(), engines.params(logprobs=None), 4000, tokenizer, engine
         )
     )
-    said = [
-        tokenizer.decode(answer["observation_tokens"][a:b]) for a, b in answer["action_ranges"]
-    ]
+    said = [tokenizer.decode(answer["observation_tokens"][a:b]) for a, b in answer["action_ranges"]]
     assert said == [
         f"<search> {first} </search>",
         f"so <search> {second} </search>",
