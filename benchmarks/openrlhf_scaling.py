@@ -22,7 +22,8 @@ from latentgym.cluster import connected
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.openrlhf.launch import Session, Workers
 from latentgym.openrlhf.shim import install
-from latentgym.results import atomic_write, git_commit, versions
+from latentgym.results import git_commit, versions
+from latentgym.storage import atomic_write
 from latentgym.training import Trainer
 
 MODEL, PROMPTS, GROUP = "tiny:gpt2:4x4x128", 64, 8

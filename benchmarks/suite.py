@@ -20,13 +20,13 @@ from typing import Any
 
 from latentgym.progress import progress_bar
 from latentgym.results import (
-    atomic_write,
     git_commit,
     load_result,
     load_rollouts,
     versions,
 )
 from latentgym.stats import mean_interval
+from latentgym.storage import atomic_write
 
 
 @dataclass(frozen=True)

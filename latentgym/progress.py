@@ -18,8 +18,10 @@ from rich.progress import (
 
 
 @contextmanager
-def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Any]:
+def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Any]:
     """A progress bar on stderr with rate and time left; silent where that is no terminal.
+
+    Without a known total it counts, and shows that something is going on.
 
     Yields:
         A function (advance, note).

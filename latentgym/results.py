@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
+from latentgym.storage import atomic_write
 
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
@@ -108,17 +107,6 @@ class Result:
                 f"cannot write results to {folder} ({error.strerror or error}); make room or "
                 "choose another --out."
             ) from error
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Write to the path that this gives; it takes the name `path` when all went well."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_result(folder: Path) -> Result:

@@ -11,12 +11,12 @@ import pytest
 from latentgym.errors import UsageError
 from latentgym.results import (
     Result,
-    atomic_write,
     find_results,
     load_result,
     load_rollouts,
     versions,
 )
+from latentgym.storage import atomic_write
 
 
 def record(**changes: Any) -> Result:

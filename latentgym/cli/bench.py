@@ -14,7 +14,8 @@ from rich.table import Table
 
 from latentgym.cli.options import parse, say
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.results import atomic_write, git_commit, versions
+from latentgym.results import git_commit, versions
+from latentgym.storage import atomic_write
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {

@@ -29,8 +29,8 @@ class DatasetSpec:
         fields: the fields that every row must have, with their types.
         licence: of the data.
         url: the home of the data.
-        alias: names of splits that stand for others, as `dev` is what is tested on where the answers
-            of the test set are secret.
+        alias: names of splits that stand for others: where the answers of the test set are secret,
+            `test` is the dev set.
         hub: where the hub has it, if it does.
         sample: file name of the sample in this package, or a function that makes its rows from the
             name of a split; None where the environment generates questions.

@@ -29,9 +29,9 @@ from typing import Any, overload
 from latentgym.data.chains import RESERVED
 from latentgym.data.facts import FISH, NO, RELATIONS, TRADES, YES, Asked, Thing, ask, make_world
 from latentgym.data.names import MOST_PARTS, PRONOUNS, SYMBOLS, Names, pronoun
+from latentgym.data.passage import Passage
 from latentgym.data.question import Question
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.retrieval.retriever import Passage
 from latentgym.rng import derive
 
 SPLITS = ("train", "dev", "test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class RetrievalTask(TextTask):
         passages: int = 3,
         passage_tokens: int | None = None,
         turns: int = 4,
-        reward: str = "em",
+        reward: Literal["em", "f1"] = "em",
         format: str = "hashes",
         system: str | None = None,
         think: int = 256,

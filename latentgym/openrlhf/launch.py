@@ -13,7 +13,7 @@ from latentgym.cluster import connected, failures
 from latentgym.errors import require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
-from latentgym.results import atomic_write
+from latentgym.storage import atomic_write
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."

@@ -20,7 +20,7 @@ import tyro
 
 from latentgym.errors import LatentGymError, UsageError
 from latentgym.registry import make_vector_env, resolve
-from latentgym.results import atomic_write
+from latentgym.storage import atomic_write
 
 
 @dataclass(frozen=True)

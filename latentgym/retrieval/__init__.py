@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from latentgym.retrieval.retriever import Hit, Passage, RetrievalError, Retriever
+from latentgym.data.passage import Passage
+from latentgym.retrieval.index import Manifest, build_index, cached_index, open_index, read_manifest
+from latentgym.retrieval.retriever import Hit, RetrievalError, Retriever
+from latentgym.retrieval.shared import retriever_of
 
-__all__ = ["Hit", "Passage", "RetrievalError", "Retriever"]
+__all__ = [
+    "Hit",
+    "Manifest",
+    "Passage",
+    "RetrievalError",
+    "Retriever",
+    "build_index",
+    "cached_index",
+    "open_index",
+    "read_manifest",
+    "retriever_of",
+]

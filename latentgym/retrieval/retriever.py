@@ -6,26 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from latentgym.errors import LatentGymError
+from latentgym.data.passage import Passage
+from latentgym.errors import LatentGymError, UsageError
+
+# Lucene takes at most 1024 clauses, and a character may be one.
+MOST_CHARACTERS = 1000
 
 
 class RetrievalError(LatentGymError, RuntimeError):
     """An index that cannot be built, opened or searched; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A piece of text that can be found.
-
-    Attributes:
-        id: unique in its corpus.
-        title: of the article it is from; empty if it has none.
-        text: what it says.
-    """
-
-    id: str
-    title: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +40,7 @@ class Retriever(Protocol):
         """The best passages for each query, best first.
 
         Args:
-            queries: any text. What no index could use (control characters, all beyond the first
-                few thousand characters) is left out; an empty query finds nothing.
+            queries: any text, see `cleaned`; an empty query finds nothing.
             k: how many at most, at least 1.
 
         Raises:
@@ -64,3 +52,17 @@ class Retriever(Protocol):
     def close(self) -> None:
         """End what belongs to it; a later search starts it again."""
         ...
+
+
+def cleaned(query: str) -> str:
+    """What is searched for: the first characters of a query in one line, without invisible ones."""
+    head = query[: 4 * MOST_CHARACTERS]
+    if not head.isprintable():
+        head = "".join(c if c.isprintable() else " " for c in head)
+    return " ".join(head.split())[:MOST_CHARACTERS]
+
+
+def require_k(k: int) -> None:
+    """Raise `UsageError` unless k is a number of passages that can be asked for."""
+    if k < 1:
+        raise UsageError(f"k is how many passages are found, at least 1, not {k}.")

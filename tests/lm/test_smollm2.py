@@ -20,10 +20,11 @@ from latentgym.heads import (
     TokenHead,
 )
 from latentgym.lm import LatentLM, load_model
-from latentgym.lm.zoo import SMOLLM2, cache_folder
+from latentgym.lm.zoo import SMOLLM2
 from latentgym.protocol import Budget, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect, replay
+from latentgym.storage import cache_folder
 from latentgym.tokenizers import HFTokenizer
 
 gym.register_envs(latentgym)

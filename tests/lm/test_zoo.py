@@ -11,7 +11,8 @@ import torch
 
 from latentgym.errors import UsageError
 from latentgym.lm import load_model
-from latentgym.lm.zoo import TinySpec, cache_folder, describe, parse_tiny, resolve
+from latentgym.lm.zoo import TinySpec, describe, parse_tiny, resolve
+from latentgym.storage import cache_folder
 from latentgym.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()

@@ -1,0 +1,80 @@
+"""The process that Lucene lives in. Run by `lucene`, as a script; it imports nothing of ours.
+
+A virtual machine takes over signals, cannot be forked, and brings down a process in which Ray
+runs; so it has this one. It reads requests from stdin, one JSON object a line, answers on what was
+stdout, and ends with its stdin.
+
+    {"open": index}                                  -> {"passages": n}
+    {"queries": [...], "k": k, "threads": t}          -> {"hits": [[[id, raw, score], ...], ...]}
+
+A request that fails is answered with {"error": sentence}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+
+def main(java_home: str, jar: str, heap_mb: str) -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the parent, who ends this process
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # what Java prints is no answer
+    os.environ["JAVA_HOME"] = java_home
+    import jnius_config
+
+    jnius_config.set_classpath(jar)
+    # Not pyserini's own start: it asks for a module that small Javas lack, and ends the process.
+    jnius_config.set_options(f"-Xmx{heap_mb}m", "-Xrs", "-XX:+UseSerialGC")
+    from jnius import autoclass
+
+    searcher: Any = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if "open" in request:
+                searcher = _open(autoclass, request["open"])
+                answer: Any = {"passages": searcher.get_total_num_docs()}
+            else:
+                answer = {"hits": _search(autoclass, searcher, **request)}
+        except Exception as error:  # of Java's many, all of which are the request's
+            answer = {"error": _sentence(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _open(autoclass: Any, index: str) -> Any:
+    # A folder, or the name of one of Anserini's prebuilt indexes, which it then downloads.
+    path = autoclass("io.anserini.index.IndexReaderUtils").getIndex(index)
+    return autoclass("io.anserini.search.SimpleSearcher")(path.toString())
+
+
+def _search(
+    autoclass: Any, searcher: Any, queries: list[str], k: int, threads: int, bm25: list[float]
+) -> list[list[Any]]:
+    searcher.set_bm25(*bm25)
+    if len(queries) == 1:
+        return [_hits(searcher.search(queries[0], k))]
+    texts, names = autoclass("java.util.ArrayList")(), autoclass("java.util.ArrayList")()
+    for i, query in enumerate(queries):
+        texts.add(query)
+        names.add(str(i))
+    found = searcher.batch_search(texts, names, k, threads)
+    return [_hits(found.get(str(i))) for i in range(len(queries))]
+
+
+def _hits(found: Any) -> list[Any]:
+    return [[hit.docid, hit.lucene_document.get("raw"), hit.score] for hit in found]
+
+
+def _sentence(error: Exception) -> str:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first.removeprefix("JVM exception occurred: ")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

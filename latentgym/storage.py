@@ -1,0 +1,41 @@
+"""Files that are complete or not there, and the folder where things are kept between runs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write to the path that this gives; it takes the name `path` when all went well."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Within it, no other process holds the lock of that name; waits for those that do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, or its process ends
+        yield
+
+
+def cache_folder() -> Path:
+    """Where converted models and indexes are kept.
+
+    `$LATENTGYM_CACHE`, or `latentgym` in the user's cache folder.
+    """
+    given = os.environ.get("LATENTGYM_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "latentgym"
