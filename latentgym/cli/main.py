@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("latentgym.cli.train:main", "train an agent: latentgym train AGENT ENV"),
     "eval": ("latentgym.cli.evaluate:main", "evaluate an agent: latentgym eval AGENT ENV"),
     "rescore": ("latentgym.cli.evaluate:rescore", "score stored rollouts again"),
+    "index": ("latentgym.cli.index:main", "build, search or describe an index of passages"),
     "leaderboard": ("latentgym.cli.leaderboard:main", "table of results"),
     "bench": ("latentgym.cli.bench:main", "speed, side by side with the peers"),
     "validate": ("latentgym.cli.envs:validate", "gold answers score 1, empty and garbage score 0"),

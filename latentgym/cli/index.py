@@ -1,0 +1,129 @@
+"""`latentgym index build CORPUS --out DIR`, `index search DIR QUERY`, `index info DIR`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from latentgym.cli.options import emit, parse, say
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.tokenizers import printable
+
+_SNIPPET = 160
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of index build."""
+
+    corpus: tyro.conf.Positional[Path]
+    """A .jsonl, .jsonl.gz or .json file: an id and contents in a row, or id, title and text."""
+    out: Path
+    """The folder to make."""
+    engine: str = "auto"
+    """lucene, bm25s, or auto for the first of them that can run."""
+    k1: float = 0.9
+    """Of BM25: how soon further occurrences of a word stop to count."""
+    b: float = 0.4
+    """Of BM25: how much long passages are marked down."""
+    threads: int = 2
+    """Of Lucene."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of index search."""
+
+    index: tyro.conf.Positional[str]
+    """Folder of an index, or prebuilt:NAME for one of Anserini's."""
+    query: tyro.conf.Positional[str]
+    """What to search for."""
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 5
+    """How many passages."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Options of index info."""
+
+    index: tyro.conf.Positional[Path]
+    """Folder of an index."""
+    json: bool = False
+    """Print one JSON line last."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Build, search or describe an index."""
+    actions = {"build": _build, "search": _search, "info": _info}
+    if not argv or argv[0] not in actions:
+        name = argv[0] if argv else ""
+        raise UsageError(f"index has no action {name!r}; {did_you_mean(name, actions)}")
+    return actions[argv[0]](argv[1:])
+
+
+def _build(argv: Sequence[str]) -> int:
+    from latentgym.retrieval import build_index
+
+    o = parse(BuildOptions, argv, "index build", "Index a corpus for retrieval tasks.")
+    manifest = build_index(o.corpus, o.out, engine=o.engine, k1=o.k1, b=o.b, threads=o.threads)
+    say(f"{o.out}: {manifest.passages} passages, engine {manifest.engine} {manifest.version}")
+    emit(asdict(manifest), o.json)
+    return 0
+
+
+def _search(argv: Sequence[str]) -> int:
+    from latentgym.retrieval import open_index
+
+    o = parse(SearchOptions, argv, "index search", "Search an index.")
+    retriever = open_index(o.index)
+    try:
+        [hits] = retriever.search([o.query], o.k)
+    finally:
+        retriever.close()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("rank", "score", "id", "title", "text"):
+        table.add_column(name, justify="right" if name in ("rank", "score") else "left")
+    for rank, hit in enumerate(hits, start=1):
+        p = hit.passage
+        cells = [_short(text) for text in (p.id, p.title, p.text)]
+        table.add_row(str(rank), f"{hit.score:.3f}", *cells)
+    if hits:
+        Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
+    else:
+        say("nothing was found; try other words.")
+    found = [{"score": hit.score, **asdict(hit.passage)} for hit in hits]
+    emit({"query": o.query, "about": dict(retriever.about), "hits": found}, o.json)
+    return 0
+
+
+def _info(argv: Sequence[str]) -> int:
+    from latentgym.retrieval import read_manifest
+
+    o = parse(InfoOptions, argv, "index info", "Say what an index holds.")
+    facts = asdict(read_manifest(o.index))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in facts.items():
+        table.add_row(name, escape(str(value)))
+    Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
+    emit(facts, o.json)
+    return 0
+
+
+def _short(text: str) -> str:
+    """Text that is whoever's, for a terminal."""
+    line = " ".join(printable(text).split())
+    return escape(line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1]}…")
