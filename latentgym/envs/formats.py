@@ -35,6 +35,13 @@ class Format(ABC):
         """The instruction for answers that this grader will read."""
         return self.system + self.numeric if grader.numeric else self.system
 
+    def opening(self, grader: Grader) -> str:
+        """The bridge to answers that this grader will read.
+
+        Words bring their blank with them, in most vocabularies; digits do not.
+        """
+        return self.bridge if grader.numeric else self.bridge.rstrip(" ")
+
     def lines(self, steps: Sequence[str]) -> list[str]:
         """The steps of a reasoning as a demonstration says them, with what parts them."""
         return [f"{step}\n" for step in steps]
@@ -105,6 +112,17 @@ class Boxed(Format):
         return last_box(completion)[1] == 1
 
 
+class Sentence(Format):
+    """The answer ends a sentence, as people say it, and stands on its line."""
+
+    def answer(self, gold: str) -> str:
+        return f" {gold}"
+
+    def find(self, completion: str) -> str | None:
+        _, mark, said = completion.partition(self.mark)
+        return said.strip() if mark else None
+
+
 _THOUGHTS, _ANSWER = "thought process", "final answer"
 
 
@@ -147,6 +165,13 @@ FORMATS: dict[str, Format] = {
         mark="####",
         stop="\n",
         bridge="\n#### ",
+    ),
+    "sentence": Sentence(
+        system="Think step by step. Then write, on a line of its own, The answer is: and the "
+        "answer, and nothing else.",
+        mark="The answer is:",
+        stop="\n",
+        bridge="\nThe answer is:",
     ),
     "boxed": Boxed(
         system="Solve the problem step by step. Then write the final answer as \\boxed{answer}.",

@@ -74,6 +74,7 @@ class TextTask(Task):
 
     def protocol(self) -> Protocol:
         pieces, fmt = self.tokenizer.pieces(), self.format
+        bridge = fmt.opening(self.grader)
         lines = self.exact_thoughts and not self.force_answer  # may be spoken before the answer
         return Protocol(
             think=Budget(self.think, exact=self.exact_thoughts),
@@ -82,7 +83,7 @@ class TextTask(Task):
             stop=MarkTable(fmt.stop, pieces) if fmt.stop and not lines else None,
             eos=(self.tokenizer.eos_id,),
             force_answer=self.force_answer,
-            bridge=tuple(self.tokenizer.encode(fmt.bridge)) if self.force_answer else (),
+            bridge=tuple(self.tokenizer.encode(bridge)) if self.force_answer else (),
         )
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from latentgym.data.passage import Passage
 from latentgym.retrieval.corpus import contents
 from latentgym.retrieval.retriever import Hit, RetrievalError, cleaned, require_k
@@ -58,25 +60,22 @@ class BM25sRetriever:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         require_k(k)
+        known = self._opened().vocab_dict
+        tokens = _tokens([cleaned(query) for query in queries])
+        return [self._best([word for word in words if word in known], k) for words in tokens]
+
+    def _best(self, words: list[str], k: int) -> list[Hit]:
+        """The best passages for the words of a query, all of which the index knows."""
+        if not words:
+            return []
         index = self._opened()
-        asked = [(i, words) for i, words in enumerate(self._words(queries)) if words]
-        found: list[list[Hit]] = [[] for _ in queries]
-        if asked:
-            k = min(k, len(index.corpus))
-            row_QK, score_QK = index.retrieve(
-                [words for _, words in asked],
-                corpus=range(len(index.corpus)),
-                k=k,
-                show_progress=False,
-            )
-            for (i, _), row_K, score_K in zip(asked, row_QK, score_QK, strict=True):
-                best = sorted(zip(-score_K, row_K, strict=True))
-                found[i] = [
-                    Hit(Passage(**index.corpus[int(row)]), float(-score))
-                    for score, row in best
-                    if score < 0  # a passage without a word of the query is none that was found
-                ]
-        return found
+        score_N = index.get_scores(words)
+        # Not the library's own choice of k, which of equal scores takes any.
+        k = min(k, len(score_N))
+        least = np.partition(score_N, -k)[-k]
+        rows = np.flatnonzero((score_N >= least) & (score_N > 0))
+        rows = rows[np.argsort(-score_N[rows], kind="stable")][:k]
+        return [Hit(Passage(**index.corpus[int(row)]), float(score_N[row])) for row in rows]
 
     def count(self) -> int:
         """How many passages the index has."""
@@ -84,11 +83,6 @@ class BM25sRetriever:
 
     def close(self) -> None:
         self._index = None
-
-    def _words(self, queries: Sequence[str]) -> list[list[str]]:
-        known = self._opened().vocab_dict
-        tokens = _tokens([cleaned(query) for query in queries])
-        return [[word for word in words if word in known] for words in tokens]
 
     def _opened(self) -> Any:
         if self._index is None:
