@@ -1,9 +1,9 @@
 """Answers of SmolLM2-135M with and without passages, on real questions and a real Lucene index.
 
 The model answers at once, greedily and in at most 16 tokens, behind 0, 1, 3 or 5 passages (of up to
-128 tokens each) that BM25 finds for the question: exact match and F1 with SQuAD's normalisation. The
-answer is asked for in a sentence, as a model of this size goes on from `####`, which begins headings,
-with the number 1. Wants `$LATENTGYM_DATA`.
+128 tokens each) that BM25 finds for the question: exact match and F1 with SQuAD's normalisation.
+The answer is asked for in a sentence, as a model of this size goes on from `####`, which begins
+headings, with the number 1. Wants `$LATENTGYM_DATA`.
 
 python -m benchmarks.retrieval_qa --out runs/retrieval-qa --record benchmarks/records
 """

@@ -101,6 +101,11 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         for name in results[0].metrics
         if name.startswith("pass@")
     }
+    more = {
+        name: _mean(r.metrics[key] for r in results)
+        for name, key in _ANSWERS.items()
+        if key in results[0].metrics
+    }
     lengths = [r.forward_positions["thought"] for r in results]
     latents = {
         name: round(sum(r.metrics[name] for r in results) / len(results), 4)
@@ -116,6 +121,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "seeds": list(seeds),
         "paper": cell.paper,
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
+        **more,
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
         **({"latents": latents} if latents else {}),
         **_search(cell, out, seeds),
@@ -153,7 +159,14 @@ def _mean(values: Iterable[float]) -> float:
     return round(statistics.fmean(values), 4)
 
 
-_CURVES = {"entropy": "train/entropy", "reward": "reward/score", "latent_share": "latent/share"}
+# Of what was answered, beside the score.
+_ANSWERS = {"f1": "reward/f1", "calls": "calls"}
+_CURVES = {
+    "entropy": "train/entropy",
+    "reward": "reward/score",
+    "latent_share": "latent/share",
+    "calls": "rollout/calls",
+}
 
 
 def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
