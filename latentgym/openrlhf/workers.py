@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         self._envs: dict[bool, Any] = {}
         # Spread weights cannot decode step by step: the workers' steps would have to agree.
         self._replica = self.job.run.learner() if strategy.stage == 3 else None
+
+    def fit(self, kl_ctl: float = 0) -> Any:
+        """Train on the experiences that were handed over."""
+        # OpenRLHF averages the divergence over tokens, whatever mean the loss has.
+        by_token = self.job.grpo.mean == "token"
+        aggregate = partial(ppo_actor.aggregate_loss, token_level_loss=by_token)
+        with rebound(ppo_actor, aggregate_loss=aggregate):
+            return super().fit(kl_ctl)
 
     def rollout(self, rows: Sequence[Row], group_size: int, learning: bool) -> list[Any]:
         """Episodes of some questions: for each a list of `group_size` responses.

@@ -12,6 +12,7 @@ import pytest
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
 from latentgym.openrlhf.job import ClusterOptions, Job
+from latentgym.training import Trainer
 
 MakeJob = Callable[..., Job]
 PRESETS = {
@@ -23,9 +24,44 @@ PRESETS = {
 }
 
 
+# A small encyclopedia, which a model learns in seconds to search with success once in a while.
+SEARCHES = {
+    "source": "generated",
+    "search": "action",
+    "passages": 1,
+    "turns": 1,
+    "hops": 1,
+    "people": 60,
+    "books": 12,
+    "towns": 12,
+    "companies": 12,
+    "countries": 4,
+    "lakes": 4,
+    "parts": 8,
+}
+
+# Without biases: those of keys have no gradient but rounding, which differs between backends.
+SEARCHER = "tiny:llama:2x2x32"
+
+
+@pytest.fixture(scope="session")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a model that searches."""
+    out = tmp_path_factory.mktemp("searcher")
+    config = replace(agent_class("cot").presets["sft-tiny"], batch_size=32)
+    run = Run("cot", config, "latent/NQ-token", SEARCHER, SEARCHES)
+    recipe = run.make_agent().recipe()
+    stage = recipe.stage.build(run.learner(), run.make_env, 0)
+    Trainer(stage, recipe.optimisation, 300, out=out, save_every=0).run()
+    return out
+
+
 @pytest.fixture
-def make_job(tmp_path: Path) -> MakeJob:
-    """A job of few rows; rewards are such that an untrained model earns some."""
+def make_job(tmp_path: Path, request: pytest.FixtureRequest) -> MakeJob:
+    """A job of few rows; rewards are such that an untrained model earns some.
+
+    With `searches` the model searches an encyclopedia, and has learnt to a little.
+    """
 
     def make(
         agent: str = "mts-grpo",
@@ -35,6 +71,7 @@ def make_job(tmp_path: Path) -> MakeJob:
         grpo: dict[str, Any] | None = None,
         run: dict[str, Any] | None = None,
         optimisation: dict[str, Any] | None = None,
+        searches: bool = False,
         **cluster: Any,
     ) -> Job:
         preset, env = PRESETS[agent]
@@ -46,6 +83,10 @@ def make_job(tmp_path: Path) -> MakeJob:
             optimisation=replace(settings.optimisation, **(optimisation or {})),
         )
         options = {"model": "tiny:gpt2:2x2x32", **(run or {})}
+        if searches:
+            env = env.replace("MNNS", "NQ")
+            options["checkpoint"] = request.getfixturevalue("searcher")
+            options |= {"model": SEARCHER, "env_options": SEARCHES}
         described = Run(agent=agent, config=settings, env=env, **options)
         recipe = described.make_agent().recipe()
         return Job(

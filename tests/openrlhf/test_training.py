@@ -52,7 +52,8 @@ def assert_same(theirs: Weights, ours: Weights, job: Job) -> None:
     begun = job.run.learner().state_dict()
     assert any((ours[k] - v).abs().max() > 1e-4 for k, v in begun.items()), "nothing was learned"
     worst = max(float((theirs[name] - value).abs().max()) for name, value in ours.items())
-    assert worst < 1e-6
+    # Where a model begins trained, many gradients are near nothing, and Adam enlarges their rounding.
+    assert worst < (1e-6 if job.run.checkpoint is None else 1e-5)
 
 
 def lines(job: Job) -> list[dict[str, float]]:
@@ -73,6 +74,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sequence mean": {"grpo": {"mean": "sequence"}},
     "schedule": {"optimisation": {"schedule": "cosine", "warmup": 0.4}, "steps": 5},
     "adapters": {"run": {"lora": {"r": 4, "alpha": 8}}},
+    "searches": {"agent": "cot", "searches": True},
+    "searches, gate": {"agent": "hrpo", "searches": True},
     "zero 0": {"zero": 0},
     "zero 1, recomputed activations": {"zero": 1, "gradient_checkpointing": True},
     "zero 3": {"zero": 3, "grpo": {"kl": 0.1}},
@@ -97,6 +100,8 @@ def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
     assert set(session.last) <= documented
     assert session.last == {k: v for k, v in logged[-1].items() if k != "step"}
+    assert ("rollout/calls" in session.last) == (session.last.get("rollout/calls", 0) > 0.5)
+    assert ("rollout/calls" in session.last) == CASES[case].get("searches", False)
 
 
 def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> None:
