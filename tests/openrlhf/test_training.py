@@ -52,7 +52,7 @@ def assert_same(theirs: Weights, ours: Weights, job: Job) -> None:
     begun = job.run.learner().state_dict()
     assert any((ours[k] - v).abs().max() > 1e-4 for k, v in begun.items()), "nothing was learned"
     worst = max(float((theirs[name] - value).abs().max()) for name, value in ours.items())
-    # Where a model begins trained, many gradients are near nothing, and Adam enlarges their rounding.
+    # Where a model begins trained, many gradients are near nothing, and Adam enlarges rounding.
     assert worst < (1e-6 if job.run.checkpoint is None else 1e-5)
 
 
