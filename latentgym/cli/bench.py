@@ -20,12 +20,15 @@ from latentgym.storage import atomic_write
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {
     "latentseek": ("latentgym.bench.latentseek", "LatentSeekBench"),
+    "retrieval": ("latentgym.bench.retrieval", "RetrievalBench"),
     "rollout": ("latentgym.bench.rollout", "RolloutBench"),
     "train": ("latentgym.bench.train", "TrainBench"),
 }
 # Figures by name that a report may have, and what they are.
 TABLES = {
     "ms_per_step": "ms per step",
+    "seconds": "seconds",
+    "queries_per_second": "queries per second",
     "questions_per_minute": "questions per minute",
     "positions_per_question": "forward positions per question",
     "ratios": "ratio",

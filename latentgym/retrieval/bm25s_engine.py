@@ -13,7 +13,7 @@ from latentgym.data.passage import Passage
 from latentgym.retrieval.corpus import contents
 from latentgym.retrieval.retriever import Hit, RetrievalError, cleaned, require_k
 
-INSTALL = "pip install bm25s PyStemmer"
+INSTALL = "pip install 'latentgym[retrieval]'"
 
 
 def library() -> Any:

