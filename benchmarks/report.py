@@ -11,10 +11,10 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import sections, sections_search
+from benchmarks import sections, sections_retrieval, sections_search
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = {**sections.SECTIONS, **sections_search.SECTIONS}
+SECTIONS = {**sections.SECTIONS, **sections_search.SECTIONS, **sections_retrieval.SECTIONS}
 PAGES = ("README.md", "docs/engine.md", "docs/training.md", "docs/results.md", "docs/openrlhf.md")
 
 
