@@ -10,9 +10,12 @@ from benchmarks import (
     coconut_chains,
     cot2_mnns,
     cot2_prosqa,
+    encyclopedia,
     hrpo_gsm8k,
+    hrpo_retrieval,
     hybrid_chains,
     openrlhf_mnns,
+    retrieval_qa,
 )
 from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
@@ -34,6 +37,9 @@ SUITES = {
     "hybrid_chains": ("latent/GSM8KAug-", list(hybrid_chains.cells())),
     "coconut_chains": ("latent/GSM8KAug-", list(coconut_chains.cells())),
     "cot2_prosqa": ("latent/ProsQA-", list(cot2_prosqa.cells())),
+    "encyclopedia": ("latent/NQ-", list(encyclopedia.cells())),
+    "hrpo_retrieval": ("latent/HotpotQA-", list(hrpo_retrieval.cells())),
+    "retrieval_qa": ("latent/", list(retrieval_qa.cells())),
     "hrpo_gsm8k": ("latent/GSM8K-", list(hrpo_gsm8k.cells())),
 }
 
