@@ -1,10 +1,10 @@
 """HRPO on real questions with passages in the prompt, SmolLM2-135M and adapters: a short run.
 
 Trained on the training questions of HotpotQA and 2WikiMultihopQA that are there, with two passages
-of BM25's, and evaluated on the first HotpotQA dev questions before and after. Most groups of a model
-of this size earn nothing in exact matches, so the score is F1, which tells more answers apart; the
-run shows the method on a language model and real data, at a cost that two cores can bear. Wants
-`$LATENTGYM_DATA`.
+of BM25's, and evaluated on the first HotpotQA dev questions before and after. Most groups of a
+model of this size earn nothing in exact matches, so the score is F1, which tells more answers
+apart; the run shows the method on a language model and real data, at a cost that two cores can
+bear. Wants `$LATENTGYM_DATA`.
 
 python -m benchmarks.hrpo_retrieval --out runs/hrpo-retrieval --record benchmarks/records
 """

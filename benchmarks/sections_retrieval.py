@@ -90,9 +90,22 @@ def bench() -> str:
     return table(["queries a second", "lucene", "bm25s"], rows)
 
 
+def hrpo() -> str:
+    """The short run on real questions."""
+    cells = suite_cells("hrpo_retrieval")
+    rows = [
+        [label, figure(cells[name]), reward]
+        for name, label in {"before": "before", "hrpo": "after"}.items()
+        if name in cells
+        for reward in [" ".join(f"{s['reward/score']:.3f}" for s in cells[name].get("curve", ()))]
+    ]
+    return table(["", "F1 % [95 %]", "sampled reward by step"], rows)
+
+
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "recall": recall,
     "reading": reading,
     "encyclopedia": encyclopedia,
+    "hrpo-retrieval": hrpo,
     "bench-retrieval": bench,
 }
