@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from latentgym.data.passage import Passage
-from latentgym.retrieval.index import Manifest, build_index, cached_index, open_index, read_manifest
+from latentgym.retrieval.building import build_index, cached_index
+from latentgym.retrieval.index import Manifest, open_index, read_manifest
 from latentgym.retrieval.retriever import Hit, RetrievalError, Retriever
 from latentgym.retrieval.shared import retriever_of
 

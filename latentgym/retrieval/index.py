@@ -1,4 +1,4 @@
-"""Building and opening indexes: a folder with a manifest, complete or not there.
+"""Indexes: a folder with a manifest, complete or not there.
 
 manifest.json    what was indexed, by what
 lucene/ or bm25s/
@@ -8,35 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
-import subprocess
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from hashlib import sha256
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 
-from latentgym.data.passage import Passage
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.progress import progress_bar
-from latentgym.retrieval.bm25s_engine import BM25sRetriever, library, write_index
-from latentgym.retrieval.corpus import Fingerprint, contents, fingerprint, read_corpus
+from latentgym.retrieval.bm25s_engine import BM25sRetriever, library
 from latentgym.retrieval.java import find_java
-from latentgym.retrieval.lucene import HEAP_MB, LuceneRetriever
+from latentgym.retrieval.lucene import LuceneRetriever
 from latentgym.retrieval.retriever import RetrievalError, Retriever
-from latentgym.storage import atomic_write, cache_folder, locked
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 ENGINES = ("lucene", "bm25s")
 PREBUILT = "prebuilt:"
 K1, B = 0.9, 0.4  # Anserini's own, and those of most published results
-_SEVERAL = 1000  # passages between two looks at the progress bar
-
-Corpus = str | Path | Sequence[Passage]
 
 log = logging.getLogger(__name__)
 
@@ -86,140 +71,6 @@ def choose_engine(engine: str) -> str:
     return engine
 
 
-def build_index(
-    corpus: Corpus,
-    out: Path,
-    *,
-    engine: str = "auto",
-    k1: float = K1,
-    b: float = B,
-    threads: int = 2,
-) -> Manifest:
-    """Index a corpus into a folder that is not there yet.
-
-    Everything is checked before the engine begins, and the number of passages after it has ended; a
-    build that is killed leaves nothing behind that could be taken for an index.
-
-    Args:
-        corpus: a file, see `read_corpus`, or passages with unique ids.
-        out: the folder.
-        engine: `lucene`, `bm25s` or `auto`.
-        k1, b: of BM25; both engines take them, Lucene when it searches.
-        threads: of Lucene.
-
-    Raises:
-        UsageError: a setting that cannot work, or `out` is there already.
-        DataError: a damaged corpus.
-        RetrievalError: the engine is missing, or it failed.
-    """
-    if not (k1 >= 0 and 0 <= b <= 1 and threads >= 1):
-        raise UsageError(
-            f"BM25 has k1 >= 0 and b from 0 to 1, and threads are at least 1, but they are {k1}, "
-            f"{b} and {threads}."
-        )
-    engine = choose_engine(engine)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already; choose another --out, or delete it.")
-    with _under_way(out) as partial:
-        source, found = _written(corpus, partial / "corpus")
-        build = _build_lucene if engine == "lucene" else _build_bm25s
-        version = build(source, partial / engine, k1, b, threads)
-        shutil.rmtree(source.parent)
-        manifest = Manifest(
-            engine=engine,
-            version=version,
-            passages=found[0],
-            corpus=found[1],
-            k1=k1,
-            b=b,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        )
-        retriever = _retriever(partial, manifest)
-        indexed = retriever.count()
-        retriever.close()
-        if indexed != manifest.passages:
-            raise RetrievalError(
-                f"{engine} has indexed {indexed} of {manifest.passages} passages; report this with "
-                "the corpus, or try the other engine."
-            )
-        with atomic_write(partial / MANIFEST) as path:
-            path.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
-    return manifest
-
-
-@contextmanager
-def _under_way(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place in the end, or is not there."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}.*.partial"):
-            if not _runs(left.name.split(".")[-2]):
-                shutil.rmtree(left, ignore_errors=True)
-        partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-        partial.mkdir()
-    except OSError as error:
-        raise UsageError(f"cannot write to {out} ({error.strerror}); choose another.") from error
-    try:
-        yield partial
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _runs(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
-
-
-def _written(corpus: Corpus, folder: Path) -> tuple[Path, tuple[int, str]]:
-    """The corpus as a file that every engine reads alike; its size and fingerprint."""
-    passages: Iterable[Passage]
-    if isinstance(corpus, str | Path):
-        passages, total = read_corpus(Path(corpus)), None
-    else:
-        passages, total = corpus, len(corpus)
-        if len({passage.id for passage in corpus}) < len(corpus):
-            raise UsageError("passages must have unique ids, but some share one.")
-    folder.mkdir()
-    path, digest, n = folder / "passages.jsonl", Fingerprint(), 0
-    with path.open("w", encoding="ascii") as file, progress_bar("read", total) as advance:
-        for n, passage in enumerate(passages, start=1):
-            digest.add(passage)
-            file.write(json.dumps({"id": passage.id, "contents": contents(passage)}) + "\n")
-            if n % _SEVERAL == 0:
-                advance(_SEVERAL)
-        advance(n % _SEVERAL)
-    if not n:
-        raise UsageError("there are no passages to index; give at least one.")
-    return path, (n, str(digest))
-
-
-def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int) -> str:
-    java = find_java()
-    command = [
-        *(str(java.home / "bin" / "java"), f"-Xmx{HEAP_MB}m", "-cp", str(java.jar)),
-        *("io.anserini.index.IndexCollection", "-collection", "JsonCollection"),
-        *("-input", str(source.parent), "-index", str(folder), "-threads", str(threads)),
-        *("-generator", "DefaultLuceneDocumentGenerator", "-storeRaw"),
-    ]
-    with progress_bar("index with Lucene", None):
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-        )
-    if done.returncode or not folder.is_dir():
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise RetrievalError(
-            f"Lucene could not index the corpus ({' '.join(said[-1:]) or done.returncode}); is "
-            f"there room on the disk, and memory for {HEAP_MB} MB?"
-        )
-    return java.anserini
-
-
-def _build_bm25s(source: Path, folder: Path, k1: float, b: float, threads: int) -> str:
-    with progress_bar("index with bm25s", None):
-        write_index(read_corpus(source), folder, k1, b)
-    return metadata.version("bm25s")
-
-
 def read_manifest(folder: Path) -> Manifest:
     """What an index holds.
 
@@ -267,10 +118,11 @@ def open_index(where: str | Path) -> Retriever:
     manifest = read_manifest(folder)
     if not (folder / manifest.engine).is_dir():
         raise RetrievalError(f"{folder} lacks its folder {manifest.engine}; build it again.")
-    return _retriever(folder, manifest)
+    return retriever_in(folder, manifest)
 
 
-def _retriever(folder: Path, manifest: Manifest) -> LuceneRetriever | BM25sRetriever:
+def retriever_in(folder: Path, manifest: Manifest) -> LuceneRetriever | BM25sRetriever:
+    """The retriever of a folder with that manifest."""
     names = ("engine", "version", "passages", "corpus", "k1", "b")
     about = {name: getattr(manifest, name) for name in names}
     inner = folder / manifest.engine
@@ -278,30 +130,3 @@ def _retriever(folder: Path, manifest: Manifest) -> LuceneRetriever | BM25sRetri
     if manifest.engine == "bm25s":
         return BM25sRetriever(inner, about)
     return LuceneRetriever(str(inner), about, k1=manifest.k1, b=manifest.b)
-
-
-def cached_index(corpus: Corpus, engine: str = "auto") -> Path:
-    """The index of a corpus in the user's cache folder, built on first use.
-
-    Several processes may ask for it at once; one of them builds it.
-
-    Raises:
-        DataError, RetrievalError, UsageError: see `build_index`.
-    """
-    engine = choose_engine(engine)
-    if isinstance(corpus, str | Path):
-        path = Path(corpus).expanduser().resolve()
-        if not path.is_file():
-            raise UsageError(f"there is no corpus {path}; give a .jsonl, .jsonl.gz or .json file.")
-        state = path.stat()
-        what = f"{path} {state.st_size} {state.st_mtime_ns}"
-    else:
-        what = fingerprint(corpus)
-    version = find_java().anserini if engine == "lucene" else metadata.version("bm25s")
-    key = sha256(f"{SCHEMA} {engine} {version} {K1} {B} {what}".encode()).hexdigest()[:16]
-    out = cache_folder() / "indexes" / f"{engine}-{key}"
-    if not (out / MANIFEST).exists():
-        with locked(out.with_suffix(".lock")):
-            if not (out / MANIFEST).exists():
-                build_index(corpus, out, engine=engine)
-    return out

@@ -21,6 +21,7 @@ from latentgym.retrieval import (
     Passage,
     RetrievalError,
     build_index,
+    building,
     cached_index,
     open_index,
     read_manifest,
@@ -108,8 +109,8 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_passages_that_get_lost_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = module.write_index
-    monkeypatch.setattr(module, "write_index", lambda p, *more: write(list(p)[1:], *more))
+    write = building.write_index
+    monkeypatch.setattr(building, "write_index", lambda p, *more: write(list(p)[1:], *more))
     with pytest.raises(RetrievalError, match="1 of 2 passages"):
         build_index(FEW, tmp_path / "index", engine="bm25s")
     assert list(tmp_path.iterdir()) == []
@@ -117,8 +118,8 @@ def test_passages_that_get_lost_are_noticed(
 
 def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from latentgym.retrieval import index; "
-        "index.write_index = lambda *a: (print('on', flush=True), time.sleep(60)); "
+        "import sys, time; from pathlib import Path; "
+        "from latentgym.retrieval import building as index; index.write_index = lambda *a: (print('on', flush=True), time.sleep(60)); "
         "from latentgym.retrieval import Passage; "
         "index.build_index([Passage('a', 'b', 'c')], Path(sys.argv[1]), engine='bm25s')"
     )
