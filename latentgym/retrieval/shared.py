@@ -103,9 +103,9 @@ class ClusterRetriever:
         import ray
 
         name = f"latentgym-index-{sha256(self._where.encode()).hexdigest()[:16]}"
-        # Detached: it would end with the worker that happened to ask first. It takes no processor,
-        # as workers stand still while they wait for it.
-        options = {"name": name, "get_if_exists": True, "lifetime": "detached", "num_cpus": 0}
+        # It ends with the worker that started it, so that none is left on a cluster that goes on;
+        # the others then start another. It takes no processor: who asks stands still meanwhile.
+        options = {"name": name, "get_if_exists": True, "num_cpus": 0}
         return ray.remote(SharedIndex).options(**options, max_concurrency=8).remote(self._where)
 
 

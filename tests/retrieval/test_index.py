@@ -119,7 +119,8 @@ def test_passages_that_get_lost_are_noticed(
 def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; "
-        "from latentgym.retrieval import building as index; index.write_index = lambda *a: (print('on', flush=True), time.sleep(60)); "
+        "from latentgym.retrieval import building as index; "
+        "index.write_index = lambda *a: (print('on', flush=True), time.sleep(60)); "
         "from latentgym.retrieval import Passage; "
         "index.build_index([Passage('a', 'b', 'c')], Path(sys.argv[1]), engine='bm25s')"
     )
