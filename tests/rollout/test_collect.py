@@ -15,7 +15,7 @@ from latentgym import registry
 from latentgym.data import Question
 from latentgym.envs import Call, Demonstration, Task
 from latentgym.errors import UsageError
-from latentgym.heads import MixtureHead, MultiTokenHead, PolicyHead, TokenHead
+from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade
 from latentgym.rollout import (
@@ -103,9 +103,16 @@ class TestAskingContinuous(EnvConformance):
 QUESTIONS, G = [3, 0, 4], 4
 
 
-@pytest.fixture(params=["token", "continuous"])
+HEADS: dict[str, Callable[[], PolicyHead]] = {
+    "token": TokenHead,
+    "hybrid": lambda: GatedHead(32, TokenHead()),
+    "continuous": lambda: MultiTokenHead(3),
+}
+
+
+@pytest.fixture(params=HEADS)
 def setting(request: pytest.FixtureRequest, random_lm: Callable) -> tuple[Engine, str]:
-    head: PolicyHead = TokenHead() if request.param == "token" else MultiTokenHead(3)
+    head = HEADS[request.param]()
     engine = Engine(Policy(random_lm("llama"), head), compact_every=2, record_log_probs=True)
     return engine, f"latent/Asking-{request.param}"
 
