@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 
 from latentgym.data.passage import Passage
@@ -19,7 +18,16 @@ from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
 from latentgym.retrieval.bm25s_engine import write_index
 from latentgym.retrieval.corpus import Fingerprint, contents, fingerprint, read_corpus
-from latentgym.retrieval.index import K1, MANIFEST, SCHEMA, B, Manifest, choose_engine, retriever_in
+from latentgym.retrieval.index import (
+    K1,
+    MANIFEST,
+    SCHEMA,
+    B,
+    Manifest,
+    choose_engine,
+    engine_version,
+    retriever_in,
+)
 from latentgym.retrieval.java import find_java
 from latentgym.retrieval.lucene import HEAP_MB
 from latentgym.retrieval.retriever import RetrievalError
@@ -67,11 +75,11 @@ def build_index(
     with _under_way(out) as partial:
         source, found = _written(corpus, partial / "corpus")
         build = _build_lucene if engine == "lucene" else _build_bm25s
-        version = build(source, partial / engine, k1, b, threads)
+        build(source, partial / engine, k1, b, threads)
         shutil.rmtree(source.parent)
         manifest = Manifest(
             engine=engine,
-            version=version,
+            version=engine_version(engine),
             passages=found[0],
             corpus=found[1],
             k1=k1,
@@ -137,7 +145,7 @@ def _written(corpus: Corpus, folder: Path) -> tuple[Path, tuple[int, str]]:
     return path, (n, str(digest))
 
 
-def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int) -> str:
+def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int) -> None:
     java = find_java()
     command = [
         *(str(java.home / "bin" / "java"), f"-Xmx{HEAP_MB}m", "-cp", str(java.jar)),
@@ -155,13 +163,11 @@ def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int)
             f"Lucene could not index the corpus ({' '.join(said[-1:]) or done.returncode}); is "
             f"there room on the disk, and memory for {HEAP_MB} MB?"
         )
-    return java.anserini
 
 
-def _build_bm25s(source: Path, folder: Path, k1: float, b: float, threads: int) -> str:
+def _build_bm25s(source: Path, folder: Path, k1: float, b: float, threads: int) -> None:
     with progress_bar("index with bm25s", None):
         write_index(read_corpus(source), folder, k1, b)
-    return metadata.version("bm25s")
 
 
 def cached_index(corpus: Corpus, engine: str = "auto") -> Path:
@@ -181,7 +187,7 @@ def cached_index(corpus: Corpus, engine: str = "auto") -> Path:
         what = f"{path} {state.st_size} {state.st_mtime_ns}"
     else:
         what = fingerprint(corpus)
-    version = find_java().anserini if engine == "lucene" else metadata.version("bm25s")
+    version = engine_version(engine)
     key = sha256(f"{SCHEMA} {engine} {version} {K1} {B} {what}".encode()).hexdigest()[:16]
     out = cache_folder() / "indexes" / f"{engine}-{key}"
     if not (out / MANIFEST).exists():

@@ -47,7 +47,7 @@ def _passage(row: Row) -> Passage:
         title, body = titled(body)
     if not body.strip():
         raise row.fault("the passage has no text behind its title")
-    return Passage(_valid(str(id)), _valid(title), _valid(body))
+    return Passage(_valid(str(id)), " ".join(_valid(title).split()), _valid(body))
 
 
 def _text(row: Row, name: str, blank: bool = False) -> str:
@@ -69,7 +69,9 @@ def titled(contents: str) -> tuple[str, str]:
 
 def contents(passage: Passage) -> str:
     """Title and text as one, the inverse of `titled`."""
-    return f'"{passage.title}"\n{passage.text}' if passage.title else passage.text
+    # An empty title line keeps a text apart that begins like one.
+    bare = not passage.title and titled(passage.text) == ("", passage.text)
+    return passage.text if bare else f'"{passage.title}"\n{passage.text}'
 
 
 def _valid(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from latentgym.errors import UsageError, did_you_mean
@@ -71,6 +72,11 @@ def choose_engine(engine: str) -> str:
     return engine
 
 
+def engine_version(engine: str) -> str:
+    """The version of an engine that is installed."""
+    return find_java().anserini if engine == "lucene" else metadata.version("bm25s")
+
+
 def read_manifest(folder: Path) -> Manifest:
     """What an index holds.
 
@@ -118,6 +124,12 @@ def open_index(where: str | Path) -> Retriever:
     manifest = read_manifest(folder)
     if not (folder / manifest.engine).is_dir():
         raise RetrievalError(f"{folder} lacks its folder {manifest.engine}; build it again.")
+    installed = engine_version(choose_engine(manifest.engine))
+    if installed.split(".")[:2] != manifest.version.split(".")[:2]:
+        raise RetrievalError(
+            f"{folder} was built by {manifest.engine} {manifest.version}, but {installed} is "
+            "installed; build it again."
+        )
     return retriever_in(folder, manifest)
 
 
@@ -126,7 +138,6 @@ def retriever_in(folder: Path, manifest: Manifest) -> LuceneRetriever | BM25sRet
     names = ("engine", "version", "passages", "corpus", "k1", "b")
     about = {name: getattr(manifest, name) for name in names}
     inner = folder / manifest.engine
-    choose_engine(manifest.engine)
     if manifest.engine == "bm25s":
         return BM25sRetriever(inner, about)
     return LuceneRetriever(str(inner), about, k1=manifest.k1, b=manifest.b)

@@ -137,6 +137,11 @@ def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def _changed(folder: Path, **fields: Any) -> None:
+    path = folder / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -144,6 +149,7 @@ def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path: Pat
         (lambda f: (f / MANIFEST).write_text("{"), "is damaged"),
         (lambda f: (f / MANIFEST).write_text('{"schema": 1}'), "is damaged"),
         (lambda f: (f / MANIFEST).write_text('{"schema": 9}'), "an index of version 9"),
+        (lambda f: _changed(f, version="0.1.0"), "built by bm25s 0.1.0, but"),
         (lambda f: (f / "bm25s").rename(f / "gone"), "lacks its folder bm25s"),
         (lambda f: (f / "bm25s" / "params.index.json").unlink(), "is damaged"),
         (lambda f: (f / "bm25s" / "data.csc.index.npy").write_bytes(b"x"), "is damaged"),
