@@ -119,10 +119,11 @@ class RetrievalTask(TextTask):
     ) -> None:
         if search not in MODES:
             raise UsageError(f"no search mode {search!r}; {did_you_mean(search, MODES)}")
-        if passages < 0 or most < 1 or turns < 1:
+        whole = all(type(value) is int for value in (passages, most, turns))
+        if not whole or passages < 0 or most < 1 or turns < 1:
             raise UsageError(
-                "passages must be 0 or more, passage_tokens and turns at least 1, but they are "
-                f"{passages}, {most} and {turns}."
+                "passages must be a whole number from 0 on, passage_tokens and turns from 1 on, but "
+                f"they are {passages!r}, {most!r} and {turns!r}."
             )
         if search == "action" and (family.mixes or exact or not passages):
             raise UsageError(

@@ -223,8 +223,9 @@ def test_records_say_how_passages_were_found() -> None:
     ("options", "sentence"),
     [
         ({"search": "web"}, "no search mode 'web'"),
-        ({"passages": -1}, "passages must be 0 or more"),
-        ({"turns": 0}, "turns at least 1"),
+        ({"passages": -1}, "passages must be a whole number from 0 on"),
+        ({"passages": "many"}, "passages must be a whole number from 0 on"),
+        ({"turns": 0}, "turns from 1 on"),
         ({"search": "action", "passages": 0}, "search=action needs"),
         ({"search": "action", "exact_thoughts": True}, "search=action needs"),
         ({"search": "action", "name": "continuous"}, "search=action needs"),
