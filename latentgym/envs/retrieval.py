@@ -122,8 +122,8 @@ class RetrievalTask(TextTask):
         whole = all(type(value) is int for value in (passages, most, turns))
         if not whole or passages < 0 or most < 1 or turns < 1:
             raise UsageError(
-                "passages must be a whole number from 0 on, passage_tokens and turns from 1 on, but "
-                f"they are {passages!r}, {most!r} and {turns!r}."
+                "passages must be a whole number from 0 on, passage_tokens and turns from 1 on, "
+                f"but they are {passages!r}, {most!r} and {turns!r}."
             )
         if search == "action" and (family.mixes or exact or not passages):
             raise UsageError(
