@@ -45,7 +45,7 @@ class SearchOptions:
     """Options of index search."""
 
     index: tyro.conf.Positional[str]
-    """Folder of an index, or prebuilt:NAME for one of Anserini's."""
+    """Folder of an index, or prebuilt:NAME for one of pyserini's."""
     query: tyro.conf.Positional[str]
     """What to search for."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 5

@@ -4,7 +4,7 @@ A virtual machine takes over signals, cannot be forked, and brings down a proces
 runs; so it has this one. It reads requests from stdin, one JSON object a line, answers on what was
 stdout, and ends with its stdin.
 
-    {"open": index}                                  -> {"passages": n}
+    {"open": folder} or {"fetch": prebuilt index}     -> {"passages": n}
     {"queries": [...], "k": k, "threads": t}          -> {"hits": [[[id, raw, score], ...], ...]}
 
 A request that fails is answered with {"error": sentence}.
@@ -32,25 +32,30 @@ def main(java_home: str, jar: str, heap_mb: str) -> None:
     jnius_config.set_options(f"-Xmx{heap_mb}m", "-Xrs", "-XX:+UseSerialGC")
     from jnius import autoclass
 
+    autoclass("java.lang.String")  # it runs from here on, or pyserini would start it
     searcher: Any = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            if "open" in request:
-                searcher = _open(autoclass, request["open"])
-                answer: Any = {"passages": searcher.get_total_num_docs()}
+            if "queries" in request:
+                answer: Any = {"hits": _search(autoclass, searcher, **request)}
             else:
-                answer = {"hits": _search(autoclass, searcher, **request)}
+                folder = request["open"] if "open" in request else _fetched(**request)
+                searcher = autoclass("io.anserini.search.SimpleSearcher")(folder)
+                answer = {"passages": searcher.get_total_num_docs()}
         except Exception as error:  # of Java's many, all of which are the request's
             answer = {"error": _sentence(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
-def _open(autoclass: Any, index: str) -> Any:
-    # A folder, or the name of one of Anserini's prebuilt indexes, which it then downloads.
-    path = autoclass("io.anserini.index.IndexReaderUtils").getIndex(index)
-    return autoclass("io.anserini.search.SimpleSearcher")(path.toString())
+def _fetched(fetch: str) -> str:
+    """The folder of one of pyserini's prebuilt indexes, downloaded unless it has been."""
+    from pyserini.util import TF_INDEX_INFO, download_prebuilt_index
+
+    if fetch not in TF_INDEX_INFO:
+        raise LookupError("pyserini has no prebuilt index of this name")
+    return str(download_prebuilt_index(fetch, verbose=False))
 
 
 def _search(

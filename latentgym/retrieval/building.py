@@ -152,6 +152,8 @@ def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int)
         *("io.anserini.index.IndexCollection", "-collection", "JsonCollection"),
         *("-input", str(source.parent), "-index", str(folder), "-threads", str(threads)),
         *("-generator", "DefaultLuceneDocumentGenerator", "-storeRaw"),
+        # Or it would collect gigabytes before it writes, far more than the heap holds.
+        *("-memoryBuffer", str(HEAP_MB // 4)),
     ]
     with progress_bar("index with Lucene", None):
         done = subprocess.run(

@@ -106,7 +106,7 @@ def open_index(where: str | Path) -> Retriever:
 
     Args:
         where: a folder that `build_index` has made; one that Anserini or pyserini has; or
-            `prebuilt:NAME` for one of Anserini's, which is downloaded on first use.
+            `prebuilt:NAME` for one of pyserini's, which is downloaded on first use.
 
     Raises:
         RetrievalError: there is no such index, or its engine is missing.

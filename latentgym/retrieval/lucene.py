@@ -32,11 +32,11 @@ class LuceneRetriever:
     started again and asked once more.
 
     Args:
-        index: folder of the index, or the name of one of Anserini's prebuilt ones.
+        index: folder of the index, or the name of one of pyserini's prebuilt ones.
         about: what is known of it.
         k1, b: of BM25.
         threads: of a search for several queries.
-        prebuilt: whether it may have to be downloaded first.
+        prebuilt: whether it is the name of one that may have to be downloaded first.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LuceneRetriever:
         self.index = index
         self.about: Mapping[str, Any] = {**about, "k1": k1, "b": b}
         self._k1, self._b, self._threads = k1, b, threads
-        self._patience = _DOWNLOAD_SECONDS if prebuilt else _OPEN_SECONDS
+        self._prebuilt = prebuilt
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
@@ -131,7 +131,9 @@ class LuceneRetriever:
             bufsize=0,
         )
         try:
-            return int(self._exchange({"open": self.index}, self._patience)["passages"])
+            request = {"fetch" if self._prebuilt else "open": self.index}
+            seconds = _DOWNLOAD_SECONDS if self._prebuilt else _OPEN_SECONDS
+            return int(self._exchange(request, seconds)["passages"])
         except (EOFError, OSError) as error:
             self._stop()
             raise RetrievalError(

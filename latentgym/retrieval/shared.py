@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
@@ -81,7 +82,8 @@ class ClusterRetriever:
         import ray
         from ray.exceptions import RayActorError, RayTaskError
 
-        for _ in range(2):
+        for wait in (0.0, 0.5, 2.0):
+            time.sleep(wait)  # the name of a dead actor is given back a little later
             if self._actor is None:
                 self._actor = self._begun()
             try:
@@ -94,7 +96,7 @@ class ClusterRetriever:
             except RayActorError:
                 self._actor = None
         raise RetrievalError(
-            f"the worker that searches {self._where} ended twice in the middle of a search; is "
+            f"the worker that searches {self._where} ended again and again; is "
             "there memory for it? Try again."
         )
 
