@@ -211,9 +211,9 @@ def test_every_logged_key_is_documented(
     assert main([*named, *few, "--batch-size", "2", "--out", str(tmp_path / "named")]) == 0
     chains = "latent/GSM8KAug-hybrid"
     few += ["-o", "source=generated", "-o", "think=4"]
-    searching = ["-o", "search=action", "-o", "engine=bm25s"]
+    searching = [*few[:2], *few[4:], "-o", "search=action", "-o", "engine=bm25s"]
     for name, argv in {
-        "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *few, *searching],
+        "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],
         "hrpo": ["hrpo", chains, "--preset", "tiny", *small, *few],
         "colar-sft": ["colar-grpo", chains, "--preset", "sft-tiny", *few],
         "colar-grpo": ["colar-grpo", chains, "--preset", "grpo-tiny", *small, *few],

@@ -18,6 +18,7 @@ TASK_NAMES = [
     *("GSM8K", "GSM8KAug", "GSMHard", "SVAMP", "MultiArith"),
     *("MATH", "MATH500", "AIME2024", "AIME2025"),
     *("MNNS", "ProsQA", "ProntoQA"),
+    *("NQ", "TriviaQA", "HotpotQA", "2WikiMultihopQA", "Bamboogle"),
 ]
 
 

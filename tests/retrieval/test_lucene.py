@@ -132,7 +132,7 @@ class Anything(types.ModuleType):  # its encoders want torch, openai and more
     __path__ = []
     def __getattr__(self, name):
         return type(name, (), {})
-for name in ("pyserini.encode", "pyserini.encode._base", "pyserini.encode._slim"):
+for name in ("pyserini.encode", "pyserini.encode._base", "pyserini.encode._slim", "scipy"):
     sys.modules[name] = Anything(name)
 from pyserini.search.lucene import LuceneSearcher
 searcher = LuceneSearcher(index)
