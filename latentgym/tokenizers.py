@@ -212,6 +212,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
+def one_line(text: str) -> str:
+    """Text in one line with single blanks, without control and other invisible characters."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
+
+
 def plain_chat(system: str, user: str) -> str:
     """The prompt for models without a chat format."""
     head = f"{system}\n\n" if system else ""

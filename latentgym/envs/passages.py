@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from latentgym.retrieval import Passage
-from latentgym.tokenizers import Tokenizer
+from latentgym.tokenizers import Tokenizer, one_line
 
 SEARCH, END_SEARCH = "<search>", "</search>"
 FOUND, END_FOUND = "<information>", "</information>"
@@ -60,11 +60,8 @@ def query_of(said: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text in one line, without control and other invisible characters."""
-    text = text[:_MOST_CHARS]
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(text.split())
+    """As much of a passage's text as may be shown, in one line."""
+    return one_line(text[:_MOST_CHARS])
 
 
 class Shown:

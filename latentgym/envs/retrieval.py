@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from latentgym.data import Question
-from latentgym.envs.passages import END_SEARCH, MARKS, SEARCH, SYMBOLS, WORDS, Shown, query_of
+from latentgym.envs.passages import END_FOUND, END_SEARCH, SEARCH, SYMBOLS, WORDS, Shown, query_of
 from latentgym.envs.task import Call, Demonstration
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError, did_you_mean
@@ -175,7 +175,7 @@ class RetrievalTask(TextTask):
         encode = self.tokenizer.encode
         ids = encode(f"\n{reply}\n")
         if len(ids) > self._reply_tokens:
-            end = encode(f"\n{MARKS[-1]}\n")
+            end = encode(f"\n{END_FOUND}\n")
             ids = [*ids[: self._reply_tokens - len(end)], *end]
         return ids
 

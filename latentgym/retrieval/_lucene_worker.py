@@ -4,7 +4,8 @@ A virtual machine takes over signals, cannot be forked, and brings down a proces
 runs; so it has this one. It reads requests from stdin, one JSON object a line, answers on what was
 stdout, and ends with its stdin.
 
-    {"open": folder} or {"fetch": prebuilt index}     -> {"passages": n}
+    {"open": folder, "bm25": [k1, b]}                 -> {"passages": n}
+    {"fetch": prebuilt index, "bm25": [k1, b]}        -> {"passages": n}
     {"queries": [...], "k": k, "threads": t}          -> {"hits": [[[id, raw, score], ...], ...]}
 
 A request that fails is answered with {"error": sentence}.
@@ -40,8 +41,9 @@ def main(java_home: str, jar: str, heap_mb: str) -> None:
             if "queries" in request:
                 answer: Any = {"hits": _search(autoclass, searcher, **request)}
             else:
-                folder = request["open"] if "open" in request else _fetched(**request)
+                folder = request["open"] if "open" in request else _fetched(request["fetch"])
                 searcher = autoclass("io.anserini.search.SimpleSearcher")(folder)
+                searcher.set_bm25(*request["bm25"])
                 answer = {"passages": searcher.get_total_num_docs()}
         except Exception as error:  # of Java's many, all of which are the request's
             answer = {"error": _sentence(error)}
@@ -49,19 +51,18 @@ def main(java_home: str, jar: str, heap_mb: str) -> None:
         answers.flush()
 
 
-def _fetched(fetch: str) -> str:
+def _fetched(name: str) -> str:
     """The folder of one of pyserini's prebuilt indexes, downloaded unless it has been."""
     from pyserini.util import TF_INDEX_INFO, download_prebuilt_index
 
-    if fetch not in TF_INDEX_INFO:
+    if name not in TF_INDEX_INFO:
         raise LookupError("pyserini has no prebuilt index of this name")
-    return str(download_prebuilt_index(fetch, verbose=False))
+    return str(download_prebuilt_index(name, verbose=False))
 
 
 def _search(
-    autoclass: Any, searcher: Any, queries: list[str], k: int, threads: int, bm25: list[float]
+    autoclass: Any, searcher: Any, queries: list[str], k: int, threads: int
 ) -> list[list[Any]]:
-    searcher.set_bm25(*bm25)
     if len(queries) == 1:
         return [_hits(searcher.search(queries[0], k))]
     texts, names = autoclass("java.util.ArrayList")(), autoclass("java.util.ArrayList")()

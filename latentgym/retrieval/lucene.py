@@ -65,8 +65,7 @@ class LuceneRetriever:
         if not asked:
             return found
         request = {"queries": [texts[i] for i in asked], "k": k, "threads": self._threads}
-        seconds = _OPEN_SECONDS + _PER_QUERY_SECONDS * len(asked)
-        answer = self._ask({**request, "bm25": [self._k1, self._b]}, seconds)
+        answer = self._ask(request, _OPEN_SECONDS + _PER_QUERY_SECONDS * len(asked))
         for i, hits in zip(asked, answer["hits"], strict=True):
             found[i] = [_hit(*hit) for hit in hits]
         return found
@@ -131,7 +130,8 @@ class LuceneRetriever:
             bufsize=0,
         )
         try:
-            request = {"fetch" if self._prebuilt else "open": self.index}
+            how = "fetch" if self._prebuilt else "open"
+            request = {how: self.index, "bm25": [self._k1, self._b]}
             seconds = _DOWNLOAD_SECONDS if self._prebuilt else _OPEN_SECONDS
             return int(self._exchange(request, seconds)["passages"])
         except (EOFError, OSError) as error:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from latentgym.data.passage import Passage
 from latentgym.errors import LatentGymError, UsageError
+from latentgym.tokenizers import one_line
 
 # Lucene takes at most 1024 clauses, and a character may be one.
 MOST_CHARACTERS = 1000
@@ -56,10 +57,7 @@ class Retriever(Protocol):
 
 def cleaned(query: str) -> str:
     """What is searched for: the first characters of a query in one line, without invisible ones."""
-    head = query[: 4 * MOST_CHARACTERS]
-    if not head.isprintable():
-        head = "".join(c if c.isprintable() else " " for c in head)
-    return " ".join(head.split())[:MOST_CHARACTERS]
+    return one_line(query[: 4 * MOST_CHARACTERS])[:MOST_CHARACTERS]
 
 
 def require_k(k: int) -> None:

@@ -76,7 +76,7 @@ class ClusterRetriever:
         return found
 
     def close(self) -> None:
-        self._actor = None  # the others may still ask it; it ends with the cluster
+        self._actor = None  # the others may still ask it
 
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray
@@ -96,8 +96,8 @@ class ClusterRetriever:
             except RayActorError:
                 self._actor = None
         raise RetrievalError(
-            f"the worker that searches {self._where} ended again and again; is "
-            "there memory for it? Try again."
+            f"the worker that searches {self._where} ended again and again; is there "
+            "memory for it? Try again."
         )
 
     def _begun(self) -> Any:
