@@ -20,6 +20,12 @@ from latentgym.data.maths import (
     SVAMP,
 )
 from latentgym.data.question import Question
+from latentgym.data.recommendation import (
+    AMAZON_CDS,
+    AMAZON_INDUSTRIAL,
+    AMAZON_OFFICE,
+    MOVIE_LENS,
+)
 from latentgym.data.retrieval import BAMBOOGLE, HOTPOT_QA, NQ, TRIVIA_QA, TWO_WIKI
 from latentgym.data.sources import SampleDataWarning, available, load
 
@@ -42,6 +48,10 @@ DATASETS: Mapping[str, DatasetSpec] = {
         HOTPOT_QA,
         TWO_WIKI,
         BAMBOOGLE,
+        AMAZON_CDS,
+        AMAZON_OFFICE,
+        AMAZON_INDUSTRIAL,
+        MOVIE_LENS,
     )
 }
 

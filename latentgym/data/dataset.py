@@ -93,6 +93,10 @@ class Dataset(Sequence[Question]):
         except (LookupError, TypeError, ValueError) as error:
             raise row.fault(f"this makes no question of {self.spec.name} ({error})") from error
 
+    def row(self, index: int) -> Row:
+        """The raw row of a question."""
+        return self._rows[index]
+
     @property
     def licence(self) -> str:
         """Of the data."""
