@@ -45,9 +45,7 @@ def read_sequence(fields: Mapping[str, Any]) -> Question:
     """
     ids, titles = (fields[name] for name in _LISTS)
     if not ids or len(ids) != len(titles):
-        raise ValueError(
-            "history_item_id and history_item_title need the same entries, one or more"
-        )
+        raise ValueError("history_item_id and history_item_title must be equally long, not empty")
     if any(type(i) is not int for i in ids) or any(not isinstance(t, str) for t in titles):
         raise ValueError("history_item_id holds numbers and history_item_title texts")
     shown = tuple(map(one_line, titles))

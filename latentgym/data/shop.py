@@ -141,7 +141,7 @@ class Shop:
         """
         if split not in SPLITS:
             raise UsageError(f"no split {split!r}; {did_you_mean(split, SPLITS)}")
-        customers, purchases = self._bought_CT.shape
+        purchases = self.settings.purchases
         day_CT = self._start_C[:, None] + np.arange(purchases)
         order = np.argsort(day_CT[:, 1:], axis=None, kind="stable")
         edges = [0, *(int(share * order.size) for share in _SHARES), order.size]
@@ -166,7 +166,9 @@ class Shop:
     def _purchases(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """What each customer buys in order, by the law."""
         s = self.settings
-        by_chance_CT = rng.choice(s.items, size=(s.customers, s.purchases), p=self.popularity_I)
+        by_chance_CT: npt.NDArray[np.int64] = rng.choice(
+            s.items, size=(s.customers, s.purchases), p=self.popularity_I
+        )
         lot_CT = rng.random((s.customers, s.purchases))
         bought_CT = by_chance_CT.copy()
         for t in range(1, s.purchases):
