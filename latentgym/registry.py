@@ -15,6 +15,7 @@ FAMILY_NAMES = ("token", "hybrid", "continuous")
 _MATHS = "GSM8K GSM8KAug GSMHard SVAMP MultiArith MATH MATH500 AIME2024 AIME2025"
 _SEARCH = "MNNS ProsQA ProntoQA"
 _RETRIEVAL = "NQ TriviaQA HotpotQA 2WikiMultihopQA Bamboogle"
+_RECOMMENDATION = "AmazonCDs AmazonOffice AmazonIndustrial MovieLens"
 
 # The procedural tasks of Reasoning Gym 0.1, without `composite`, which is a mixture of others.
 _REASONING_GYM = """
@@ -43,6 +44,7 @@ TASKS: dict[str, str] = {
     **dict.fromkeys(_MATHS.split(), "latentgym.envs.catalogue:make_maths"),
     **dict.fromkeys(_SEARCH.split(), "latentgym.envs.catalogue:make_search"),
     **dict.fromkeys(_RETRIEVAL.split(), "latentgym.envs.qa:make_qa"),
+    **dict.fromkeys(_RECOMMENDATION.split(), "latentgym.envs.recommend:make_recommend"),
     **dict.fromkeys(
         (REASONING_GYM_PREFIX + name for name in _REASONING_GYM.split()),
         "latentgym.envs.catalogue:make_reasoning_gym",

@@ -7,7 +7,8 @@ symbols of a synthetic task. All three offer the same few things, see `Tokenizer
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from latentgym.errors import UsageError, did_you_mean
@@ -217,6 +218,19 @@ def one_line(text: str) -> str:
     if not text.isprintable():
         text = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(text.split())
+
+
+def breaking(marks: Iterable[str]) -> Callable[[str], str]:
+    """What puts a blank into every one of some marks in a text, so that none is read as such.
+
+    A mark is broken behind its first character wherever it begins, overlaps included; one of a
+    single character cannot be broken.
+    """
+    broken = sorted({mark for mark in marks if len(mark) > 1})
+    if not broken:
+        return str
+    begins = re.compile("|".join(f"{re.escape(m[0])}(?={re.escape(m[1:])})" for m in broken))
+    return lambda text: begins.sub(r"\g<0> ", text)
 
 
 def plain_chat(system: str, user: str) -> str:

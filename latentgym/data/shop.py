@@ -170,7 +170,7 @@ class Shop:
             s.items, size=(s.customers, s.purchases), p=self.popularity_I
         )
         lot_CT = rng.random((s.customers, s.purchases))
-        bought_CT = by_chance_CT.copy()
+        bought_CT: npt.NDArray[np.int64] = by_chance_CT.copy()
         for t in range(1, s.purchases):
             last, before = bought_CT[:, t - 1], bought_CT[:, max(0, t - 2)]
             follows = self.next_GI[self.genre_I[before], last]

@@ -7,12 +7,11 @@ mark, an answer or a special token of the model is broken up before a model read
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from latentgym.retrieval import Passage
-from latentgym.tokenizers import Tokenizer, one_line
+from latentgym.tokenizers import Tokenizer, breaking, one_line
 
 SEARCH, END_SEARCH = "<search>", "</search>"
 FOUND, END_FOUND = "<information>", "</information>"
@@ -79,15 +78,7 @@ class Shown:
         self, tokenizer: Tokenizer, wording: Wording, marks: Iterable[str], passage_tokens: int
     ) -> None:
         self._tokenizer, self._wording, self._most = tokenizer, wording, passage_tokens
-        # A mark is broken behind its first character wherever it begins, overlaps included.
-        broken = {mark for mark in (*MARKS, *marks, *tokenizer.specials()) if len(mark) > 1}
-        self._begins = re.compile(
-            "|".join(f"{re.escape(m[0])}(?={re.escape(m[1:])})" for m in sorted(broken))
-        )
-
-    def harmless(self, text: str) -> str:
-        """The text with a blank in every mark."""
-        return self._begins.sub(r"\g<0> ", text)
+        self.harmless = breaking([*MARKS, *marks, *tokenizer.specials()])
 
     def found(self, passages: Sequence[Passage], *notices: str) -> str:
         """A block of passages, and what the environment has to say beside."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from latentgym.protocol import Protocol
 from latentgym.rewards import Grade
 from latentgym.spaces import Family
 from latentgym.tokenizers import Tokenizer
+from latentgym.trie import Trie
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,31 @@ class Call:
     number: int
 
 
+@dataclass(frozen=True)
+class Choices:
+    """The closed set that the answers of a task are from: an agent's answer is a ranking of it.
+
+    Attributes:
+        titles: what each of the E entries is called, no two alike.
+        trie: their tokens, with end-of-sequence.
+        beams: how many of them are searched for side by side.
+    """
+
+    titles: Sequence[str]
+    trie: Trie
+    beams: int
+
+    @cached_property
+    def entry_of(self) -> Mapping[str, int]:
+        """The number of each title."""
+        return {title: entry for entry, title in enumerate(self.titles)}
+
+    def tokens(self, entry: int) -> list[int]:
+        """The token ids of an entry."""
+        ids: list[int] = self.trie.ids_EL[entry, : self.trie.length_E[entry]].tolist()
+        return ids
+
+
 class Task(ABC):
     """Base of all tasks.
 
@@ -89,11 +116,13 @@ class Task(ABC):
         licence: of the data.
         prompt_budget: the longest prompt, in tokens.
         about: what records should know beside, plain data by name.
+        choices: where answers are entries of a catalogue, which; None where they are free.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     prompt_budget: int = 1024
     about: Mapping[str, Any] = MappingProxyType({})
+    choices: Choices | None = None
     name: str
     source: str
     dataset_hash: str
@@ -133,6 +162,10 @@ class Task(ABC):
     @abstractmethod
     def demonstration(self, index: int) -> Demonstration:
         """A right chain for the question, in the task's action family."""
+
+    def entry(self, index: int) -> int:
+        """Number of the right entry of `choices`; tasks that have choices override it."""
+        raise NotImplementedError(f"the answers of {self.name} are free, so none has a number")
 
     def gold_completion(self, index: int) -> tuple[str, str]:
         """Words that must be graded 1: (completion, answer). For validation."""

@@ -6,6 +6,7 @@ from latentgym.rewards.exact import ChoiceGrader, ExactGrader
 from latentgym.rewards.grade import Grade, Grader, GraderError
 from latentgym.rewards.maths import MathGrader, NumberGrader
 from latentgym.rewards.spans import SpanGrader
+from latentgym.rewards.title import TitleGrader
 
 __all__ = [
     "ChoiceGrader",
@@ -16,4 +17,5 @@ __all__ = [
     "MathGrader",
     "NumberGrader",
     "SpanGrader",
+    "TitleGrader",
 ]

@@ -1,0 +1,49 @@
+"""A grader for answers that name one entry of a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from latentgym.rewards.extract import MAX_TEXT
+from latentgym.rewards.grade import Grade, GraderError, graded
+
+
+@dataclass(frozen=True)
+class TitleGrader:
+    """Equality with a title, but for blanks and the quotes around it.
+
+    Published results compare titles exactly, case included. The component "format" is 1 where the
+    answer names some entry of the catalogue.
+
+    Args:
+        titles: of the catalogue.
+    """
+
+    numeric: ClassVar[bool] = False
+
+    titles: Collection[str]
+
+    def __call__(self, answer: str, gold: str, /) -> Grade:
+        """Grade one completion; see `Grader`."""
+        return self.alone(answer, gold)
+
+    def alone(self, answer: str, gold: str, /) -> Grade:
+        """Grade an answer that stands alone; see `Grader`."""
+        if gold not in self.titles:
+            raise GraderError(f"the catalogue has no title {gold[:80]!r}")
+        if len(answer) > MAX_TEXT:
+            return graded(False, None, "too_long", formatted=False)
+        said = unquoted(answer)
+        if not said:
+            return graded(False, None, "no_answer", formatted=False)
+        return graded(said == gold, said, "ok", formatted=said in self.titles)
+
+
+def unquoted(text: str) -> str:
+    """A text with single blanks, without one pair of quotes around it."""
+    said = " ".join(text.split())
+    if len(said) > 1 and said[0] == said[-1] == '"':
+        said = said[1:-1].strip()
+    return said
