@@ -57,6 +57,7 @@ class Engine:
         first_sample: int | IntArray = 0,
         begun: Sequence[Sequence[int]] | None = None,
         reading: Reading | None = None,
+        quiet: int = 0,
     ) -> Session:
         """Begin rollouts; `Session.run` takes them to where the environment must speak.
 
@@ -72,6 +73,7 @@ class Engine:
                 point where the environment speaks, is left out. For chains of words only.
             reading: reads the prompts, known by their question, and what was begun; it may have
                 read some of it before.
+            quiet: samples of a lower number think without Gaussian noise.
 
         Raises:
             UsageError: no prompts, an empty one, one too long for the model's positions, or latent
@@ -90,6 +92,7 @@ class Engine:
             raise UsageError("only chains of words can be begun; these thoughts are latent.")
         question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
         session = Session(self, lists, protocol, seed, group_size, question, first_sample)
+        session.quiet_N = session.sample_N < quiet
         session.begin(begun, reading)
         return session
 
@@ -151,6 +154,7 @@ class Session:
         self.question_N = question_Q.astype(np.int64)[self.prompt_N]
         first_Q = np.broadcast_to(np.asarray(first_sample, dtype=np.int64), len(prompts))
         self.sample_N = (first_Q[:, None] + np.arange(group_size)).ravel()
+        self.quiet_N = np.zeros(n, dtype=bool)
         self.clock = Clock(protocol, n)
         self.tape = Tape(n)
         self.step_N = self.tape.step_N
@@ -296,6 +300,7 @@ class Session:
         speaking = (phase == Phase.ANSWER) & (forced < 0) & live
         read = self._readout()
         draws = Draws.at(self.seed, self.question_N[rows], self.sample_N[rows], self.step_N[rows])
+        draws = draws.quiet(self.quiet_N[rows])
 
         action: Action = {}
         said: Action = {}
