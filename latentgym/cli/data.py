@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -48,9 +48,9 @@ class _Options:
 class AmazonOptions(_Options):
     """Options of data amazon."""
 
-    reviews: tyro.conf.Positional[Path]
+    reviews: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="REVIEWS")]
     """The reviews of a category, 2018 or 2023, such as CDs_and_Vinyl_5.json.gz."""
-    meta: tyro.conf.Positional[Path]
+    meta: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="META")]
     """Their metadata, such as meta_CDs_and_Vinyl.json.gz."""
     min_items: int = 0
     """If fewer are left, the start goes back by three months until there are so many."""
@@ -120,7 +120,10 @@ def _make(read: Interactions, recipe: Recipe, o: _Options) -> int:
         table.add_row(name, str(facts[name]))
     Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
     if made.untitled:
-        say(f"note: {made.untitled} interactions are left out, of items without a usable title.")
+        say(
+            f"note: {made.untitled} interactions were not read; their items have no title, or one "
+            f"of more than {recipe.max_words} words."
+        )
     if made.start != recipe.start:
         say(f"note: the window begins on {made.start}, to have {recipe.min_items} items.")
     if made.items < recipe.min_items:

@@ -148,12 +148,16 @@ def _id(row: Row, name: str) -> str:
 
 def _numbers(row: Row, edition: _Edition) -> tuple[float, int]:
     rating, time = row.fields.get(edition.rating), row.fields.get(edition.time)
-    if type(rating) not in (int, float) or not 0 <= rating <= BEST_RATING:
+    if isinstance(rating, bool) or not isinstance(rating, int | float) or not _fits(rating):
         raise row.fault(f"the field {edition.rating!r} must be a number from 0 to {BEST_RATING}")
     if type(time) is not int or not 0 <= time <= LAST_SECOND * edition.per_second:
         unit = "seconds" if edition.per_second == 1 else "milliseconds"
         raise row.fault(f"the field {edition.time!r} must be a whole number of {unit} since 1970")
     return rating, time
+
+
+def _fits(rating: float) -> bool:
+    return 0 <= rating <= BEST_RATING
 
 
 def _names(row: Row) -> str:

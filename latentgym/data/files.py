@@ -108,7 +108,8 @@ def _array(place: str, file: IO[bytes]) -> Iterator[Row]:
 
 def _decode(text: bytes, place: str, number: int) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        # As `json.loads` does it, without a new decoder for each line.
+        return _DECODER.decode(text.decode(json.detect_encoding(text), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise Row(place, number, {}).fault(f"not valid JSON ({error})") from error
 
@@ -121,3 +122,6 @@ def _row(place: str, number: int, item: Any) -> Row:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)

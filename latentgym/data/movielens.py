@@ -52,7 +52,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How an edition is laid out: its two files, what stands between fields, and how to read a film.
+    """How an edition is laid out: two files, what stands between their fields, what a film is.
 
     A comma means CSV with a header, in UTF-8; the older layouts may be in Latin-1.
     """
