@@ -32,6 +32,7 @@ from latentgym.progress import progress_bar
 _Fields = Iterator[tuple[int, Sequence[str]]]  # line numbers and what stands there
 _MB = 1_000_000
 _MOST = 2**53  # of ids: what JSON readers agree on
+_BOM = "\ufeff"
 _AGAIN = "get the files from https://grouplens.org/datasets/movielens/ again"
 _HEADERS = ("userId,movieId,rating,timestamp", "movieId,title,genres")
 _GENRES = """
@@ -152,17 +153,20 @@ def _table(file: _File, by: str, header: str) -> _Fields:
 
 def _csv(file: _File, lines: IO[bytes], header: str) -> _Fields:
     table = csv.reader(_lines(file, lines, latin=False), strict=True)
+    begin = 1  # of the row, which a quote that nobody closes draws out
     try:
-        first = ",".join(next(table, ())).removeprefix("\ufeff")
+        first = ",".join(next(table, ()))
         if first != header:
             raise DataError(
                 f"{file.place}:1: the first line must be {header}, not {first[:60]!r}; {_AGAIN}."
             )
+        begin = table.line_num + 1
         for fields in table:
             if fields:
-                yield table.line_num, fields
+                yield begin, fields
+            begin = table.line_num + 1
     except csv.Error as error:
-        raise Row(file.place, table.line_num, {}).fault(f"this is no CSV ({error})") from error
+        raise Row(file.place, begin, {}).fault(f"this is no CSV ({error})") from error
 
 
 def _lines(file: _File, lines: IO[bytes], latin: bool) -> Iterator[str]:
@@ -179,11 +183,12 @@ def _lines(file: _File, lines: IO[bytes], latin: bool) -> Iterator[str]:
                 advance(read // _MB - done)
                 done = read // _MB
             try:
-                yield line.decode("utf-8")
+                text = line.decode("utf-8")
             except UnicodeDecodeError as error:
                 if not latin:
                     raise Row(file.place, number, {}).fault(f"not UTF-8 ({error})") from error
-                yield line.decode("latin-1")
+                text = line.decode("latin-1")
+            yield text.removeprefix(_BOM) if number == 1 else text
 
 
 def _plain_film(fields: Sequence[str]) -> tuple[str, str, str]:
@@ -239,7 +244,9 @@ def _files(path: Path) -> Iterator[list[_File]]:
         DataError: it is neither, or the archive is damaged or has a path that leads out of it.
     """
     if path.is_dir():
-        yield [_of_folder(path, file) for file in sorted([*path.glob("*"), *path.glob("*/*")])]
+        names = [name for layout in _LAYOUTS for name in (layout.ratings, layout.movies)]
+        found = [file for name in names for file in (path / name, *sorted(path.glob(f"*/{name}")))]
+        yield [_of_folder(path, file) for file in found if file.is_file()]
         return
     if not path.exists():
         raise DataError(f"there is no {path}; give the folder or the .zip of MovieLens.")
@@ -247,7 +254,9 @@ def _files(path: Path) -> Iterator[list[_File]]:
         raise DataError(
             f"{path} is neither a folder nor a zip archive, or it is damaged; {_AGAIN}."
         )
-    with _readable(str(path)), zipfile.ZipFile(path) as archive:
+    with _readable(str(path)):
+        archive = zipfile.ZipFile(path)
+    with archive:
         for info in archive.infolist():
             if info.filename.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", info.filename):
                 raise DataError(

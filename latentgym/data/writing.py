@@ -27,6 +27,7 @@ from latentgym.progress import progress_bar
 from latentgym.storage import atomic_write
 
 _SEVERAL = 5_000  # rows between two movements of the bar
+_BLOCK = 100_000
 _LEVEL = 6  # of gzip: more costs twice the time for two percent
 
 
@@ -138,7 +139,7 @@ def rows(
 ) -> Iterator[dict[str, Any] | None]:
     """For each interaction its row, None for a user's first."""
     newest: dict[int, deque[_Entry]] = {}
-    columns = (kept.user_N.tolist(), kept.item_N.tolist(), kept.time_N.tolist())
+    columns = map(_each, (kept.user_N, kept.item_N, kept.time_N))
     for user, item, time in zip(*columns, strict=True):
         entry = entries[item]
         if (before := newest.get(user)) is None:
@@ -154,6 +155,12 @@ def rows(
             "timestamp": time,
         }
         before.append(entry)
+
+
+def _each(values_N: Ints) -> Iterator[int]:
+    """The values as numbers of Python, of which there are never many at once."""
+    for begin in range(0, len(values_N), _BLOCK):
+        yield from values_N[begin : begin + _BLOCK].tolist()
 
 
 def _entries(kept: Interactions) -> dict[int, _Entry]:
@@ -198,7 +205,7 @@ def _write_rows(
     with ExitStack() as stack:
         files = [stack.enter_context(_packed(path)) for path in paths]
         advance = stack.enter_context(progress_bar("write", len(kept)))
-        pairs = zip(part_N.tolist(), rows(kept, entries, history), strict=True)
+        pairs = zip(_each(part_N), rows(kept, entries, history), strict=True)
         for count, (part, row) in enumerate(pairs, start=1):
             if row is not None:
                 files[part].write(_line(row).encode("utf-8"))
