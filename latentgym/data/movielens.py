@@ -28,9 +28,11 @@ from latentgym.data.interactions import (
     usable_title,
 )
 from latentgym.progress import progress_bar
+from latentgym.tokenizers import one_line
 
 _Fields = Iterator[tuple[int, Sequence[str]]]  # line numbers and what stands there
 _MB = 1_000_000
+_SHOWN = 200  # characters of an error, which may quote a long line
 _MOST = 2**53  # of ids: what JSON readers agree on
 _BOM = "\ufeff"
 _AGAIN = "get the files from https://grouplens.org/datasets/movielens/ again"
@@ -88,7 +90,7 @@ def _ratings(file: _File, layout: _Layout, films: dict[int, Item]) -> Interactio
         try:
             user, film, rating, time = _rating(fields)
         except ValueError as error:
-            raise Row(file.place, number, {}).fault(f"this is no rating ({error})") from error
+            raise Row(file.place, number, {}).fault(_why("rating", error)) from error
         place = position.get(film)
         if place is None:
             untitled += 1
@@ -130,7 +132,7 @@ def _films(file: _File, layout: _Layout, max_words: int) -> dict[int, Item]:
             if not 0 <= film <= _MOST:
                 raise ValueError(f"{text[:20]} is no id")
         except ValueError as error:
-            raise Row(file.place, number, {}).fault(f"this is no film ({error})") from error
+            raise Row(file.place, number, {}).fault(_why("film", error)) from error
         if film in seen:
             raise Row(file.place, number, {}).fault(f"the film {film} is that of line {seen[film]}")
         seen[film] = number
@@ -138,6 +140,10 @@ def _films(file: _File, layout: _Layout, max_words: int) -> dict[int, Item]:
         if usable is not None:
             films[film] = Item(usable, film, {"genres": " ".join(genres.split())})
     return films
+
+
+def _why(thing: str, error: ValueError) -> str:
+    return f"this is no {thing} ({str(error)[:_SHOWN]})"
 
 
 def _table(file: _File, by: str, header: str) -> _Fields:
@@ -271,7 +277,7 @@ def _of_folder(folder: Path, file: Path) -> _File:
 
 
 def _of_archive(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _File:
-    name = info.filename
+    name = one_line(info.filename)  # for terminals: the name is whoever's
     return _File(name, f"{path}[{name}]", info.file_size, lambda: archive.open(info))
 
 

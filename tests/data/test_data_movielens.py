@@ -141,6 +141,12 @@ def test_users_and_films_keep_their_numbers(tmp_path: Path) -> None:
         ("ml-latest-small", "ratings.csv", b"1,-1,4,1", ":7: this is no rating (an id is out"),
         ("ml-latest-small", "ratings.csv", b"1," + b"9" * 5000, ":7: this is no rating"),
         ("ml-latest-small", "ratings.csv", b"1," + b"9" * 140_000, ":7: this is no CSV"),
+        (
+            "ml-1m",
+            "ratings.dat",
+            b"1::1::" + b"x" * 99_999 + b"::1",
+            ":6: this is no rating (could",
+        ),
         ("ml-latest-small", "ratings.csv", b"1,1,\xff,1", ":7: not UTF-8"),
         ("ml-latest-small", "movies.csv", b'9,"no end,Drama', ":5: this is no CSV"),
         ("ml-latest-small", "movies.csv", b'9,"no end,Drama\n10,B,Drama\n', ":5: this is no CSV"),
@@ -161,7 +167,7 @@ def test_damaged_lines(tmp_path: Path, name: str, file: str, line: bytes, says: 
         with pytest.raises(DataError) as caught:
             read_movielens(path)
         assert says in str(caught.value) and file in str(caught.value)
-        assert "mend or delete the row" in str(caught.value)
+        assert "mend or delete the row" in str(caught.value) and len(str(caught.value)) < 500
 
 
 def test_no_movielens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +213,15 @@ def test_damaged_archives(tmp_path: Path) -> None:
     # The mark of a password, in the archive's list of what it holds.
     entry = whole.index(b"PK\x01\x02")
     fails(whole[: entry + 8] + b"\x01" + whole[entry + 9 :], r"ml\.zip.*password required")
+
+
+def test_names_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    files = as_csv()
+    del files["movies.csv"]
+    path = archive(tmp_path / "ml.zip", files, "\x1b[31m\n/")
+    with pytest.raises(DataError) as caught:
+        read_movielens(path)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "ml/../../x", "ml\\..\\x"])
