@@ -22,9 +22,11 @@ from latentgym.data.interactions import (
     usable_title,
 )
 from latentgym.progress import progress_bar
+from latentgym.tokenizers import one_line
 
 _GZIP = b"\x1f\x8b"
 _MB = 1_000_000
+_SHOWN = 200  # characters of the names of fields
 _SEVERAL = 5_000  # rows between two movements of the bar
 
 
@@ -76,8 +78,8 @@ def read_amazon(reviews: Path, metadata: Path, max_words: int = 20) -> Interacti
         found.rating.append(rating)
     if not items:
         raise DataError(
-            f"none of the {untitled} reviews in {reviews} is of an item that has a title in "
-            f"{metadata}; give files of the same category."
+            f"none of the {untitled} reviews in {reviews} is of an item with a usable title in "
+            f"{metadata}; give files of the same category, or raise --max-words."
         )
     catalogue = [Item(titles[asin], more={"asin": asin}) for asin in items]
     return found.interactions(list(users), catalogue, untitled, edition.per_second)
@@ -161,4 +163,5 @@ def _fits(rating: float) -> bool:
 
 
 def _names(row: Row) -> str:
-    return ", ".join(sorted(row.fields)[:12]) or "no fields"
+    """The fields of a row that may be anything, for a message."""
+    return one_line(", ".join(sorted(row.fields)[:12]))[:_SHOWN] or "no fields"

@@ -100,7 +100,10 @@ def _ratings(file: _File, layout: _Layout, films: dict[int, Item]) -> Interactio
         found.time.append(time)
         found.rating.append(rating)
     if not found.time:
-        raise DataError(f"{file.place} has no ratings of films with a title; {_AGAIN}.")
+        what = "raise --max-words" if untitled else _AGAIN
+        raise DataError(
+            f"{file.place} has {untitled} ratings, but none of a film with a usable title; {what}."
+        )
     return found.interactions(list(users), list(films.values()), untitled)
 
 

@@ -118,6 +118,7 @@ def test_longer_titles_can_be_asked_for(tmp_path: Path) -> None:
         (REVIEWS_2018, META_2023, "m holds no Amazon metadata of 2018"),
         (REVIEWS_2023, META_2018, "m holds no Amazon metadata of 2023"),
         ([{"a": 1}], META_2018, "r holds no Amazon reviews (its first row has a)"),
+        ([{"\ud800\x1b[1m": 1}], META_2018, "r holds no Amazon reviews (its first row has [1m)"),
         ([{}], META_2018, "r holds no Amazon reviews (its first row has no fields)"),
         ([], META_2018, "r is empty; get the file again"),
         (REVIEWS_2018, [], "m is empty; get the file again"),

@@ -189,7 +189,9 @@ def test_no_movielens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = as_csv() | {"ratings.csv": b"user,item\n1,2\n"}
     fails(folder(tmp_path / "other", other), r"ratings\.csv:1: the first line must be userId,movie")
     bare = as_csv() | {"ratings.csv": b"userId,movieId,rating,timestamp\n"}
-    fails(folder(tmp_path / "bare", bare), "has no ratings of films with a title")
+    fails(folder(tmp_path / "bare", bare), "has 0 ratings, but none of a film .*get the files")
+    with pytest.raises(DataError, match=r"has 5 ratings, but none .*raise --max-words"):
+        read_movielens(folder(tmp_path / "short", as_csv()), max_words=1)
     fails(
         folder(tmp_path / "blank", as_csv() | {"movies.csv": b""}), "must be movieId,title,genres"
     )
