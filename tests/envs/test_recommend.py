@@ -24,27 +24,23 @@ from latentgym.tokenizers import ByteTokenizer
 
 
 def task_of(
-    titles: list[str],
-    history: list[int],
-    name: str = "token",
-    tokenizer: Any = None,
-    **options: Any,
+    titles: list[str], bought: list[int], tokenizer: Any = None, **options: Any
 ) -> RecommendTask:
     """A task with one question over these titles, of which the last is right."""
     items = [Row("i", i + 1, {"item_id": i, "title": t}) for i, t in enumerate(titles)]
     row = {
-        "history_item_id": history,
-        "history_item_title": [titles[i] for i in history],
+        "history_item_id": bought,
+        "history_item_title": [titles[i] for i in bought],
         "item_id": len(titles) - 1,
         "item_title": titles[-1],
     }
     data = Dataset(MOVIE_LENS, "test", "sample", [Row("r", 1, row)])
     catalogue = Catalogue(items, "i")
-    return RecommendTask("MovieLens", family(name), tokenizer, data, catalogue, **options)
+    return RecommendTask("MovieLens", family("token"), tokenizer, data, catalogue, **options)
 
 
 def sample(name: str, **options: Any) -> Any:
-    return gym.make(f"latent/MovieLens-{name}", source="sample", **options).unwrapped
+    return gym.make(f"latent/MovieLens-{name}", **{"source": "sample", **options}).unwrapped
 
 
 def test_prompts_show_titles_and_answers_are_titles() -> None:
@@ -182,9 +178,7 @@ def test_any_titles_can_be_said_and_graded(titles: list[str]) -> None:
 )
 def test_options_that_cannot_work_are_refused(options: dict[str, Any], what: str) -> None:
     with pytest.raises((UsageError, ValueError), match=what):
-        sample("token", **{"source": "sample", **options}) if "source" not in options else gym.make(
-            "latent/MovieLens-token", **options
-        )
+        sample("token", **options)
 
 
 def test_a_generated_shop_of_any_size_is_asked_about() -> None:
