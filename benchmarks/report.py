@@ -11,11 +11,22 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import sections, sections_retrieval, sections_search
+from benchmarks import sections, sections_recommendation, sections_retrieval, sections_search
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = {**sections.SECTIONS, **sections_search.SECTIONS, **sections_retrieval.SECTIONS}
-PAGES = ("README.md", "docs/engine.md", "docs/training.md", "docs/results.md", "docs/openrlhf.md")
+SECTIONS = {
+    **sections.SECTIONS,
+    **sections_recommendation.SECTIONS,
+    **sections_retrieval.SECTIONS,
+    **sections_search.SECTIONS,
+}
+PAGES = (
+    "README.md",
+    *(
+        f"docs/{page}.md"
+        for page in ("engine", "openrlhf", "recommendation", "results", "training")
+    ),
+)
 
 
 def filled(text: str) -> str:

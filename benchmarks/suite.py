@@ -101,7 +101,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         for name in results[0].metrics
         if name.startswith("pass@")
     }
-    more = {
+    more: dict[str, Any] = {
         name: _mean(r.metrics[key] for r in results)
         for name, key in _ANSWERS.items()
         if key in results[0].metrics
@@ -111,6 +111,10 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         for name in _RANKING
         if name in results[0].metrics
     }
+    if ranking:
+        if len(results) == 1:  # over the questions
+            more["ranking_ci95"] = {n: results[0].metrics_ci95[n] for n in ranking}
+        more["ndcg_by_seed"] = [round(r.metrics["ndcg@5"], 4) for r in results]
     lengths = [r.forward_positions["thought"] for r in results]
     latents = {
         name: round(sum(r.metrics[name] for r in results) / len(results), 4)

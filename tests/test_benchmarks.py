@@ -15,6 +15,7 @@ from benchmarks import (
     hrpo_retrieval,
     hybrid_chains,
     openrlhf_mnns,
+    recommendation,
     retrieval_qa,
 )
 from benchmarks.demo import majority
@@ -39,6 +40,7 @@ SUITES = {
     "cot2_prosqa": ("latent/ProsQA-", list(cot2_prosqa.cells())),
     "encyclopedia": ("latent/NQ-", list(encyclopedia.cells())),
     "hrpo_retrieval": ("latent/HotpotQA-", list(hrpo_retrieval.cells())),
+    "recommendation": ("latent/", list(recommendation.cells())),
     "retrieval_qa": ("latent/", list(retrieval_qa.cells())),
     "hrpo_gsm8k": ("latent/GSM8K-", list(hrpo_gsm8k.cells())),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,11 +213,16 @@ def test_every_logged_key_is_documented(
     chains = "latent/GSM8KAug-hybrid"
     few += ["-o", "source=generated", "-o", "think=4"]
     searching = [*few[:2], *few[4:], "-o", "search=action", "-o", "engine=bm25s"]
+    shop = [*few[:2], *few[4:8], "-o", "source=generated", "-o", "items=10"]
+    perplexity = ["--grpo.reward", "perplexity"]
+    small_rl = ["--rl.prompts", "2", "--rl.group-size", "2"]
     for name, argv in {
         "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],
         "hrpo": ["hrpo", chains, "--preset", "tiny", *small, *few],
         "colar-sft": ["colar-grpo", chains, "--preset", "sft-tiny", *few],
         "colar-grpo": ["colar-grpo", chains, "--preset", "grpo-tiny", *small, *few],
+        "latentr3": ["latentr3", "MovieLens-hybrid", "--preset", "rl-tiny", *small_rl, *shop],
+        "score": ["hrpo", "MovieLens-hybrid", "--preset", "tiny", *small, *perplexity, *shop],
         "coconut": ["coconut", "latent/MNNS-hybrid", *few[:2], *few[4:8]],
     }.items():
         assert main(["train", *argv, "--out", str(tmp_path / name)]) == 0
@@ -227,6 +233,10 @@ def test_every_logged_key_is_documented(
     assert main(SEARCH) == 0
     metrics = last_json(capsys)["metrics"]
     logged |= {key for key in metrics if key.startswith("search/")}
+    ranking = ["eval", "cot", "MovieLens-token", "--model", "tiny", "-o", "source=sample"]
+    assert main([*ranking, "--limit", "2", "--json"]) == 0
+    metrics = last_json(capsys)["metrics"]
+    logged |= {re.sub(r"@\d+", "@K", key) for key in metrics if "/" not in key}
     documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
     assert logged <= documented, sorted(logged - documented)
     elsewhere = {"reward/<component>", "eval/accuracy"}  # the latter through OpenRLHF alone
