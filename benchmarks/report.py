@@ -20,13 +20,8 @@ SECTIONS = {
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
 }
-PAGES = (
-    "README.md",
-    *(
-        f"docs/{page}.md"
-        for page in ("engine", "openrlhf", "recommendation", "results", "training")
-    ),
-)
+_DOCS = ("engine", "openrlhf", "recommendation", "results", "training")
+PAGES = ("README.md", *(f"docs/{page}.md" for page in _DOCS))
 
 
 def filled(text: str) -> str:

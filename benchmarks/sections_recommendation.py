@@ -90,22 +90,24 @@ def bench() -> str:
         [name, f"{rate:.3f}", f"{positions[name]:.0f}" if name in positions else ""]
         for name, rate in rates.items()
     ]
-    s, ratios = report["settings"], report["ratios"]
-    cost = report["scaling"]["seconds_per_user_by_items"]
-    told = ", ".join(f"{int(items):,}: {seconds:.2f} s" for items, seconds in cost.items())
-    same = ", ".join(
-        f"{name} {100 * share:.0f} %" for name, share in report["same_answers"].items()
-    )
     return "\n\n".join(
-        [
-            table(["", "users a second", "forward positions a user"], rows),
-            f"{report['model']}, {report['dtype'].removeprefix('torch.')}, {report['threads']} "
-            f"thread{'s' * (report['threads'] > 1)}, {s['users']} users, {s['beams']} beams, "
-            f"{s['catalogue']:,} titles: `generate` takes {ratios['generate / ours']:.1f} times as "
-            f"long (median of {s['rounds']} rounds). Equal answers: {same}. A user costs, by titles "
-            f"in the catalogue, {told}: the exponent is "
-            f"{report['scaling']['exponent_items']:.2f}.",
-        ]
+        [table(["", "users a second", "forward positions a user"], rows), _told(report)]
+    )
+
+
+def _told(report: dict[str, Any]) -> str:
+    """The benchmark in words."""
+    s, scaling, threads = report["settings"], report["scaling"], report["threads"]
+    cost = scaling["seconds_per_user_by_items"].items()
+    by_size = ", ".join(f"{int(items):,}: {seconds:.2f} s" for items, seconds in cost)
+    shares = report["same_answers"].items()
+    same = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
+    return (
+        f"{report['model']}, {report['dtype'].removeprefix('torch.')}, {threads} "
+        f"thread{'s' * (threads > 1)}, {s['users']} users, {s['beams']} beams, "
+        f"{s['catalogue']:,} titles: `generate` takes {report['ratios']['generate / ours']:.1f} "
+        f"times as long (median of {s['rounds']} rounds). Equal answers: {same}. What a user costs "
+        f"by titles in the catalogue: {by_size}; the exponent is {scaling['exponent_items']:.2f}."
     )
 
 
