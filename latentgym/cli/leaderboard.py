@@ -16,6 +16,9 @@ from latentgym.errors import UsageError
 from latentgym.results import Result, find_results
 
 
+_RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
+
+
 @dataclass(frozen=True)
 class LeaderboardOptions:
     """Options of the leaderboard."""
@@ -46,6 +49,7 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
     """
     console = Console(stderr=True, width=None if sys.stderr.isatty() else 150, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
+    ranking = [k for k in _RANKING if any(k in r.metrics for _, r in found)]
     for name, justify in (
         ("task", "left"),
         ("run", "left"),
@@ -55,6 +59,7 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
         ("seeds", "right"),
         ("accuracy %", "right"),
         ("95 %", "left"),
+        *((f"{name.upper()} %", "right") for name in ranking),
         ("thoughts", "right"),
         ("tokens", "right"),
         ("GFLOP", "right"),
@@ -72,6 +77,7 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
             str(len(r.seeds)),
             f"{100 * r.accuracy:.2f}",
             f"[{100 * low:.1f}, {100 * high:.1f}]".replace("[", "\\["),
+            *(f"{100 * r.metrics[name]:.2f}" if name in r.metrics else "" for name in ranking),
             f"{r.thoughts_mean:.1f}",
             f"{r.tokens_mean:.1f}",
             f"{r.flops_per_answer / 1e9:.3g}",

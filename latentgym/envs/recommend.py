@@ -85,7 +85,7 @@ class RecommendTask(Task):
         known: Any = self.tokenizer  # each is one object, so that it can be a key
         spelt, trie = _trie(known, catalogue)
         self.choices = Choices(spelt, trie, beams or len(spelt))
-        self._grader = TitleGrader(self.choices.entry_of)
+        self.grader = TitleGrader(self.choices.entry_of)
         self.system = system or (
             f"You recommend {THINGS.get(name, 'items')}. Given what a user has chosen, oldest "
             "first, answer with the title that the user will choose next, in quotes, and nothing "
@@ -125,7 +125,8 @@ class RecommendTask(Task):
         return Protocol(self._think, Budget(longest), eos=(self.tokenizer.eos_id,))
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
-        return self._grader(answer, self.choices.titles[self.entry(index)])
+        """Equality with the right title, but for blanks and the quotes around it."""
+        return self.grader(answer, self.choices.titles[self.entry(index)])
 
     def demonstration(self, index: int) -> Demonstration:
         """The title; a mixture of tokens thinks of all of the title's tokens before."""

@@ -142,7 +142,7 @@ def test_hostile_titles_are_only_titles(model: str | None, right: int) -> None:
         tokens = task.choices.tokens(entry)
         assert tokens.index(eos) == len(tokens) - 1, "a title ends within itself"
         said = task.tokenizer.decode(tokens)
-        assert task._grader(said, task.choices.titles[entry]).score == 1
+        assert task.grader(said, task.choices.titles[entry]).score == 1
     prompt = task.prompt(0)
     if tokenizer is None:
         assert prompt.count(task.tokenizer.encode("<next>")[0]) == 1
@@ -161,7 +161,7 @@ def test_any_titles_can_be_said_and_graded(titles: list[str]) -> None:
     for task in tasks:
         for entry, title in enumerate(task.choices.titles):
             said = task.tokenizer.decode(task.choices.tokens(entry))
-            assert task._grader(said, title).score == 1
+            assert task.grader(said, title).score == 1
 
 
 @pytest.mark.parametrize(
