@@ -15,7 +15,6 @@ from latentgym.cli.options import emit, parse
 from latentgym.errors import UsageError
 from latentgym.results import Result, find_results
 
-
 _RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
 
 

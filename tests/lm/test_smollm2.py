@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
@@ -17,13 +18,15 @@ from latentgym.heads import (
     MixtureHead,
     MultiTokenHead,
     PolicyHead,
+    RATTHead,
     TokenHead,
 )
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.protocol import Budget, Protocol
 from latentgym.registry import make_vector_env
-from latentgym.rollout import Engine, Policy, collect, replay
+from latentgym.rollout import Engine, Policy, choose, collect, replay
+from latentgym.rollout.targets import target_log_probs
 from latentgym.storage import cache_folder
 from latentgym.tokenizers import HFTokenizer
 
@@ -84,6 +87,26 @@ def test_rollouts_replay_exactly(lm: LatentLM, head: PolicyHead) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_catalogue_is_ranked_by_the_likelihood_of_its_titles(lm: LatentLM) -> None:
+    """With a latent in the cache, prompts of unequal length, and titles that begin others."""
+    shop = {"source": "generated", "items": 12, "customers": 6, "beams": 0}
+    env = make_vector_env("latent/MovieLens-hybrid", 3, model=SMOLLM2, **shop)
+    torch.manual_seed(0)
+    policy = Policy(lm, RATTHead(lm.hidden_size, 0.1), TokenHead())
+    questions = np.array([0, 2, 5])
+    episodes, ranked = choose(Engine(policy), env, questions, seed=0)
+    choices, exact = env.unwrapped.task.choices, []
+    for entry in range(12):
+        targets = [choices.tokens(entry)] * 3
+        logp, mask = target_log_probs(policy, episodes.rollouts, targets, micro_batch=3)
+        exact.append((logp * mask).sum(-1))
+    expected = torch.stack(exact, dim=1).double().gather(1, torch.from_numpy(ranked.entry_QK))
+    torch.testing.assert_close(torch.from_numpy(ranked.logp_QK), expected, atol=2e-3, rtol=1e-4)
+    said = [info["parsed"] for info in episodes.infos]
+    assert said == [choices.titles[entry] for entry in ranked.entry_QK[:, 0]]
+
+
 def test_it_knows_the_capital_of_france(lm: LatentLM) -> None:
     tokenizer = lm.tokenizer
     protocol = Protocol(Budget(16), Budget(0), eos=(tokenizer.eos_id,), force_answer=False)
