@@ -54,8 +54,8 @@ PARTS = {
         ("-o", "source=generated", "-o", "items=100", "-o", "customers=3000"),
         ablations=True,
     ),
-    "movielens": Data("MovieLens", 600),
-    "cds": Data("AmazonCDs", 600),
+    "movielens": Data("MovieLens", 400),
+    "cds": Data("AmazonCDs", 400),
 }
 
 
