@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,11 +37,13 @@ class Recommender(ABC):
         name: of the method.
         validates: whether `fit` uses validation rows.
         device: where it computes.
+        trained: what there is to tell of `fit`, plain data by name.
     """
 
     name: ClassVar[str]
     validates: ClassVar[bool] = False
     device: str = "cpu"
+    trained: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
