@@ -38,10 +38,19 @@ def _rloo(reward_QG: Tensor) -> Tensor:
 
 
 def _batch(reward_QG: Tensor) -> Tensor:
-    centred = reward_QG - reward_QG.mean()
-    spread: Tensor = centred.square().sum().sqrt()
-    return centred / (spread + 1e-6)
+    return _over_norm(reward_QG - reward_QG.mean())
 
+
+def _clean_batch(reward_QG: Tensor) -> Tensor:
+    return _over_norm(reward_QG - reward_QG[:, 0].mean())
+
+
+def _over_norm(centred_QG: Tensor) -> Tensor:
+    spread: Tensor = centred_QG.square().sum().sqrt()
+    return centred_QG / (spread + 1e-6)
+
+
+CLEAN = "clean_batch"
 
 ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "group_norm": _group_norm,
@@ -50,13 +59,15 @@ ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "dr_grpo": _dr_grpo,
     "rloo": _rloo,
     "batch": _batch,
+    CLEAN: _clean_batch,
 }
 """Advantage estimators, (Q, G) rewards to (Q, G) advantages.
 
 `group_norm`: (r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF. `group_norm_trl`: + 1e-4, as in
 TRL and HRPO. `group_norm_population`: with the population std, floored at 1e-12, as in CoT2's code.
-`dr_grpo`: r - mean. `rloo`: r - mean of the others. `batch`: r - mean of the batch, over its norm,
-as in LatentR3.
+`dr_grpo`: r - mean. `rloo`: r - mean of the others. `batch`: r - mean of the batch, over its norm.
+`clean_batch`: the same, but the mean is that of each group's first sample, which thinks without
+noise, as in LatentR3.
 """
 
 

@@ -59,6 +59,7 @@ AGENTS: Mapping[str, str] = {
     "cot": "latentgym.agents.cot:CoT",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "hrpo": "latentgym.agents.hrpo:HRPO",
+    "latentr3": "latentgym.agents.latentr3:LatentR3",
     "latentseek": "latentgym.agents.latentseek:LatentSeek",
     "self-reflection": "latentgym.agents.self_reflection:SelfReflection",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",

@@ -45,9 +45,11 @@ class Draws:
 
     Attributes:
         key_B: uint64 of shape (B,): a hash of (seed, question, sample, step) per row.
+        quiet_B: rows whose normal numbers are all zero; None for none.
     """
 
     key_B: UIntArray
+    quiet_B: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def at(
@@ -64,7 +66,11 @@ class Draws:
         return cls(key)
 
     def __getitem__(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Draws:
-        return Draws(self.key_B[rows])
+        return Draws(self.key_B[rows], None if self.quiet_B is None else self.quiet_B[rows])
+
+    def quiet(self, rows_B: npt.NDArray[np.bool_]) -> Draws:
+        """The same draws, but the normal numbers of these rows are all zero."""
+        return Draws(self.key_B, rows_B if rows_B.any() else None)
 
     def uniform(self, count: int, stream: int = 0) -> npt.NDArray[np.float64]:
         """Uniform numbers in the open interval (0, 1), float64 of shape (B, count).
@@ -84,6 +90,8 @@ class Draws:
         u = self.uniform(2 * count, stream)
         radius = np.sqrt(-2.0 * np.log(u[:, :count]))
         normal: npt.NDArray[np.float64] = radius * np.cos(2.0 * np.pi * u[:, count:])
+        if self.quiet_B is not None:
+            normal[self.quiet_B] = 0.0
         return normal
 
     def log_gamma(self, alpha_BJ: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.accounting import Positions
+from latentgym.agents.answering import make_answer, ranked_answers
 from latentgym.answers import Answer, Answered
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.lm.model import LatentLM
@@ -96,6 +96,8 @@ class Agent(ABC, Generic[Config]):
     ) -> list[Answer]:
         """Answer questions; test-time methods override it.
 
+        Where a task has choices, the answer is a ranking of them.
+
         Args:
             policy: made with `acting=True`.
             env: vector environment; its number of rows is how many fit at once.
@@ -104,6 +106,13 @@ class Agent(ABC, Generic[Config]):
             answered: told the answers of each batch as soon as they are made.
         """
         group = self.samples_per_question()
+        if env.unwrapped.task.choices is not None:
+            if group > 1:
+                raise UsageError(
+                    "answers of this task are ranked after one chain of thought; draw one sample "
+                    "per question."
+                )
+            return ranked_answers(policy, env, questions, seed, answered)
         answers: list[Answer | None] = [None] * len(questions)
         batches = collect_in_batches(Engine(policy), env, questions, group_size=group, seed=seed)
         for places, episodes in batches:
@@ -121,31 +130,7 @@ class Agent(ABC, Generic[Config]):
         self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
     ) -> Answer:
         """One answer from the episodes of a question; the first, unless overridden."""
-        return make_answer(env, index, episodes, rows, int(rows[0]))
-
-
-def make_answer(
-    env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64], chosen: int
-) -> Answer:
-    """The answer of row `chosen`, with the cost of all `rows`."""
-    rollouts = episodes.rollouts
-    prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
-    kinds = rollouts.kind_NT[chosen]
-    thoughts = rollouts.token_NT[chosen][kinds == 1]
-    return Answer(
-        index=index,
-        info=episodes.infos[chosen],
-        thoughts=env.unwrapped.task.tokenizer.decode(thoughts.tolist()),
-        positions=Positions(
-            prompt=prompt,
-            thought=float(rollouts.thoughts_N[rows].sum()),
-            answer=float(rollouts.spoken_N[rows].sum()),
-            discarded=rollouts.discarded * len(rows) / len(rollouts),
-            inserted=float(rollouts.inserted_N[rows].sum()),
-        ),
-        context=prompt + int(rollouts.length_N[chosen]),
-        samples=tuple(float(episodes.reward_N[row]) for row in rows),
-    )
+        return make_answer(env.unwrapped.task, index, episodes, rows, int(rows[0]))
 
 
 def agent_class(name: str) -> type[Agent[Any]]:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.agents.base import Agent, make_answer
+from latentgym.agents.answering import make_answer
+from latentgym.agents.base import Agent
 from latentgym.answers import Answer
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
@@ -108,4 +109,4 @@ class CoT(Agent[CoTConfig]):
             if votes:
                 winner = votes.most_common(1)[0][0]
                 chosen = next(row for answer, row in parsed if answer == winner)
-        return make_answer(env, index, episodes, rows, chosen)
+        return make_answer(env.unwrapped.task, index, episodes, rows, chosen)

@@ -15,6 +15,7 @@ from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, say
 from latentgym.errors import UsageError
+from latentgym.losses import CLEAN
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Metrics, Recipe
@@ -127,8 +128,13 @@ def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Po
     """Train through OpenRLHF; the policy comes back through its checkpoint."""
     if not isinstance(recipe.stage, GRPOConfig):
         raise UsageError(
-            f"OpenRLHF trains policy gradients, but {run.agent} is set to a supervised stage; add "
-            "--stage grpo, or leave out --backend."
+            f"OpenRLHF trains policy gradients of whole episodes, but {run.agent} is set to "
+            "another stage; add --stage grpo if it has one, or leave out --backend."
+        )
+    if recipe.stage.reward != "task" or recipe.stage.advantage == CLEAN:
+        raise UsageError(
+            "OpenRLHF has the task's rewards alone, and samples every chain with its noise; use "
+            "--backend local for the reward perplexity or the advantage clean_batch."
         )
     if options.logger:
         raise UsageError("--backend openrlhf logs to TensorBoard alone; leave out --logger.")

@@ -82,7 +82,8 @@ class RecommendTask(Task):
         self._think = Budget((0 if family.words else 1) if think is None else think, exact=True)
         self._in_words = not isinstance(self.tokenizer, SymbolTokenizer)
         self._spell = _spelling(self.tokenizer)
-        spelt, trie = _trie(self.tokenizer, catalogue)
+        known: Any = self.tokenizer  # each is one object, so that it can be a key
+        spelt, trie = _trie(known, catalogue)
         self.choices = Choices(spelt, trie, beams or len(spelt))
         self._grader = TitleGrader(self.choices.entry_of)
         self.system = system or (
@@ -192,7 +193,7 @@ def _words_of(catalogue: Catalogue) -> SymbolTokenizer:
 
 
 @lru_cache(maxsize=8)
-def _trie(tokenizer: Tokenizer, catalogue: Catalogue) -> tuple[tuple[str, ...], Trie]:
+def _trie(tokenizer: Any, catalogue: Catalogue) -> tuple[tuple[str, ...], Trie]:
     """The titles as they are spelt, and the trie of their tokens."""
     spelt = tuple(map(_spelling(tokenizer), catalogue.titles))
     quote = "" if isinstance(tokenizer, SymbolTokenizer) else '"'

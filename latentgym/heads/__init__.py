@@ -5,6 +5,7 @@ from latentgym.heads.control import CONTROLS, ControlHead
 from latentgym.heads.gated import GatedHead
 from latentgym.heads.gaussian import GaussianHead
 from latentgym.heads.hidden import HiddenStateHead, PauseHead
+from latentgym.heads.ratt import RATTHead
 from latentgym.heads.superposition import DirichletHead, MixtureHead, MultiTokenHead
 from latentgym.heads.token import TokenHead
 
@@ -20,6 +21,7 @@ __all__ = [
     "MultiTokenHead",
     "PauseHead",
     "PolicyHead",
+    "RATTHead",
     "Readout",
     "TokenHead",
 ]

@@ -12,6 +12,7 @@ positions, T positions after the prompt, n new positions, D head width.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -94,8 +95,19 @@ class GroupedCache:
         """Count n appended positions, after the forward pass that appended them."""
         self.length += n
 
+    def fork(self, rows: Tensor) -> GroupedCache:
+        """Another cache of these rows, which goes on by itself; see `keep`."""
+        other = copy.copy(self)
+        other.layers = [copy.copy(layer) for layer in self.layers]
+        other.keep(rows)
+        return other
+
     def keep(self, rows: Tensor) -> None:
-        """Compact: keep only these rows (ascending indices), and the prompts that they need."""
+        """Keep only these rows, and the prompts that they need.
+
+        Args:
+            rows: indices in the order of their prompts; a row may be there several times.
+        """
         if self.slot_N is None:
             self.slot_N = torch.arange(self.n_rows, device=rows.device)
         prompt_N = self.slot_N[rows] // self.group
@@ -117,8 +129,8 @@ class GroupedCache:
                 layer.prompt_keys = layer.prompt_keys[kept]
                 layer.prompt_values = layer.prompt_values[kept]
             if layer.own_keys is not None and layer.own_values is not None:
-                layer.own_keys = layer.own_keys[rows]
-                layer.own_values = layer.own_values[rows]
+                layer.own_keys = layer.own_keys[:, :, : self.length][rows]
+                layer.own_values = layer.own_values[:, :, : self.length][rows]
 
     # Attention.
 

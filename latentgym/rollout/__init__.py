@@ -1,5 +1,7 @@
 """Rolling a policy out, and replaying what it did."""
 
+from latentgym.rollout.beams import Ranked, rank
+from latentgym.rollout.choosing import choose, choose_in_batches
 from latentgym.rollout.collect import Episodes, collect, collect_in_batches
 from latentgym.rollout.diagnostics import latent_statistics
 from latentgym.rollout.engine import Engine, Session
@@ -13,12 +15,16 @@ __all__ = [
     "Episodes",
     "Kind",
     "Policy",
+    "Ranked",
     "Reading",
     "Rollouts",
     "Scores",
     "Session",
+    "choose",
+    "choose_in_batches",
     "collect",
     "collect_in_batches",
     "latent_statistics",
+    "rank",
     "replay",
 ]

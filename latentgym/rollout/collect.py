@@ -5,7 +5,7 @@ Legend: Q questions, G samples each, N = Q * G rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.reading import Reading
-from latentgym.rollout.rollouts import Rollouts
+from latentgym.rollout.rollouts import IntArray, Rollouts
 
 Info = dict[str, Any]
 COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated", "rollout/calls")
@@ -66,6 +66,7 @@ def collect(
     prompts: Sequence[Sequence[int]] | None = None,
     begun: Sequence[Sequence[int]] | None = None,
     reading: Reading | None = None,
+    quiet: int = 0,
 ) -> Episodes:
     """Roll out and grade `group_size` episodes of each question.
 
@@ -79,7 +80,7 @@ def collect(
         first_sample: number of the first sample, a counter behind the draws; one for all questions
             or one for each.
         prompts: token ids to read in place of the environment's own prompts.
-        begun, reading: see `Engine.start`.
+        begun, reading, quiet: see `Engine.start`.
     """
     env = env.unwrapped
     index = np.asarray(questions, dtype=np.int64)
@@ -95,6 +96,7 @@ def collect(
         first_sample=first_sample,
         begun=begun,
         reading=reading,
+        quiet=quiet,
     )
     taken = np.zeros(n, dtype=np.int64)
     reward = np.zeros(env.num_envs)
@@ -109,8 +111,8 @@ def collect(
             taken[row] = len(tokens)
         observation, gained, _, _, info = env.step_segment(segments)
         reward += gained
-        for row in np.flatnonzero(info.get("_score", np.zeros(0, dtype=bool))).tolist():
-            infos[row] = {k: _plain(v[row]) for k, v in info.items() if not k.startswith("_")}
+        for row, final in enumerate(finals(info, n)):
+            infos[row] = final or infos[row]
         waiting = session.waiting
         if not waiting.size:
             return Episodes(rollouts, reward[:n], infos)
@@ -127,21 +129,35 @@ def collect_in_batches(
     group_size: int = 1,
     seed: int,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Episodes]]:
-    """`collect` over many questions, as many at once as the environment has rows.
-
-    Questions of like prompt length go together, so that little is padded.
+    """`collect` over many questions.
 
     Yields:
         Positions in `questions`, and the episodes of those questions.
     """
     index = np.asarray(questions, dtype=np.int64)
-    lengths = np.array([len(env.unwrapped.prompt(int(i))) for i in index])
+    for places in in_batches(env, index, group_size):
+        yield places, collect(engine, env, index[places], group_size=group_size, seed=seed)
+
+
+def in_batches(env: Any, questions: IntArray, group_size: int = 1) -> Iterator[IntArray]:
+    """Positions in `questions`, as many at once as the environment has rows.
+
+    Questions of like prompt length go together, so that little is padded.
+    """
+    lengths = np.array([len(env.unwrapped.prompt(int(i))) for i in questions])
     order = np.argsort(lengths, kind="stable")
     size = max(1, env.unwrapped.num_envs // group_size)
     for start in range(0, len(order), size):
-        places = order[start : start + size]
-        episodes = collect(engine, env, index[places], group_size=group_size, seed=seed)
-        yield places, episodes
+        yield order[start : start + size]
+
+
+def finals(info: Mapping[str, Any], n: int) -> list[Info]:
+    """The final info of each of the first n rows; empty where an episode has not just ended."""
+    ended = info.get("_score", np.zeros(n, dtype=bool))[:n]
+    return [
+        {k: _plain(v[row]) for k, v in info.items() if not k.startswith("_")} if ended[row] else {}
+        for row in range(n)
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from latentgym.errors import UsageError
 from latentgym.heads import Action, Readout
+from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
 from latentgym.protocol import Clock, Phase, Protocol
 from latentgym.rng import Draws
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.reading import Reading
-from latentgym.rollout.rollouts import Kind, Rollouts
-
-IntArray = npt.NDArray[np.int64]
+from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
+from latentgym.rollout.tape import Tape
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Engine:
         first_sample: int | IntArray = 0,
         begun: Sequence[Sequence[int]] | None = None,
         reading: Reading | None = None,
+        quiet: int = 0,
     ) -> Session:
         """Begin rollouts; `Session.run` takes them to where the environment must speak.
 
@@ -72,6 +73,7 @@ class Engine:
                 point where the environment speaks, is left out. For chains of words only.
             reading: reads the prompts, known by their question, and what was begun; it may have
                 read some of it before.
+            quiet: samples of a lower number think without Gaussian noise.
 
         Raises:
             UsageError: no prompts, an empty one, one too long for the model's positions, or latent
@@ -90,6 +92,7 @@ class Engine:
             raise UsageError("only chains of words can be begun; these thoughts are latent.")
         question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
         session = Session(self, lists, protocol, seed, group_size, question, first_sample)
+        session.quiet_N = session.sample_N < quiet
         session.begin(begun, reading)
         return session
 
@@ -116,6 +119,21 @@ class Engine:
         return session.finish()
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where rows stand: what is known of them when their next token is to be chosen.
+
+    Attributes:
+        cache: of all that was read, N rows.
+        hidden_ND: last hidden state of each.
+        position_N: of the token to come.
+    """
+
+    cache: GroupedCache
+    hidden_ND: Tensor
+    position_N: Tensor
+
+
 class Session:
     """Rollouts in flight. Made by `Engine.start`."""
 
@@ -136,13 +154,14 @@ class Session:
         self.question_N = question_Q.astype(np.int64)[self.prompt_N]
         first_Q = np.broadcast_to(np.asarray(first_sample, dtype=np.int64), len(prompts))
         self.sample_N = (first_Q[:, None] + np.arange(group_size)).ravel()
+        self.quiet_N = np.zeros(n, dtype=bool)
         self.clock = Clock(protocol, n)
-        self.step_N = np.zeros(n, dtype=np.int64)
+        self.tape = Tape(n)
+        self.step_N = self.tape.step_N
         self.discarded = 0
         self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
         self._group = group_size
         self._rows = np.arange(n)  # the row behind each place of the batch
-        self._tape: list[_Frame] = []
 
     def begin(self, begun: Sequence[Sequence[int]] | None, reading: Reading | None) -> None:
         """Read the prompts, and the actions that the rows are given; see `Engine.start`."""
@@ -177,19 +196,23 @@ class Session:
             acting = self._live() & (clock.forced() < 0) & (t < lengths_Q[self.prompt_N])
             spoken = clock.advance(token_N, acting)
             kind_N = np.where(spoken, Kind.SPOKEN, Kind.THOUGHT)
-            self._record(token_N, np.where(acting, kind_N, Kind.PAD), {}, None)
+            self.tape.record(self._rows, token_N, np.where(acting, kind_N, Kind.PAD), {}, None)
 
     @property
     def waiting(self) -> IntArray:
         """Rows for which the environment must speak before they go on."""
         return np.flatnonzero(self.clock.phase == Phase.CALL)
 
-    def run(self) -> None:
-        """Decode until every row is done or waits for the environment."""
+    def run(self, *, answers: bool = True) -> None:
+        """Decode until every row is done or waits for the environment.
+
+        Args:
+            answers: False stops rows that are about to answer; see `standing`.
+        """
         with self.policy.lm.decoding():
             step = 0
-            while self._live().any():
-                self._step()
+            while self._live(answers).any():
+                self._step(answers)
                 step += 1
                 if self.engine.compact_every and step % self.engine.compact_every == 0:
                     self._compact()
@@ -227,56 +250,57 @@ class Session:
         self._hidden_BD = torch.where(mask[:, -1:], hidden, self._hidden_BD)
         kind_Bn = np.where(mask_Bn, Kind.INSERTED, Kind.PAD)
         for column in range(n):
-            self._record(token_Bn[:, column], kind_Bn[:, column], {}, None)
+            self.tape.record(self._rows, token_Bn[:, column], kind_Bn[:, column], {}, None)
         self.discarded += int((~mask_Bn).sum())
         self.clock.resume(np.asarray(rows, dtype=np.int64))
 
     def finish(self) -> Rollouts:
         """The record of all rows so far."""
-        n, steps = len(self.prompt_N), int(self.step_N.max(initial=0))
-        token_NT = np.zeros((n, steps), dtype=np.int64)
-        kind_NT = np.zeros((n, steps), dtype=np.int8)
-        stored: Action = {}
-        recording = self.engine.record_log_probs
-        logp_NT = torch.zeros(n, steps) if recording else None
-        for frame in self._tape:
-            rows, step = frame.rows, frame.step_B
-            token_NT[rows, step], kind_NT[rows, step] = frame.token_B, frame.kind_B
-            index = (torch.from_numpy(rows), torch.from_numpy(step))
-            thought = torch.from_numpy(frame.kind_B == Kind.THOUGHT)
-            for name, value in frame.action.items():
-                if name not in stored:
-                    stored[name] = value.new_zeros(n, steps, *value.shape[1:])
-                at = (index[0][thought], index[1][thought])
-                stored[name][at] = value[frame.places[thought].to(value.device)]
-            if logp_NT is not None and frame.logp_B is not None:
-                logp_NT[index] = frame.logp_B.cpu()[frame.places]
         return Rollouts(
             prompts=self.prompts,
             prompt_N=self.prompt_N,
             question_N=self.question_N,
             sample_N=self.sample_N,
-            token_NT=token_NT,
-            kind_NT=kind_NT,
-            actions=stored,
-            logp_NT=logp_NT,
+            **self.tape.arrays(log_probs=self.engine.record_log_probs),
             terminated_N=self.clock.terminated.copy(),
             truncated_N=self.clock.truncated.copy(),
             seed=self.seed,
             discarded=self.discarded,
         )
 
-    def _live(self) -> npt.NDArray[np.bool_]:
-        phase = self.clock.phase[self._rows]
-        return np.isin(phase, (Phase.THINK, Phase.ANSWER))
+    @property
+    def standing(self) -> Standing:
+        """Where the rows stand, once `run(answers=False)` has brought them to their answers.
 
-    def _step(self) -> None:
+        Raises:
+            UsageError: not all of them are there.
+        """
+        if (self.clock.phase != Phase.ANSWER).any() or self.clock.bridge_left.any():
+            raise UsageError(
+                "some episodes end or wait before their answer, so it cannot be chosen for them; "
+                "use an environment that forces answers and has no calls."
+            )
+        position = self._to_device(self._length_N + self.step_N)
+        return Standing(self._cache, self._hidden_BD, position)
+
+    def _live(self, answers: bool = True) -> npt.NDArray[np.bool_]:
+        """Which rows of the batch act next."""
+        phase = self.clock.phase[self._rows]
+        speaking = phase == Phase.ANSWER
+        if not answers:
+            speaking &= self.clock.bridge_left[self._rows] > 0
+        live: npt.NDArray[np.bool_] = (phase == Phase.THINK) | speaking
+        return live
+
+    def _step(self, answers: bool = True) -> None:
         policy, lm, rows = self.policy, self.policy.lm, self._rows
         phase, forced = self.clock.phase[rows], self.clock.forced()[rows]
+        live = self._live(answers)
         thinking = phase == Phase.THINK
-        speaking = (phase == Phase.ANSWER) & (forced < 0)
+        speaking = (phase == Phase.ANSWER) & (forced < 0) & live
         read = self._readout()
         draws = Draws.at(self.seed, self.question_N[rows], self.sample_N[rows], self.step_N[rows])
+        draws = draws.quiet(self.quiet_N[rows])
 
         action: Action = {}
         said: Action = {}
@@ -292,8 +316,9 @@ class Session:
                 token_B[where] = chosen["token"].cpu().numpy()[where]
         token_B[forced >= 0] = forced[forced >= 0]
         token_N = np.zeros(len(self.clock.phase), dtype=np.int64)
-        token_N[rows] = token_B
-        spoken = self.clock.advance(token_N)[rows]
+        acting_N = np.zeros(len(self.clock.phase), dtype=bool)
+        token_N[rows], acting_N[rows] = token_B, live
+        spoken = self.clock.advance(token_N, acting_N)[rows]
 
         kind_B = np.full(len(rows), Kind.PAD)
         kind_B[thinking | speaking] = Kind.SPOKEN
@@ -303,7 +328,7 @@ class Session:
         logp_B = None
         if self.engine.record_log_probs:
             logp_B = self._log_probs(read, action, token_B, thought)
-        self._record(token_B, kind_B, action, logp_B)
+        self.tape.record(self._rows, token_B, kind_B, action, logp_B)
         self.discarded += int((kind_B == Kind.PAD).sum())
 
         if self._live().any() or self.waiting.size:
@@ -313,7 +338,7 @@ class Session:
                 latent_BD = policy.head.embed(action, lm.table_VD).to(x_BD.dtype)
                 x_BD = torch.where(self._to_device(thought)[:, None], latent_BD, x_BD)
             position = self._to_device(self._length_N[rows] + self.step_N[rows] - 1)
-            idle = (kind_B == Kind.PAD) & (phase == Phase.CALL)
+            idle = (kind_B == Kind.PAD) & (phase != Phase.DONE)
             mask = self._to_device(~idle)[:, None] if idle.any() else None
             hidden = lm.extend(x_BD[:, None], position[:, None], self._cache, mask)[:, 0]
             if mask is not None:
@@ -338,29 +363,6 @@ class Session:
             logp_B = torch.where(self._to_device(thought), thought_logp, logp_B)
         return logp_B
 
-    def _record(
-        self,
-        token_B: IntArray,
-        kind_B: npt.NDArray[np.int_],
-        action: Action,
-        logp_B: Tensor | None,
-    ) -> None:
-        places = np.flatnonzero(kind_B != Kind.PAD)
-        rows = self._rows[places]
-        stored = {k: v for k, v in action.items() if k != "token"}
-        self._tape.append(
-            _Frame(
-                rows=rows,
-                step_B=self.step_N[rows].copy(),
-                places=torch.from_numpy(places),
-                token_B=token_B[places],
-                kind_B=kind_B[places].astype(np.int8),
-                action=stored,
-                logp_B=logp_B,
-            )
-        )
-        self.step_N[rows] += 1
-
     def _compact(self) -> None:
         keep = np.flatnonzero(self.clock.phase[self._rows] != Phase.DONE)
         # Copying what stays must cost less than carrying the rest along.
@@ -372,16 +374,3 @@ class Session:
 
     def _to_device(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.policy.lm.device)
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """One step of the batch: the rows that acted, and what they did."""
-
-    rows: IntArray
-    step_B: IntArray
-    places: Tensor  # where those rows stood in the batch, to pick from `action` and `logp_B`
-    token_B: IntArray
-    kind_B: npt.NDArray[np.int8]
-    action: Action
-    logp_B: Tensor | None

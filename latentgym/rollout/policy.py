@@ -88,11 +88,12 @@ class Policy(nn.Module):
                 their token: tensors of shape (n thoughts, ...).
 
         Returns:
-            Log-probability of each action, fp32 (B, T), 0 where there is none; and entropy of the
-            next-token distribution at each action, without gradient, fp32 (B, T).
+            Log-probability of each action and target, fp32 (B, T), 0 where there is none; and
+            entropy of the next-token distribution there, without gradient, fp32 (B, T).
         """
         lm, head = self.lm, self.head
-        thought_BT, spoken_BT = kind_BT == Kind.THOUGHT, kind_BT == Kind.SPOKEN
+        thought_BT = kind_BT == Kind.THOUGHT
+        spoken_BT = (kind_BT == Kind.SPOKEN) | (kind_BT == Kind.TARGET)
         thoughts = {**thoughts, "token": token_BT[thought_BT]}
         x_BTD = lm.embed(token_BT)
         if len(thoughts["token"]):

@@ -26,7 +26,7 @@ class Scores:
     """What replay computes.
 
     Attributes:
-        logp_NT: log-probability of each action, 0 where there is none; fp32.
+        logp_NT: log-probability of each action and target, 0 where there is none; fp32.
         entropy_NT: entropy of the next-token distribution at each action, without gradient.
         action_NT: True where there is an action.
         thought_NT: True where it is a thought.

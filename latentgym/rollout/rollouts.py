@@ -28,6 +28,7 @@ class Kind(IntEnum):
     SPOKEN = 2  # an action read as its plain token: an answer token, or the end of a mark
     INSERTED = 3  # put there by the environment; no action
     PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
+    TARGET = 5  # of the right answer, put there to be scored like a word; no action
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Rollouts:
     @property
     def length_N(self) -> IntArray:
         """Steps of each row."""
-        return self._count(Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED)
+        return self._count(Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED, Kind.TARGET)
 
     @property
     def thoughts_N(self) -> IntArray:

@@ -4,6 +4,7 @@ from latentgym.training.compression import Compression, CompressionConfig
 from latentgym.training.config import Optimisation
 from latentgym.training.curriculum import Curriculum, CurriculumConfig
 from latentgym.training.grpo import GRPO, GRPOConfig
+from latentgym.training.pathwise import Pathwise, PathwiseConfig
 from latentgym.training.stage import (
     MakeEnv,
     Metrics,
@@ -26,6 +27,8 @@ __all__ = [
     "MakeEnv",
     "Metrics",
     "Optimisation",
+    "Pathwise",
+    "PathwiseConfig",
     "Recipe",
     "Stage",
     "StageConfig",

@@ -24,6 +24,7 @@ from latentgym.errors import UsageError
 from latentgym.protocol import Protocol
 from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
+from latentgym.training.latents import with_latents
 from latentgym.training.stage import MakeEnv, Metrics, Update
 from latentgym.training.supervised import Supervised, SupervisedConfig
 
@@ -152,24 +153,4 @@ class Curriculum(Supervised):
             mixed, which = draws.uniform(2)[0]
             stage = int(which * (stage + 1)) if mixed < self.config.mix else stage
         steps = stage if stage <= self.stages else len(demonstration.steps)
-        return with_latents(demonstration, steps, min(stage, self.stages) * self.config.c)
-
-
-def with_latents(demonstration: Any, steps: int, latents: int) -> Any:
-    """A demonstration with latents in the place of the first steps of its reasoning.
-
-    Args:
-        demonstration: `latentgym.envs.Demonstration`.
-        steps: how many of its steps are left out; all if it has fewer.
-        latents: how many are read in their place. They are its thoughts, and have no targets;
-            what remains is spoken.
-    """
-    kept = slice(sum(demonstration.steps[:steps]), None)
-    blank = ((latents, 0), (0, 0))
-    return replace(
-        demonstration,
-        ids_TS=np.pad(demonstration.ids_TS[kept], blank),
-        weights_TS=np.pad(demonstration.weights_TS[kept], blank),
-        thoughts=latents,
-        steps=(),
-    )
+        return with_latents(demonstration, min(stage, self.stages) * self.config.c, steps)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.losses import (
+    CLEAN,
     MEANS,
     action_weights,
     advantages,
@@ -27,6 +28,7 @@ from latentgym.losses import (
     kl_estimate,
     masked_mean,
 )
+from latentgym.rewards.perplexity import perplexity_reward
 from latentgym.rng import derive
 from latentgym.rollout import (
     Engine,
@@ -39,6 +41,8 @@ from latentgym.rollout import (
     replay,
 )
 from latentgym.rollout.replay import micro_batches
+from latentgym.rollout.rollouts import IntArray
+from latentgym.rollout.targets import target_log_probs, think
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
 
@@ -66,6 +70,9 @@ class GRPOConfig:
     """Weight of the divergence from the starting policy; 0 keeps no reference."""
     kl_estimator: str = "k3"
     """k1, k2 or k3."""
+    reward: Literal["task", "perplexity"] = "task"
+    """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
+    perplexity of the right answer behind them. What is learnt then are the thoughts."""
     mean: str = "token"
     """Average over all actions alike (token), over the actions of each row and then over rows
     (sequence), the same with thoughts and words apart (phase), or no average within a row (sum)."""
@@ -81,6 +88,8 @@ class GRPOConfig:
                 f"mini_batches = {self.mini_batches} does not divide the {self.rows} rows of a "
                 "step."
             )
+        if self.reward not in ("task", "perplexity"):
+            raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")
         if self.mean not in MEANS:
             raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
 
@@ -112,6 +121,7 @@ class GRPO(Stage):
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
         self.engine = Engine(policy)
         self.reference = policy.reference() if config.kl else None
+        self.quiet = int(config.advantage == CLEAN)  # samples that think without Gaussian noise
 
     def step(self, number: int, update: Update) -> Metrics:
         c = self.config
@@ -121,7 +131,8 @@ class GRPO(Stage):
             self.env.unwrapped.n_questions, c.prompts, derive(self.seed, 3), number
         )
         seed = derive(self.seed, 4, number)
-        episodes = collect(self.engine, self.env, questions, group_size=c.group_size, seed=seed)
+        roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
+        episodes = roll_out(questions, seed)
         rolled = time.perf_counter() - started
         latents = latent_statistics(self.policy, episodes.rollouts)
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
@@ -137,6 +148,30 @@ class GRPO(Stage):
             **tracker.metrics(),
             "train/groups_without_signal": _flat_groups(episodes, c.group_size),
         }
+
+    def _answered(self, questions: IntArray, seed: int) -> Episodes:
+        """Whole episodes, graded by the task."""
+        c = self.config
+        return collect(
+            self.engine,
+            self.env,
+            questions,
+            group_size=c.group_size,
+            seed=seed,
+            quiet=self.quiet,
+        )
+
+    def _foreseen(self, questions: IntArray, seed: int) -> Episodes:
+        """Chains of thought, rewarded by how well they foresee the right answer."""
+        c, env = self.config, self.env.unwrapped
+        shape = {"group_size": c.group_size, "seed": seed, "quiet": self.quiet}
+        rollouts = think(self.engine, env, questions, **shape)
+        shown = [env.demonstration(int(i)) for i in questions]
+        targets = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
+        logp_NT, target_NT = target_log_probs(self.policy, rollouts, targets, c.micro_batch)
+        reward_N = perplexity_reward(logp_NT, target_NT).double().numpy()
+        infos = [{"reward/perplexity": -reward} for reward in reward_N.tolist()]
+        return Episodes(rollouts, reward_N, infos)
 
     def _mini_batches(
         self, rollouts: Rollouts, number: int

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
@@ -31,6 +32,7 @@ from latentgym.losses import soft_target_loss
 from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
+from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
 
@@ -58,11 +60,15 @@ class OwnThoughts:
         head: makes a thought of the model's prediction, as in a rollout.
         row_B: True for the rows that read their own; the others read the targets.
         seed: of the head's draws.
+        sample_B: which sample of its question each row is; 0 by default.
+        quiet: samples of a lower number think without Gaussian noise.
     """
 
     head: PolicyHead
     row_B: Tensor
     seed: int = 0
+    sample_B: npt.NDArray[np.int64] | None = None
+    quiet: int = 0
 
 
 def supervised_loss(
@@ -130,18 +136,19 @@ def _read_own(
 ) -> Tensor:
     """Hidden states, (B, P + T - 1, D): thoughts are read one by one, the rest in parallel."""
     cache = DynamicCache()
-    prompt_hidden = lm.hidden(dropped(prompt_BPD), batch.prompt_mask_BP, cache)
+    prompt_hidden = _read_prompts(lm, batch, prompt_BPD, dropped, cache)
     memory = prompt_hidden if own.head.needs_memory else None
     hidden = [prompt_hidden]
     mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
     prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
     last_thought = int(batch.thought_BT.any(0).nonzero().max())
     thoughts = min(last_thought + 1, steps - 1)
-    zero_B = np.zeros_like(batch.question_B)
+    sample_B = np.zeros_like(batch.question_B) if own.sample_B is None else own.sample_B
     for t in range(thoughts):
         last = hidden[-1][:, -1]
         read = Readout(lm.logits(last), last, lm.table_VD, memory, batch.prompt_mask_BP)
-        draws = Draws.at(own.seed, batch.question_B, zero_B, zero_B + t)
+        draws = Draws.at(own.seed, batch.question_B, sample_B, np.full_like(sample_B, t))
+        draws = draws.quiet(sample_B < own.quiet)
         made_BD = own.head.embed(own.head.sample(read, draws), lm.table_VD).to(target_BTD.dtype)
         reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
         x_BD = torch.where(reads_own, made_BD, target_BTD[:, t])
@@ -150,6 +157,23 @@ def _read_own(
         rest = dropped(target_BTD[:, thoughts:-1])
         hidden.append(lm.hidden(rest, mask_BT[:, :-1], cache))
     return torch.cat(hidden, dim=1)
+
+
+def _read_prompts(
+    lm: LatentLM,
+    batch: SupervisedBatch,
+    prompt_BPD: Tensor,
+    dropped: Callable[[Tensor], Tensor],
+    cache: DynamicCache,
+) -> Tensor:
+    """Hidden states of the prompts, (B, P, D); one that several rows share is read once."""
+    distinct, first, of_row = np.unique(batch.question_B, return_index=True, return_inverse=True)
+    if len(distinct) == len(batch.question_B):
+        return lm.hidden(dropped(prompt_BPD), batch.prompt_mask_BP, cache)
+    first_Q, prompt_B = (torch.from_numpy(x).to(lm.device) for x in (first, of_row))
+    hidden_QPD = lm.hidden(dropped(prompt_BPD[first_Q]), batch.prompt_mask_BP[first_Q], cache)
+    cache.batch_select_indices(prompt_B)
+    return hidden_QPD[prompt_B]
 
 
 @dataclass(frozen=True)
@@ -167,9 +191,14 @@ class SupervisedConfig:
     targets, drawn anew at every step."""
     prompt_weight: float = 0.0
     """Of the loss of the targets that demonstrations have on their prompts."""
+    latents: bool = False
+    """Put thoughts of the policy's own before each demonstration, as many as an episode has; for
+    tasks that demonstrate answers alone."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
+        if self.latents and self.own_thoughts != 1:
+            raise UsageError("latents are thoughts of the policy's own; set own_thoughts to 1.")
         if not 0 <= self.own_thoughts <= 1:
             raise UsageError(
                 f"a share lies between 0 and 1, but own thoughts are {self.own_thoughts}."
@@ -197,6 +226,7 @@ class Supervised(Stage):
         config.validate()
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
+        self.latents = latents_of(env.unwrapped.protocol) if config.latents else 0
         if config.prompt_weight and self.demonstrations.item(0)[1].prompt_ids_PS is None:
             raise UsageError("this task has no targets on its prompts; set the prompt weight to 0.")
 
@@ -247,7 +277,7 @@ class Supervised(Stage):
 
     def shown(self, number: int, index: int, demonstration: Any) -> Any:
         """What a question's demonstration is at that step; a curriculum changes it."""
-        return demonstration
+        return with_latents(demonstration, self.latents) if self.latents else demonstration
 
     def own_rows(self, batch: SupervisedBatch, number: int) -> OwnThoughts | None:
         """Which of these demonstrations are read with own thoughts at that step."""

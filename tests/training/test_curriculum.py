@@ -28,7 +28,7 @@ from latentgym.training import (
     Trainer,
 )
 from latentgym.training import checkpoint as checkpoints
-from latentgym.training.curriculum import with_latents
+from latentgym.training.latents import with_latents
 from latentgym.training.supervised import OwnThoughts, supervised_loss
 
 

@@ -1,0 +1,96 @@
+"""Answers from finished episodes, with what they cost.
+
+Legend: K ranked entries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.accounting import Positions
+from latentgym.answers import Answer, Answered
+from latentgym.ranking import ranking_metrics
+from latentgym.rollout import (
+    Engine,
+    Episodes,
+    Kind,
+    Policy,
+    Ranked,
+    choose_in_batches,
+    latent_statistics,
+)
+
+_SHOWN = 20  # entries of a ranking that are kept with an answer
+
+
+def make_answer(
+    task: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64], chosen: int
+) -> Answer:
+    """The answer of row `chosen`, with the cost of all `rows`."""
+    rollouts = episodes.rollouts
+    prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
+    thoughts = rollouts.token_NT[chosen][rollouts.kind_NT[chosen] == Kind.THOUGHT]
+    return Answer(
+        index=index,
+        info=episodes.infos[chosen],
+        thoughts=task.tokenizer.decode(thoughts.tolist()),
+        positions=Positions(
+            prompt=prompt,
+            thought=float(rollouts.thoughts_N[rows].sum()),
+            answer=float(rollouts.spoken_N[rows].sum()),
+            discarded=rollouts.discarded * len(rows) / len(rollouts),
+            inserted=float(rollouts.inserted_N[rows].sum()),
+        ),
+        context=prompt + int(rollouts.length_N[chosen]),
+        samples=tuple(float(episodes.reward_N[row]) for row in rows),
+    )
+
+
+def ranked_answers(
+    policy: Policy,
+    env: Any,
+    questions: npt.NDArray[np.int64],
+    seed: int,
+    answered: Answered,
+) -> list[Answer]:
+    """Answer with rankings of the task's choices; see `Agent.answer`.
+
+    Metrics are those of `ranking_metrics`; an entry that was not ranked counts as behind all
+    others, so with fewer beams than entries `mrr` is a lower bound.
+    """
+    answers: dict[int, Answer] = {}
+    for places, episodes, ranked in choose_in_batches(Engine(policy), env, questions, seed=seed):
+        latents = latent_statistics(policy, episodes.rollouts)
+        batch = _ranked(env.unwrapped.task, questions[places], episodes, ranked)
+        batch = [replace(a, metrics={**a.metrics, **latents}) for a in batch]
+        answers |= zip(places.tolist(), batch, strict=True)
+        answered(batch)
+    return [answers[place] for place in range(len(questions))]
+
+
+def _ranked(
+    task: Any, questions: npt.NDArray[np.int64], episodes: Episodes, ranked: Ranked
+) -> list[Answer]:
+    right = np.array([task.entry(int(index)) for index in questions])
+    hit_QK = ranked.entry_QK == right[:, None]
+    metrics = ranking_metrics(np.where(hit_QK.any(1), hit_QK.argmax(1) + 1, 0))
+    titles = task.choices.titles
+    out = []
+    for row, index in enumerate(questions.tolist()):
+        best = zip(ranked.entry_QK[row, :_SHOWN], ranked.logp_QK[row, :_SHOWN], strict=True)
+        answer = make_answer(task, index, episodes, np.array([row]), row)
+        positions = replace(answer.positions, answer=float(ranked.positions_Q[row]))
+        out.append(
+            replace(
+                answer,
+                positions=positions,
+                context=answer.context + episodes.infos[row]["tokens"],
+                metrics={name: float(value_Q[row]) for name, value_Q in metrics.items()},
+                trace=[{"title": titles[e], "logp": float(p)} for e, p in best if e >= 0],
+            )
+        )
+    return out

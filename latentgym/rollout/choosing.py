@@ -1,0 +1,58 @@
+"""Episodes whose answer is chosen: the policy thinks, then the entries of a catalogue are ranked.
+
+Legend: Q questions, K ranked entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.rollout.beams import Ranked, rank
+from latentgym.rollout.collect import Episodes, finals, in_batches
+from latentgym.rollout.engine import Engine
+from latentgym.rollout.rollouts import IntArray
+
+
+def choose(
+    engine: Engine, env: Any, questions: Sequence[int] | IntArray, *, seed: int
+) -> tuple[Episodes, Ranked]:
+    """Think about each question, rank the task's choices, and answer with the likeliest.
+
+    Args:
+        engine: with the policy.
+        env: a vector environment of ours with at least Q rows, whose task has choices.
+        questions: numbers of the questions.
+        seed: of the thoughts' draws.
+
+    Returns:
+        Graded episodes, whose rollouts hold the thoughts alone; and the rankings.
+
+    Raises:
+        UsageError: thinking may end without an answer, or wait for the environment.
+    """
+    env = env.unwrapped
+    index, choices = np.asarray(questions, dtype=np.int64), env.task.choices
+    mask = np.arange(env.num_envs) < index.size
+    env.reset(options={"index": index, "reset_mask": mask})
+    prompts = [env.prompt(int(i)) for i in index]
+    session = engine.start(prompts, env.protocol, seed=seed, question_Q=index)
+    session.run(answers=False)
+    ranked = rank(engine.policy.lm, session.standing, choices.trie, choices.beams)
+    rollouts = session.finish()
+    segments: list[Any] = [[] for _ in range(env.num_envs)]
+    for row, entry in enumerate(ranked.entry_QK[:, 0].tolist()):
+        segments[row] = [*rollouts.action_tokens(row).tolist(), *choices.tokens(entry)]
+    _, reward, _, _, info = env.step_segment(segments)
+    return Episodes(rollouts, reward[: index.size], finals(info, index.size)), ranked
+
+
+def choose_in_batches(
+    engine: Engine, env: Any, questions: npt.NDArray[np.int64], *, seed: int
+) -> Iterator[tuple[IntArray, Episodes, Ranked]]:
+    """`choose` for many questions; yields their positions in `questions` too."""
+    for places in in_batches(env, questions):
+        yield places, *choose(engine, env, questions[places], seed=seed)

@@ -1,0 +1,94 @@
+"""The likelihood of right answers behind what a policy has thought.
+
+Legend: N rows, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentgym.rollout.engine import Engine
+from latentgym.rollout.policy import Policy
+from latentgym.rollout.replay import micro_batches, replay
+from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
+
+
+def think(
+    engine: Engine, env: Any, questions: IntArray, *, group_size: int, seed: int, quiet: int = 0
+) -> Rollouts:
+    """Chains of thought alone, up to where their answers would begin.
+
+    Args:
+        engine: with the policy.
+        env: gives prompts and rules; it is not stepped.
+        questions: numbers of the questions.
+        group_size: chains of each.
+        seed: of the draws.
+        quiet: see `Engine.start`.
+
+    Raises:
+        UsageError: a chain may end without an answer, or wait for the environment.
+    """
+    session = engine.start(
+        [env.unwrapped.prompt(int(i)) for i in questions],
+        env.unwrapped.protocol,
+        seed=seed,
+        group_size=group_size,
+        question_Q=questions,
+        quiet=quiet,
+    )
+    session.run(answers=False)
+    _ = session.standing  # or a chain has no place for an answer
+    return session.finish()
+
+
+def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollouts:
+    """Rollouts with the tokens of a target behind each row, to be scored.
+
+    Args:
+        rollouts: N rows.
+        targets: token ids for each of their prompts.
+    """
+    length_N = rollouts.length_N
+    added_N = np.array([len(targets[prompt]) for prompt in rollouts.prompt_N])
+    more = int((length_N + added_N).max()) - rollouts.token_NT.shape[1]
+    wide = ((0, 0), (0, max(0, more)))
+    token_NT, kind_NT = np.pad(rollouts.token_NT, wide), np.pad(rollouts.kind_NT, wide)
+    step = np.arange(token_NT.shape[1])
+    place_NT = (step >= length_N[:, None]) & (step < (length_N + added_N)[:, None])
+    token_NT[place_NT] = np.concatenate([targets[prompt] for prompt in rollouts.prompt_N])
+    kind_NT[place_NT] = Kind.TARGET
+    actions = {
+        name: torch.cat([x, x.new_zeros(len(x), max(0, more), *x.shape[2:])], dim=1)
+        for name, x in rollouts.actions.items()
+    }
+    return replace(rollouts, token_NT=token_NT, kind_NT=kind_NT, actions=actions, logp_NT=None)
+
+
+@torch.no_grad()
+def target_log_probs(
+    policy: Policy, rollouts: Rollouts, targets: Sequence[Sequence[int]], micro_batch: int
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each token of a target behind each row.
+
+    Args:
+        policy: scores them with its voice.
+        rollouts: N rows.
+        targets: token ids for each of their prompts.
+        micro_batch: most rows at once.
+
+    Returns:
+        fp32 (N, T), and which of the T steps are of the target; on the CPU.
+    """
+    scored = with_targets(rollouts, targets)
+    logp_NT = torch.zeros(scored.token_NT.shape)
+    for rows in micro_batches(scored, micro_batch):
+        part = replay(policy, scored.select(rows)).logp_NT.cpu()
+        logp_NT[rows, : part.shape[1]] = part
+    return logp_NT, torch.from_numpy(scored.kind_NT == Kind.TARGET)

@@ -1,0 +1,172 @@
+"""Policy gradient through the thoughts themselves: stage 2 of LatentR3 as its authors train it.
+
+"Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092). Each question is
+thought about G times, with Gaussian noise on the latents, and not answered: the reward is how well
+the right answer is foreseen, and the loss is the clipped surrogate of the *right answer's tokens*,
+
+    r_t = p(y_t | x, z + noise, y_<t) / p_old(y_t | ...)      weighted by the advantage of the row,
+
+whose gradient runs back through the latents z into what made them. So it is likelihood weighted by
+advantages: where the advantage is negative, the right answer is made less likely under that noise.
+It is not the score function of the noise; for that, see `GRPOConfig.reward`.
+
+Where the language model is frozen, its prompts are read without a graph, once for their group.
+
+Legend: Q questions, G samples each, N = Q * G rows, T tokens of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from latentgym.errors import UsageError
+from latentgym.losses import CLEAN, advantages, clipped_surrogate
+from latentgym.rewards.perplexity import perplexity_reward
+from latentgym.rng import derive
+from latentgym.rollout import Policy
+from latentgym.training.demonstrations import Demonstrations
+from latentgym.training.latents import latents_of, with_latents
+from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+from latentgym.training.supervised import OwnThoughts, SupervisedLoss, supervised_loss
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PathwiseConfig:
+    """Settings of the policy gradient through thoughts."""
+
+    prompts: int = 32
+    """Questions per step."""
+    group_size: int = 8
+    """Chains of thought per question."""
+    updates: int = 1
+    """Optimiser steps per batch of chains; with one, every ratio is 1."""
+    micro_batch: int = 64
+    """Most rows in memory at once; whole groups."""
+    advantage: str = CLEAN
+    """Estimator: clean_batch (LatentR3: the baseline is the mean reward of the first chain of each
+    group, which has no noise), or any of GRPO's."""
+    baseline_prompts: int = 0
+    """Questions that share a baseline and a norm; 0 for all of a step. The authors' two GPUs make
+    it 2."""
+    clip_low: float = 0.2
+    """How far a ratio may fall below one."""
+    clip_high: float = 0.28
+    """How far a ratio may rise above one."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if min(self.prompts, self.updates, self.micro_batch) < 1 or self.group_size < 2:
+            raise UsageError(
+                "prompts, updates and micro_batch must be at least 1, and group_size at least 2."
+            )
+        if self.baseline_prompts < 0 or self.prompts % (self.baseline_prompts or self.prompts):
+            raise UsageError(
+                f"baseline_prompts = {self.baseline_prompts} does not divide the {self.prompts} "
+                "questions of a step."
+            )
+
+    @property
+    def rows(self) -> int:
+        """Chains per step."""
+        return self.prompts * self.group_size
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Pathwise:
+        """The stage that trains this policy."""
+        return Pathwise(policy, make_env(1), self, seed)
+
+
+class Pathwise(Stage):
+    """Policy gradient through thoughts.
+
+    Args:
+        policy: its head makes the latents.
+        env: gives demonstrations, whose answers are the targets.
+        config: settings.
+        seed: of the order and of the noise.
+
+    Raises:
+        UsageError: settings that cannot work, or an environment without a fixed number of thoughts.
+    """
+
+    def __init__(self, policy: Policy, env: Any, config: PathwiseConfig, seed: int = 0) -> None:
+        config.validate()
+        self.policy, self.config, self.seed = policy, config, seed
+        self.demonstrations = Demonstrations(env)
+        self.latents = latents_of(env.unwrapped.protocol)
+
+    def step(self, number: int, update: Update) -> Metrics:
+        c = self.config
+        self.policy.eval()
+        questions = batch_indices(len(self.demonstrations), c.prompts, derive(self.seed, 3), number)
+        parts = np.array_split(questions, -(-c.rows // c.micro_batch))
+        score = partial(self._scored, seed=derive(self.seed, 4, number))
+        with torch.no_grad():
+            scored = [score(part) for part in parts]
+        old = [-s.loss_BT for s in scored]
+        reward_N = torch.cat([perplexity_reward(-s.loss_BT, s.mask_BT) for s in scored])
+        advantage_N = self.advantages(reward_N)
+        tokens = sum(int(s.mask_BT.sum()) for s in scored)
+        sums = torch.zeros(3)
+
+        def losses() -> Iterator[Tensor]:
+            for part, old_BT, advantage_B in zip(
+                parts,
+                old,
+                torch.split(advantage_N, [len(p) * c.group_size for p in parts]),
+                strict=True,
+            ):
+                now = score(part)
+                # With one update the policy is still the one that thought.
+                before = now.loss_BT.detach().neg() if c.updates == 1 else old_BT
+                surrogate = clipped_surrogate(
+                    -now.loss_BT, before, advantage_B[:, None], c.clip_low, c.clip_high
+                )
+                loss = (surrogate.loss_NT * now.mask_BT).sum() / tokens
+                with torch.no_grad():
+                    ratio, clipped = surrogate.ratio_NT, surrogate.clipped_NT.float()
+                    seen = [loss.cpu(), *((x * now.mask_BT).sum().cpu() for x in (ratio, clipped))]
+                    sums.add_(torch.stack(seen))
+                yield loss
+
+        grad_norms = [update(losses()) for _ in range(c.updates)]
+        clean_N = reward_N.view(-1, c.group_size)[:, 0]
+        return {
+            "reward/score": float(reward_N.mean()),
+            "reward/clean": float(clean_N.mean()),
+            "train/loss": float(sums[0]) / c.updates,
+            "train/ratio": float(sums[1]) / (tokens * c.updates),
+            "train/clip_fraction": float(sums[2]) / (tokens * c.updates),
+            "train/grad_norm": float(np.mean(grad_norms)),
+        }
+
+    def advantages(self, reward_N: Tensor) -> Tensor:
+        """Advantages of the rows of a step, those of a group next to each other; fp32 (N,)."""
+        c = self.config
+        blocks = torch.split(reward_N, (c.baseline_prompts or c.prompts) * c.group_size)
+        return torch.cat([advantages(block, c.group_size, c.advantage) for block in blocks])
+
+    def _scored(self, questions: IntArray, *, seed: int) -> SupervisedLoss:
+        """Negative log-likelihood of the right answers, behind G chains of each question."""
+        lm, g = self.policy.lm, self.config.group_size
+        batch = self.demonstrations.batch(
+            np.repeat(questions, g), lm.device, lambda _, d: with_latents(d, self.latents)
+        )
+        rows = len(questions) * g
+        own = OwnThoughts(
+            self.policy.head,
+            torch.ones(rows, dtype=torch.bool, device=lm.device),
+            seed,
+            sample_B=np.tile(np.arange(g), len(questions)),
+            quiet=int(self.config.advantage == CLEAN),
+        )
+        return supervised_loss(lm, batch, own=own)
