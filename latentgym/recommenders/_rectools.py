@@ -53,7 +53,7 @@ class Network:
         return str(self.net.item_model.device)
 
     def place(self, histories: Sequence[Sequence[int]]) -> Ints:
-        """Histories as the network reads them, (Q, L): the newest last, unknown entries left out"""
+        """Histories as the network reads them, (Q, L), the newest last, without unknown entries."""
         place_QL = np.zeros((len(histories), self.places), dtype=np.int64)
         for row, history in enumerate(histories):
             numbers = [self.number_of[e] for e in history if e in self.number_of][-self.places :]
@@ -68,8 +68,9 @@ class Network:
         self.net.eval()
         item_KD = self.net.item_model.get_all_embeddings()
         made = []
-        for part in torch.from_numpy(place_QL).split(_AT_ONCE):
-            state_QLD = self.net.encode_sessions({"x": part.to(item_KD.device)}, item_KD)
+        for start in range(0, len(place_QL), _AT_ONCE):
+            x = torch.from_numpy(place_QL[start : start + _AT_ONCE]).to(item_KD.device)
+            state_QLD = self.net.encode_sessions({"x": x}, item_KD)
             made.append((state_QLD[:, -1] @ item_KD[1:].T).cpu().double().numpy())
         self.net.train(training)
         return np.concatenate(made)

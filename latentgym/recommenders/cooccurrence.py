@@ -78,11 +78,13 @@ def _rules(sequences: Histories, n_entries: int) -> tuple[Ints, Floats]:
     """All pairs as from * E + to, in order, and their weights."""
     item_N = np.concatenate([np.asarray(s, dtype=np.int64) for s in sequences])
     customer_N = np.repeat(np.arange(len(sequences)), [len(s) for s in sequences])
-    pairs, weights = [], []
+    pairs: list[Ints] = []
+    weights: list[Floats] = []
     for distance in range(1, min(WINDOW, len(item_N) - 1) + 1):
         same = customer_N[distance:] == customer_N[:-distance]
         pair = item_N[:-distance][same] * n_entries + item_N[distance:][same]
         pairs.append(pair)
         weights.append(np.full(len(pair), 1.0 / distance))
     pair_R, rule_of = np.unique(np.concatenate(pairs), return_inverse=True)
-    return pair_R, np.bincount(rule_of.ravel(), np.concatenate(weights), minlength=len(pair_R))
+    weight_R: Floats = np.bincount(rule_of.ravel(), np.concatenate(weights)).astype(np.float64)
+    return pair_R, weight_R

@@ -46,8 +46,8 @@ class SASRecSettings:
     width: int = 64
     blocks: int = 2
     heads: int = 2
-    dropout: float = 0.2
-    lr: float = 1e-3
+    dropout: float = 0.5
+    lr: float = 2e-3
     batch: int = 128
     epochs: int = 200
     patience: int = 10
