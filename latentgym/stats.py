@@ -11,6 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _Z95 = 1.959963984540054
+_PICKS = 2**20  # of a bootstrap, in memory at once
 # Two-sided 95 % quantiles of Student's t for 1 .. 30 degrees of freedom.
 _T95 = (
     *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
@@ -82,11 +83,16 @@ def question_intervals(
 def _bootstrap(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:
     """95 % interval of the mean of each column over rows drawn with replacement."""
     rng, size = np.random.default_rng(seed), len(value_QM)
-    mean_DM = np.empty((draws, value_QM.shape[1]))
-    for draw in range(draws):
+    means_DM = []
+    at_once = max(1, _PICKS // size)
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        pick_DQ = rng.integers(size, size=(some, size))
         # How often each row was drawn serves all columns at once.
-        times_Q = np.bincount(rng.integers(size, size=size), minlength=size)
-        mean_DM[draw] = times_Q @ value_QM / size
+        pick_DQ += size * np.arange(some)[:, None]
+        times_DQ = np.bincount(pick_DQ.ravel(), minlength=some * size).reshape(some, size)
+        means_DM.append(times_DQ @ value_QM / size)
+    mean_DM = np.concatenate(means_DM)
     low_M, high_M = np.quantile(mean_DM, [0.025, 0.975], axis=0)
     return list(zip(low_M.tolist(), high_M.tolist(), strict=True))
 
