@@ -43,7 +43,7 @@ class Cell:
     def command(self, out: Path, seed: int) -> list[str]:
         """The command line of one seed."""
         start = [] if self.start is None else ["--checkpoint", str(folder(out, self.start, seed))]
-        chosen = "--seed" if self.argv[0] == "train" else "--seeds"
+        chosen = "--seeds" if self.argv[0] == "eval" else "--seed"
         where = ["--out", str(folder(out, self.name, seed))]
         return [*self.argv, *start, chosen, str(seed), *where]
 
@@ -106,6 +106,11 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         for name, key in _ANSWERS.items()
         if key in results[0].metrics
     }
+    ranking = {
+        name: [round(value, 4) for value in mean_interval([r.metrics[name] for r in results])]
+        for name in _RANKING
+        if name in results[0].metrics
+    }
     lengths = [r.forward_positions["thought"] for r in results]
     latents = {
         name: round(sum(r.metrics[name] for r in results) / len(results), 4)
@@ -122,6 +127,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "paper": cell.paper,
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
         **more,
+        **({"ranking": ranking} if ranking else {}),
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
         **({"latents": latents} if latents else {}),
         **_search(cell, out, seeds),
@@ -161,6 +167,7 @@ def _mean(values: Iterable[float]) -> float:
 
 # Of what was answered, beside the score.
 _ANSWERS = {"f1": "reward/f1", "calls": "calls"}
+_RANKING = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
 _CURVES = {
     "entropy": "train/entropy",
     "reward": "reward/score",

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 
 from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
-from latentgym.heads import HiddenStateHead, PolicyHead, RATTHead, TokenHead
+from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Protocol
 from latentgym.rollout import Policy
@@ -35,8 +35,9 @@ class LatentR3Config:
 
     stage: Literal["sft", "rl"] = "sft"
     """Supervised training of everything, or policy gradient on the attention layer alone."""
-    thought: Literal["ratt", "hidden"] = "ratt"
-    """What makes the latent: attention over the prompt, or its last hidden state alone."""
+    thought: Literal["ratt", "hidden", "pause"] = "ratt"
+    """What makes the latent: attention over the prompt, or its last hidden state alone; or, as a
+    control of equal cost, a learned vector that is always the same."""
     std: float = 1.5
     """Of the noise in policy gradient, in units of the input embeddings."""
     estimator: Literal["likelihood", "score"] = "likelihood"
@@ -69,9 +70,10 @@ class LatentR3(Agent[LatentR3Config]):
         "rl": replace(_PAPER_RL, rl=PathwiseConfig(micro_batch=8)),
         "sft-tiny": LatentR3Config(
             batch_size=64,
+            dropout=0.05,
             optimisation=Optimisation(lr=3e-3, weight_decay=0.1, schedule="cosine"),
         ),
-        "rl-tiny": replace(_PAPER_RL, std=0.5, rl=PathwiseConfig(micro_batch=512)),
+        "rl-tiny": replace(_PAPER_RL, std=0.25, rl=PathwiseConfig(micro_batch=512)),
     }
 
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
@@ -79,17 +81,20 @@ class LatentR3(Agent[LatentR3Config]):
         learns = not acting and c.stage == "rl"
         if learns:
             lm.requires_grad_(False)
-        head: PolicyHead = HiddenStateHead()
-        if c.thought == "ratt":
-            head = RATTHead(lm.hidden_size, c.std if learns else 0.0)
-        return Policy(lm, head, TokenHead(0.0 if acting else 1.0))
+        return Policy(lm, self._head(lm, c.std if learns else 0.0), TokenHead(float(not acting)))
+
+    def _head(self, lm: LatentLM, std: float) -> PolicyHead:
+        if self.config.thought == "ratt":
+            return RATTHead(lm.hidden_size, std)
+        hidden = self.config.thought == "hidden"
+        return HiddenStateHead() if hidden else PauseHead(lm.hidden_size)
 
     def check(self, rules: Protocol) -> None:
         latents_of(rules)
-        if self.config.stage == "rl" and self.config.thought == "hidden":
+        if self.config.stage == "rl" and self.config.thought != "ratt":
             raise UsageError(
-                "the rl stage trains the attention layer, and --thought hidden has none; use "
-                "--thought ratt."
+                f"the rl stage trains the attention layer, and --thought {self.config.thought} has "
+                "none; use --thought ratt."
             )
 
     def recipe(self) -> Recipe:

@@ -1,4 +1,8 @@
-"""The likelihood of right answers behind what a policy has thought.
+"""The likelihood of right answers behind what a policy has thought, and the reward made of it.
+
+"Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092) rewards a chain of
+thought with minus the perplexity of the right answer behind it. No answer is decoded, and the
+reward is dense; it says nothing of what the policy would have answered.
 
 Legend: N rows, T steps.
 """
@@ -92,3 +96,17 @@ def target_log_probs(
         part = replay(policy, scored.select(rows)).logp_NT.cpu()
         logp_NT[rows, : part.shape[1]] = part
     return logp_NT, torch.from_numpy(scored.kind_NT == Kind.TARGET)
+
+
+def perplexity_reward(logp_NT: Tensor, target_NT: Tensor) -> Tensor:
+    """Minus the perplexity of each row's target: -exp(mean over its tokens of -log p).
+
+    Args:
+        logp_NT: log-probabilities in nats.
+        target_NT: which steps are tokens of the target, bool; one or more in each row.
+
+    Returns:
+        (N,), at most -1; differentiable.
+    """
+    mask_NT = target_NT.to(logp_NT.dtype)
+    return -(-(logp_NT * mask_NT).sum(-1) / mask_NT.sum(-1)).exp()

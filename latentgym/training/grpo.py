@@ -28,7 +28,6 @@ from latentgym.losses import (
     kl_estimate,
     masked_mean,
 )
-from latentgym.rewards.perplexity import perplexity_reward
 from latentgym.rng import derive
 from latentgym.rollout import (
     Engine,
@@ -42,7 +41,7 @@ from latentgym.rollout import (
 )
 from latentgym.rollout.replay import micro_batches
 from latentgym.rollout.rollouts import IntArray
-from latentgym.rollout.targets import target_log_probs, think
+from latentgym.rollout.targets import perplexity_reward, target_log_probs, think
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 
 

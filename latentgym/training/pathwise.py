@@ -29,9 +29,9 @@ from torch import Tensor
 
 from latentgym.errors import UsageError
 from latentgym.losses import CLEAN, advantages, clipped_surrogate
-from latentgym.rewards.perplexity import perplexity_reward
 from latentgym.rng import derive
 from latentgym.rollout import Policy
+from latentgym.rollout.targets import perplexity_reward
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
