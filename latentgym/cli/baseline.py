@@ -16,7 +16,7 @@ from latentgym.cli.options import EnvPairs, emit, env_options, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate_respondent, questions_of
 from latentgym.recommenders import make_recommender
-from latentgym.recommenders.respondent import fit, respondent, rows_of
+from latentgym.recommenders.respondent import check_catalogue, fit, respondent
 from latentgym.registry import make_vector_env, resolve
 from latentgym.results import RESULT
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     env_id, _, _ = resolve(o.env)
     given = env_options(o.split, o.env_option)
     task = _task(env_id, given)
-    rows_of(task)
+    check_catalogue(task)
     questions_of(task, o.limit)  # before time is spent on learning
     learning = {key: value for key, value in given.items() if key != "limit"}
     train = _learning_task(env_id, {**learning, "split": "train"}, task)

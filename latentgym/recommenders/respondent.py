@@ -6,7 +6,7 @@ Legend: E entries of the catalogue, Q questions.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -30,24 +30,28 @@ _NUMBERS = 2**23  # scores that are in memory at once
 _NOBODY = ModelSizes(0, 0, 0, 0)
 
 
-def rows_of(task: Any) -> tuple[Histories, Targets]:
-    """All questions of a task as histories, as long as agents are shown them, and targets.
+def check_catalogue(task: Any) -> None:
+    """Refuse tasks that no recommender can answer.
 
     Raises:
-        UsageError: its questions are not from a catalogue.
+        UsageError: the answers of the task are not from a catalogue.
     """
     if getattr(task, "catalogue", None) is None:
         raise UsageError(
             f"{task.name} has no catalogue to rank; give an environment of recommendation, such "
             "as latent/MovieLens-token."
         )
-    histories = [_history(task, index) for index in range(len(task))]
-    return histories, [task.entry(index) for index in range(len(task))]
 
 
 def _history(task: Any, index: int) -> list[int]:
+    """The whole history of a question, as entries."""
     entry_of = task.catalogue.entry_of
-    return [entry_of[item] for item in task.question(index).extra["history"][-task.history :]]
+    return [entry_of[item] for item in task.question(index).extra["history"]]
+
+
+def _shown(task: Any, index: int) -> list[int]:
+    """As much of it as an agent is shown."""
+    return _history(task, index)[-task.history :]
 
 
 def fit(recommender: Recommender, task: Any, valid: Any = None) -> None:
@@ -55,14 +59,20 @@ def fit(recommender: Recommender, task: Any, valid: Any = None) -> None:
 
     Args:
         recommender: is fitted.
-        task: of the training split.
+        task: of the training split; it learns from whole histories.
         valid: of the validation split, for recommenders that validate.
 
     Raises:
         UsageError: tasks without a catalogue, or questions that cannot be learned from.
     """
-    rows = rows_of(task)
-    recommender.fit(*rows, len(task.catalogue), None if valid is None else rows_of(valid))
+    check_catalogue(task)
+    rows = _rows(task, _history)
+    recommender.fit(*rows, len(task.catalogue), None if valid is None else _rows(valid, _shown))
+
+
+def _rows(task: Any, history: Callable[[Any, int], list[int]]) -> tuple[Histories, Targets]:
+    questions = range(len(task))
+    return [history(task, i) for i in questions], [task.entry(i) for i in questions]
 
 
 def respondent(recommender: Recommender, task: Any, *, exclude_history: bool = False) -> Respondent:
@@ -83,7 +93,7 @@ def respondent(recommender: Recommender, task: Any, *, exclude_history: bool = F
         at_once = max(1, _NUMBERS // len(task.catalogue))
         for start in range(0, len(questions), at_once):
             batch = questions[start : start + at_once]
-            histories = [_history(task, int(index)) for index in batch]
+            histories = [_shown(task, int(index)) for index in batch]
             score_QE = recommender.scores(histories)
             if exclude_history:
                 for row, history in enumerate(histories):
