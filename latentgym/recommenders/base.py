@@ -23,6 +23,7 @@ Histories = Sequence[Sequence[int]]
 Targets = Sequence[int]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+_End = tuple[bool, tuple[int, ...]]  # purchases, and whether they are all of a customer's
 
 _LEAST_OVERLAP = 2  # one item in common is no sign of the same customer
 
@@ -108,7 +109,8 @@ def purchases(histories: Histories, targets: Targets, n_entries: int) -> list[li
         )
     window = max(map(len, histories))
     found: list[list[int]] = []
-    ends: dict[tuple[int, ...], list[int]] = defaultdict(list)  # which sequences end like this
+    # Which sequences a row may go on with, the latest last; a dict, as one is removed at once.
+    ends: dict[_End, dict[int, None]] = defaultdict(dict)
     for history, target in zip(histories, targets, strict=True):
         row = [*history, target]
         if len(row) < 2 or min(row) < 0 or max(row) >= n_entries:
@@ -116,38 +118,38 @@ def purchases(histories: Histories, targets: Targets, n_entries: int) -> list[li
                 f"a row of {row} does not fit a catalogue of {n_entries} entries; give one or more "
                 "purchases and what came next, by their entries."
             )
-        number, known = _earlier(row, window, found, ends)
-        for tail in _tails(found[number], window) if known else ():
-            ends[tail].remove(number)
-            if not ends[tail]:
-                del ends[tail]
+        number, known = _earlier(row, window, ends)
         if known:
+            for end in _ends(found[number], window):
+                del ends[end][number]
+                if not ends[end]:
+                    del ends[end]
             found[number] += row[known:]
         else:
+            number = len(found)
             found.append(row)
-        for tail in _tails(found[number], window):
-            ends[tail].append(number)
+        for end in _ends(found[number], window):
+            ends[end][number] = None
     return found
 
 
 def _earlier(
-    row: Sequence[int],
-    window: int,
-    found: Sequence[Sequence[int]],
-    ends: Mapping[tuple[int, ...], Sequence[int]],
+    row: Sequence[int], window: int, ends: Mapping[_End, dict[int, None]]
 ) -> tuple[int, int]:
     """Which sequence a row goes on with, and how many of the row's purchases that has already."""
     whole = len(row) - 1 < window
     for known in range(len(row) - 1, _LEAST_OVERLAP - 1, -1):
-        for number in reversed(ends.get(tuple(row[:known]), ())):
-            if not whole or len(found[number]) == known:
-                return number, known
-    return len(found), 0
+        if there := ends.get((whole, tuple(row[:known]))):
+            return next(reversed(there)), known
+    return 0, 0
 
 
-def _tails(sequence: Sequence[int], window: int) -> Iterator[tuple[int, ...]]:
+def _ends(sequence: Sequence[int], window: int) -> Iterator[_End]:
+    """What the history of a row may begin with to go on with this sequence."""
     for length in range(_LEAST_OVERLAP, min(window, len(sequence)) + 1):
-        yield tuple(sequence[-length:])
+        yield False, tuple(sequence[-length:])
+    if len(sequence) <= window:
+        yield True, tuple(sequence)
 
 
 def counts(sequences: Sequence[Sequence[int]], n_entries: int) -> Ints:
