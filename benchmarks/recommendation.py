@@ -54,8 +54,8 @@ PARTS = {
         ("-o", "source=generated", "-o", "items=100", "-o", "customers=3000"),
         ablations=True,
     ),
-    "movielens": Data("MovieLens", 800),
-    "cds": Data("AmazonCDs", 800),
+    "movielens": Data("MovieLens", 600),
+    "cds": Data("AmazonCDs", 600),
 }
 
 
@@ -88,7 +88,7 @@ def _cells(part: str, data: Data) -> Iterator[Cell]:
     yield Cell(part, ratt, train("latentr3", hybrid, data.steps, *_SFT))
     reinforced = train("latentr3", hybrid, RL_STEPS, *_RL)
     yield Cell(part, f"{part}-r3", reinforced, start=ratt, curve=True)
-    for thought in ("hidden", "pause"):
+    for thought in ("hidden", "pause") if data.ablations else ("pause",):
         again = train("latentr3", hybrid, data.steps, *_SFT, "--thought", thought)
         yield Cell(part, f"{part}-{thought}", again)
     if data.ablations:

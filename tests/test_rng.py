@@ -132,3 +132,14 @@ def test_the_mixing_function_is_splitmix64() -> None:
         with np.errstate(over="ignore"):
             state = state + rng._GOLDEN
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+def test_quiet_rows_draw_zeros_and_leave_the_others_alone() -> None:
+    rows = np.arange(6)
+    draws = Draws.at(0, rows, 0 * rows, 0 * rows)
+    quiet = draws.quiet(rows < 2)
+    assert not quiet.normal(5)[:2].any()
+    assert np.array_equal(quiet.normal(5)[2:], draws.normal(5)[2:])
+    assert np.array_equal(quiet.uniform(5), draws.uniform(5))
+    assert not quiet[rows % 2 == 0].normal(3)[:1].any()
+    assert np.array_equal(draws.quiet(rows < 0).normal(3), draws.normal(3))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.errors import UsageError
-from latentgym.tokenizers import ByteTokenizer, HFTokenizer, SymbolTokenizer
+from latentgym.tokenizers import ByteTokenizer, HFTokenizer, SymbolTokenizer, breaking
 
 SYMBOLS = ("<pad>", "<bos>", "<eos>", "->", "N0", "N1", "N10")
 
@@ -118,3 +118,16 @@ def test_a_conversation_goes_on_in_the_models_own_format(words: HFTokenizer) -> 
     )
     # What closes the answer, the user's turn, and what opens the next answer.
     assert chatty.follow_up("three") == [2, 3, 5, 4]
+
+
+@given(st.text(alphabet="<a>b"), st.sets(st.text(alphabet="<a>b", min_size=2, max_size=4)))
+def test_broken_texts_hold_no_mark(text: str, marks: set[str]) -> None:
+    harmless = breaking(marks)(text)
+    assert not any(mark in harmless for mark in marks)
+    assert harmless.replace(" ", "") == text
+
+
+def test_texts_without_a_mark_stay_as_they_are() -> None:
+    assert breaking(["<eos>"])("a < b <eo s>") == "a < b <eo s>"
+    assert breaking([])("<eos>") == "<eos>"
+    assert breaking(["x"])("x") == "x"  # a single character cannot be broken

@@ -20,6 +20,7 @@ from latentgym.storage import atomic_write
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {
     "latentseek": ("latentgym.bench.latentseek", "LatentSeekBench"),
+    "recommend": ("latentgym.bench.recommend", "RecommendBench"),
     "retrieval": ("latentgym.bench.retrieval", "RetrievalBench"),
     "rollout": ("latentgym.bench.rollout", "RolloutBench"),
     "train": ("latentgym.bench.train", "TrainBench"),
@@ -30,6 +31,8 @@ TABLES = {
     "seconds": "seconds",
     "queries_per_second": "queries per second",
     "questions_per_minute": "questions per minute",
+    "users_per_second": "users per second",
+    "positions_per_user": "forward positions per user",
     "positions_per_question": "forward positions per question",
     "ratios": "ratio",
     "same_answers": "share of equal answers",

@@ -1,18 +1,18 @@
 """Ranking a closed set of answers by their likelihood, behind the cache that holds the thoughts.
 
-A beam search over a trie. Its scores are ordinary log-probabilities: of the whole vocabulary, not
-renormalised over what the trie allows, without a length penalty. Two things make it cheap:
+A beam search over a trie. Scores are ordinary log-probabilities: of the whole vocabulary, not
+renormalised over what the trie allows, without a length penalty. It finds what transformers' beam
+search finds, and what makes it cheaper is
 
     prompt and thoughts are read once for all beams of a question
-    as soon as a beam has one entry left below it, what remains of that entry is scored in one
-    parallel pass, and the beam ends: few steps branch, however long the titles are
+    a beam that has one entry left below it reads all that remains of that entry in one pass, and
+    only competes for its place from then on: few steps need the model, however long titles are
+    a beam that can no longer be among the best is dropped
 
-Ending early also takes nothing away from a plain beam search of the same width: whatever would
-survive there survives here, as ended beams no longer compete for places. With as many beams as
-there are entries the ranking is that of the exact likelihoods.
+With as many beams as there are entries the ranking is that of the exact likelihoods.
 
-Legend: Q questions, K beams, B beams that branch, C candidates, R ended beams, M scored positions,
-D width, V vocabulary, N nodes, E entries.
+Legend: Q questions, K beams, B beams that branch, R beams with one entry left, C candidates, M
+scored positions, L tokens of the longest entry, D width, V vocabulary, N nodes, E entries.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from latentgym.trie import Trie
 
 _MOST_BEAMS = 1 << 14  # of all questions that are searched together
 _MOST_POSITIONS = 1 << 14  # read in one pass
+_SHORT = 4  # tokens, below which padding costs less than one more pass
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
 
@@ -72,7 +73,7 @@ def rank(lm: LatentLM, standing: Standing, trie: Trie, beams: int) -> Ranked:
 
 
 class _Search:
-    """The search for some questions; its state is one row per beam that still branches."""
+    """The search for some questions, one token of all their beams a step."""
 
     def __init__(
         self, lm: LatentLM, standing: Standing, rows: Tensor, trie: Trie, beams: int
@@ -86,42 +87,60 @@ class _Search:
             )
         )
         self.questions = len(rows)
+        self.positions_Q = torch.zeros(self.questions, dtype=torch.long, device=self.device)
+        # Beams that branch: one row of the cache each, those of a question next to each other.
         self.cache: GroupedCache = standing.cache.fork(rows)
         self.hidden_BD = standing.hidden_ND[rows]
         self.position_B = standing.position_N[rows]
         self.question_B = torch.arange(self.questions, device=self.device)
         self.node_B = torch.zeros_like(self.question_B)
         self.logp_B = torch.zeros(self.questions, dtype=torch.float64, device=self.device)
-        self.question_R, self.entry_R = self.question_B[:0], self.question_B[:0]
-        self.logp_R = self.logp_B[:0]
-        self.positions_Q = torch.zeros_like(self.question_B)
+        # Beams with one entry left, and the log-probability of its first 1, 2, ... tokens.
+        self.question_R = self.entry_R = self.question_B[:0]
+        self.path_RL = self.logp_B.new_zeros(0, self.ids_EL.shape[1])
+        # Entries that have been said to their end, at most K of each question.
+        self.question_K = self.entry_K = self.question_B[:0]
+        self.logp_K = self.logp_B[:0]
 
     def run(self) -> Ranked:
         depth = 0
-        while len(self.node_B):
+        while len(self.node_B) or len(self.entry_R):
             self._step(depth)
             depth += 1
         entry_QK = torch.full((self.questions, self.beams), -1, device=self.device)
         logp_QK = torch.full(entry_QK.shape, -torch.inf, dtype=torch.float64, device=self.device)
-        at = self.question_R, _place(self.question_R)
-        entry_QK[at], logp_QK[at] = self.entry_R, self.logp_R
+        at = self.question_K, _place(self.question_K)
+        entry_QK[at], logp_QK[at] = self.entry_K, self.logp_K
         return Ranked(*(x.cpu().numpy() for x in (entry_QK, logp_QK, self.positions_Q)))
 
     def _step(self, depth: int) -> None:
-        """Follow every edge of every beam, keep the best, and read what those ask for."""
+        """Choose the token at that depth: K live beams of each question, and those that end."""
         parent_C, node_C, logp_C = self._children()
-        best = _best(logp_C, self.question_B[parent_C], self.beams)
-        parent_C, node_C, logp_C = parent_C[best], node_C[best], logp_C[best]
-        entry_C = self.entry_N[node_C]
-        ends = entry_C >= 0
-        self._end(parent_C[ends], entry_C[ends], logp_C[ends], depth)
-        goes_on = ~ends & (logp_C > self._bar()[self.question_B[parent_C]])
-        self._go_on(parent_C[goes_on], node_C[goes_on], logp_C[goes_on])
+        branches = len(node_C)
+        question_C = torch.cat([self.question_B[parent_C], self.question_R])
+        entry_C = torch.cat([self.entry_N[node_C], self.entry_R])
+        logp_C = torch.cat([logp_C, self.path_RL[:, depth]])
+        ends_C = torch.cat([self.count_N[node_C] == 0, self.length_E[self.entry_R] == depth + 1])
+        # No beam ends in two ways, so among 2 K candidates there are K that go on.
+        best = _best(logp_C, question_C, 2 * self.beams)
+        ended = best[ends_C[best] & (_place(question_C[best]) < self.beams)]
+        self._end(question_C[ended], entry_C[ended], logp_C[ended])
+        live = best[~ends_C[best]]
+        live = live[_place(question_C[live]) < self.beams]
+        live = live[logp_C[live] > self._bar()[question_C[live]]]
+        fresh, kept = live[live < branches], live[live >= branches] - branches
+        alone = fresh[entry_C[fresh] >= 0]
+        path_RL = self._paths(parent_C[alone], entry_C[alone], logp_C[alone], depth)
+        self.question_R = torch.cat([self.question_R[kept], question_C[alone]])
+        self.entry_R = torch.cat([self.entry_R[kept], entry_C[alone]])
+        self.path_RL = torch.cat([self.path_RL[kept], path_RL])
+        several = fresh[entry_C[fresh] < 0]
+        self._branch(parent_C[several], node_C[several], logp_C[several])
 
     def _children(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All children of all beams: whose, which node, and its log-probability."""
+        """All children of the beams that branch: whose, which node, and its log-probability."""
         lm, size = self.lm, max(1, _MOST_LOGITS // self.lm.vocab_size)
-        parts = []
+        parts = [(self.question_B[:0], self.node_B[:0], self.logp_B[:0])]
         for begin in range(0, len(self.node_B), size):
             rows = slice(begin, begin + size)
             first, count = self.first_N[self.node_B[rows]], self.count_N[self.node_B[rows]]
@@ -133,26 +152,44 @@ class _Search:
         parent_C, node_C, logp_C = (torch.cat(column) for column in zip(*parts, strict=True))
         return parent_C, node_C, logp_C
 
-    def _end(self, parent_R: Tensor, entry_R: Tensor, logp_R: Tensor, depth: int) -> None:
-        """End beams that have one entry left, with the score of all that remains of it."""
-        rest_R = self.length_E[entry_R] - depth - 1
-        logp_R = logp_R.clone()
-        # Rows of like length go together, so that little is padded.
-        bucket_R = torch.ceil(torch.log2(rest_R.clamp_min(1).double())).long()
-        for bucket in torch.unique(bucket_R[rest_R > 0]).tolist():
-            here = ((bucket_R == bucket) & (rest_R > 0)).nonzero()[:, 0]
-            size = max(1, _MOST_POSITIONS >> bucket)
-            for rows in torch.split(here, size):
-                logp_R[rows] += self._rest(parent_R[rows], entry_R[rows], rest_R[rows], depth)
-        question_R = self.question_B[parent_R]
-        self.positions_Q.index_add_(0, question_R, rest_R)
-        question = torch.cat([self.question_R, question_R])
-        entry, logp = torch.cat([self.entry_R, entry_R]), torch.cat([self.logp_R, logp_R])
+    def _end(self, question: Tensor, entry: Tensor, logp: Tensor) -> None:
+        """Keep the best entries that have been said to their end."""
+        question = torch.cat([self.question_K, question])
+        entry, logp = torch.cat([self.entry_K, entry]), torch.cat([self.logp_K, logp])
         best = _best(logp, question, self.beams)
-        self.question_R, self.entry_R, self.logp_R = question[best], entry[best], logp[best]
+        self.question_K, self.entry_K, self.logp_K = question[best], entry[best], logp[best]
 
-    def _rest(self, parent_R: Tensor, entry_R: Tensor, rest_R: Tensor, depth: int) -> Tensor:
-        """Log-probability of the tokens behind that depth, for beams whose token there is new."""
+    def _bar(self) -> Tensor:
+        """What a beam must beat in each question: its last place, once all are taken."""
+        bar_Q = torch.full((self.questions,), -torch.inf, dtype=torch.float64, device=self.device)
+        last = _place(self.question_K) == self.beams - 1
+        bar_Q[self.question_K[last]] = self.logp_K[last]
+        return bar_Q
+
+    def _paths(self, parent_R: Tensor, entry_R: Tensor, logp_R: Tensor, depth: int) -> Tensor:
+        """Log-probabilities of the first tokens of entries, from the one at that depth on, (R, L).
+
+        Args:
+            parent_R: the beams that they come from.
+            entry_R: the entries.
+            logp_R: log-probability up to the token at that depth, which has not been read yet.
+            depth: of that token.
+        """
+        path_RL = logp_R[:, None].repeat(1, self.ids_EL.shape[1])
+        rest_R = self.length_E[entry_R] - depth - 1
+        self.positions_Q.index_add_(0, self.question_B[parent_R], rest_R)
+        # Rows of like length go together, so that little is padded.
+        bucket_R = torch.ceil(torch.log2(rest_R.clamp_min(_SHORT).double())).long()
+        for bucket in torch.unique(bucket_R).tolist():
+            here = (bucket_R == bucket).nonzero()[:, 0]
+            for rows in torch.split(here, max(1, _MOST_POSITIONS >> bucket)):
+                said = self._said(parent_R[rows], entry_R[rows], rest_R[rows], depth)
+                path_RL[rows, depth + 1 : depth + 1 + said.shape[1]] += said.cumsum(1)
+                path_RL[rows, depth + 1 + said.shape[1] :] += said.sum(1, keepdim=True)
+        return path_RL
+
+    def _said(self, parent_R: Tensor, entry_R: Tensor, rest_R: Tensor, depth: int) -> Tensor:
+        """Log-probability of each of the tokens behind that depth, 0 where there are no more."""
         lm, n = self.lm, int(rest_R.max())
         step = torch.arange(n, device=self.device)
         real_Rn = step < rest_R[:, None]
@@ -165,22 +202,15 @@ class _Search:
         )
         row_M, step_M = real_Rn.nonzero(as_tuple=True)
         target_M = self.ids_EL[entry_R[row_M], depth + 1 + step_M]
-        total_R = torch.zeros(len(parent_R), dtype=torch.float64, device=self.device)
+        said_Rn = torch.zeros(real_Rn.shape, dtype=torch.float64, device=self.device)
         size = max(1, _MOST_LOGITS // lm.vocab_size)
         for rows in torch.split(torch.arange(len(row_M), device=self.device), size):
             logits = lm.logits(hidden_RnD[row_M[rows], step_M[rows]])
             said = gather_log_prob(logits, target_M[rows, None])[:, 0]
-            total_R.index_add_(0, row_M[rows], said.double())
-        return total_R
+            said_Rn[row_M[rows], step_M[rows]] = said.double()
+        return said_Rn
 
-    def _bar(self) -> Tensor:
-        """What a beam must beat in each question: its last place, once all are taken."""
-        bar_Q = torch.full((self.questions,), -torch.inf, dtype=torch.float64, device=self.device)
-        last = _place(self.question_R) == self.beams - 1
-        bar_Q[self.question_R[last]] = self.logp_R[last]
-        return bar_Q
-
-    def _go_on(self, parent_B: Tensor, node_B: Tensor, logp_B: Tensor) -> None:
+    def _branch(self, parent_B: Tensor, node_B: Tensor, logp_B: Tensor) -> None:
         """Read the newest token of the beams that branch on."""
         self.question_B, self.node_B, self.logp_B = self.question_B[parent_B], node_B, logp_B
         if not len(node_B):

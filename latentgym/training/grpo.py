@@ -235,6 +235,11 @@ class GRPO(Stage):
             else:
                 share = len(part) / len(rows)
                 loss = masked_mean(loss_NT, scores.action_NT, "sequence") * share
+            if not loss.requires_grad:
+                raise UsageError(
+                    "nothing in these episodes is drawn at random, so that a reward teaches "
+                    "nothing; use a head whose thoughts are drawn, or --grpo.reward task."
+                )
             tracker.add(scores, surrogate.ratio_NT, surrogate.clipped_NT, kl_NT, loss)
             yield loss
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from latentgym.data.recommendation import THINGS
 from latentgym.registry import FAMILY_NAMES, TASKS
 from latentgym.testing import EnvConformance
 
@@ -22,6 +23,8 @@ def _options(task: str) -> dict[str, Any]:
         return {"size": 50}
     if task in _RETRIEVAL:  # one of them with Lucene, which takes seconds to start
         return {**_SAMPLE, "engine": "lucene" if task == "NQ" else "bm25s"}
+    if task in THINGS:  # their answers are as long as titles are
+        return {"source": "sample", "think": 2}
     return {**_SHORT, "size": 20} if task.startswith("RG_") else _SAMPLE
 
 

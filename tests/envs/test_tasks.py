@@ -19,6 +19,7 @@ TASK_NAMES = [
     *("MATH", "MATH500", "AIME2024", "AIME2025"),
     *("MNNS", "ProsQA", "ProntoQA"),
     *("NQ", "TriviaQA", "HotpotQA", "2WikiMultihopQA", "Bamboogle"),
+    *("AmazonCDs", "AmazonOffice", "AmazonIndustrial", "MovieLens"),
 ]
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
-from torch import Tensor
 
 from latentgym.heads import (
-    Action,
     ControlHead,
     DirichletHead,
     GatedHead,
@@ -19,35 +16,10 @@ from latentgym.heads import (
     MultiTokenHead,
     PauseHead,
     PolicyHead,
-    Readout,
+    RATTHead,
     TokenHead,
 )
 from latentgym.protocol import Budget, MarkTable, Protocol
-from latentgym.rng import Draws
-
-
-class RecallingHead(PolicyHead):
-    """A Gaussian vector around what attention reads in the prompt (as LatentR3 has it)."""
-
-    family = "hybrid"
-    needs_memory = True
-
-    def sample(self, read: Readout, draws: Draws) -> Action:
-        noise = torch.from_numpy(draws.normal(read.hidden.shape[-1])).to(read.hidden)
-        return {"token": read.logits.argmax(-1), "latent": self._mean(read) + 0.5 * noise}
-
-    def embed(self, action: Action, table_VD: Tensor) -> Tensor:
-        return action["latent"]
-
-    def log_prob(self, action: Action, read: Readout) -> Tensor:
-        return torch.distributions.Normal(self._mean(read), 0.5).log_prob(action["latent"]).mean(-1)
-
-    def _mean(self, read: Readout) -> Tensor:
-        assert read.memory is not None and read.memory_mask is not None
-        scores = 0.01 * (read.memory @ read.hidden.unsqueeze(-1)).squeeze(-1)  # flat
-        weights = scores.masked_fill(~read.memory_mask, -torch.inf).softmax(-1)
-        return (weights.unsqueeze(-2) @ read.memory).squeeze(-2)
-
 
 HEADS: dict[str, Callable[[], PolicyHead]] = {
     "token": lambda: TokenHead(0.8, top_p=0.9),
@@ -58,7 +30,7 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "control": lambda: ControlHead(MixtureHead(top_k=4), "noise"),
     "gated": lambda: GatedHead(32, TokenHead(0.7, top_k=20), r_min=0.5),
     "gaussian": lambda: GaussianHead(32, 16),
-    "recalling": RecallingHead,
+    "ratt": lambda: RATTHead(32, 0.5),
     "hidden": HiddenStateHead,
     "pause": lambda: PauseHead(32),
 }
