@@ -17,7 +17,7 @@ from latentgym.recommenders import make_recommender
 from latentgym.recommenders.popularity import Popularity
 from latentgym.recommenders.sasrec import SASRec, SASRecSettings, _pieces
 
-FAST = SASRecSettings(width=16, heads=1, dropout=0.1, lr=0.01, epochs=6)
+FAST = SASRecSettings(width=16, heads=1, dropout=0.1, lr=0.01, batch=32, epochs=3)
 
 
 def needs_rectools() -> None:
