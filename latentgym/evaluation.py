@@ -17,7 +17,7 @@ from latentgym.errors import UsageError
 from latentgym.journal import JOURNAL, Journal
 from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
-from latentgym.stats import pass_at_k, question_interval
+from latentgym.stats import pass_at_k, question_interval, question_intervals
 
 
 @dataclass
@@ -146,6 +146,7 @@ def evaluate_respondent(
         accuracy=float(score_QS.mean()),
         accuracy_ci95=[low, high],
         metrics=_metrics(answers, score_QS),
+        metrics_ci95=_intervals(by_seed),
         thoughts_mean=float(np.mean([a.info["thoughts"] for a in answers])),
         tokens_mean=float(np.mean([a.info["tokens"] for a in answers])),
         latent_share=thoughts / max(1.0, positions.thought + positions.answer),
@@ -247,3 +248,14 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
     if score_QS.shape[1] > 1:
         metrics["seed_std"] = float(score_QS.mean(0).std(ddof=1))
     return metrics
+
+
+def _intervals(by_seed: Sequence[Sequence[Answer]]) -> dict[str, list[float]]:
+    """95 % intervals over questions of those numbers that every answer has."""
+    answers = [answer for answers in by_seed for answer in answers]
+    names = [n for n in sorted(answers[0].metrics) if all(n in a.metrics for a in answers)]
+    if not names:
+        return {}
+    value_SQM = [[[a.metrics[name] for name in names] for a in answers] for answers in by_seed]
+    intervals = question_intervals(np.array(value_SQM, dtype=np.float64).transpose(2, 1, 0))
+    return {name: list(interval) for name, interval in zip(names, intervals, strict=True)}

@@ -38,6 +38,7 @@ class Result:
         accuracy: mean score over questions and seeds, in [0, 1].
         accuracy_ci95: 95 % interval over questions.
         metrics: further numbers by name.
+        metrics_ci95: 95 % intervals over questions of those that every answer has.
         thoughts_mean, tokens_mean: per answer.
         latent_share: share of the steps that were latent.
         forward_positions: mean per answer by kind, see `latentgym.accounting.Positions`.
@@ -74,6 +75,7 @@ class Result:
     control: str | None
     config: dict[str, Any]
     oracle: bool = False
+    metrics_ci95: dict[str, list[float]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None

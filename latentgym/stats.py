@@ -11,6 +11,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _Z95 = 1.959963984540054
+_PICKS = 2**20  # of a bootstrap, in memory at once
 # Two-sided 95 % quantiles of Student's t for 1 .. 30 degrees of freedom.
 _T95 = (
     *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281),
@@ -61,15 +62,39 @@ def question_interval(
         scores_QS: scores of Q questions under S seeds.
         seed, draws: of the bootstrap.
     """
-    scores = np.asarray(scores_QS, dtype=np.float64)
-    binary = bool(np.isin(scores, (0.0, 1.0)).all())
-    if scores.shape[1] == 1 and binary:
-        return wilson(float(scores.sum()), len(scores))
-    per_question = scores.mean(1)
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(len(per_question), size=(draws, len(per_question)))
-    low, high = np.quantile(per_question[picks].mean(1), [0.025, 0.975])
-    return float(low), float(high)
+    [interval] = question_intervals(np.asarray(scores_QS)[None], seed, draws)
+    return interval
+
+
+def question_intervals(
+    scores_MQS: npt.ArrayLike, seed: int = 0, draws: int = 2000
+) -> list[tuple[float, float]]:
+    """`question_interval` of each of M scores, from the same draws of questions."""
+    scores = np.asarray(scores_MQS, dtype=np.float64)
+    binary_M = np.isin(scores, (0.0, 1.0)).all((1, 2)) & (scores.shape[2] == 1)
+    mean_QM = scores.mean(2).T[:, ~binary_M]
+    drawn = iter(_bootstrap(mean_QM, seed, draws) if mean_QM.size else [])
+    return [
+        wilson(float(scores[m].sum()), scores.shape[1]) if binary else next(drawn)
+        for m, binary in enumerate(binary_M.tolist())
+    ]
+
+
+def _bootstrap(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:
+    """95 % interval of the mean of each column over rows drawn with replacement."""
+    rng, size = np.random.default_rng(seed), len(value_QM)
+    means_DM = []
+    at_once = max(1, _PICKS // size)
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        pick_DQ = rng.integers(size, size=(some, size))
+        # How often each row was drawn serves all columns at once.
+        pick_DQ += size * np.arange(some)[:, None]
+        times_DQ = np.bincount(pick_DQ.ravel(), minlength=some * size).reshape(some, size)
+        means_DM.append(times_DQ @ value_QM / size)
+    mean_DM = np.concatenate(means_DM)
+    low_M, high_M = np.quantile(mean_DM, [0.025, 0.975], axis=0)
+    return list(zip(low_M.tolist(), high_M.tolist(), strict=True))
 
 
 def pass_at_k(correct_Q: npt.ArrayLike, n: int, k: int) -> float:

@@ -48,8 +48,17 @@ def task() -> Any:
 
 def test_an_answers_own_numbers_are_averaged_over_the_answers_that_have_them(task: Any) -> None:
     who = respondent(metrics=[{"iterations": 2, "stopped": 1}, {}, {"iterations": 5}])
-    metrics = evaluate_respondent(who, ENV, task, limit=3).result.metrics
-    assert (metrics["iterations"], metrics["stopped"]) == (3.5, 1.0)
+    result = evaluate_respondent(who, ENV, task, limit=3).result
+    assert (result.metrics["iterations"], result.metrics["stopped"]) == (3.5, 1.0)
+    assert result.metrics_ci95 == {}
+
+
+def test_numbers_that_all_answers_have_come_with_intervals(task: Any) -> None:
+    who = respondent(metrics=[{"hr@5": 1.0, "mrr": 0.5}, {"hr@5": 0.0, "mrr": 0.1}] * 2)
+    result = evaluate_respondent(who, ENV, task, limit=4, seeds=[0, 1]).result
+    assert set(result.metrics_ci95) == {"hr@5", "mrr"}
+    for name, (low, high) in result.metrics_ci95.items():
+        assert low < result.metrics[name] < high
 
 
 def test_what_was_tried_is_stored_where_something_was(task: Any) -> None:

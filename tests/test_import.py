@@ -13,7 +13,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "latentgym"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = ("torch", "transformers", "datasets", "ray", "reasoning_gym", "pyserini", "jpype")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "ray",
+    "reasoning_gym",
+    "pyserini",
+    "jpype",
+    "rectools",
+)
 
 
 def fresh(code: str) -> str:
@@ -26,7 +35,10 @@ def fresh(code: str) -> str:
 
 
 def test_importing_is_light() -> None:
-    code = f"import sys, latentgym; print([m for m in {HEAVY!r} if m in sys.modules])"
+    code = (
+        "import sys, latentgym, latentgym.recommenders.sasrec; "
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
     assert fresh(code) == "[]"
 
 

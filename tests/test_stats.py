@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentgym.stats import mean_interval, pass_at_k, question_interval, wilson
+from latentgym import stats
+from latentgym.stats import (
+    mean_interval,
+    pass_at_k,
+    question_interval,
+    question_intervals,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +101,23 @@ def test_pass_at_k_against_all_choices(case: tuple[int, int, int]) -> None:
 def test_pass_at_more_than_n_is_refused(k: int) -> None:
     with pytest.raises(ValueError, match="1 <= k <= n"):
         pass_at_k([1], 4, k)
+
+
+def test_intervals_of_several_scores_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    binary = (rng.random((40, 1)) < 0.3).astype(float)
+    scores = np.stack([rng.random((40, 1)), binary, rng.random((40, 1)), 1 - binary])
+    intervals = question_intervals(scores)
+    for interval, each in zip(intervals, scores, strict=True):
+        assert interval == pytest.approx(question_interval(each))
+    assert intervals[1] == wilson(float(binary.sum()), 40)
+
+
+def test_the_bootstrap_draws_questions_with_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the plain form: draw, take the mean, take quantiles."""
+    score_QS = np.random.default_rng(1).random((30, 3))
+    picks = np.random.default_rng(7).integers(30, size=(500, 30))
+    plain = np.quantile(score_QS.mean(1)[picks].mean(1), [0.025, 0.975])
+    assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
+    monkeypatch.setattr(stats, "_PICKS", 70)  # in parts
+    assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))

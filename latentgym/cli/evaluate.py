@@ -64,7 +64,7 @@ class EvalOptions(RunOptions):
 def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
     options, config = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
-    _check_out(options)
+    check_out(options.out, options.resume)
     trained = checkpoint.run_of(options.checkpoint)
     run = Run(
         agent=options.agent,
@@ -97,18 +97,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _check_out(options: EvalOptions) -> None:
-    if options.out is None:
-        if options.resume:
+def check_out(out: Path | None, resume: bool) -> None:
+    """Refuse a folder that holds a result, or an evaluation that is not resumed.
+
+    Raises:
+        UsageError: it does, or nothing says what to resume.
+    """
+    if out is None:
+        if resume:
             raise UsageError("--resume needs --out, the folder of the evaluation to go on with.")
         return
-    if (options.out / RESULT).exists():
+    if (out / RESULT).exists():
         # Not taken for success when resumed: it may be the result of other settings.
         raise UsageError(
-            f"{options.out} holds a result already, so nothing is left to do; see it with "
-            f"latentgym leaderboard {options.out}, or choose another --out."
+            f"{out} holds a result already, so nothing is left to do; see it with "
+            f"latentgym leaderboard {out}, or choose another --out."
         )
-    fresh_folder(options.out, JOURNAL, options.resume)
+    fresh_folder(out, JOURNAL, resume)
 
 
 def _here(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:

@@ -16,6 +16,10 @@ COMMANDS = {
     "info": ("latentgym.cli.envs:info", "one environment: spaces, prompt, example, grader"),
     "train": ("latentgym.cli.train:main", "train an agent: latentgym train AGENT ENV"),
     "eval": ("latentgym.cli.evaluate:main", "evaluate an agent: latentgym eval AGENT ENV"),
+    "baseline": (
+        "latentgym.cli.baseline:main",
+        "evaluate a classical recommender: latentgym baseline NAME ENV",
+    ),
     "rescore": ("latentgym.cli.evaluate:rescore", "score stored rollouts again"),
     "index": ("latentgym.cli.index:main", "build, search or describe an index of passages"),
     "data": ("latentgym.cli.data:main", "make the files of recommendation data as published ours"),

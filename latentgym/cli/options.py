@@ -75,8 +75,11 @@ def env_options(split: str | None, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def env_model(model: str) -> str | None:
-    """The model whose vocabulary an environment takes: tiny models speak the task's own."""
-    return None if model.startswith("tiny") else model
+    """The model whose vocabulary an environment takes: tiny models speak the task's own.
+
+    So does who is no model, which results call "-".
+    """
+    return None if model == "-" or model.startswith("tiny") else model
 
 
 def emit(data: dict[str, Any], as_json: bool) -> None:
