@@ -127,7 +127,8 @@ def load_result(folder: Path) -> Result:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"{path} is no result record of schema {SCHEMA}; evaluate again.")
     known = {f.name for f in fields(Result)}
-    missing = {f.name for f in fields(Result) if f.default is MISSING} - set(data)
+    needed = {f.name for f in fields(Result) if f.default is f.default_factory is MISSING}
+    missing = needed - set(data)
     if missing:
         raise UsageError(f"{path} lacks {', '.join(sorted(missing))}; evaluate again.")
     return Result(**{key: value for key, value in data.items() if key in known})

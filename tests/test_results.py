@@ -95,13 +95,14 @@ def test_a_later_key_does_not_break_an_older_reader(tmp_path: Path) -> None:
     assert load_result(tmp_path).accuracy == 0.5
 
 
-def test_a_record_from_before_oracles_were_marked_is_read(tmp_path: Path) -> None:
-    record(oracle=True).save(tmp_path, [])
+@pytest.mark.parametrize("key", ["oracle", "about", "metrics_ci95"])
+def test_a_record_from_before_a_key_is_read(key: str, tmp_path: Path) -> None:
+    record().save(tmp_path, [])
     path = tmp_path / "result.json"
     data = json.loads(path.read_text())
-    assert load_result(tmp_path).oracle and data.pop("oracle") is True
+    del data[key]
     path.write_text(json.dumps(data))
-    assert not load_result(tmp_path).oracle
+    assert not getattr(load_result(tmp_path), key)
 
 
 def test_truncated_rollouts_are_noticed(tmp_path: Path) -> None:
