@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,11 @@ from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
 from benchmarks.suite import Cell, waves
 from latentgym.cli.agent_options import parse_with_agent
+from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
+from latentgym.cli.options import parse
 from latentgym.cli.train import TrainOptions
+from latentgym.recommenders import RECOMMENDERS
 
 
 def test_pages_are_what_the_records_say() -> None:
@@ -58,7 +62,12 @@ def test_every_cell_is_a_command_that_parses(task: str, cells: list[Cell], tmp_p
     kinds = {"train": TrainOptions, "eval": EvalOptions}
     for cell in cells:
         verb, *rest = cell.command(tmp_path, 0)
-        options, _ = parse_with_agent(kinds[verb], rest, verb, "")
+        options: Any
+        if verb == "baseline":
+            options = parse(BaselineOptions, [*rest, "--resume"], verb, "")
+            assert options.name in RECOMMENDERS
+        else:
+            options, _ = parse_with_agent(kinds[verb], rest, verb, "")
         assert options.env.startswith(task)
 
 
