@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
-from latentgym.data.files import DataError, Row, check_fields, find, read_rows
+from latentgym.data.files import DataError, Row, check_fields
 from latentgym.tokenizers import one_line
 
 ITEMS = "items"  # the file beside the splits
@@ -54,15 +53,3 @@ class Catalogue:
     def __len__(self) -> int:
         """How many entries there are."""
         return len(self.titles)
-
-    @classmethod
-    def of_folder(cls, folder: Path) -> Catalogue:
-        """The catalogue that lies beside the splits of a data set.
-
-        Raises:
-            DataError: there is none, or it is damaged.
-        """
-        path = find(folder, ITEMS)
-        if path is None:
-            raise DataError(f"{folder} has no file {ITEMS}.jsonl with item_id and title; add it.")
-        return cls(read_rows(path), str(path))

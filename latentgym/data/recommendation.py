@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.data.dataset import Dataset, DatasetSpec
-from latentgym.data.files import DataError, Row
-from latentgym.data.items import Catalogue
+from latentgym.data.files import DataError, Row, find, read_rows
+from latentgym.data.items import ITEMS, Catalogue
 from latentgym.data.question import Question
 from latentgym.data.shop import SPLITS, Shop, ShopSettings
 from latentgym.data.sources import data_root, load
@@ -94,22 +94,26 @@ def _catalogue(spec: DatasetSpec, source: str) -> Catalogue:
     kind, _, where = source.partition(":")
     if kind == "sample":
         return shop_of(_SAMPLE).catalogue
-    if kind == "data":
-        root = data_root()
-        assert root is not None  # or nothing would have been found there
-        return _of_folder(root / spec.folder)
-    if kind == "path":
-        path = Path(where).expanduser()
-        return _of_folder(path if path.is_dir() else path.parent)
-    raise DataError(
-        f"{spec.name} needs a catalogue beside its splits, which {source} cannot have; download "
-        "the files and give their folder as source."
-    )
+    root, path = data_root(), Path(where).expanduser()
+    if kind == "data" and root is not None:
+        folder = root / spec.folder
+    elif kind == "path":
+        folder = path if path.is_dir() else path.parent
+    else:
+        raise DataError(
+            f"{spec.name} needs a catalogue beside its splits, which {source} cannot have; "
+            "download the files and give their folder as source."
+        )
+    items = find(folder, ITEMS)
+    if items is None:
+        raise DataError(f"{folder} has no file {ITEMS}.jsonl with item_id and title; add it.")
+    return _of_file(items, items.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _of_folder(folder: Path) -> Catalogue:
-    return Catalogue.of_folder(folder)
+def _of_file(path: Path, changed: int) -> Catalogue:
+    """The catalogue in a file that was changed last at that time."""
+    return Catalogue(read_rows(path), str(path))
 
 
 def _checked(data: Dataset, catalogue: Catalogue) -> Catalogue:

@@ -25,7 +25,7 @@ from transformers.masking_utils import sdpa_mask
 from latentgym.errors import UsageError
 
 ATTENTION = "latentgym"
-_FIRST_CAPACITY = 64
+_FIRST_CAPACITY = 16
 
 
 class _Layer:

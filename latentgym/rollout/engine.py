@@ -91,8 +91,7 @@ class Engine:
         if begun is not None and not self.policy.speaks_its_thoughts:
             raise UsageError("only chains of words can be begun; these thoughts are latent.")
         question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
-        session = Session(self, lists, protocol, seed, group_size, question, first_sample)
-        session.quiet_N = session.sample_N < quiet
+        session = Session(self, lists, protocol, seed, group_size, question, first_sample, quiet)
         session.begin(begun, reading)
         return session
 
@@ -146,6 +145,7 @@ class Session:
         group_size: int,
         question_Q: IntArray,
         first_sample: int | IntArray,
+        quiet: int,
     ) -> None:
         self.engine, self.policy, self.protocol = engine, engine.policy, protocol
         self.prompts, self.seed = prompts, seed
@@ -154,7 +154,7 @@ class Session:
         self.question_N = question_Q.astype(np.int64)[self.prompt_N]
         first_Q = np.broadcast_to(np.asarray(first_sample, dtype=np.int64), len(prompts))
         self.sample_N = (first_Q[:, None] + np.arange(group_size)).ravel()
-        self.quiet_N = np.zeros(n, dtype=bool)
+        self.quiet_N = self.sample_N < quiet
         self.clock = Clock(protocol, n)
         self.tape = Tape(n)
         self.step_N = self.tape.step_N

@@ -24,7 +24,7 @@ def _options(task: str) -> dict[str, Any]:
     if task in _RETRIEVAL:  # one of them with Lucene, which takes seconds to start
         return {**_SAMPLE, "engine": "lucene" if task == "NQ" else "bm25s"}
     if task in THINGS:  # their answers are as long as titles are
-        return {"source": "sample", "think": 2}
+        return {"source": "sample", "think": 2, "limit": 60}
     return {**_SHORT, "size": 20} if task.startswith("RG_") else _SAMPLE
 
 
