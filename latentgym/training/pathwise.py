@@ -51,7 +51,7 @@ class PathwiseConfig:
     updates: int = 1
     """Optimiser steps per batch of chains; with one, every ratio is 1."""
     micro_batch: int = 64
-    """Most rows in memory at once; whole groups."""
+    """Most rows in memory at once, but no less than a group."""
     advantage: str = CLEAN
     """Estimator: clean_batch (LatentR3: the baseline is the mean reward of the first chain of each
     group, which has no noise), or any of GRPO's."""
@@ -108,7 +108,7 @@ class Pathwise(Stage):
         c = self.config
         self.policy.eval()
         questions = batch_indices(len(self.demonstrations), c.prompts, derive(self.seed, 3), number)
-        parts = np.array_split(questions, -(-c.rows // c.micro_batch))
+        parts = np.array_split(questions, min(-(-c.rows // c.micro_batch), c.prompts))
         score = partial(self._scored, seed=derive(self.seed, 4, number))
         with torch.no_grad():
             scored = [score(part) for part in parts]

@@ -160,7 +160,7 @@ def test_only_the_attention_layer_is_trained() -> None:
     assert {name.split(".")[0] for name in recorder.gradients} == {"head"}
 
 
-@pytest.mark.parametrize("micro_batch", [3, 12])
+@pytest.mark.parametrize("micro_batch", [1, 3, 12])
 def test_micro_batches_change_nothing(micro_batch: int) -> None:
     _, one, first = step(SMALL)
     _, other, second = step(replace(SMALL, micro_batch=micro_batch))
