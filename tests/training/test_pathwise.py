@@ -340,3 +340,38 @@ def test_tasks_without_a_fixed_number_of_thoughts_are_refused() -> None:
         SupervisedConfig(latents=True).validate()
     with pytest.raises(UsageError, match="task or perplexity"):
         GRPOConfig(reward="loss").validate()  # type: ignore[arg-type]
+
+
+def test_with_a_centred_advantage_the_published_gradient_climbs_the_slope() -> None:
+    """Not the likelihood: for small noise E[A grad log p(r + e)] = std^2 grad |grad log p(r)|^2 / 2.
+
+    A = log p(r + e) less its mean is e . g to first order, and grad log p(r + e) = g + H e.
+    """
+    std, n, env = 0.05, 4000, shop()
+    policy = policy_of(env, RATTHead(16, std))
+    policy.lm.requires_grad_(False)
+    stage = Pathwise(policy, env, replace(SMALL, prompts=1, group_size=n))
+    bias = policy.head.value.bias  # moves the latent one to one, as attention's weights add up to 1
+
+    def gradient(shift: Tensor) -> Tensor:
+        """Of the likelihood without noise, from a shifted latent."""
+        policy.head.std = 0.0
+        with torch.no_grad():
+            bias.add_(shift)
+        policy.zero_grad()
+        quiet = replace(SMALL, prompts=1, group_size=2)
+        (-Pathwise(policy, env, quiet)._scored(np.array([0]), seed=0).loss_BT.sum() / 2).backward()
+        with torch.no_grad():
+            bias.sub_(shift)
+        policy.head.std = std
+        return bias.grad.clone()
+
+    g = gradient(torch.zeros(16))
+    step = 1e-2 * g / g.norm()
+    climbs = std**2 * g.norm() * (gradient(step) - gradient(-step)) / 2e-2
+    policy.zero_grad()
+    logp = -stage._scored(np.array([0]), seed=1).loss_BT.sum(-1)
+    (logp * (logp.detach() - logp.detach().mean())).mean().backward()
+    cosine = torch.nn.functional.cosine_similarity(bias.grad, climbs, dim=0)
+    assert float(cosine) > 0.99
+    assert float(bias.grad.norm() / climbs.norm()) == pytest.approx(1, abs=0.1)
