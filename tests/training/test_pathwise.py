@@ -343,7 +343,7 @@ def test_tasks_without_a_fixed_number_of_thoughts_are_refused() -> None:
 
 
 def test_with_a_centred_advantage_the_published_gradient_climbs_the_slope() -> None:
-    """Not the likelihood: for small noise E[A grad log p(r + e)] = std^2 grad |grad log p(r)|^2 / 2.
+    """Not the likelihood: E[A grad log p(r + e)] = std^2 grad |grad log p(r)|^2 / 2, for small e.
 
     A = log p(r + e) less its mean is e . g to first order, and grad log p(r + e) = g + H e.
     """
