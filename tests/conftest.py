@@ -37,8 +37,8 @@ torch.set_num_threads(1)
 _CLUSTERS = ("openrlhf/", "retrieval/test_shared.py", "test_parallel.py")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist's own, which reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     """With several processes (`-n 2`) a file stays in one, and all clusters in another, first."""
     here = Path(__file__).parent
     for item in items:
@@ -46,6 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = "clusters" if file.startswith(_CLUSTERS) else file
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(_CLUSTERS))
+    yield
 
 
 @pytest.fixture(scope="session")
