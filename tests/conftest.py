@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,22 +30,6 @@ from latentgym.tokenizers import ByteTokenizer
 hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("latentgym")
 torch.set_num_threads(1)
-
-
-# Tests that start clusters of Ray must not meet: ports, memory and processes are shared.
-_CLUSTERS = ("openrlhf/", "retrieval/test_shared.py", "test_parallel.py")
-
-
-@pytest.hookimpl(wrapper=True)  # before xdist's own, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """With several processes (`-n 2`) a file stays in one, and all clusters in another, first."""
-    here = Path(__file__).parent
-    for item in items:
-        file = item.path.relative_to(here).as_posix()
-        group = "clusters" if file.startswith(_CLUSTERS) else file
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(_CLUSTERS))
-    yield
 
 
 @pytest.fixture(scope="session")

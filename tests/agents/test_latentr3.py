@@ -198,7 +198,7 @@ def test_a_user_trains_both_stages_and_a_control(tmp_path: Path, capsys: Any) ->
     shop = [part for name, value in SHOP.items() for part in ("-o", f"{name}={value}")]
     common = ["MovieLens-hybrid", *shop]
     first, second, control = (str(tmp_path / name) for name in ("sft", "rl", "zero"))
-    sft = ["--preset", "sft-tiny", "--model", MODEL, "--steps", "60", "--eval-limit", "40"]
+    sft = ["--preset", "sft-tiny", "--model", MODEL, "--steps", "20", "--eval-limit", "40"]
     assert main(["train", "latentr3", *common, *sft, "--out", first]) == 0
     rl = ["--preset", "rl-tiny", "--checkpoint", first, "--steps", "3", "--eval-limit", "40"]
     assert main(["train", "latentr3", *common, *rl, "--out", second]) == 0
