@@ -14,6 +14,7 @@ from latentgym.data.items import Catalogue
 from latentgym.data.recommendation import THINGS, generated, read_sequence, sequences
 from latentgym.data.shop import SPLITS, ShopSettings
 from latentgym.errors import UsageError
+from latentgym.rewards import TitleGrader
 
 ITEMS = [(0, "Hot"), (1, "Hot Rocks"), (2, "Greatest Hits"), (5, "Greatest  Hits"), (7, "Amélie")]
 ROW: dict[str, Any] = {
@@ -132,7 +133,9 @@ def test_the_real_data_is_read_whole(name: str, real_data: str) -> None:
         data, found = sequences(spec, split)
         sizes[split] = len(data)
         assert data.source.startswith("data:") and available(spec, split) == data.source
-        assert all(data[i].gold in found.entry_of_title for i in range(0, len(data), 50))
+        grader = TitleGrader(found.entry_of_title)
+        assert all(grader(f'"{q.gold}"', q.gold).score == 1 for q in data)
+        assert not any(grader("qwertz", q.gold).score for q in data)
     assert all(sizes.values())
     if name == "AmazonCDs":  # markup in titles, and 649 items that share theirs
         assert sizes == {"train": 10696, "valid": 6156, "test": 3616} and len(found) == 5377
