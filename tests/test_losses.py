@@ -27,6 +27,7 @@ from latentgym.losses import (
 REWARDS = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.1])
 GROUPS = REWARDS.view(2, 4)
 MEAN = GROUPS.mean(1, keepdim=True)
+CLEAN = GROUPS[:, 0].mean()
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ MEAN = GROUPS.mean(1, keepdim=True)
         ("dr_grpo", GROUPS - MEAN),
         ("rloo", GROUPS - (GROUPS.sum(1, keepdim=True) - GROUPS) / 3),
         ("batch", (GROUPS - GROUPS.mean()) / (GROUPS - GROUPS.mean()).norm()),
+        ("clean_batch", (GROUPS - CLEAN) / (GROUPS - CLEAN).norm()),
     ],
 )
 def test_each_advantage_is_its_formula(kind: str, formula: Tensor) -> None:
