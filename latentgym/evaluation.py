@@ -19,6 +19,8 @@ from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval, question_intervals
 
+_OF_BATCHES = "latent/"  # looked at in a batch of answers, not in each
+
 
 @dataclass
 class Evaluation:
@@ -251,9 +253,10 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
 
 
 def _intervals(by_seed: Sequence[Sequence[Answer]]) -> dict[str, list[float]]:
-    """95 % intervals over questions of those numbers that every answer has."""
+    """95 % intervals over questions of those numbers that every answer has of its own."""
     answers = [answer for answers in by_seed for answer in answers]
-    names = [n for n in sorted(answers[0].metrics) if all(n in a.metrics for a in answers)]
+    own = [n for n in sorted(answers[0].metrics) if not n.startswith(_OF_BATCHES)]
+    names = [n for n in own if all(n in a.metrics for a in answers)]
     if not names:
         return {}
     value_SQM = [[[a.metrics[name] for name in names] for a in answers] for answers in by_seed]
