@@ -36,8 +36,6 @@ from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.search import Attempt, Search, VerifierConfig
 
-_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
-
 
 @dataclass(frozen=True)
 class LatentSeekConfig(SearchConfig):
@@ -275,7 +273,7 @@ class LatentSeeker(Seeker):
 
     def _in_memory(self, searches: Sequence[Search]) -> Iterator[list[Search]]:
         """The searches in groups whose logits fit in memory."""
-        most, rows = max(1, _MOST_LOGITS // self.lm.vocab_size), 0
+        most, rows = self.lm.logits_at_once, 0
         group: list[Search] = []
         for search in searches:
             length = len(self.latents[search.index].token_L)

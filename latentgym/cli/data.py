@@ -65,7 +65,7 @@ class MovieLensOptions(_Options):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make the files of recommendation data as published ours."""
+    """Bring recommendation data as published into the layout of the tasks."""
     actions = {"amazon": _amazon, "movielens": _movielens}
     if not argv or argv[0] not in actions:
         name = argv[0] if argv else ""
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _amazon(argv: Sequence[str]) -> int:
     from latentgym.data.amazon import read_amazon
-    from latentgym.data.writing import check_free
+    from latentgym.data.interaction_files import check_free
 
     o = parse(AmazonOptions, argv, "data amazon", "Make a data set of Amazon reviews.")
     recipe = _recipe(o, o.min_items)
@@ -84,8 +84,8 @@ def _amazon(argv: Sequence[str]) -> int:
 
 
 def _movielens(argv: Sequence[str]) -> int:
+    from latentgym.data.interaction_files import check_free
     from latentgym.data.movielens import read_movielens
-    from latentgym.data.writing import check_free
 
     o = parse(MovieLensOptions, argv, "data movielens", "Make a data set of MovieLens.")
     recipe = _recipe(o)
@@ -109,7 +109,7 @@ def _recipe(o: _Options, min_items: int = 0) -> Recipe:
 
 
 def _make(read: Interactions, recipe: Recipe, o: _Options) -> int:
-    from latentgym.data.writing import write
+    from latentgym.data.interaction_files import write
 
     made = write(read, recipe, o.out)
     facts = asdict(made)

@@ -22,7 +22,10 @@ COMMANDS = {
     ),
     "rescore": ("latentgym.cli.evaluate:rescore", "score stored rollouts again"),
     "index": ("latentgym.cli.index:main", "build, search or describe an index of passages"),
-    "data": ("latentgym.cli.data:main", "make the files of recommendation data as published ours"),
+    "data": (
+        "latentgym.cli.data:main",
+        "recommendation data as published, laid out for the tasks",
+    ),
     "leaderboard": ("latentgym.cli.leaderboard:main", "table of results"),
     "bench": ("latentgym.cli.bench:main", "speed, side by side with the peers"),
     "validate": ("latentgym.cli.envs:validate", "gold answers score 1, empty and garbage score 0"),

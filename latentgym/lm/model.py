@@ -26,6 +26,7 @@ from latentgym.lm.cache import ATTENTION, GroupedCache
 from latentgym.lm.packed import packed
 from latentgym.tokenizers import Tokenizer
 
+_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 _LOGIT_SCALES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
@@ -108,6 +109,11 @@ class LatentLM(nn.Module):
     @property
     def vocab_size(self) -> int:
         return self.table_VD.shape[0]
+
+    @property
+    def logits_at_once(self) -> int:
+        """How many positions' logits may be held at the same time."""
+        return max(1, _MOST_LOGITS // self.vocab_size)
 
     @property
     def hidden_size(self) -> int:

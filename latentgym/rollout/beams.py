@@ -33,7 +33,6 @@ from latentgym.trie import Trie
 _MOST_BEAMS = 1 << 14  # of all questions that are searched together
 _MOST_POSITIONS = 1 << 14  # read in one pass
 _SHORT = 4  # tokens, below which padding costs less than one more pass
-_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class _Search:
 
     def _children(self) -> tuple[Tensor, Tensor, Tensor]:
         """All children of the beams that branch: whose, which node, and its log-probability."""
-        lm, size = self.lm, max(1, _MOST_LOGITS // self.lm.vocab_size)
+        lm, size = self.lm, self.lm.logits_at_once
         parts = [(self.question_B[:0], self.node_B[:0], self.logp_B[:0])]
         for begin in range(0, len(self.node_B), size):
             rows = slice(begin, begin + size)
@@ -203,8 +202,8 @@ class _Search:
         row_M, step_M = real_Rn.nonzero(as_tuple=True)
         target_M = self.ids_EL[entry_R[row_M], depth + 1 + step_M]
         said_Rn = torch.zeros(real_Rn.shape, dtype=torch.float64, device=self.device)
-        size = max(1, _MOST_LOGITS // lm.vocab_size)
-        for rows in torch.split(torch.arange(len(row_M), device=self.device), size):
+        positions = torch.arange(len(row_M), device=self.device)
+        for rows in torch.split(positions, lm.logits_at_once):
             logits = lm.logits(hidden_RnD[row_M[rows], step_M[rows]])
             said = gather_log_prob(logits, target_M[rows, None])[:, 0]
             said_Rn[row_M[rows], step_M[rows]] = said.double()

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latentgym.rollout.beams import Ranked, rank
 from latentgym.rollout.collect import Episodes, finals, in_batches
@@ -51,7 +50,7 @@ def choose(
 
 
 def choose_in_batches(
-    engine: Engine, env: Any, questions: npt.NDArray[np.int64], *, seed: int
+    engine: Engine, env: Any, questions: IntArray, *, seed: int
 ) -> Iterator[tuple[IntArray, Episodes, Ranked]]:
     """`choose` for many questions; yields their positions in `questions` too."""
     for places in in_batches(env, questions):

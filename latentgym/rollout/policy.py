@@ -19,8 +19,6 @@ from latentgym.losses import entropy
 from latentgym.rollout.rollouts import Kind
 from latentgym.rollout.shared import hidden_states
 
-_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
-
 
 class Policy(nn.Module):
     """What is rolled out, replayed, trained and saved.
@@ -142,8 +140,8 @@ class Policy(nn.Module):
             chunk = {name: value[rows] for name, value in action.items()}
             return scorer.log_prob(chunk, read), entropy(logits)
 
-        size = max(1, _MOST_LOGITS // lm.vocab_size)
-        chunks = torch.split(torch.arange(len(hidden_MD), device=hidden_MD.device), size)
+        positions = torch.arange(len(hidden_MD), device=hidden_MD.device)
+        chunks = torch.split(positions, lm.logits_at_once)
         if len(chunks) == 1:
             return score(chunks[0], hidden_MD)
         recompute = torch.is_grad_enabled()

@@ -23,7 +23,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,13 +30,12 @@ from latentgym.errors import UsageError
 from latentgym.losses import CLEAN, advantages, clipped_surrogate
 from latentgym.rng import derive
 from latentgym.rollout import Policy
+from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
 from latentgym.training.supervised import OwnThoughts, SupervisedLoss, supervised_loss
-
-IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

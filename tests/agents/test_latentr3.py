@@ -20,8 +20,8 @@ from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate
 from latentgym.heads import HiddenStateHead, PauseHead, RATTHead
 from latentgym.results import load_result, load_rollouts
-from latentgym.rollout import Engine, Policy, choose
-from latentgym.rollout.targets import think
+from latentgym.rollout import Engine, Policy, replay
+from latentgym.rollout.targets import think, with_targets
 from latentgym.training import (
     GRPOConfig,
     Optimisation,
@@ -99,11 +99,17 @@ def test_the_clean_chain_thinks_what_is_thought_at_test_time() -> None:
 
 
 def test_what_stands_behind_the_latent_does_not_change_it() -> None:
-    run = run_of(replace(RL, std=0.0))
-    env = run.make_env(4)
-    rollouts = think(Engine(run.learner()), env, np.arange(4), group_size=1, seed=0)
-    episodes, _ = choose(Engine(run.learner()), env, np.arange(4), seed=0)
-    assert_close(rollouts.actions["latent"], episodes.rollouts.actions["latent"])
+    """Scored with one title behind it or another, it is as likely."""
+    run = run_of()
+    env, policy = run.make_env(8), run.learner()
+    rollouts = think(Engine(policy), env, np.arange(4), group_size=2, seed=0)
+    titles = [env.unwrapped.task.choices.tokens(entry) for entry in range(8)]
+    with torch.no_grad():
+        alone = replay(policy, rollouts).logp_NT[:, 0]
+        for some in (titles[:4], titles[4:]):
+            behind = replay(policy, with_targets(rollouts, some)).logp_NT
+            assert_close(behind[:, 0], alone, atol=1e-4, rtol=1e-5)
+    assert alone.std() > 0
 
 
 def test_it_has_the_authors_settings() -> None:

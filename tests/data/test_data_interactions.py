@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.data import DATASETS, DataError
+from latentgym.data.interaction_files import parts, write
 from latentgym.data.interactions import (
     Gathering,
     Interactions,
@@ -26,7 +27,6 @@ from latentgym.data.interactions import (
 )
 from latentgym.data.recommendation import sequences
 from latentgym.data.shop import SPLITS
-from latentgym.data.writing import parts, write
 from latentgym.errors import UsageError
 
 DAY = 86_400
@@ -274,7 +274,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("latentgym.data.writing.rows", fail)
+    monkeypatch.setattr("latentgym.data.interaction_files.rows", fail)
     with pytest.raises(UsageError, match="No space left on device"):
         write(interactions(regular()), Recipe(), tmp_path)
     assert list(tmp_path.iterdir()) == []

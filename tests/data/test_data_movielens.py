@@ -14,9 +14,9 @@ import pytest
 
 from latentgym.data import DataError
 from latentgym.data import movielens as module
+from latentgym.data.interaction_files import write
 from latentgym.data.interactions import Interactions, Recipe
 from latentgym.data.movielens import read_movielens
-from latentgym.data.writing import write
 
 Files = dict[str, bytes]
 

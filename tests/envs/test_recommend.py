@@ -188,7 +188,7 @@ def test_a_generated_shop_of_any_size_is_asked_about() -> None:
     assert len({*env.unwrapped.task.choices.titles}) == 500
 
 
-def test_every_item_is_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_a_catalogue_of_one_title_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text(json.dumps({"item_id": 0, "title": "one"}))
     row = {
         "history_item_id": [0],
@@ -201,7 +201,7 @@ def test_every_item_is_refused_before_anything_runs(tmp_path: Path) -> None:
         gym.make("latent/MovieLens-token", split="test", source=str(tmp_path))
 
 
-def test_the_oldest_questions_are_those_of_the_split() -> None:
+def test_every_right_title_is_in_the_catalogue() -> None:
     env = sample("token", split="test")
     index = np.arange(len(env.task))
     golds = {env.task.question(int(i)).gold for i in index}

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-import latentgym.rollout.beams as beams_module
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, MixtureHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM
@@ -151,8 +150,9 @@ def test_batches_padding_and_pieces_change_nothing(
     policy = Policy(random_lm("qwen2"), RATTHead(32, 0.0), TokenHead())
     _, where = standing(policy, prompts, share_prompts=share)
     whole = ranked(policy, where, 5)
-    for name in ("_MOST_BEAMS", "_MOST_POSITIONS", "_MOST_LOGITS"):
-        monkeypatch.setattr(beams_module, name, 600)
+    for name in ("rollout.beams._MOST_BEAMS", "rollout.beams._MOST_POSITIONS"):
+        monkeypatch.setattr(f"latentgym.{name}", 600)
+    monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 600)
     pieces = ranked(policy, where, 5)
     alone = [ranked(policy, standing(policy, [p])[1], 5) for p in prompts]
     for q, one in enumerate(alone):

@@ -44,7 +44,6 @@ def test_replay_agrees_with_decoding(
 def test_replay_in_chunks_is_replay_at_once(
     random_lm: Callable, prompts: Any, protocol: Protocol, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
 
     policy = Policy(random_lm("llama"), MultiTokenHead(3))
     rollouts = rolled_out(policy, prompts, protocol)
@@ -58,7 +57,7 @@ def test_replay_in_chunks_is_replay_at_once(
         return scores.logp_NT.detach(), scores.entropy_NT, gradient.clone()
 
     whole = scored()
-    monkeypatch.setattr(sys.modules[Policy.__module__], "_MOST_LOGITS", 259 * 7)
+    monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 259 * 7)
     chunked = scored()
     policy.zero_grad(set_to_none=True)
     for one, other in zip(whole, chunked, strict=True):
