@@ -22,7 +22,7 @@ from latentgym.storage import atomic_write
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
 # Why an answer could not be compared, as graders say it.
-TROUBLES = ("timeout", "too_long", "invalid", "no_answer")
+TROUBLES = ("timeout", "too_long", "invalid", "refused", "no_answer")
 _MAX_LINE = 16 * 1024 * 1024
 
 

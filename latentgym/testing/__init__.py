@@ -14,5 +14,13 @@ from __future__ import annotations
 
 from latentgym.testing.checks import GARBAGE, check_task, check_vector_env
 from latentgym.testing.conformance import EnvConformance
+from latentgym.testing.variants import right_variants, wrong_variants
 
-__all__ = ["GARBAGE", "EnvConformance", "check_task", "check_vector_env"]
+__all__ = [
+    "GARBAGE",
+    "EnvConformance",
+    "check_task",
+    "check_vector_env",
+    "right_variants",
+    "wrong_variants",
+]
