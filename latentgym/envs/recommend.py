@@ -143,6 +143,9 @@ class RecommendTask(Task):
         ids[thoughts:, 0], weights[thoughts:, 0] = answer, 1
         return Demonstration(ids, weights, thoughts)
 
+    def completion(self, index: int, answer: str) -> tuple[str, str]:
+        return answer, answer
+
     def gold_completion(self, index: int) -> tuple[str, str]:
         said = self.tokenizer.decode(self.choices.tokens(self.entry(index)))
         return said, said

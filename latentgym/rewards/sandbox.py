@@ -117,15 +117,17 @@ class Sandbox:
             if key in self._known:
                 return self._known[key]
             # The keeper never touches an answer, so its death is not the answer's fault.
+            verdict: Any = "killed"
             for _ in range(TRIES):
                 with suppress(EOFError, OSError):
                     verdict = self._ask(key)
-                    if verdict != "killed":
-                        return verdict
+                    break
                 self._stop()
-            raise GraderError(
-                "the process that judges answers was killed again and again; is the memory full?"
-            )
+            if verdict == "killed":
+                raise GraderError(
+                    "the process that judges answers was killed again and again; is memory short?"
+                )
+            return verdict
 
     def close(self) -> None:
         """End the worker. A later comparison starts a new one."""
