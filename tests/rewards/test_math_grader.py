@@ -317,3 +317,25 @@ def test_gold_that_only_text_can_match() -> None:
 @given(st.text(alphabet="0123456789xy+-*/^_{}()[]\\frac sqrt,.=<>!&|", max_size=40))
 def test_soup_never_raises_nor_scores(text: str) -> None:
     assert grade(f"\\boxed{{{text}}}", r"\frac{\pi}{7}").score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [("equal", "ok"), ("bad_gold", "ok"), ("bad_answer", "invalid"), ("refused", "refused")],
+)
+def test_a_refusal_is_no_difference(
+    verdict: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maths._SANDBOX, "compare", lambda gold, answer: verdict)
+    result = grade(r"\boxed{x + 1}", "1 + x")
+    assert (result.score, result.status) == (float(verdict == "equal"), status)
+
+
+def test_what_right_answers_need_is_not_refused() -> None:
+    for answer, gold in (
+        (r"\frac{40!}{38!}", "1560"),
+        ("33!", r"33 \cdot 32!"),
+        ("2^{99}!/2^{99}!", "1"),
+    ):
+        assert grade(f"\\boxed{{{answer}}}", gold).status != "refused"
+    assert grade(r"\boxed{\frac{100!}{98!}}", "9900").score == 1
