@@ -72,6 +72,8 @@ class Format(ABC):
         answer = self.find(completion)
         if answer is None:
             answer = grader.fallback(completion)
+        elif self.stop:
+            answer = answer.partition(self.stop)[0]
         return grader.alone(answer or "", gold)
 
     def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
@@ -91,8 +93,16 @@ class Hashes(Format):
         _, mark, said = completion.partition(self.mark)
         return said.strip() if mark else None
 
+    def kept(self, completion: str, *, spoken: bool) -> bool:
+        return completion.count(self.mark) == 1
+
     def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
-        grade = grader(completion, gold)
+        # Graders of numbers know a number from a heading, which models write with the same mark.
+        grade = (
+            grader(completion, gold)
+            if grader.numeric
+            else super().grade(grader, completion, gold, spoken=spoken)
+        )
         if completion.count(self.mark) > 1:
             # Which of several answers is meant is not ours to guess.
             components = {**grade.components, "correct": 0.0, "format": 0.0}

@@ -132,9 +132,10 @@ def test_boxed_answers_are_those_in_the_last_box(completion: str, gold: str, sco
 @pytest.mark.parametrize("grader", [NumberGrader(), MathGrader(), SpanGrader(), ExactGrader()])
 def test_every_format_looks_at_its_own_mark(grader: Any) -> None:
     others = {"hashes": "#### 7\n", "boxed": r"\boxed{7} ", "sentence": "The answer is: 7\n"}
-    for name in ("sentence", "boxed", "json"):
-        chosen = FORMATS[name]
+    for name, chosen in FORMATS.items():
         for other, said in others.items():
+            if other == "hashes" == name:
+                continue  # wrong behind a second mark
             completion = said * (other != name) + chosen.thoughts(()) + chosen.answer("5")
             assert chosen.grade(grader, completion, "5", spoken=True).score == 1, completion
             assert chosen.grade(grader, completion, "7", spoken=True).score == 0, completion
