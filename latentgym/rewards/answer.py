@@ -105,14 +105,6 @@ def read(text: str) -> Answer | None:
     return _read(tidied) if tidied else None
 
 
-def is_list_or_number(text: str) -> bool:
-    r"""Whether a text may be a list of two numbers or one number in thousands: "12,650".
-
-    A gold answer so written is taken for a list; a number is `12{,}650`, `12,\!650` or 12650.
-    """
-    return _LIST_OR_NUMBER.fullmatch(tidy(text)) is not None
-
-
 def _read(text: str) -> Answer:
     text = text.strip()
     if not text:
@@ -126,6 +118,7 @@ def _read(text: str) -> Answer:
         parts = tuple(_read(str(part)) for part in [*clock, 0][: max(2, len(clock))])
         return Answer("ratio", text, parts, time[2].lower() + "m")
     if _LIST_OR_NUMBER.fullmatch(text):
+        # As a gold answer it is a list: numbers are written 12{,}650, 12,\!650 or 12650.
         return Answer("list", text, _split(text, ","), number=quantity(text))
     if number := quantity(text):
         return Answer("number", text, number=number)

@@ -102,7 +102,7 @@ RULES: tuple[Rule, ...] = (
     Rule(_degrees, r"\sin 30^\circ", r"\frac{1}{2}"),
     # "6, 8\text{, and }10" is a list.
     Rule(
-        _rule(rf" ?,? ?(?:{TEXT} ?\{{ ?,? ?(?:and|or) ?\}}|(?<![A-Za-z])(?:and|or)\b) ?", ", "),
+        _rule(rf" ?,? ?(?:{TEXT} ?\{{ ?,? ?(?:and|or) ?\}}|(?<![A-Za-z(])(?:and|or)\b) ?", ", "),
         r"(1, 2) and (3, 4)",
         "(1,2), (3,4)",
     ),

@@ -130,7 +130,8 @@ def _scale(words: list[str], *, known: bool) -> int | None:
     for place, word in enumerate(words):
         found = _WORD.fullmatch(word)
         unit = found[1].lower().rstrip(".") if found else None
-        if unit in _QUALIFIES:
+        remark = place and word.startswith("(") and unit not in _CHANGES
+        if unit in _QUALIFIES or remark:
             return scale
         if unit is None or unit in _CHANGES:
             return None
