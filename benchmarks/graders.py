@@ -35,11 +35,9 @@ def prepare(setting: str) -> None:
 
 def run(setting: str, *request: str) -> str:
     """Its verdict as it comes, "equal" or "different"; what it cannot read is different."""
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import parse, verify
 
-    gold, answer = (
-        parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None) for text in request
-    )
+    gold, answer = (parse(f"${text}$", parsing_timeout=None) for text in request)
     return "equal" if verify(gold, answer, timeout_seconds=None) else "different"
 
 

@@ -117,6 +117,11 @@ RULES: tuple[Rule, ...] = (
         r"\frac\pi2",
         r"\frac{\pi}{2}",
     ),
+    Rule(
+        _rule(r"(?<=[0-9])[eE]([-+]?[0-9]+)(?![0-9A-Za-z.])", r" \\cdot 10^{\1}"),
+        r"2 \cdot 1.5e3",
+        "3000",
+    ),
     Rule(_repeating, r"0.1\overline{6}", r"\frac{1}{6}"),
 )
 

@@ -23,8 +23,7 @@ _NUMBER = re.compile(
     (?P<sign>[-+])?[ ]?
     (?P<digits>{_DECIMAL})?
     (?:
-        [eE](?P<e>[-+]?[0-9]+)(?![0-9A-Za-z.])
-      | [ ]?(?:\\times|\\cdot|\*|x)[ ]?10[ ]?(?:\^|\*\*)[ ]?[({{]?(?P<ten>[-+]?[0-9]+)[)}}]?
+        [ ]?(?:\\times|\\cdot|\*|x)[ ]?10[ ]?(?:\^|\*\*)[ ]?[({{]?(?P<ten>[-+]?[0-9]+)[)}}]?
       | [ ]?/[ ]?(?P<divisor>{_DECIMAL})
       | [ ](?P<above>[0-9]+)[ ]?/[ ]?(?P<below>[0-9]+)
       | [ ]?\\[dtc]?frac[ ]?
@@ -147,7 +146,7 @@ def _number(found: re.Match[str]) -> Number | None:
     bottom = found["bottom"] or found["down"] or found["below"]
     if digits is None and top is None:
         return None
-    exponent = found["e"] or found["ten"]
+    exponent = found["ten"]
     if digits is None and (exponent or found["divisor"] or found["above"]):
         return None
     value = _decimal(digits) if digits else Fraction(0)
