@@ -184,7 +184,7 @@ def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
         tokenizer = _tokenizer(path, config, trust_remote_code)
     except (OSError, ValueError) as error:
         raise UsageError(_not_found(name, error)) from error
-    return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.hidden_size))
+    return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.get_text_config().hidden_size))
 
 
 def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
@@ -194,9 +194,9 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(
         path, trust_remote_code=trust_remote_code, clean_up_tokenization_spaces=False
     )
-    eos = config.eos_token_id
+    eos = config.get_text_config().eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
-    return HFTokenizer(tokenizer, int(config.vocab_size), eos)
+    return HFTokenizer(tokenizer, int(config.get_text_config().vocab_size), eos)
 
 
 def _not_found(name: str, error: Exception) -> str:
