@@ -1,6 +1,6 @@
 """Are the weights that transformers has loaded those of the model, all of them?
 
-Where a tensor is missing transformers starts it at random, with a line in its log; integers it takes
+Where a tensor is missing transformers starts it at random, with a line in its log; it takes integers
 for the numbers that they once stood for, and what is no number for one.
 """
 
