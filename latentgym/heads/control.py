@@ -88,3 +88,7 @@ class ControlHead(PolicyHead):
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return torch.zeros_like(read.logits[..., 0])
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        """Its head's: a control is compared at equal cost."""
+        return self.head.flops(vocab_size, hidden_size)

@@ -94,14 +94,19 @@ class LatentLM(nn.Module):
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     @property
-    def _config(self) -> Any:
-        """Of the part that reads text."""
+    def config(self) -> Any:
+        """The configuration of what reads text."""
         return self._causal_lm.config.get_text_config()
 
     @property
     def backbone(self) -> Any:
         """The transformer without its language-model head."""
         return self._causal_lm.base_model
+
+    @property
+    def lm_head(self) -> Any:
+        """The language-model head."""
+        return self._causal_lm.get_output_embeddings()
 
     @property
     def _embedding(self) -> Any:
@@ -154,7 +159,7 @@ class LatentLM(nn.Module):
     @property
     def max_positions(self) -> int | None:
         """The longest sequence the model can read, if it has a limit."""
-        limit: int | None = getattr(self._config, "max_position_embeddings", None)
+        limit: int | None = getattr(self.config, "max_position_embeddings", None)
         return limit or None
 
     def n_parameters(self) -> int:
@@ -205,8 +210,8 @@ class LatentLM(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in fp32, (..., D) to (..., V), scaled and capped as the model does it."""
-        logits: Tensor = self._causal_lm.get_output_embeddings()(hidden).float()
-        config = self._config
+        logits: Tensor = self.lm_head(hidden).float()
+        config = self.config
         if factor := getattr(config, "logit_scale", None):  # Cohere
             logits = logits * factor
         if divisor := getattr(config, "logits_scaling", None):  # Granite

@@ -1,7 +1,7 @@
 """Are the weights that transformers has loaded those of the model, all of them?
 
-Where a tensor is missing transformers starts it at random, with a line in its log; it takes integers
-for the numbers that they once stood for, and what is no number for one.
+Where a tensor is missing transformers starts it at random, with a line in its log; it takes
+integers for the numbers that they stood for, and what is no number for one.
 """
 
 from __future__ import annotations
