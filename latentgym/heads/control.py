@@ -14,6 +14,8 @@ from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.rng import Draws
 
+_NOISE = 0  # what the noise's draws are for
+
 Control = Callable[[Tensor, Tensor, Draws], Tensor]
 
 
@@ -30,7 +32,8 @@ def _shuffle(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
 
 
 def _noise(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
-    noise = torch.from_numpy(draws.normal(latent_BD.shape[-1])).to(latent_BD)
+    # Not the numbers behind the head's own draws, or the noise would tell of what was drawn.
+    noise = torch.from_numpy(draws.apart(_NOISE).normal(latent_BD.shape[-1])).to(latent_BD)
     scale: Tensor = latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     return noise * scale
 

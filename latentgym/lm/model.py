@@ -23,10 +23,11 @@ from transformers.cache_utils import DynamicCache
 
 from latentgym.errors import UsageError
 from latentgym.lm.cache import ATTENTION, GroupedCache
-from latentgym.lm.packed import packed
+from latentgym.lm.packed import packed, state_of
 from latentgym.lm.self_test import INSTEAD, self_test
 from latentgym.tokenizers import Tokenizer
 
+TABLE_BLOCK = 1 << 13  # rows of the embedding table that are looked at together
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
 
@@ -82,6 +83,7 @@ class LatentLM(nn.Module):
         self.tokenizer = tokenizer
         self.name = name
         self.recomputes = False
+        self._norms: tuple[object, Tensor] | None = None
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
@@ -129,6 +131,18 @@ class LatentLM(nn.Module):
             return self.embed(torch.arange(self.vocab_size, device=self.device))
         weight: Tensor = self._embedding.weight
         return weight
+
+    @torch.no_grad()
+    def table_norms(self) -> Tensor:
+        """Norms of the table's rows, fp32 (V,); computed again when the table has changed."""
+        state = state_of(self._embedding.weight)
+        if self._norms is None or self._norms[0] != state:
+            ids_V = torch.arange(self.vocab_size, device=self.device)
+            # In blocks: the table in fp32 may be gigabytes.
+            blocks = torch.split(ids_V, TABLE_BLOCK)
+            norms = [self.embed(ids).float().norm(dim=-1) for ids in blocks]
+            self._norms = state, torch.cat(norms)
+        return self._norms[1]
 
     @property
     def vocab_size(self) -> int:
