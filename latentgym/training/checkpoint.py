@@ -225,8 +225,9 @@ def _fill(module: torch.nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise CheckpointError(
-            f"{folder} does not fit this model and head ({faults[0]}{more}); give the --model and "
-            "the options it was trained with, or another checkpoint."
+            f"{folder} does not fit this model and head ({faults[0]}{more}), so it is of another "
+            "model, or damaged; give the --model and the options it was trained with, or another "
+            "checkpoint."
         )
     for name, tensor in tensors.items():
         # What is not known before training, such as a measured scale, is no number in both.
