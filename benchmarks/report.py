@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    models,
     sections,
     sections_graders,
     sections_recommendation,
@@ -21,13 +22,14 @@ from benchmarks import (
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = {
+    **models.SECTIONS,
     **sections.SECTIONS,
     **sections_graders.SECTIONS,
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
 }
-_DOCS = ("engine", "graders", "openrlhf", "recommendation", "results", "training")
+_DOCS = ("engine", "graders", "models", "openrlhf", "recommendation", "results", "training")
 PAGES = ("README.md", *(f"docs/{page}.md" for page in _DOCS))
 
 
