@@ -10,11 +10,12 @@ positions.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,29 @@ from transformers.cache_utils import DynamicCache
 
 from latentgym.errors import UsageError
 from latentgym.lm.cache import ATTENTION, GroupedCache
+from latentgym.lm.mode import mode
 from latentgym.lm.packed import packed
 from latentgym.tokenizers import Tokenizer
 
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 _LOGIT_SCALES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _in_its_precision(
+    method: Callable[Concatenate[LatentLM, Arguments], Result],
+) -> Callable[Concatenate[LatentLM, Arguments], Result]:
+    """A method of the model under its autocast, whatever surrounds the call."""
+
+    @functools.wraps(method)
+    def run(lm: LatentLM, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with torch.autocast(lm.device.type, lm.autocast, enabled=lm.autocast is not None):
+            return method(lm, *args, **kwargs)
+
+    return run
 
 
 @dataclass
@@ -54,6 +73,8 @@ class LatentLM(nn.Module):
         model: a decoder-only `transformers` model with a language-model head.
         tokenizer: its tokenizer.
         name: how results name it.
+        autocast: what the forward pass computes in, bfloat16, where weights are fp32 because they
+            are trained; None for their own type.
 
     Attributes:
         recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
@@ -63,7 +84,13 @@ class LatentLM(nn.Module):
             its logits after the head.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        name: str,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         config, any_model = model.config, cast(Any, model)  # transformers is typed in part
         kind = type(model).__name__
@@ -84,6 +111,7 @@ class LatentLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.autocast = autocast
         self.recomputes = False
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
@@ -142,6 +170,8 @@ class LatentLM(nn.Module):
     def add_lora(self, r: int, alpha: int, seed: int = 0) -> None:
         """Freeze the model and train low-rank adapters of all its linear layers (extra `lora`).
 
+        Adapters are fp32. Frozen weights need not be: under autocast they are kept in its type.
+
         Args:
             r: rank.
             alpha: scale; updates are multiplied by alpha / r.
@@ -162,6 +192,8 @@ class LatentLM(nn.Module):
             target_modules="all-linear",
             fan_in_fan_out=self._causal_lm.config.model_type == "gpt2",  # its layers are transposed
         )
+        if self.autocast is not None:
+            self.model.to(self.autocast)  # type: ignore[arg-type]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: Any = get_peft_model(self.model, config)
@@ -177,11 +209,13 @@ class LatentLM(nn.Module):
         """Embeddings of token ids, (...,) to (..., D)."""
         return nn.functional.embedding(ids, self.table_VD)
 
+    @_in_its_precision
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in fp32, (..., D) to (..., V)."""
         out: Tensor = self._causal_lm.get_output_embeddings()(hidden)
         return out.float()
 
+    @_in_its_precision
     def hidden(self, x_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states of whole sequences in one parallel pass.
 
@@ -204,6 +238,7 @@ class LatentLM(nn.Module):
         hidden: Tensor = out.last_hidden_state
         return hidden
 
+    @_in_its_precision
     def prefill(
         self, ids_QP: Tensor, mask_QP: Tensor, group_size: int = 1, *, memory: bool = False
     ) -> Prefill:
@@ -231,6 +266,7 @@ class LatentLM(nn.Module):
             memory_mask_QP=mask_QP,
         )
 
+    @_in_its_precision
     def extend(
         self, x_NnD: Tensor, position_Nn: Tensor, cache: GroupedCache, mask_Nn: Tensor | None = None
     ) -> Tensor:
@@ -261,15 +297,29 @@ class LatentLM(nn.Module):
         return hidden
 
     @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Within it, what is computed outside the model is fp32, and its weights are cast once.
+
+        Autocast forgets what it has cast where the outermost of its contexts ends: this one, as
+        those of the model's calls lie within. All of these should want gradients, or none.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            try:
+                yield
+            finally:
+                torch.clear_autocast_cache()  # or a context around it would keep them
+
+    @contextmanager
     def decoding(self) -> Iterator[None]:
         """Evaluation mode, no gradients, and packed weights where they help."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode(), packed(self.model):
-                yield
-        finally:
-            self.train(training)
+        with mode(self, training=False), self.full_precision():
+            if self.autocast is None:
+                with torch.inference_mode(), packed(self.model):
+                    yield
+            else:
+                # Packed weights are fp32, and what is cast in inference mode is not kept.
+                with torch.no_grad():
+                    yield
 
 
 def positions(mask_BT: Tensor) -> Tensor:

@@ -114,6 +114,8 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
         load_model(policy, str(folder / _POLICY))
         if optimizer is not None:
             _unflatten(optimizer, load_file(str(folder / _OPTIMIZER)))
+    except CheckpointError:
+        raise
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
@@ -204,4 +206,16 @@ def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor
     for key, value in tensors.items():
         index, name = key.split("/")
         state.setdefault(int(index), {})[name] = value
+    # Parameters are known by their place in the groups alone, and torch would not mind another's.
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if any(
+        value.ndim and value.shape != parameters[index].shape
+        for index, entry in state.items()
+        for value in entry.values()
+    ):
+        raise CheckpointError(
+            "this run's optimiser had its parameters in other groups, as before weight decay left "
+            "out biases and norms, so it cannot be resumed; begin another run from its weights "
+            "with --checkpoint."
+        )
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

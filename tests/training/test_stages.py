@@ -184,7 +184,7 @@ def test_replayed_old_log_probabilities_give_ratio_one_too(
         head = make()
     config = GRPOConfig(prompts=8, group_size=4, micro_batch=8, mini_batches=2)
     metrics, _ = grpo_step(head, family, config)
-    assert metrics["train/ratio_deviation"] < 1e-5
+    assert metrics["train/ratio_deviation"] < 1e-4
 
 
 def test_micro_batches_do_not_change_the_gradient() -> None:
