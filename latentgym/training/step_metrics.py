@@ -48,7 +48,7 @@ class UpdateMetrics:
         deviation_NT = masked(surrogate.ratio_NT - 1, mask_NT).abs()
         self._deviation = max(self._deviation, float(deviation_NT.max()))
         self._actions += float(mask_NT.sum())
-        self._loss += float(loss)
+        self._loss += loss.item()
 
     def metrics(self) -> Metrics:
         """What to log of the step."""
