@@ -167,10 +167,14 @@ class LatentLM(nn.Module):
         """Parameters that take part in one forward position, the embedding table counted once."""
         return sum(p.numel() for p in self.model.parameters())
 
+    def freeze(self) -> None:
+        """Train none of the weights, which need not be fp32 then: autocast's type will do."""
+        self.requires_grad_(False)
+        if self.autocast is not None:
+            self.to(self.autocast)
+
     def add_lora(self, r: int, alpha: int, seed: int = 0) -> None:
         """Freeze the model and train low-rank adapters of all its linear layers (extra `lora`).
-
-        Adapters are fp32. Frozen weights need not be: under autocast they are kept in its type.
 
         Args:
             r: rank.
@@ -192,8 +196,7 @@ class LatentLM(nn.Module):
             target_modules="all-linear",
             fan_in_fan_out=self._causal_lm.config.model_type == "gpt2",  # its layers are transposed
         )
-        if self.autocast is not None:
-            self.model.to(self.autocast)  # type: ignore[arg-type]
+        self.freeze()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: Any = get_peft_model(self.model, config)

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentgym.errors import UsageError
-from latentgym.heads import Action, MultiTokenHead, PolicyHead, Readout
+from latentgym.heads import Action, MultiTokenHead, PolicyHead, RATTHead, Readout
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad
 from latentgym.protocol import Protocol
@@ -204,6 +204,23 @@ def test_adapters_are_fp32_over_weights_in_bf16(prompts: Any, protocol: Protocol
     assert_close(scores.logp_NT.detach(), expected, rtol=0.05, atol=0.1)
     scores.logp_NT.sum().backward()
     assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)
+
+
+def test_frozen_weights_are_kept_in_bf16(prompts: Any, protocol: Protocol) -> None:
+    lm, whole = mixed(), mixed(dtype="float32")
+    lm.freeze()
+    whole.freeze()
+    assert {p.dtype for p in lm.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in whole.parameters()} == {torch.float32}
+    assert not any(p.requires_grad for p in (*lm.parameters(), *whole.parameters()))
+    policy = Policy(lm, RATTHead(32, 0.5))
+    rollouts = rolled_out(policy, prompts, protocol)
+    scores = replay(policy, rollouts)
+    assert rollouts.logp_NT is not None
+    expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
+    assert_close(scores.logp_NT.detach(), expected, rtol=0.05, atol=0.1)
+    scores.logp_NT.sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in policy.head.parameters())
 
 
 def test_a_reference_computes_as_the_policy_does(prompts: Any, protocol: Protocol) -> None:
