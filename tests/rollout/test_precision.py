@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentgym.errors import UsageError
@@ -40,6 +39,11 @@ def rolled_out(policy: Policy, prompts: list[list[int]], protocol: Protocol) -> 
     return engine.rollout(prompts, protocol, seed=3, group_size=3)
 
 
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    """Of eight bits the last are wrong now and then; a density sums that over its elements."""
+    assert (found - expected).abs().mean() < 2**-5 * expected.abs().mean()
+
+
 @pytest.mark.parametrize("arch", ["llama", "gpt2"])
 def test_replay_agrees_with_decoding_as_far_as_bf16_can_tell(
     arch: str, head: PolicyHead, prompts: Any, protocol: Protocol
@@ -51,10 +55,10 @@ def test_replay_agrees_with_decoding_as_far_as_bf16_can_tell(
         whole = replay(Policy(mixed(arch, "float32"), head, policy.voice), rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-    assert_close(scores.logp_NT, expected, rtol=0.05, atol=0.1)
+    assert_near(scores.logp_NT, expected)
     # It is bf16 that was compared, and it is near what fp32 says.
     assert not torch.equal(scores.entropy_NT, whole.entropy_NT)
-    assert_close(scores.logp_NT, whole.logp_NT, rtol=0.05, atol=0.1)
+    assert_near(scores.logp_NT, whole.logp_NT)
 
 
 def test_all_but_the_model_is_fp32(head: PolicyHead, prompts: Any, protocol: Protocol) -> None:
@@ -201,7 +205,7 @@ def test_adapters_are_fp32_over_weights_in_bf16(prompts: Any, protocol: Protocol
     scores = replay(policy, rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-    assert_close(scores.logp_NT.detach(), expected, rtol=0.05, atol=0.1)
+    assert_near(scores.logp_NT.detach(), expected)
     scores.logp_NT.sum().backward()
     assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)
 
@@ -218,7 +222,7 @@ def test_frozen_weights_are_kept_in_bf16(prompts: Any, protocol: Protocol) -> No
     scores = replay(policy, rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-    assert_close(scores.logp_NT.detach(), expected, rtol=0.05, atol=0.1)
+    assert_near(scores.logp_NT.detach(), expected)
     scores.logp_NT.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == p.dtype for p in policy.head.parameters())
 
