@@ -1,7 +1,10 @@
 """Advantages, divergences and losses of policy gradients and of soft supervision.
 
 Every function is a closed formula on tensors; which action family produced the log-probabilities
-does not matter. Legend: N rows in groups of G, T steps, B sequences, V vocabulary, S support.
+does not matter. What stands behind a mask may be anything, NaN and infinity too: it is left out
+before anything is computed of it, so that neither a loss nor its gradient sees it.
+
+Legend: N rows in groups of G, T steps, B sequences, V vocabulary, S support.
 """
 
 from __future__ import annotations
@@ -86,6 +89,11 @@ def advantages(reward_N: Tensor, group_size: int, kind: str = "group_norm") -> T
     return ADVANTAGES[kind](grouped).reshape(-1).float()
 
 
+def masked(values: Tensor, mask: Tensor) -> Tensor:
+    """The values where the mask is True, and 0 elsewhere, whatever stands there."""
+    return torch.where(mask, values, 0.0)
+
+
 KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda log_ratio: log_ratio,
     "k2": lambda log_ratio: 0.5 * log_ratio.square(),
@@ -94,16 +102,29 @@ KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Estimators of KL(policy || reference) from log(policy / reference) (Schulman, 2020)."""
 
 
-def kl_estimate(logp: Tensor, reference_logp: Tensor, kind: str = "k3") -> Tensor:
-    """Per-action estimate of KL(policy || reference), same shape."""
+def kl_estimate(logp_NT: Tensor, reference_NT: Tensor, mask_NT: Tensor, kind: str = "k3") -> Tensor:
+    """Per-action estimate of KL(policy || reference), (N, T); 0 where there is no action.
+
+    Args:
+        logp_NT: log-probabilities under the policy, with gradient.
+        reference_NT: under the reference.
+        mask_NT: where there is an action, bool.
+        kind: a key of `KL_ESTIMATORS`.
+
+    Raises:
+        UsageError: unknown kind.
+    """
     if kind not in KL_ESTIMATORS:
         raise UsageError(f"no KL estimator {kind!r}; {did_you_mean(kind, KL_ESTIMATORS)}")
-    return KL_ESTIMATORS[kind](logp - reference_logp)
+    return KL_ESTIMATORS[kind](masked(logp_NT, mask_NT) - masked(reference_NT, mask_NT))
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The clipped policy-gradient loss per action, and what to log of it."""
+    """The clipped policy-gradient loss per action, and what to log of it.
+
+    Where there is no action the loss is 0, the ratio 1, and nothing is clipped.
+    """
 
     loss_NT: Tensor
     ratio_NT: Tensor
@@ -111,7 +132,12 @@ class Surrogate:
 
 
 def clipped_surrogate(
-    logp_NT: Tensor, old_logp_NT: Tensor, advantage_NT: Tensor, low: float, high: float
+    logp_NT: Tensor,
+    old_NT: Tensor,
+    advantage_NT: Tensor,
+    mask_NT: Tensor,
+    low: float,
+    high: float,
 ) -> Surrogate:
     """PPO's pessimistic surrogate with separate bounds, to be minimised.
 
@@ -119,13 +145,14 @@ def clipped_surrogate(
 
     Args:
         logp_NT: log-probabilities under the policy, with gradient.
-        old_logp_NT: under the policy that acted.
+        old_NT: under the policy that acted.
         advantage_NT: per action, or (N, 1) per row.
+        mask_NT: where there is an action, bool.
         low: how far the ratio may fall below one.
         high: how far it may rise above one.
     """
-    ratio = torch.exp(logp_NT - old_logp_NT)
-    a = advantage_NT
+    ratio = torch.exp(masked(logp_NT, mask_NT) - masked(old_NT, mask_NT))
+    a = masked(advantage_NT, mask_NT)
     loss = -torch.minimum(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
     outside = ((ratio < 1 - low) & (a < 0)) | ((ratio > 1 + high) & (a > 0))
     return Surrogate(loss, ratio.detach(), outside)
@@ -135,15 +162,16 @@ def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tens
     """Mean over actions.
 
     Args:
+        values_NT: of every step.
+        mask_NT: where there is an action, bool.
         kind: `token`: over all actions of the batch alike; `sequence`: of each row first, then
             over rows.
     """
-    mask = mask_NT.to(values_NT.dtype)
+    values = masked(values_NT, mask_NT)
     if kind == "token":
-        return (values_NT * mask).sum() / mask.sum().clamp_min(1)
+        return values.sum() / mask_NT.sum().clamp_min(1)
     if kind == "sequence":
-        per_row = (values_NT * mask).sum(-1) / mask.sum(-1).clamp_min(1)
-        return per_row.mean()
+        return (values.sum(-1) / mask_NT.sum(-1).clamp_min(1)).mean()
     raise UsageError(f"no mean {kind!r}; choose token or sequence.")
 
 
@@ -157,10 +185,10 @@ MEANS: Mapping[str, str] = {
 
 
 def action_weights(thought_NT: Tensor, action_NT: Tensor, kind: str) -> Tensor:
-    """What to multiply advantages with, so that a mean over rows becomes the mean of that kind.
+    """What to multiply losses with, so that a mean over rows becomes the mean of that kind.
 
-    A positive factor on an advantage is one on the clipped loss, so this needs no loss of its own,
-    here or in another library.
+    A positive factor on an advantage is one on the clipped loss, so it needs no loss of its own in
+    a library that takes advantages.
 
     Args:
         thought_NT: which actions are thoughts.
@@ -198,8 +226,9 @@ def soft_target_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (...,) in nats.
     """
-    logq = logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
-    logp = torch.where(weights > 0, weights, 1.0).log()
+    used = weights > 0
+    logq = masked(logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True), used)
+    logp = torch.where(used, weights, 1.0).log()
     return (weights * (logp - logq)).sum(-1)
 
 
@@ -207,4 +236,4 @@ def soft_target_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
 def entropy(logits: Tensor) -> Tensor:
     """Entropy in nats of softmax(logits), (..., V) to (...,)."""
     p = logits.softmax(-1)
-    return logits.logsumexp(-1) - (p * logits).nan_to_num(0.0).sum(-1)
+    return logits.logsumexp(-1) - (p * masked(logits, p > 0)).sum(-1)

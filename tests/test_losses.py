@@ -16,9 +16,11 @@ from latentgym.errors import UsageError
 from latentgym.losses import (
     ADVANTAGES,
     KL_ESTIMATORS,
+    MEANS,
     action_weights,
     advantages,
     clipped_surrogate,
+    entropy,
     kl_estimate,
     masked_mean,
     soft_target_loss,
@@ -26,6 +28,7 @@ from latentgym.losses import (
 
 REWARDS = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.1])
 GROUPS = REWARDS.view(2, 4)
+EVERYWHERE = torch.ones(1, dtype=torch.bool)
 MEAN = GROUPS.mean(1, keepdim=True)
 CLEAN = GROUPS[:, 0].mean()
 
@@ -73,7 +76,7 @@ def test_leave_one_out_needs_others() -> None:
     ("call", "sentence"),
     [
         (lambda: advantages(REWARDS, 4, "group_nrom"), "did you mean 'group_norm'"),
-        (lambda: kl_estimate(REWARDS, REWARDS, "k4"), "did you mean 'k"),
+        (lambda: kl_estimate(REWARDS, REWARDS, EVERYWHERE, "k4"), "did you mean 'k"),
         (lambda: masked_mean(GROUPS, GROUPS > 0, "rows"), "choose token or sequence"),
     ],
 )
@@ -88,17 +91,17 @@ def test_divergence_estimates_in_expectation(kind: str) -> None:
     logp = torch.tensor([0.1, -0.2, 0.3, 0.0], dtype=torch.float64).log_softmax(0)
     logq = torch.tensor([0.0, -0.1, 0.2, 0.1], dtype=torch.float64).log_softmax(0)
     exact = (logp.exp() * (logp - logq)).sum()
-    mean = (logp.exp() * kl_estimate(logp, logq, kind)).sum()
+    mean = (logp.exp() * kl_estimate(logp, logq, EVERYWHERE, kind)).sum()
     assert_close(mean, exact, rtol=0.1 if kind == "k2" else 1e-9, atol=0.0)
 
 
 def test_divergence_estimates_in_closed_form() -> None:
     r = torch.tensor([-0.7, 0.0, 1.3])
     zero = torch.zeros(3)
-    assert_close(kl_estimate(r, zero, "k1"), r)
-    assert_close(kl_estimate(r, zero, "k2"), r**2 / 2)
-    assert_close(kl_estimate(r, zero, "k3"), (-r).exp() - 1 + r)
-    assert (kl_estimate(r, zero, "k3") >= 0).all()
+    assert_close(kl_estimate(r, zero, EVERYWHERE, "k1"), r)
+    assert_close(kl_estimate(r, zero, EVERYWHERE, "k2"), r**2 / 2)
+    assert_close(kl_estimate(r, zero, EVERYWHERE, "k3"), (-r).exp() - 1 + r)
+    assert (kl_estimate(r, zero, EVERYWHERE, "k3") >= 0).all()
 
 
 # ratio, advantage, loss, clipped; bounds 0.2 below and 0.3 above.
@@ -116,7 +119,8 @@ CASES = [
 @pytest.mark.parametrize(("ratio", "advantage", "loss", "clipped"), CASES)
 def test_clipped_surrogate(ratio: float, advantage: float, loss: float, clipped: bool) -> None:
     logp = torch.tensor([[math.log(ratio)]], requires_grad=True)
-    out = clipped_surrogate(logp, torch.zeros(1, 1), torch.tensor([[advantage]]), 0.2, 0.3)
+    a = torch.tensor([[advantage]])
+    out = clipped_surrogate(logp, torch.zeros(1, 1), a, EVERYWHERE, 0.2, 0.3)
     assert out.loss_NT.item() == pytest.approx(loss)
     assert out.ratio_NT.item() == pytest.approx(ratio)
     assert out.clipped_NT.item() is clipped
@@ -148,7 +152,7 @@ def test_short_chains_weigh_more_where_rows_are_averaged() -> None:
     thought = torch.arange(20) < torch.tensor([[2], [20]])
     logp = torch.zeros(2, 20, requires_grad=True)
     advantage = torch.ones(2, 1) * action_weights(thought, thought, "phase")
-    out = clipped_surrogate(logp, logp.detach(), advantage, 0.2, 0.2)
+    out = clipped_surrogate(logp, logp.detach(), advantage, thought, 0.2, 0.2)
     (gradient,) = torch.autograd.grad(masked_mean(out.loss_NT, thought, "sequence"), logp)
     assert (gradient[0, 0] / gradient[1, 0]).item() == pytest.approx(10)
 
@@ -187,3 +191,83 @@ def test_unused_slots_of_a_soft_target_do_not_count() -> None:
     assert_close(loss, soft_target_loss(logits, ids[:, :2], weights[:, :2]))
     loss.sum().backward()
     assert logits.grad is not None and logits.grad.isfinite().all()
+
+
+ANYTHING = st.sampled_from([math.nan, math.inf, -math.inf, 1e38, -1e38, 0.0])
+
+
+@st.composite
+def masked_batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which steps are actions, which of them thoughts, sound numbers, and what may be elsewhere."""
+    shape = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    size = shape[0] * shape[1]
+
+    def many(of: st.SearchStrategy[Any], times: int = 1) -> list[Any]:
+        return draw(st.lists(of, min_size=times * size, max_size=times * size))
+
+    action_NT = torch.tensor(many(st.booleans())).view(shape)
+    thought_NT = torch.tensor(many(st.booleans())).view(shape) & action_NT
+    sound = torch.tensor(many(st.floats(-5, 0, width=32), 3)).view(3, *shape)
+    wild = torch.tensor(many(ANYTHING, 3)).view(3, *shape)
+    return action_NT, thought_NT, sound, wild
+
+
+@pytest.mark.parametrize("mean", sorted(MEANS))
+@pytest.mark.parametrize("estimator", sorted(KL_ESTIMATORS))
+@given(masked_batches())
+def test_what_stands_behind_a_mask_does_not_count(
+    mean: str, estimator: str, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    """Whatever it is, loss and gradient are those of a batch that has zeros there."""
+    action_NT, thought_NT, sound, wild = batch
+
+    def loss_and_gradient(elsewhere: Tensor) -> tuple[Tensor, Tensor]:
+        logp, old, reference = torch.where(action_NT, sound, elsewhere)
+        logp.requires_grad_()
+        advantage = torch.where(action_NT, sound[0] + 2.5, elsewhere[0])
+        surrogate = clipped_surrogate(logp, old, advantage, action_NT, 0.2, 0.3)
+        loss_NT = surrogate.loss_NT + 0.1 * kl_estimate(logp, reference, action_NT, estimator)
+        loss_NT = loss_NT * action_weights(thought_NT, action_NT, mean)
+        loss = masked_mean(loss_NT, action_NT, "token" if mean == "token" else "sequence")
+        assert (surrogate.ratio_NT[~action_NT] == 1).all()
+        assert not surrogate.clipped_NT[~action_NT].any()
+        return loss, torch.autograd.grad(loss, logp)[0]
+
+    for found, expected in zip(
+        loss_and_gradient(wild), loss_and_gradient(torch.zeros(3, 1, 1)), strict=True
+    ):
+        assert found.isfinite().all()
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["token", "sequence"])
+@given(masked_batches())
+def test_a_mean_is_that_of_what_is_not_masked(
+    kind: str, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    action_NT, _, sound, wild = batch
+    values = torch.where(action_NT, sound[0], wild[0]).requires_grad_()
+    rows = [row[mask] for row, mask in zip(sound[0], action_NT, strict=True)]
+    rows = [torch.cat(rows)] if kind == "token" else rows
+    expected = torch.stack([row.mean() if len(row) else torch.zeros(()) for row in rows]).mean()
+    found = masked_mean(values, action_NT, kind)
+    assert_close(found, expected)
+    (gradient,) = torch.autograd.grad(found, values)
+    assert gradient.isfinite().all()
+    assert not gradient[~action_NT].any()
+
+
+@given(st.lists(st.booleans(), min_size=4, max_size=4))
+def test_ids_without_weight_may_be_impossible(used: list[bool]) -> None:
+    """A model that masks its logits says -inf of ids that an unused slot may name."""
+    logits = torch.tensor([0.3, -0.5, 0.9, 0.1, 0.7])
+    used_S, ids = torch.tensor([*used, True]), torch.arange(5)
+    masked_logits = torch.where(used_S, logits, -math.inf).requires_grad_()
+    weights = used_S / used_S.sum()
+    loss = soft_target_loss(masked_logits, ids, weights)
+    assert_close(
+        loss, soft_target_loss(logits[used_S], torch.arange(int(used_S.sum())), weights[used_S])
+    )
+    (gradient,) = torch.autograd.grad(loss, masked_logits)
+    assert gradient.isfinite().all()
+    assert_close(entropy(masked_logits.detach()), entropy(logits[used_S]))

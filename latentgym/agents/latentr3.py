@@ -80,7 +80,7 @@ class LatentR3(Agent[LatentR3Config]):
         c = self.config
         learns = not acting and c.stage == "rl"
         if learns:
-            lm.requires_grad_(False)
+            lm.freeze()
         return Policy(lm, self._head(lm, c.std if learns else 0.0), TokenHead(float(not acting)))
 
     def _head(self, lm: LatentLM, std: float) -> PolicyHead:

@@ -38,7 +38,8 @@ class Run:
         lora: rank and scale of adapters to train instead of all weights, or None.
         control: what replaces thoughts when acting, or None.
         seed: of fresh weights, of order and draws.
-        device, dtype: as `load_model` takes them.
+        device, dtype: as `load_model` takes them. What learns has fp32 weights, and its forward
+            pass alone is of that type; what only answers is of that type altogether.
 
     Raises:
         UsageError: an unknown agent or environment, or an agent of another family. Making a policy
@@ -117,12 +118,12 @@ class Run:
 
         agent = self.make_agent()
         agent.check(self.make_env(1).unwrapped.task.protocol())
-        lm = self._lm()
+        lm = self._lm(mixed_precision=not acting)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, 5))  # a head's fresh weights
             return agent.policy(lm, acting=acting)
 
-    def _lm(self) -> LatentLM:
+    def _lm(self, *, mixed_precision: bool) -> LatentLM:
         import torch
 
         from latentgym.lm import load_model
@@ -133,6 +134,7 @@ class Run:
             seed=self.seed,
             device=self.device,
             dtype=self.dtype,
+            mixed_precision=mixed_precision,
         )
         if self.lora is not None:
             lm.add_lora(**self.lora, seed=self.seed)

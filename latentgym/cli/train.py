@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
 from latentgym.agents.base import config_dict
@@ -31,6 +30,8 @@ class TrainOptions(RunOptions):
     """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name; default the checkpoint's or tiny."""
     checkpoint: Path | None = None
     """Start from the weights of this run."""
+    dtype: str = "auto"
+    """Of the forward pass: float32, bfloat16 or auto (bfloat16 on a GPU); weights are float32."""
     steps: int = 1000
     """Training steps."""
     seed: int = 0
@@ -138,11 +139,8 @@ def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Po
         )
     if options.logger:
         raise UsageError("--backend openrlhf logs to TensorBoard alone; leave out --logger.")
-    dtype = options.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if torch.cuda.is_available() else "float32"
     job = Job(
-        run=replace(run, dtype=dtype),
+        run=run,
         grpo=recipe.stage,
         optimisation=recipe.optimisation,
         steps=options.steps,
@@ -151,7 +149,6 @@ def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Po
         identity=run.identity(),
         save_every=options.save_every,
         resume=options.resume,
-        dtype=dtype,
         eval_split=options.eval_split,
         eval_limit=options.eval_limit,
     )

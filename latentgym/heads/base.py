@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from latentgym.errors import UsageError
 from latentgym.rng import Draws
 from latentgym.spaces import family
 
@@ -52,9 +54,9 @@ class Readout:
 class PolicyHead(nn.Module, ABC):
     """Base of all heads.
 
-    A head that owns parameters is an ordinary module: optimiser, checkpoints and distributed
-    workers find them by themselves. Write the three methods for any leading shape: the rollout
-    calls them with rows, the replay with all acted positions at once.
+    A head that owns parameters is an ordinary module, in fp32: optimiser, checkpoints and
+    distributed workers find them by themselves. Write the three methods for any leading shape: the
+    rollout calls them with rows, the replay with all acted positions at once.
     """
 
     family: ClassVar[str]
@@ -81,6 +83,20 @@ class PolicyHead(nn.Module, ABC):
         A head that thinks without randomness answers zeros.
         """
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PolicyHead:
+        """Goes where it is sent, but stays in fp32, whatever precision the model is put in.
+
+        Densities of many elements and gates near 1 cannot be told from each other in bf16.
+        """
+
+        def applied(x: Tensor) -> Tensor:
+            y = fn(x)
+            narrow = y.is_floating_point() and torch.finfo(y.dtype).bits < 32
+            return x.to(y.device, torch.float32) if narrow else y
+
+        super()._apply(applied, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def action_space(self, vocab_size: int, hidden_size: int, support: int = 1) -> gym.Space[Any]:
         """The Gymnasium space that the head's thoughts live in."""
         return family(self.family).space(vocab_size, hidden_size, support)
@@ -105,7 +121,10 @@ class PolicyHead(nn.Module, ABC):
         return {}
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Optimiser groups of the head's own parameters; override for several learning rates."""
+        """Optimiser groups of the head's own parameters; override for several learning rates.
+
+        A group without a `weight_decay` decays as the model does: matrices do, vectors do not.
+        """
         parameters = [p for p in self.parameters() if p.requires_grad]
         return [{"params": parameters, "lr": lr}] if parameters else []
 
@@ -142,6 +161,28 @@ def gather_log_prob(logits: Tensor, ids: Tensor) -> Tensor:
         (..., K).
     """
     return logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
+
+
+def shaped(x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str) -> Tensor:
+    """What a method of a head gave, if it is of the shape that is needed.
+
+    Another one might be broadcast, or its first numbers taken, and the policy trained on them.
+
+    Args:
+        x: what it gave.
+        shape: what is needed.
+        head: whose method it is.
+        method: its name.
+
+    Raises:
+        UsageError: it is of another shape.
+    """
+    if x.shape != shape:
+        raise UsageError(
+            f"{type(head).__name__}.{method} gives a tensor of shape {tuple(x.shape)}, but the "
+            f"{shape[0]} actions it was asked for need {shape}; mend the head."
+        )
+    return x
 
 
 def uniform(draws: Draws, count: int, like: Tensor) -> Tensor:

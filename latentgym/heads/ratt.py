@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
+from latentgym.losses import masked
 from latentgym.rng import Draws
 
 _ROTARY_BASE = 1000.0
@@ -75,7 +76,8 @@ class RATTHead(PolicyHead):
     def attend(self, read: Readout) -> Tensor:
         """The latent without noise, (..., D)."""
         assert read.memory is not None and read.memory_mask is not None  # it is asked for
-        memory = read.memory.to(self.query.weight.dtype)
+        # A weight of 0 would not hide a NaN that a model leaves behind at a padded position.
+        memory = masked(read.memory, read.memory_mask[..., None]).to(self.query.weight.dtype)
         # Counted back from the prompt's end, so that padding changes nothing.
         place = read.memory_mask.long().cumsum(-1) - read.memory_mask.long().sum(-1, keepdim=True)
         query = self.query(read.hidden.to(memory.dtype))[..., None, :]

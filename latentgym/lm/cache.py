@@ -37,8 +37,8 @@ class _Layer:
     __slots__ = ("own_keys", "own_values", "prompt_keys", "prompt_values")
 
     def __init__(self, prompt_keys: Tensor, prompt_values: Tensor) -> None:
-        self.prompt_keys = prompt_keys  # (Q, K, P, D)
-        self.prompt_values = prompt_values
+        self.prompt_keys = _as_read(prompt_keys)  # (Q, K, P, D)
+        self.prompt_values = _as_read(prompt_values)
         self.own_keys: Tensor | None = None  # (N, K, capacity, D)
         self.own_values: Tensor | None = None
 
@@ -77,6 +77,7 @@ class GroupedCache:
         """Append (N, K, n, D) keys and values; the rows' own part so far, as views."""
         self._layer = layer = self.layers[layer_idx]
         end = self.length + keys.shape[2]
+        keys, values = _as_read(keys), _as_read(values)
         layer.own_keys = _grown(layer.own_keys, keys, end)
         layer.own_values = _grown(layer.own_values, values, end)
         layer.own_keys[:, :, self.length : end] = keys
@@ -248,6 +249,12 @@ class GroupedCache:
         else:
             at_NP = self._of_rows(self.prompt_mask_QP.cumsum(1) - 1)
         return at_NP[:, None] >= first_Nn1, at_NT[:, None] >= first_Nn1
+
+
+def _as_read(x: Tensor) -> Tensor:
+    """Keys or values in the type that attention reads: autocast would cast them at every step."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def _grown(buffer: Tensor | None, new: Tensor, end: int) -> Tensor:

@@ -10,11 +10,12 @@ positions.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,30 @@ from transformers.cache_utils import DynamicCache
 
 from latentgym.errors import UsageError
 from latentgym.lm.cache import ATTENTION, GroupedCache
+from latentgym.lm.mode import mode
 from latentgym.lm.packed import packed, state_of
 from latentgym.lm.self_test import INSTEAD, self_test
 from latentgym.tokenizers import Tokenizer
 
 TABLE_BLOCK = 1 << 13  # rows of the embedding table that are looked at together
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _in_its_precision(
+    method: Callable[Concatenate[LatentLM, Arguments], Result],
+) -> Callable[Concatenate[LatentLM, Arguments], Result]:
+    """A method of the model under its autocast, whatever surrounds the call."""
+
+    @functools.wraps(method)
+    def run(lm: LatentLM, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with torch.autocast(lm.device.type, lm.autocast, enabled=lm.autocast is not None):
+            return method(lm, *args, **kwargs)
+
+    return run
 
 
 @dataclass
@@ -55,6 +74,8 @@ class LatentLM(nn.Module):
         model: a decoder-only `transformers` model with a language-model head.
         tokenizer: its tokenizer.
         name: how results name it.
+        autocast: what the forward pass computes in, bfloat16, where weights are fp32 because they
+            are trained; None for their own type.
 
     Attributes:
         architecture: name of the model's class.
@@ -65,7 +86,13 @@ class LatentLM(nn.Module):
             computes here is not what it computes by itself (`latentgym.lm.self_test`).
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Tokenizer,
+        name: str,
+        autocast: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         config, any_model = model.config, cast(Any, model)  # transformers is typed in part
         self.architecture = type(model).__name__
@@ -82,6 +109,7 @@ class LatentLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
+        self.autocast = autocast
         self.recomputes = False
         self._norms: tuple[object, Tensor] | None = None
         # transformers 5.24 renames the argument, architecture by architecture.
@@ -180,6 +208,12 @@ class LatentLM(nn.Module):
         """Parameters that take part in one forward position, the embedding table counted once."""
         return sum(p.numel() for p in self.model.parameters())
 
+    def freeze(self) -> None:
+        """Train none of the weights, which need not be fp32 then: autocast's type will do."""
+        self.requires_grad_(False)
+        if self.autocast is not None:
+            self.to(self.autocast)
+
     def add_lora(self, r: int, alpha: int, seed: int = 0) -> None:
         """Freeze the model and train low-rank adapters of all its linear layers (extra `lora`).
 
@@ -203,6 +237,7 @@ class LatentLM(nn.Module):
             target_modules="all-linear",
             fan_in_fan_out=self._causal_lm.config.model_type == "gpt2",  # its layers are transposed
         )
+        self.freeze()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: Any = get_peft_model(self.model, config)
@@ -222,6 +257,7 @@ class LatentLM(nn.Module):
         # Not by the module, which keeps gradients from the id of padding: it often ends answers.
         return nn.functional.embedding(ids, self._embedding.weight)
 
+    @_in_its_precision
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in fp32, (..., D) to (..., V), scaled and capped as the model does it."""
         logits: Tensor = self.lm_head(hidden).float()
@@ -234,6 +270,7 @@ class LatentLM(nn.Module):
             logits = cap * torch.tanh(logits / cap)
         return logits
 
+    @_in_its_precision
     def hidden(self, x_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states of whole sequences in one parallel pass.
 
@@ -256,6 +293,7 @@ class LatentLM(nn.Module):
         hidden: Tensor = out.last_hidden_state
         return hidden
 
+    @_in_its_precision
     def prefill(
         self, ids_QP: Tensor, mask_QP: Tensor, group_size: int = 1, *, memory: bool = False
     ) -> Prefill:
@@ -276,6 +314,7 @@ class LatentLM(nn.Module):
             memory_mask_QP=mask_QP,
         )
 
+    @_in_its_precision
     def extend(
         self, x_NnD: Tensor, position_Nn: Tensor, cache: GroupedCache, mask_Nn: Tensor | None = None
     ) -> Tensor:
@@ -306,15 +345,29 @@ class LatentLM(nn.Module):
         return hidden
 
     @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Within it, what is computed outside the model is fp32, and its weights are cast once.
+
+        Autocast forgets what it has cast where the outermost of its contexts ends: this one, as
+        those of the model's calls lie within. All of these should want gradients, or none.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            try:
+                yield
+            finally:
+                torch.clear_autocast_cache()  # or a context around it would keep them
+
+    @contextmanager
     def decoding(self) -> Iterator[None]:
         """Evaluation mode, no gradients, and packed weights where they help."""
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode(), packed(self.model):
-                yield
-        finally:
-            self.train(training)
+        with mode(self, training=False), self.full_precision():
+            if self.autocast is None:
+                with torch.inference_mode(), packed(self.model):
+                    yield
+            else:
+                # Packed weights are fp32, and what is cast in inference mode is not kept.
+                with torch.no_grad():
+                    yield
 
 
 def positions(mask_BT: Tensor) -> Tensor:

@@ -128,6 +128,7 @@ def load_model(
     seed: int = 0,
     dtype: str = "auto",
     device: str = "auto",
+    mixed_precision: bool = False,
     trust_remote_code: bool = False,
 ) -> Any:
     """A `LatentLM` by name.
@@ -138,11 +139,13 @@ def load_model(
         seed: of a tiny model's weights.
         dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, else float32.
         device: `cpu`, `cuda`, or `auto`.
+        mixed_precision: keep weights in fp32, and only run the forward pass in `dtype`. Weights
+            that are trained need it: in bfloat16 a small step leaves most of them where they are.
         trust_remote_code: run code that comes with a checkpoint. Off unless asked for.
 
     Raises:
         UsageError: the model cannot be found, is of the wrong kind, lacks weights, or computes
-            something else here than by itself.
+            something else here than by itself; or there is no such type.
     """
     import torch
 
@@ -156,12 +159,18 @@ def load_model(
     torch_dtype = getattr(torch, dtype, None)
     if not isinstance(torch_dtype, torch.dtype) or not torch_dtype.is_floating_point:
         raise UsageError(f"no floating-point type {dtype!r}; choose auto, float32 or bfloat16.")
+    autocast = None
+    if mixed_precision:
+        if torch_dtype not in (torch.float32, torch.bfloat16):
+            raise UsageError(f"training runs in float32 or bfloat16, not in {dtype}; choose one.")
+        autocast = None if torch_dtype == torch.float32 else torch_dtype
+        torch_dtype = torch.float32
     spec = parse_tiny(name)
     if spec is not None:
         if tokenizer is None:
             raise UsageError(f"{spec} takes its vocabulary from a task; give a tokenizer.")
         tiny = tiny_model(spec, tokenizer, seed=seed)
-        return LatentLM(tiny.to(device, torch_dtype), tokenizer, str(spec))
+        return LatentLM(tiny.to(device, torch_dtype), tokenizer, str(spec), autocast)
 
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -184,7 +193,7 @@ def load_model(
             f"the weights of {name!r} are not whole ({fault}); get them again, or choose another "
             "model."
         )
-    return LatentLM(model.to(device), hf_tokenizer, name)
+    return LatentLM(model.to(device), hf_tokenizer, name, autocast)
 
 
 def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:

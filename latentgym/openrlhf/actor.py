@@ -23,6 +23,7 @@ import torch
 from openrlhf.models import Actor
 from torch import Tensor, nn
 
+from latentgym.losses import masked
 from latentgym.rollout import Policy
 
 
@@ -70,10 +71,11 @@ class PolicyActor(Actor):  # type: ignore[misc]
         present_BT = attention_mask.bool()
         kind_BT = torch.zeros_like(present_BT, dtype=kind.dtype).masked_scatter(present_BT, kind)
         logp_BT, entropy_BT = self.model(sequences, kind_BT, thoughts)
-        logp_BA = logp_BT[:, 1:] * action_mask.float()
+        # OpenRLHF multiplies by the mask what it has computed, so that nothing may stand behind it.
+        logp_BA, entropy_BA = (masked(x[:, 1:], action_mask.bool()) for x in (logp_BT, entropy_BT))
         if not return_output:
             return logp_BA
-        return logp_BA, SimpleNamespace(entropy=entropy_BT[:, 1:])
+        return logp_BA, SimpleNamespace(entropy=entropy_BA)
 
     def train(self, mode: bool = True) -> PolicyActor:
         """Training mode, for gradient checkpointing; dropout stays off.

@@ -65,7 +65,8 @@ def arguments(job: Job) -> Any:
         "--logger.wandb.run_name": "tensorboard",
     }
     args = _parsed(list(_words(flags)))
-    args.ds.param_dtype = {"float32": "fp32", "bfloat16": "bf16"}[job.dtype]
+    # The policy casts by itself. DeepSpeed's bf16 would round its initial weights and its head's.
+    args.ds.param_dtype = "fp32"
     return args
 
 

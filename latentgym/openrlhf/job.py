@@ -74,7 +74,6 @@ class Job:
         identity: what the run is; a resumed run must be the same.
         save_every: steps between checkpoints; 0 for the last alone.
         resume: go on from the newest checkpoint.
-        dtype: `float32` or `bfloat16`.
         eval_split, eval_limit: what is evaluated during training.
 
     Raises:
@@ -90,7 +89,6 @@ class Job:
     identity: dict[str, Any]
     save_every: int = 0
     resume: bool = False
-    dtype: str = "float32"
     eval_split: str = "test"
     eval_limit: int | None = None
 

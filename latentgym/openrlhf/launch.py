@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.cluster import connected, failures
-from latentgym.errors import require_same
+from latentgym.errors import CheckpointError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
 from latentgym.storage import atomic_write
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."
+_OPTIMISER = 2  # which groups of parameters it has, in which precision: DeepSpeed does not say
 
 
 def train(job: Job) -> dict[str, float]:
@@ -155,9 +156,16 @@ class Session:
 
 def _remember(job: Job) -> None:
     """Write down what the run is, or when it is resumed, check that it is the same."""
-    path, asked = job.out / "run.json", {**job.identity, "steps": job.steps}
+    path = job.out / "run.json"
+    asked = {**job.identity, "steps": job.steps, "optimiser": _OPTIMISER}
     if job.resume and path.exists():
-        require_same(json.loads(path.read_text()), asked, job.out)
+        stored = json.loads(path.read_text())
+        if stored.get("optimiser") != _OPTIMISER:
+            raise CheckpointError(
+                f"{job.out} was begun by a version whose optimiser had other groups of parameters, "
+                "so it cannot be resumed; train again, or install the version that began it."
+            )
+        require_same(stored, asked, job.out)
         return
     job.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:

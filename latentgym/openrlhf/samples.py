@@ -114,6 +114,15 @@ def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
+def thoughts_of(experience: Any) -> torch.Tensor:
+    """Which positions of an experience's action mask are thoughts, bool (B, A)."""
+    thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
+    for row, inputs in enumerate(experience.mm_train_inputs):
+        kind = inputs["kind"][1:]
+        thought_BA[row, : len(kind)] = kind == Kind.THOUGHT
+    return thought_BA
+
+
 def is_ours(name: str) -> bool:
     """Whether a logged number is one of ours: of the reward, of the latents, or a count."""
     return name.startswith(("reward/", "latent/")) or name in COUNTS

@@ -41,7 +41,7 @@ class Strategy(DeepspeedStrategy):  # type: ignore[misc]
     def _get_model_parameters(
         self, model: Any, *, optim: str | None = None, weight_decay: float = 0.0
     ) -> tuple[Policy, list[dict[str, Any]]]:
-        """The policy's own groups: a head may have learning rates of its own."""
+        """The policy's own groups: rates of its head's, and what does not decay."""
         policy: Policy = model.model
         groups = policy.parameter_groups(self.job.optimisation.lr)
         return policy, [{"weight_decay": weight_decay, **group} for group in groups]

@@ -19,16 +19,14 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.utils import logging_utils
 from tqdm import tqdm
 
-from latentgym.losses import action_weights, advantages
+from latentgym.losses import action_weights, advantages, masked
 from latentgym.openrlhf.job import Job
-from latentgym.openrlhf.samples import Row, TrainingRows, collate, is_ours
-from latentgym.rollout import Kind
+from latentgym.openrlhf.samples import Row, TrainingRows, collate, is_ours, thoughts_of
 from latentgym.tokenizers import Tokenizer
 
 OnStep = Callable[[int, dict[str, float]], None]
 
-# OpenRLHF's names for what the local backend logs too. Its losses are averages over micro-batches,
-# the same as the local ones where micro-batches have equally many actions.
+# OpenRLHF's names for what the local backend logs too.
 _NAMES = {
     "policy_loss": "train/loss",
     "entropy_loss": "train/entropy",
@@ -92,18 +90,9 @@ class ExperienceMaker(RemoteExperienceMaker):  # type: ignore[misc]
         sizes = [len(experience.index) for experience in experiences]
         for experience, part in zip(experiences, torch.split(advantage, sizes), strict=True):
             action_BA = experience.action_mask.bool()
-            weights = action_weights(_thoughts(experience), action_BA, c.mean)
-            experience.advantages = part[:, None] * weights * action_BA.float()
+            weights = action_weights(thoughts_of(experience), action_BA, c.mean)
+            experience.advantages = masked(part[:, None] * weights, action_BA)
         return experiences
-
-
-def _thoughts(experience: Any) -> torch.Tensor:
-    """Which positions of an experience's action mask are thoughts, bool (B, A)."""
-    thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
-    for row, inputs in enumerate(experience.mm_train_inputs):
-        kind = inputs["kind"][1:]
-        thought_BA[row, : len(kind)] = kind == Kind.THOUGHT
-    return thought_BA
 
 
 class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ import ray
 import torch
 from openrlhf.trainer.ray import launcher, ppo_actor
 
+from latentgym.lm.mode import mode
 from latentgym.openrlhf.actor import PolicyActor
 from latentgym.openrlhf.job import Job
 from latentgym.openrlhf.samples import Row, responses
 from latentgym.openrlhf.strategy import gathered
+from latentgym.openrlhf.updates import ActorTrainer
 from latentgym.rng import derive
 from latentgym.rollout import Engine, Policy, collect, latent_statistics
 from latentgym.training import checkpoint
@@ -38,19 +39,16 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
     ) -> None:
         self.job: Job = strategy.job
         actor = _stands_for_actor(self.job.run.learner)
-        with rebound(ppo_actor, Actor=actor, get_tokenizer=lambda *_, **__: None):
+        with rebound(
+            ppo_actor,
+            Actor=actor,
+            ActorPPOTrainer=ActorTrainer,
+            get_tokenizer=lambda *_, **__: None,
+        ):
             super().init_model_from_pretrained(strategy, pretrain, max_steps, vllm_engines)
         self._envs: dict[bool, Any] = {}
         # Spread weights cannot decode step by step: the workers' steps would have to agree.
         self._replica = self.job.run.learner() if strategy.stage == 3 else None
-
-    def fit(self, kl_ctl: float = 0) -> Any:
-        """Train on the experiences that were handed over."""
-        # OpenRLHF averages the divergence over tokens, whatever mean the loss has.
-        by_token = self.job.grpo.mean == "token"
-        aggregate = partial(ppo_actor.aggregate_loss, token_level_loss=by_token)
-        with rebound(ppo_actor, aggregate_loss=aggregate):
-            return super().fit(kl_ctl)
 
     def rollout(self, rows: Sequence[Row], group_size: int, learning: bool) -> list[Any]:
         """Episodes of some questions: for each a list of `group_size` responses.
@@ -66,8 +64,7 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         if not learning:
             policy = self.job.run.acting(policy)
         seed = derive(self.job.run.seed, 4, rows[0].step)
-        self.actor.eval()
-        with torch.no_grad():
+        with mode(self.actor, training=False), torch.no_grad():
             episodes = collect(
                 Engine(policy),
                 self._env(len(rows) * group_size, learning),
@@ -91,10 +88,10 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         torch.distributed.barrier()
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The policy's weights in fp32 on the CPU; every worker must be asked."""
+        """The policy's weights on the CPU; every worker must be asked."""
         policy = self.actor.policy
         with gathered(policy.parameters(), self.strategy.stage):
-            return {k: v.detach().float().cpu().clone() for k, v in policy.state_dict().items()}
+            return {k: v.detach().cpu().clone() for k, v in policy.state_dict().items()}
 
     def memory_mb(self) -> float:
         """The most memory that this process has had, MiB."""

@@ -7,7 +7,7 @@ from latentgym.rollout.diagnostics import latent_statistics
 from latentgym.rollout.engine import Engine, Session
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.reading import Reading
-from latentgym.rollout.replay import Scores, replay
+from latentgym.rollout.replay import Scores, log_probs, replay
 from latentgym.rollout.rollouts import Kind, Rollouts
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "collect",
     "collect_in_batches",
     "latent_statistics",
+    "log_probs",
     "rank",
     "replay",
 ]

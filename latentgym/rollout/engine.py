@@ -20,6 +20,7 @@ from torch import Tensor
 
 from latentgym.errors import UsageError
 from latentgym.heads import Action, Readout
+from latentgym.heads.base import shaped
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
 from latentgym.protocol import Clock, Phase, Protocol
@@ -336,8 +337,11 @@ class Session:
             token = self._to_device(token_B)
             x_BD = lm.embed(token)
             if thought.any() and not policy.speaks_its_thoughts:
-                latent_BD = policy.head.embed(action, self._table_VD).to(x_BD.dtype)
-                x_BD = torch.where(self._to_device(thought)[:, None], latent_BD, x_BD)
+                latent_BD = policy.head.embed(action, self._table_VD)
+                shaped(latent_BD, tuple(x_BD.shape), policy.head, "embed")
+                x_BD = torch.where(
+                    self._to_device(thought)[:, None], latent_BD.to(x_BD.dtype), x_BD
+                )
             position = self._to_device(self._length_N[rows] + self.step_N[rows] - 1)
             idle = (kind_B == Kind.PAD) & (phase != Phase.DONE)
             mask = self._to_device(~idle)[:, None] if idle.any() else None
@@ -362,6 +366,7 @@ class Session:
         logp_B = self.policy.voice.log_prob(token, read)
         if thought.any():
             thought_logp = self.policy.head.log_prob(action, read)
+            shaped(thought_logp, tuple(logp_B.shape), self.policy.head, "log_prob")
             logp_B = torch.where(self._to_device(thought), thought_logp, logp_B)
         return logp_B
 

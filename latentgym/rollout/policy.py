@@ -6,7 +6,7 @@ Legend: B rows, T positions (prompt and steps), M scored positions, V vocabulary
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from latentgym.heads import Action, PolicyHead, Readout, TokenHead
+from latentgym.heads.base import shaped
 from latentgym.lm.model import LatentLM
 from latentgym.losses import entropy
 from latentgym.rollout.rollouts import Kind
@@ -56,10 +57,14 @@ class Policy(nn.Module):
         return self.voice is self.head
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
-        """Optimiser groups: the model's trainable parameters, then the head's own."""
+        """Optimiser groups: the model's trainable parameters, then the head's own.
+
+        Matrices decay. Biases, norms and whatever else has fewer than two dimensions do not, or
+        they would move where nothing is learnt; a head's group may say a `weight_decay` of its own.
+        """
         trainable = [p for p in self.lm.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": trainable, "lr": lr}] if trainable else []
-        return groups + self.head.parameter_groups(lr)
+        groups = [{"params": trainable, "lr": lr}, *self.head.parameter_groups(lr)]
+        return [part for group in groups for part in _matrices_and_vectors(group)]
 
     def reference(self) -> Policy:
         """This policy as it is now, frozen: what divergence is measured from.
@@ -88,7 +93,17 @@ class Policy(nn.Module):
         Returns:
             Log-probability of each action and target, fp32 (B, T), 0 where there is none; and
             entropy of the next-token distribution there, without gradient, fp32 (B, T).
+
+        Raises:
+            UsageError: a head gives log-probabilities or embeddings of another shape than (M,) and
+                (M, D), for M actions.
         """
+        with self.lm.full_precision():
+            return self._forward(token_BT, kind_BT, thoughts)
+
+    def _forward(
+        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
+    ) -> tuple[Tensor, Tensor]:
         lm, head = self.lm, self.head
         table_VD = lm.table_VD
         thought_BT = kind_BT == Kind.THOUGHT
@@ -97,6 +112,7 @@ class Policy(nn.Module):
         x_BTD = lm.embed(token_BT)
         if len(thoughts["token"]):
             latent_MD = head.embed(thoughts, table_VD)
+            shaped(latent_MD, (len(thoughts["token"]), lm.hidden_size), head, "embed")
             x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
         present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != Kind.PAD
         before = slice(None, -1)  # nothing is scored behind the last position
@@ -140,7 +156,8 @@ class Policy(nn.Module):
             if scorer.needs_memory and memory is not None:
                 read.memory, read.memory_mask = (part[row_M[rows]] for part in memory)
             chunk = {name: value[rows] for name, value in action.items()}
-            return scorer.log_prob(chunk, read), entropy(logits)
+            logp = scorer.log_prob(chunk, read)
+            return shaped(logp, (len(rows),), scorer, "log_prob"), entropy(logits)
 
         positions = torch.arange(len(hidden_MD), device=hidden_MD.device)
         chunks = torch.split(positions, lm.logits_at_once)
@@ -154,6 +171,19 @@ class Policy(nn.Module):
             for rows in chunks
         ]
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def _matrices_and_vectors(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An optimiser group, in two where it does not say how it decays; none that is empty."""
+    if "weight_decay" in group:
+        yield group
+        return
+    matrices = [p for p in group["params"] if p.ndim > 1]
+    vectors = [p for p in group["params"] if p.ndim <= 1]
+    if matrices:
+        yield {**group, "params": matrices}
+    if vectors:
+        yield {**group, "params": vectors, "weight_decay": 0.0}
 
 
 def _memory(hidden_BTD: Tensor, kind_BT: Tensor) -> tuple[Tensor, Tensor]:

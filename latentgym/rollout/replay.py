@@ -62,6 +62,23 @@ def replay(policy: Policy, rollouts: Rollouts) -> Scores:
     return Scores(logp[:, steps], entropy[:, steps], action_NT, thought_NT)
 
 
+@torch.no_grad()
+def log_probs(policy: Policy, rollouts: Rollouts, micro_batch: int) -> Tensor:
+    """Log-probabilities of all rows as `replay` tells them, without gradient, fp32 (N, T).
+
+    Args:
+        policy: the policy.
+        rollouts: N rows.
+        micro_batch: most rows at once. Those of a group are neighbours and share their prompt.
+    """
+    logp_NT = torch.zeros(rollouts.token_NT.shape, device=policy.lm.device)
+    for rows in micro_batches(rollouts, micro_batch):
+        part_BT = replay(policy, rollouts.select(rows)).logp_NT
+        # A part is as wide as its own longest row.
+        logp_NT[rows[0] : rows[-1] + 1, : part_BT.shape[1]] = part_BT
+    return logp_NT
+
+
 def micro_batches(
     rollouts: Rollouts, rows: int
 ) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:

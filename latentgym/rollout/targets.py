@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentgym.losses import masked
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.replay import micro_batches, replay
+from latentgym.rollout.replay import log_probs
 from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
 
 
@@ -75,7 +76,6 @@ def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollou
     return replace(rollouts, token_NT=token_NT, kind_NT=kind_NT, actions=actions, logp_NT=None)
 
 
-@torch.no_grad()
 def target_log_probs(
     policy: Policy, rollouts: Rollouts, targets: Sequence[Sequence[int]], micro_batch: int
 ) -> tuple[Tensor, Tensor]:
@@ -91,10 +91,7 @@ def target_log_probs(
         fp32 (N, T), and which of the T steps are of the target; on the CPU.
     """
     scored = with_targets(rollouts, targets)
-    logp_NT = torch.zeros(scored.token_NT.shape)
-    for rows in micro_batches(scored, micro_batch):
-        part = replay(policy, scored.select(rows)).logp_NT.cpu()
-        logp_NT[rows, : part.shape[1]] = part
+    logp_NT = log_probs(policy, scored, micro_batch).cpu()
     return logp_NT, torch.from_numpy(scored.kind_NT == Kind.TARGET)
 
 
@@ -108,5 +105,4 @@ def perplexity_reward(logp_NT: Tensor, target_NT: Tensor) -> Tensor:
     Returns:
         (N,), at most -1; differentiable.
     """
-    mask_NT = target_NT.to(logp_NT.dtype)
-    return -(-(logp_NT * mask_NT).sum(-1) / mask_NT.sum(-1)).exp()
+    return -(-masked(logp_NT, target_NT).sum(-1) / target_NT.sum(-1)).exp()

@@ -122,6 +122,8 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
     if optimizer is not None:
         try:
             _unflatten(optimizer, _tensors(folder, _OPTIMIZER, manifest))
+        except CheckpointError:
+            raise
         except (RuntimeError, ValueError, LookupError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
@@ -287,8 +289,15 @@ def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> 
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/")
-        if (value.dim() and value.shape != parameters[int(index)].shape) or not _finite(value):
-            raise ValueError(f"the optimiser's {name} of parameter {index} is not what it was")
+        # Parameters are known by their place in the groups alone, and torch takes any shape.
+        if value.dim() and value.shape != parameters[int(index)].shape:
+            raise CheckpointError(
+                "this run's optimiser had its parameters in other groups, as before weight decay "
+                "left out biases and norms, so it cannot be resumed; begin another run from its "
+                "weights with --checkpoint."
+            )
+        if not _finite(value):
+            raise ValueError(f"the optimiser's {name} of parameter {index} is not finite")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(rng)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from latentgym.errors import UsageError
 from latentgym.heads.gaussian import GaussianHead
 from latentgym.heads.superposition import mix
+from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad
 from latentgym.rng import derive
 from latentgym.rollout import Policy
@@ -210,7 +211,6 @@ class Compression(Stage):
 
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm
-        lm.train()
         indices = batch_indices(len(self.demonstrations), c.batch_size, self.seed, number)
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         rng = np.random.default_rng(derive(self.seed, number, 6))
@@ -229,8 +229,8 @@ class Compression(Stage):
                 sums.add_(torch.stack([value.detach().float() for value in out]).cpu())
                 yield out.words / steps + c.latent_weight * out.latent / max(1, thoughts)
 
-        grad_norm = update(losses())
-        lm.eval()
+        with mode(lm, training=True):
+            grad_norm = update(losses())
         words, latent = float(sums[0]) / steps, float(sums[1]) / max(1, thoughts)
         return {
             "train/loss": words + c.latent_weight * latent,

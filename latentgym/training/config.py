@@ -15,7 +15,7 @@ class Optimisation:
     lr: float = 1e-3
     """Peak learning rate of the model."""
     weight_decay: float = 0.01
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay of AdamW, of matrices alone: not of biases, norms, other vectors."""
     beta1: float = 0.9
     """First-moment decay of AdamW."""
     beta2: float = 0.999

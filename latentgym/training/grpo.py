@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.lm.mode import mode
 from latentgym.losses import (
     CLEAN,
     MEANS,
@@ -34,15 +35,15 @@ from latentgym.rollout import (
     Episodes,
     Policy,
     Rollouts,
-    Scores,
     collect,
     latent_statistics,
+    log_probs,
     replay,
 )
-from latentgym.rollout.replay import micro_batches
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward, target_log_probs, think
 from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,24 @@ class GRPOConfig:
         return GRPO(policy, make_env(self.rows), self, seed)
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What all updates of a step have in common.
+
+    Attributes:
+        rollouts: N rows.
+        advantage_N: of each.
+        old_NT: log-probabilities under the policy that acted. None where a rollout has a single
+            update: the policy that learns is that policy, and its own, detached, serve.
+        reference_NT: under the policy that divergence is measured from, if it is.
+    """
+
+    rollouts: Rollouts
+    advantage_N: Tensor
+    old_NT: Tensor | None
+    reference_NT: Tensor | None
+
+
 class GRPO(Stage):
     """Group-relative policy optimisation.
 
@@ -123,8 +142,11 @@ class GRPO(Stage):
         self.quiet = int(config.advantage == CLEAN)  # samples that think without Gaussian noise
 
     def step(self, number: int, update: Update) -> Metrics:
+        with mode(self.policy, training=False):
+            return self._step(number, update)
+
+    def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
-        self.policy.eval()
         started = time.perf_counter()
         questions = batch_indices(
             self.env.unwrapped.n_questions, c.prompts, derive(self.seed, 3), number
@@ -135,17 +157,16 @@ class GRPO(Stage):
         rolled = time.perf_counter() - started
         latents = latent_statistics(self.policy, episodes.rollouts)
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
-        advantage_N = advantage_N.to(self.policy.lm.device)
-        tracker = _Tracker()
-        for _ in range(c.updates):
-            for rows, old in self._mini_batches(episodes.rollouts, number):
-                losses = self._losses(episodes.rollouts, rows, old, advantage_N, tracker)
-                tracker.grad_norms.append(update(losses))
+        given = self._given(episodes.rollouts, advantage_N)
+        seen = UpdateMetrics()
+        for epoch in range(c.updates):
+            for rows in self._mini_batches(number, epoch):
+                seen.grad_norms.append(update(self._losses(given, rows, seen)))
+        words = self.policy.speaks_its_thoughts
         return {
-            **_episode_metrics(episodes, self.policy.speaks_its_thoughts, rolled),
+            **episode_metrics(episodes, c.group_size, words=words, seconds=rolled),
             **latents,
-            **tracker.metrics(),
-            "train/groups_without_signal": _flat_groups(episodes, c.group_size),
+            **seen.metrics(),
         }
 
     def _answered(self, questions: IntArray, seed: int) -> Episodes:
@@ -172,133 +193,53 @@ class GRPO(Stage):
         infos = [{"reward/perplexity": -reward} for reward in reward_N.tolist()]
         return Episodes(rollouts, reward_N, infos)
 
-    def _mini_batches(
-        self, rollouts: Rollouts, number: int
-    ) -> Iterator[tuple[Any, dict[int, Tensor] | None]]:
-        """Rows of each optimiser step with their old log-probabilities.
-
-        With a single step per rollout the policy is still the one that acted, and its own
-        detached log-probabilities serve: no second pass is needed.
-        """
+    def _given(self, rollouts: Rollouts, advantage_N: Tensor) -> _Given:
+        """Score the rollouts, once, before anything moves."""
         c = self.config
-        rows = np.arange(len(rollouts))
-        if c.updates * c.mini_batches == 1:
-            yield rows, None
-            return
-        old: dict[int, Tensor] = {}
-        with torch.no_grad():
-            for part in micro_batches(rollouts, c.micro_batch):
-                for row, logp in zip(
-                    part, self._replay(self.policy, rollouts, part).logp_NT, strict=True
-                ):
-                    old[int(row)] = logp
+        old_NT = reference_NT = None
+        if c.updates * c.mini_batches > 1:
+            old_NT = log_probs(self.policy, rollouts, c.micro_batch)
+        if self.reference is not None:
+            reference_NT = log_probs(self.reference, rollouts, c.micro_batch)
+        return _Given(rollouts, advantage_N.to(self.policy.lm.device), old_NT, reference_NT)
+
+    def _mini_batches(self, number: int, epoch: int) -> list[IntArray]:
+        """The rows of each optimiser step of a pass over a rollout."""
+        c, rows = self.config, np.arange(self.config.rows)
         if c.mini_batches > 1:
             # In order, a small mini-batch would be a single question's group.
-            rows = np.random.default_rng(derive(self.seed, 7, number)).permutation(rows)
-        for part in np.array_split(rows, c.mini_batches):
-            yield part, old
+            rows = np.random.default_rng(derive(self.seed, 7, number, epoch)).permutation(rows)
+        return np.array_split(rows, c.mini_batches)
 
-    def _losses(
-        self,
-        rollouts: Rollouts,
-        rows: Any,
-        old: dict[int, Tensor] | None,
-        advantage_N: Tensor,
-        tracker: _Tracker,
-    ) -> Iterator[Tensor]:
-        c = self.config
+    def _losses(self, given: _Given, rows: IntArray, seen: UpdateMetrics) -> Iterator[Tensor]:
+        """The loss of an optimiser step, in micro-batches that add up to its mean."""
+        c, rollouts = self.config, given.rollouts
         n_actions = int((rollouts.thoughts_N + rollouts.spoken_N)[rows].sum())
         for start in range(0, len(rows), c.micro_batch):
             part = rows[start : start + c.micro_batch]
-            scores = self._replay(self.policy, rollouts, part)
-            steps = scores.logp_NT.shape[1]
-            old_logp = (
-                scores.logp_NT.detach()
-                if old is None
-                else torch.stack([old[int(r)][:steps] for r in part])
-            )
-            advantage_N1 = advantage_N[torch.from_numpy(part).to(advantage_N.device)][:, None]
-            advantage = advantage_N1 * action_weights(scores.thought_NT, scores.action_NT, c.mean)
+            scores = replay(self.policy, rollouts.select(part))
+            logp_NT, action_NT = scores.logp_NT, scores.action_NT
+            at = torch.from_numpy(part).to(logp_NT.device)
+            steps = slice(logp_NT.shape[1])  # a part is as wide as its own longest row
+            old_NT = logp_NT.detach() if given.old_NT is None else given.old_NT[at, steps]
+            advantage_N1 = given.advantage_N[at, None]
             surrogate = clipped_surrogate(
-                scores.logp_NT, old_logp, advantage, c.clip_low, c.clip_high
+                logp_NT, old_NT, advantage_N1, action_NT, c.clip_low, c.clip_high
             )
             loss_NT, kl_NT = surrogate.loss_NT, None
-            if self.reference is not None:
-                with torch.no_grad():
-                    reference = self._replay(self.reference, rollouts, part).logp_NT
-                kl_NT = kl_estimate(scores.logp_NT, reference, c.kl_estimator)
+            if given.reference_NT is not None:
+                reference_NT = given.reference_NT[at, steps]
+                kl_NT = kl_estimate(logp_NT, reference_NT, action_NT, c.kl_estimator)
                 loss_NT = loss_NT + c.kl * kl_NT
-            # Micro-batches add up to the mean over the whole batch.
+            loss_NT = loss_NT * action_weights(scores.thought_NT, action_NT, c.mean)
             if c.mean == "token":
-                share = float(scores.action_NT.sum()) / n_actions
-                loss = masked_mean(loss_NT, scores.action_NT, "token") * share
+                loss = masked_mean(loss_NT, action_NT, "token") * action_NT.sum() / n_actions
             else:
-                share = len(part) / len(rows)
-                loss = masked_mean(loss_NT, scores.action_NT, "sequence") * share
+                loss = masked_mean(loss_NT, action_NT, "sequence") * len(part) / len(rows)
             if not loss.requires_grad:
                 raise UsageError(
                     "nothing in these episodes is drawn at random, so that a reward teaches "
                     "nothing; use a head whose thoughts are drawn, or --grpo.reward task."
                 )
-            tracker.add(scores, surrogate.ratio_NT, surrogate.clipped_NT, kl_NT, loss)
+            seen.add(scores, surrogate, kl_NT, loss)
             yield loss
-
-    @staticmethod
-    def _replay(policy: Policy, rollouts: Rollouts, rows: Any) -> Scores:
-        return replay(policy, rollouts.select(rows))
-
-
-class _Tracker:
-    """Sums over the micro-batches of a step."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.most: dict[str, float] = {}
-        self.grad_norms: list[float] = []
-        self.actions = 0.0
-        self.batches = 0
-
-    @torch.no_grad()
-    def add(
-        self, scores: Scores, ratio: Tensor, clipped: Tensor, kl: Tensor | None, loss: Tensor
-    ) -> None:
-        mask = scores.action_NT
-        self.actions += float(mask.sum())
-        self.batches += 1
-        values = {
-            "train/entropy": scores.entropy_NT,
-            "train/ratio": ratio,
-            "train/clip_fraction": clipped.float(),
-        }
-        if kl is not None:
-            values["train/kl"] = kl
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float((value * mask).sum())
-        deviation = float(((ratio - 1).abs() * mask).max()) if mask.any() else 0.0
-        self.most["train/ratio_deviation"] = max(
-            deviation, self.most.get("train/ratio_deviation", 0.0)
-        )
-        self.most["train/loss"] = self.most.get("train/loss", 0.0) + float(loss)
-
-    def metrics(self) -> Metrics:
-        means = {name: total / max(self.actions, 1.0) for name, total in self.sums.items()}
-        return {**means, **self.most, "train/grad_norm": float(np.mean(self.grad_norms))}
-
-
-def _flat_groups(episodes: Episodes, group_size: int) -> float:
-    grouped = episodes.reward_N.reshape(-1, group_size)
-    return float((grouped.max(1) == grouped.min(1)).mean())
-
-
-def _episode_metrics(episodes: Episodes, words: bool, seconds: float) -> Metrics:
-    rollouts = episodes.rollouts
-    thoughts, spoken = rollouts.thoughts_N, rollouts.spoken_N
-    latent = 0 if words else thoughts.sum()
-    components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
-    return {
-        "reward/score": float(episodes.reward_N.mean()),
-        **{name: float(episodes.component(name).mean()) for name in components},
-        "rollout/latent_share": float(latent / max(1, (thoughts + spoken).sum())),
-        **{name: float(count_N.mean()) for name, count_N in episodes.counts().items()},
-        "rollout/seconds": seconds,
-    }

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.losses import CLEAN, advantages, clipped_surrogate
+from latentgym.lm.mode import mode
+from latentgym.losses import CLEAN, advantages, clipped_surrogate, masked
 from latentgym.rng import derive
 from latentgym.rollout import Policy
 from latentgym.rollout.rollouts import IntArray
@@ -103,8 +104,11 @@ class Pathwise(Stage):
         self.latents = latents_of(env.unwrapped.protocol)
 
     def step(self, number: int, update: Update) -> Metrics:
+        with mode(self.policy, training=False):
+            return self._step(number, update)
+
+    def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
-        self.policy.eval()
         questions = batch_indices(len(self.demonstrations), c.prompts, derive(self.seed, 3), number)
         parts = np.array_split(questions, min(-(-c.rows // c.micro_batch), c.prompts))
         score = partial(self._scored, seed=derive(self.seed, 4, number))
@@ -127,13 +131,13 @@ class Pathwise(Stage):
                 # With one update the policy is still the one that thought.
                 before = now.loss_BT.detach().neg() if c.updates == 1 else old_BT
                 surrogate = clipped_surrogate(
-                    -now.loss_BT, before, advantage_B[:, None], c.clip_low, c.clip_high
+                    -now.loss_BT, before, advantage_B[:, None], now.mask_BT, c.clip_low, c.clip_high
                 )
-                loss = (surrogate.loss_NT * now.mask_BT).sum() / tokens
+                loss = surrogate.loss_NT.sum() / tokens
                 with torch.no_grad():
-                    ratio, clipped = surrogate.ratio_NT, surrogate.clipped_NT.float()
-                    seen = [loss.cpu(), *((x * now.mask_BT).sum().cpu() for x in (ratio, clipped))]
-                    sums.add_(torch.stack(seen))
+                    ratio_BT = masked(surrogate.ratio_NT, now.mask_BT)
+                    seen = [loss, ratio_BT.sum(), surrogate.clipped_NT.sum()]
+                    sums.add_(torch.stack([value.cpu().float() for value in seen]))
                 yield loss
 
         grad_norms = [update(losses()) for _ in range(c.updates)]

@@ -26,7 +26,9 @@ from transformers.cache_utils import DynamicCache
 
 from latentgym.errors import UsageError
 from latentgym.heads import PolicyHead, Readout
+from latentgym.heads.base import shaped
 from latentgym.heads.superposition import mix
+from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
 from latentgym.losses import soft_target_loss
 from latentgym.rng import Draws, derive
@@ -105,7 +107,8 @@ def supervised_loss(
         mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
         hidden = lm.hidden(x, mask)
     else:
-        hidden = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
+        with lm.full_precision():  # over all calls of the model: its weights are cast once
+            hidden = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
     hidden_BTD = hidden[:, batch.prompt_BP.shape[1] - 1 :]
     where = batch.targets_BT
     logits = lm.logits(hidden_BTD[where])
@@ -149,9 +152,10 @@ def _read_own(
         read = Readout(lm.logits(last), last, table_VD, memory, batch.prompt_mask_BP)
         draws = Draws.at(own.seed, batch.question_B, sample_B, np.full_like(sample_B, t))
         draws = draws.quiet(sample_B < own.quiet)
-        made_BD = own.head.embed(own.head.sample(read, draws), table_VD).to(target_BTD.dtype)
+        made_BD = own.head.embed(own.head.sample(read, draws), table_VD)
+        shaped(made_BD, tuple(last.shape), own.head, "embed")
         reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
-        x_BD = torch.where(reads_own, made_BD, target_BTD[:, t])
+        x_BD = torch.where(reads_own, made_BD.to(target_BTD.dtype), target_BTD[:, t])
         hidden.append(lm.hidden(dropped(x_BD[:, None]), mask_BT[:, : prompt + t + 1], cache))
     if thoughts < steps - 1:
         rest = dropped(target_BTD[:, thoughts:-1])
@@ -232,7 +236,6 @@ class Supervised(Stage):
 
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm
-        lm.train()
         indices = batch_indices(len(self.demonstrations), c.batch_size, self.seed, number)
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         generator = torch.Generator(lm.device).manual_seed(derive(self.seed, number, 1))
@@ -266,8 +269,8 @@ class Supervised(Stage):
                     loss = loss + c.prompt_weight * prompt_M.sum() / named
                 yield loss
 
-        grad_norm = update(losses())
-        lm.eval()
+        with mode(lm, training=True):
+            grad_norm = update(losses())
         return {
             "train/loss": float(sums[0] / sums[1]),
             "train/answer_accuracy": float(sums[2] / sums[3].clamp_min(1)),

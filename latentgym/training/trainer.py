@@ -32,6 +32,9 @@ class Trainer:
         log_every: steps between logged metrics; 0 chooses by time.
         identity: what the run is; a resumed run must be the same.
         loggers: further ones, `wandb` or `trackio`.
+
+    Raises:
+        UsageError: settings that cannot work, nothing to train, or weights of less than fp32.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Trainer:
             raise UsageError("nothing to train: the policy has no trainable parameters.")
         for group in groups:
             group["peak_lr"] = group["lr"]
+            _check_precision(group["params"])
         self.optimizer = torch.optim.AdamW(
             groups,
             lr=optimisation.lr,
@@ -141,6 +145,17 @@ class Trainer:
         stored = {**(manifest.get("run") or {}), "steps": manifest.get("steps")}
         require_same(stored, {**self.identity, "steps": self.steps}, folder)
         return checkpoint.load(folder, self.policy, self.optimizer)
+
+
+def _check_precision(parameters: Iterable[Tensor]) -> None:
+    """Of a bf16 weight, a step of less than 1/256 of it leaves nothing."""
+    for parameter in parameters:
+        if torch.finfo(parameter.dtype).bits < 32:
+            raise UsageError(
+                f"the weights to train are {str(parameter.dtype).removeprefix('torch.')}, in which "
+                "small steps are lost; load the model with mixed_precision=True, which keeps them "
+                "in fp32 and runs the forward pass in bfloat16."
+            )
 
 
 def _note(metrics: Metrics) -> str:

@@ -55,7 +55,9 @@ def test_hrpo_has_the_papers_settings() -> None:
         *(0.005, "k3", "sequence", 1, 1),
     )
     groups = HRPO(HRPOConfig()).policy(model(chains()), acting=False).parameter_groups(o.lr)
-    assert [g["lr"] for g in groups] == [5e-6, 1e-4, 1e-3]
+    # Matrices, then vectors, which do not decay: of the model and of the gate, and Lambda.
+    assert [g["lr"] for g in groups] == [5e-6, 5e-6, 1e-4, 1e-4, 1e-3]
+    assert [g.get("weight_decay") for g in groups] == [None, 0, None, 0, 0]
 
 
 def scored(config: HRPOConfig, rollouts: Any, seed: int = 0) -> Any:

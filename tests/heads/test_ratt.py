@@ -23,13 +23,13 @@ def head(std: float = 0.0) -> RATTHead:
     return RATTHead(D, std)
 
 
-def read(pad: int = 0, seed: int = 1) -> Readout:
+def read(pad: int = 0, seed: int = 1, behind: float = 1e3) -> Readout:
     """Rows whose prompts are padded on the left, the query at their last position."""
     torch.manual_seed(seed)
     memory = torch.randn(B, P, D)
     mask = torch.ones(B, pad + P, dtype=torch.bool)
     mask[:, :pad] = False
-    padded = torch.cat([torch.full((B, pad, D), 1e3), memory], dim=1)
+    padded = torch.cat([torch.full((B, pad, D), behind), memory], dim=1)
     return Readout(torch.zeros(B, 4), memory[:, -1], torch.zeros(4, D), padded, mask)
 
 
@@ -58,9 +58,15 @@ def test_it_is_one_attention_head_with_rotary_embeddings() -> None:
 
 
 @pytest.mark.parametrize("pad", [1, 4])
-def test_padding_changes_nothing(pad: int) -> None:
-    ratt = head()
-    assert_close(ratt.attend(read(pad)), ratt.attend(read()))
+@pytest.mark.parametrize("behind", [1e3, math.nan, math.inf])
+def test_padding_changes_nothing(pad: int, behind: float) -> None:
+    found, expected = head(), head()
+    padded, plain = found.attend(read(pad, behind=behind)), expected.attend(read())
+    assert_close(padded, plain)
+    for latent in (padded, plain):
+        latent.square().sum().backward()
+    for a, b in zip(found.parameters(), expected.parameters(), strict=True):
+        assert_close(a.grad, b.grad)
 
 
 def test_every_position_of_the_prompt_counts() -> None:

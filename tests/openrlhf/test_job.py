@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from latentgym.errors import UsageError
+from latentgym.errors import CheckpointError, UsageError
+from latentgym.openrlhf.launch import _remember
 from latentgym.openrlhf.samples import Row, TrainingRows, action_ranges, collate
 from latentgym.rng import derive
 from latentgym.rollout import Kind
@@ -24,6 +28,19 @@ def test_what_does_not_divide_is_refused_before_anything_starts(make_job, grpo, 
 def test_no_workers_are_refused(make_job) -> None:
     with pytest.raises(UsageError, match="--gpus and --nodes"):
         make_job(gpus=0)
+
+
+def test_a_run_of_an_older_optimiser_is_not_resumed(make_job) -> None:
+    job = make_job()
+    _remember(job)
+    again = replace(job, resume=True)
+    _remember(again)
+    path = job.out / "run.json"
+    stored = json.loads(path.read_text())
+    del stored["optimiser"]
+    path.write_text(json.dumps(stored))
+    with pytest.raises(CheckpointError, match=r"begun by a version .* train again"):
+        _remember(again)
 
 
 @pytest.mark.parametrize(

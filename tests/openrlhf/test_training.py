@@ -38,22 +38,31 @@ def through_openrlhf(job: Job, workers: Any) -> tuple[Any, Weights]:
     return session, first
 
 
-def here(job: Job) -> Weights:
-    """The weights that the local backend ends with."""
+def here(job: Job) -> tuple[list[dict[str, float]], Weights]:
+    """The metrics of each step of the local backend, and the weights that it ends with."""
     policy = job.run.learner()
     if job.cluster.gradient_checkpointing:
         policy.lm.checkpoint_gradients()
     stage = job.grpo.build(policy, job.run.make_env, job.run.seed)
-    Trainer(stage, job.optimisation, job.steps).run()
-    return policy.state_dict()
+    trainer = Trainer(stage, job.optimisation, job.steps)
+    return [trainer.step(number) for number in range(job.steps)], policy.state_dict()
 
 
 def assert_same(theirs: Weights, ours: Weights, job: Job) -> None:
     begun = job.run.learner().state_dict()
     assert any((ours[k] - v).abs().max() > 1e-4 for k, v in begun.items()), "nothing was learned"
+    assert all(theirs[k].dtype == v.dtype for k, v in ours.items())
+    if job.run.dtype == "bfloat16":
+        # Rows stand elsewhere in their batches, and what bf16 rounds there Adam enlarges.
+        apart, moved = (
+            torch.cat([(x[k] - ours[k]).float().flatten() for k in ours]).norm()
+            for x in (theirs, begun)
+        )
+        assert apart < 0.1 * moved
+        return
     worst = max(float((theirs[name] - value).abs().max()) for name, value in ours.items())
     # Where a model begins trained, many gradients are near nothing, and Adam enlarges rounding.
-    assert worst < (1e-6 if job.run.checkpoint is None else 1e-5)
+    assert worst < (2e-6 if job.run.checkpoint is None else 1e-5)
 
 
 def lines(job: Job) -> list[dict[str, float]]:
@@ -65,15 +74,34 @@ CASES: dict[str, dict[str, Any]] = {
     "continuous": {},
     "hidden states": {"agent": "coconut"},
     "divergence": {"grpo": {"kl": 0.1}},
-    "gate, divergence from words": {"agent": "hrpo", "grpo": {"kl": 0.1}},
+    "gate, divergence from words": {
+        "agent": "hrpo",
+        "grpo": {"kl": 0.1},
+        "optimisation": {"weight_decay": 3.0},
+    },
     "Gaussian, mean over phases": {
         "agent": "colar-grpo",
         "config": {"cue": ""},
         "optimisation": {"lr": 1e-3},
     },
+    "mean over phases, divergence": {"grpo": {"mean": "phase", "kl": 0.1}},
     "sequence mean": {"grpo": {"mean": "sequence"}},
+    "sums, divergence": {"grpo": {"mean": "sum", "kl": 0.1}},
+    "three passes": {"grpo": {"updates": 3, "clip_low": 0.02, "clip_high": 0.02}},
+    "searches, three passes, divergence": {
+        "agent": "cot",
+        "searches": True,
+        "grpo": {"updates": 3, "clip_low": 0.01, "clip_high": 0.01, "mean": "phase", "kl": 0.1},
+    },
     "schedule": {"optimisation": {"schedule": "cosine", "warmup": 0.4}, "steps": 5},
     "adapters": {"run": {"lora": {"r": 4, "alpha": 8}}},
+    "bf16, gate, divergence, zero 3": {
+        "agent": "hrpo",
+        "run": {"dtype": "bfloat16"},
+        "grpo": {"kl": 0.1},
+        "zero": 3,
+    },
+    "bf16, adapters": {"run": {"dtype": "bfloat16", "lora": {"r": 4, "alpha": 8}}},
     "searches": {"agent": "cot", "searches": True},
     "searches, gate": {"agent": "hrpo", "searches": True},
     "zero 0": {"zero": 0},
@@ -88,12 +116,22 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+# What must agree step by step; entropy is that of rows where losses are averaged over rows.
+SHARED = {"reward/score", "train/loss", "train/clip_fraction", "train/kl", "train/lr"}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     job = make_job(**{"steps": 3, **CASES[case]})
     session, theirs = through_openrlhf(job, workers)
-    assert_same(theirs, here(job), job)
+    metrics, ours = here(job)
+    assert_same(theirs, ours, job)
     logged = lines(job)
+    for line, ours_of_step in zip(logged, metrics, strict=True):
+        for name in SHARED & ours_of_step.keys():
+            assert line[name] == pytest.approx(ours_of_step[name], rel=1e-3, abs=1e-5), name
+    clipped = max(step["train/clip_fraction"] for step in metrics)
+    assert (clipped > 0.01) == (job.grpo.updates > 1)
     assert [line["step"] for line in logged] == list(range(1, job.steps + 1))
     assert job.cluster.zero == 0 or any(line["train/grad_norm"] > 0 for line in logged)
     docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
@@ -120,7 +158,7 @@ def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> No
     with pytest.raises(KeyboardInterrupt):
         session.fit()
     _, theirs = through_openrlhf(replace(job, resume=True), workers)
-    assert_same(theirs, here(job), job)
+    assert_same(theirs, here(job)[1], job)
     assert [line["step"] for line in lines(job)] == [1, 2, 3, 4]
 
 

@@ -1,0 +1,84 @@
+"""What a step of policy gradient logs: of its episodes, and of its updates.
+
+Legend: N rows, T steps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentgym.losses import Surrogate, masked
+from latentgym.rollout import Episodes, Scores
+from latentgym.training.stage import Metrics
+
+
+class UpdateMetrics:
+    """Means over the actions of all updates of a step, which come in micro-batches.
+
+    Attributes:
+        grad_norms: of each update.
+    """
+
+    def __init__(self) -> None:
+        self.grad_norms: list[float] = []
+        self._sums: dict[str, float] = {}
+        self._actions = self._loss = self._deviation = 0.0
+
+    @torch.no_grad()
+    def add(self, scores: Scores, surrogate: Surrogate, kl_NT: Tensor | None, loss: Tensor) -> None:
+        """Count a micro-batch.
+
+        Args:
+            scores: of its actions.
+            surrogate: of their probabilities.
+            kl_NT: estimates of the divergence, if there is a reference.
+            loss: its part of what the update minimises.
+        """
+        mask_NT = scores.action_NT
+        values = {
+            "train/entropy": scores.entropy_NT,
+            "train/ratio": surrogate.ratio_NT,
+            "train/clip_fraction": surrogate.clipped_NT.float(),
+            **({} if kl_NT is None else {"train/kl": kl_NT}),
+        }
+        for name, value_NT in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(masked(value_NT, mask_NT).sum())
+        deviation_NT = masked(surrogate.ratio_NT - 1, mask_NT).abs()
+        self._deviation = max(self._deviation, float(deviation_NT.max()))
+        self._actions += float(mask_NT.sum())
+        self._loss += loss.item()
+
+    def metrics(self) -> Metrics:
+        """What to log of the step."""
+        return {
+            **{name: total / max(self._actions, 1.0) for name, total in self._sums.items()},
+            "train/loss": self._loss / len(self.grad_norms),
+            "train/ratio_deviation": self._deviation,
+            "train/grad_norm": float(np.mean(self.grad_norms)),
+        }
+
+
+def episode_metrics(episodes: Episodes, group_size: int, *, words: bool, seconds: float) -> Metrics:
+    """What to log of a step's episodes.
+
+    Args:
+        episodes: those of a group are neighbours.
+        group_size: episodes of each question.
+        words: whether their thoughts are words.
+        seconds: that they took.
+    """
+    rollouts = episodes.rollouts
+    thoughts, spoken = rollouts.thoughts_N, rollouts.spoken_N
+    latent = 0 if words else thoughts.sum()
+    components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
+    reward_QG = episodes.reward_N.reshape(-1, group_size)
+    return {
+        "reward/score": float(episodes.reward_N.mean()),
+        **{name: float(episodes.component(name).mean()) for name in components},
+        "rollout/latent_share": float(latent / max(1, (thoughts + spoken).sum())),
+        **{name: float(count_N.mean()) for name, count_N in episodes.counts().items()},
+        "rollout/seconds": seconds,
+        "train/groups_without_signal": float((reward_QG.max(1) == reward_QG.min(1)).mean()),
+    }

@@ -1,0 +1,129 @@
+"""How weights move: all of them however small the step, and without a gradient only what decays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latentgym.errors import CheckpointError, UsageError
+from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, TokenHead
+from latentgym.lm import LatentLM, load_model
+from latentgym.registry import make_vector_env
+from latentgym.rewards import Grade
+from latentgym.rollout import Policy
+from latentgym.training import (
+    GRPO,
+    GRPOConfig,
+    Metrics,
+    Optimisation,
+    Stage,
+    Supervised,
+    SupervisedConfig,
+    Trainer,
+    Update,
+)
+from latentgym.training import checkpoint as checkpoints
+
+TINY_STEPS = Optimisation(lr=1e-6, schedule="constant", warmup=0.0)
+
+
+def model(env: Any, **options: Any) -> LatentLM:
+    lm: LatentLM = load_model(
+        "tiny:llama:2x2x32", tokenizer=env.unwrapped.task.tokenizer, device="cpu", **options
+    )
+    return lm
+
+
+def supervised(**options: Any) -> Stage:
+    env = make_vector_env("latent/MNNS-continuous", 1)
+    return Supervised(Policy(model(env, **options), MixtureHead()), env, SupervisedConfig(16))
+
+
+def grpo(**options: Any) -> Stage:
+    env = make_vector_env("latent/MNNS-continuous", 32)
+
+    def grade(index: int, completion: str, answer: str) -> Grade:
+        return Grade(float(sum(map(ord, completion)) % 2), answer, "ok", {"correct": 0.0})
+
+    env.unwrapped.task.grade = grade
+    policy = Policy(model(env, **options), MultiTokenHead(3))
+    return GRPO(policy, env, GRPOConfig(prompts=8, group_size=4))
+
+
+@pytest.mark.parametrize("make", [supervised, grpo])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_small_steps_move_the_weights(make: Any, dtype: str) -> None:
+    stage = make(dtype=dtype, mixed_precision=True)
+    before = {name: p.detach().clone() for name, p in stage.policy.named_parameters()}
+    Trainer(stage, TINY_STEPS, 20).run()
+    moved = sum(int((p != before[name]).sum()) for name, p in stage.policy.named_parameters())
+    assert moved > 0.99 * sum(p.numel() for p in before.values())
+
+
+@pytest.mark.parametrize("make", [supervised, grpo])
+def test_weights_in_which_small_steps_are_lost_are_refused(make: Any) -> None:
+    stage = make(dtype="bfloat16")
+    with pytest.raises(UsageError, match=r"are bfloat16, .* mixed_precision=True"):
+        Trainer(stage, TINY_STEPS, 20)
+    stage.policy.lm.requires_grad_(False)
+    stage.policy.head.scale = torch.nn.Parameter(torch.ones(1))
+    Trainer(stage, TINY_STEPS, 20)  # frozen weights may be of any precision
+
+
+class Nothing(Stage):
+    """Steps without anything to learn."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def step(self, number: int, update: Update) -> Metrics:
+        parts = [p.sum() for p in self.policy.parameters() if p.requires_grad]
+        update([0 * torch.stack(parts).sum()])
+        return {}
+
+
+def gated(seed: int = 0) -> Policy:
+    env = make_vector_env("latent/MNNS-hybrid", 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Policy(model(env), GatedHead(32, TokenHead(), r_min=0.95, lambda_lr=1e-2))
+
+
+def test_without_a_gradient_only_matrices_move() -> None:
+    """The gate must not open by decay alone."""
+    policy = gated()
+    ids = {"token": torch.arange(policy.lm.vocab_size)}
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
+    share = policy.head.statistics(ids, policy.lm.table_VD)["share"].mean()
+    Trainer(Nothing(policy), Optimisation(lr=3e-4, weight_decay=0.5, schedule="constant"), 30).run()
+    for name, p in policy.named_parameters():
+        assert torch.equal(p, before[name]) == (p.ndim < 2), name
+    assert policy.head.statistics(ids, policy.lm.table_VD)["share"].mean() < share + 1e-3
+
+
+def test_a_run_whose_optimiser_had_other_groups_is_not_resumed(tmp_path: Path) -> None:
+    """Before vectors had groups of their own, a checkpoint had parameters in another order."""
+
+    def trainer(out: Path) -> Trainer:
+        return Trainer(Nothing(gated()), Optimisation(), 2, out=out)
+
+    trainer(tmp_path).run()
+    folder = checkpoints.latest(tmp_path / "checkpoints")
+    assert folder is not None
+    file = folder / "optimizer.safetensors"
+    now = [p for group in gated().parameter_groups(1.0) for p in group["params"]]
+    then: list[Tensor] = list(gated().parameters())
+    assert [p.shape for p in now] != [p.shape for p in then]
+    state = {"rng": load_file(str(file))["rng"]}
+    for i, p in enumerate(then):
+        state[f"{i}/step"] = torch.tensor(2.0)
+        state[f"{i}/exp_avg"], state[f"{i}/exp_avg_sq"] = p.detach().clone(), p.detach().square()
+    save_file(state, str(file))
+    with pytest.raises(CheckpointError, match=r"in other groups, .* another run .*--checkpoint"):
+        trainer(tmp_path).run(resume=True)
+    checkpoints.load_weights(tmp_path, gated(1))  # its weights are good
