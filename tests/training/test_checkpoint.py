@@ -177,7 +177,8 @@ def test_an_optimiser_that_is_another_is_refused(damage: str, hashes: bool, tmp_
     save_file(OPTIMIZER[damage](load_file(str(path))), str(path))
     policy = HRPO.learner()
     before = torch.get_rng_state()
-    with pytest.raises(CheckpointError, match="SHA-256" if hashes else "does not fit"):
+    said = "SHA-256" if hashes else "does not fit|in other groups"
+    with pytest.raises(CheckpointError, match=said):
         checkpoint.load(folder, policy, torch.optim.AdamW(policy.parameters()))
     assert torch.equal(torch.get_rng_state(), before)
 
