@@ -11,16 +11,25 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import sections, sections_recommendation, sections_retrieval, sections_search
+from benchmarks import (
+    models,
+    sections,
+    sections_graders,
+    sections_recommendation,
+    sections_retrieval,
+    sections_search,
+)
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = {
+    **models.SECTIONS,
     **sections.SECTIONS,
+    **sections_graders.SECTIONS,
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
 }
-_DOCS = ("engine", "openrlhf", "recommendation", "results", "training")
+_DOCS = ("engine", "graders", "models", "openrlhf", "recommendation", "results", "training")
 PAGES = ("README.md", *(f"docs/{page}.md" for page in _DOCS))
 
 

@@ -7,8 +7,15 @@ what search at test time adds. A prompt shared by a group counts once for the gr
 from __future__ import annotations
 
 from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
+from torch import nn
+
+from latentgym.heads import PolicyHead
 from latentgym.lm.model import LatentLM
+
+# How configurations call the number of experts that are chosen for a position.
+_CHOSEN = ("num_experts_per_tok", "moe_topk", "moe_k")
 
 
 @dataclass
@@ -48,34 +55,60 @@ class Positions:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """What a forward position costs depends on these alone.
+    """What a forward position and a thought cost depends on these alone.
 
     Attributes:
-        body: parameters outside the tables.
-        table: elements of the embedding table, and so of the language-model head.
-        layers, width: of the transformer.
+        body: elements of the matrices that a position is multiplied with, outside the tables; of
+            experts as many as take part.
+        table: elements of the language-model head.
+        layers, width: of attention; the width is that of all its heads together.
+        thought: operations of the policy head for a thought.
+        memory: and for a thought and each position of its prompt.
     """
 
     body: int
     table: int
     layers: int
     width: int
+    thought: float = 0.0
+    memory: float = 0.0
 
     @classmethod
-    def of(cls, lm: LatentLM) -> ModelSizes:
-        """Those of a model."""
-        config, table = lm.backbone.config, lm.table_VD.numel()
-        body = lm.n_parameters() - table * (1 if config.tie_word_embeddings else 2)
-        return cls(body, table, int(config.num_hidden_layers), lm.hidden_size)
+    def of(cls, lm: LatentLM, head: PolicyHead | None = None) -> ModelSizes:
+        """Those of a model, and of the head that thinks with it."""
+        thought, memory = (0.0, 0.0) if head is None else head.flops(lm.vocab_size, lm.hidden_size)
+        config, heads = lm.config, int(lm.config.num_attention_heads)
+        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+        layers, table = int(config.num_hidden_layers), lm.lm_head.weight.numel()
+        return cls(_matrices(lm), table, layers, width, thought, memory)
+
+
+def _matrices(lm: LatentLM) -> int:
+    """Elements of the matrices that a position is multiplied with, the head left out."""
+    size = 0.0
+    for name, module in lm.model.named_modules():
+        if isinstance(module, nn.Embedding):  # it is looked up
+            continue
+        # All experts of a layer are one tensor with one more dimension; some are chosen.
+        experts = ".experts." in f"{name}."
+        for weight in module.parameters(recurse=False):
+            if weight is not lm.lm_head.weight and weight.dim() > 1 + experts:
+                size += weight.numel() * (_chosen(lm.config) / len(weight) if experts else 1.0)
+    return round(size)
+
+
+def _chosen(config: Any) -> int:
+    """How many experts are chosen for a position."""
+    return int(next(k for k in (getattr(config, name, None) for name in _CHOSEN) if k))
 
 
 def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
-    """Floating-point operations of forward positions.
+    """Floating-point operations of forward positions, and of the heads that thought at them.
 
     Two per weight and position, the language-model head only where something is drawn, and
     attention's 4 * layers * width per position and position attended to. Moving a latent costs
     six per weight of the head: forward, back to the latent, and forward again from where it has
-    come; the weights get no gradient.
+    come; the weights get no gradient. A thought costs what its head says (`PolicyHead.flops`).
 
     Args:
         sizes: of the model.
@@ -86,4 +119,7 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
     body = drawn + positions.prompt + positions.verifier_prompt + positions.inserted
     attention = 4 * sizes.layers * sizes.width * context
     head = 2 * drawn + 6 * positions.gradient
-    return float(body * (2 * sizes.body + attention) + head * sizes.table)
+    thought = sizes.thought + sizes.memory * positions.prompt
+    return float(
+        body * (2 * sizes.body + attention) + head * sizes.table + positions.thought * thought
+    )

@@ -74,7 +74,7 @@ class Identity:
             agent.name,
             lm.name,
             str(lm.device),
-            ModelSizes.of(lm),
+            ModelSizes.of(lm, policy.head),
             _fingerprint(policy),
             agent.oracle,
         )

@@ -163,6 +163,7 @@ def evaluate_respondent(
         config=config or {},
         oracle=who.oracle,
         about=dict(task.about),
+        index=list(index),
     )
     rollouts = [
         _rollout(answer, seed)

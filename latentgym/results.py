@@ -9,7 +9,8 @@ import gzip
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
@@ -22,7 +23,8 @@ from latentgym.storage import atomic_write
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
 # Why an answer could not be compared, as graders say it.
-TROUBLES = ("timeout", "too_long", "invalid", "no_answer")
+TROUBLES = ("timeout", "too_long", "invalid", "refused", "no_answer")
+_ROUNDING = 1e-9  # of a mean of scores
 _MAX_LINE = 16 * 1024 * 1024
 
 
@@ -47,6 +49,7 @@ class Result:
         control: which control replaced the thoughts, or None.
         about: what the task adds, such as the index in which passages were found.
         oracle: whether gold answers took part in choosing among attempts: an upper bound.
+        index: numbers of the questions; empty for the first n, None in records from before.
         config, versions, git, created: to do it again.
     """
 
@@ -77,6 +80,7 @@ class Result:
     oracle: bool = False
     metrics_ci95: dict[str, list[float]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    index: list[int] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""
@@ -151,6 +155,52 @@ def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{folder} holds no {ROLLOUTS}; evaluate with --out.") from error
     except (OSError, EOFError, ValueError) as error:
         raise UsageError(f"{path} is damaged near line {number}; evaluate again.") from error
+
+
+def require_all(result: Result, rollouts: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Stored rollouts must be those that a record tells of: one for each question and seed.
+
+    Args:
+        result: the record.
+        rollouts: what is stored beside it.
+        folder: where.
+
+    Raises:
+        UsageError: some are missing, there twice, of something else, in another order, or do not
+            have the accuracy of the record.
+    """
+    needed = {"index", "seed", "completion", "answer", "score"}
+    for number, rollout in enumerate(rollouts, start=1):
+        if not isinstance(rollout, dict) or not needed <= rollout.keys():
+            raise UsageError(f"{folder / ROLLOUTS} is damaged near line {number}; evaluate again.")
+    found = [(rollout["seed"], rollout["index"]) for rollout in rollouts]
+    questions = result.index or list(range(result.n))
+    if result.index is None:  # which they were is only known from the answers themselves
+        first = dict.fromkeys(question for seed, question in found if seed == result.seeds[0])
+        questions = list(first) if len(first) == result.n else questions
+    expected = [(seed, question) for seed in result.seeds for question in questions]
+    wanted, there = Counter(expected), Counter(found)
+    more = there - wanted
+    faults = {
+        "missing": [*(wanted - there)],
+        "there more than once": [each for each in more if each in wanted],
+        "not of this evaluation": [each for each in more if each not in wanted],
+        "out of order": [a for a, b in zip(found, expected, strict=False) if a != b],
+    }
+    told = next(((what, where) for what, where in faults.items() if where), None)
+    scores = [rollout["score"] for rollout in rollouts]
+    if told is not None:
+        what, ((seed, question), *rest) = told
+        fault = f"of {len(expected)} answers {1 + len(rest)} are {what}, the first of them to "
+        fault += f"question {question} under seed {seed}"
+    elif abs(sum(scores) / len(scores) - result.accuracy) > _ROUNDING:
+        fault = f"their accuracy is {sum(scores) / len(scores)}, not {result.accuracy}"
+    else:
+        return
+    raise UsageError(
+        f"the rollouts in {folder} are not those of its {RESULT} ({fault}); restore the file, or "
+        "evaluate again."
+    )
 
 
 def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:

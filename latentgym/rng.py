@@ -72,6 +72,15 @@ class Draws:
         """The same draws, but the normal numbers of these rows are all zero."""
         return Draws(self.key_B, rows_B if rows_B.any() else None)
 
+    def apart(self, purpose: int) -> Draws:
+        """Draws for another purpose, independent of these: no number is the same or quiet.
+
+        Args:
+            purpose: a number of its own for each, 0 or more.
+        """
+        # A counter that `uniform` never reaches, whatever its stream.
+        return Draws(_mix(_mix(self.key_B) ^ np.uint64(1 << 63 | purpose)))
+
     def uniform(self, count: int, stream: int = 0) -> npt.NDArray[np.float64]:
         """Uniform numbers in the open interval (0, 1), float64 of shape (B, count).
 

@@ -1,17 +1,22 @@
 """Tokenizers that need no download and no torch, and a thin wrapper around Hugging Face's.
 
 An environment made without a model uses one of the two small ones: bytes for text, or the
-symbols of a synthetic task. All three offer the same few things, see `Tokenizer`.
+symbols of a synthetic task. All three offer the same few things, see `Tokenizer`. Texts come from
+data, and from what models have said: with none of the three can they spell a special token.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.literal import Literal, Part, literal
+
+_ANSWER = "An answer."
+_HOLE = "Qh7e2Z"  # stands in a conversation for what will be said
 
 
 class Tokenizer(Protocol):
@@ -27,7 +32,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without special tokens around it."""
+        """The ids of a text, without special tokens in it or around it, whatever it spells."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -38,12 +43,11 @@ class Tokenizer(Protocol):
         """The text of each id on its own, length `vocab_size`; special tokens are empty."""
         ...
 
-    def specials(self) -> list[str]:
-        """The texts that `encode` reads as special tokens."""
-        ...
-
     def chat(self, system: str, user: str) -> list[int]:
-        """The ids of a prompt that asks for an answer to `user`, in the model's own format."""
+        """The ids of a prompt that asks for an answer to `user`, in the model's own format.
+
+        What the two say is text, whatever it spells.
+        """
         ...
 
     def follow_up(self, user: str) -> list[int]:
@@ -74,9 +78,6 @@ class ByteTokenizer:
             ""
         ] * 3
 
-    def specials(self) -> list[str]:
-        return []
-
     def chat(self, system: str, user: str) -> list[int]:
         return [self.bos_id, *self.encode(plain_chat(system, user))]
 
@@ -97,30 +98,34 @@ class SymbolTokenizer:
         self.symbols = tuple(symbols)
         self._id = {symbol: i for i, symbol in enumerate(self.symbols)}
         self.pad_id, self.bos_id, self.eos_id = (self._id[s] for s in ("<pad>", "<bos>", "<eos>"))
+        self._special = {self.pad_id, self.bos_id, self.eos_id}
 
     @property
     def vocab_size(self) -> int:
         return len(self.symbols)
 
     def encode(self, text: str) -> list[int]:
+        """The ids of a text.
+
+        Raises:
+            UsageError: it holds something else than symbols of the task, or a special one.
+        """
         try:
-            return [self._id[symbol] for symbol in text.split()]
+            ids = [self._id[symbol] for symbol in text.split()]
         except KeyError as error:
             symbol = error.args[0]
             raise UsageError(
                 f"{symbol!r} is not a symbol of this task; {did_you_mean(symbol, self.symbols)}"
             ) from None
+        for i in self._special.intersection(ids):
+            raise UsageError(f"{self.symbols[i]!r} has a meaning of its own; take it out of texts.")
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        special = {self.pad_id, self.bos_id, self.eos_id}
-        return " ".join(self.symbols[i] for i in ids if i not in special)
+        return " ".join(self.symbols[i] for i in ids if i not in self._special)
 
     def pieces(self) -> list[str]:
-        special = {self.pad_id, self.bos_id, self.eos_id}
-        return ["" if i in special else s for i, s in enumerate(self.symbols)]
-
-    def specials(self) -> list[str]:
-        return [self.symbols[i] for i in (self.pad_id, self.bos_id, self.eos_id)]
+        return ["" if i in self._special else s for i, s in enumerate(self.symbols)]
 
     def chat(self, system: str, user: str) -> list[int]:
         return [self.bos_id, *self.encode(user)]
@@ -160,14 +165,18 @@ class HFTokenizer:
         self.name = str(tokenizer.name_or_path)
         self._vocab_size = vocab_size
         self.eos_id = int(tokenizer.eos_token_id if eos_id is None else eos_id)
-        self.pad_id = int(self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+        pad_id = tokenizer.pad_token_id
+        # A token for padding may have been added behind the model's vocabulary.
+        self.pad_id = self.eos_id if pad_id is None or pad_id >= vocab_size else int(pad_id)
+        self._own: dict[tuple[tuple[str, ...], bool], list[int]] = {}
 
     @property
     def vocab_size(self) -> int:
         return self._vocab_size
 
     def encode(self, text: str) -> list[int]:
-        return list(self.hf.encode(text, add_special_tokens=False))
+        ids = self._read(text)
+        return ids if self._special.isdisjoint(ids) else self._literal.encode([Part(text)])
 
     def decode(self, ids: Sequence[int]) -> str:
         known = len(self.hf)
@@ -177,26 +186,99 @@ class HFTokenizer:
     def pieces(self) -> list[str]:
         return list(_hf_pieces(self))
 
-    def specials(self) -> list[str]:
-        return [str(token) for token in self.hf.added_tokens_decoder.values()]
-
     def chat(self, system: str, user: str) -> list[int]:
         if not self.hf.chat_template:
             bos = [] if self.hf.bos_token_id is None else [int(self.hf.bos_token_id)]
             return [*bos, *self.encode(plain_chat(system, user))]
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": user})
-        text = self.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return self.encode(text)
+        if not system:
+            return self._conversation({"user": user})
+        if not self._takes_system:
+            return self._conversation({"user": f"{system}\n\n{user}"})
+        return self._conversation({"system": system, "user": user})
 
     def follow_up(self, user: str) -> list[int]:
         if not self.hf.chat_template:
             return self.encode(f"\n\n{plain_chat('', user)}")
-        answer = "An answer."
-        turns = (("user", "A question."), ("assistant", answer), ("user", user))
+        return self._conversation({"user": user}, begun=True)
+
+    def _read(self, text: str) -> list[int]:
+        """The ids of a text in which names of special tokens are special tokens."""
+        return list(self.hf.encode(text, add_special_tokens=False))
+
+    @functools.cached_property
+    def _special(self) -> frozenset[int]:
+        """The tokens that only the chat template may write.
+
+        All that count as special, and of the other added ones those that the template writes
+        itself (some tokenizers mark turns with such): the rest is vocabulary, such as `<table>`.
+        """
+        written = str(self.hf.chat_template or "") + self._rendered({"user": _HOLE})
+        added = self.hf.added_tokens_decoder.items()
+        marks = (i for i, t in added if t.special or (t.content.strip() and t.content in written))
+        return frozenset(map(int, (*self.hf.all_special_ids, *marks)))
+
+    @functools.cached_property
+    def _literal(self) -> Literal:
+        return literal(self.hf, self._special)
+
+    @functools.cached_property
+    def _takes_system(self) -> bool:
+        """Whether the chat template knows instructions; else they stand before the question."""
+        try:
+            return _HOLE in self._rendered({"system": _HOLE, "user": "A question."})
+        except UsageError:
+            return False
+
+    def _conversation(self, said: Mapping[str, str], *, begun: bool = False) -> list[int]:
+        """The ids of a conversation in the chat template's format.
+
+        Args:
+            said: what each role says.
+            begun: whether it goes on behind an answer; only what stands behind that is told.
+        """
+        ids = self._read(self._rendered(said, begun=begun))
+        if [i for i in ids if i in self._special] == self._own_special((*said,), begun):
+            return ids
+        # What is said spells a special token: it takes its place when the template is done.
+        holes = {role: f"{_HOLE}{role}{_HOLE}" for role in said}
+        pieces = re.split(rf"{_HOLE}(\w+?){_HOLE}", self._rendered(holes, begun=begun))
+        if set(pieces[1::2]) != set(said):
+            raise UsageError(
+                f"the chat template of {self.name} changes what is said in it, so a special token "
+                "that is spelt out there cannot be told from its own; take it out of the data, or "
+                "choose another model."
+            )
+        return self._literal.encode(
+            [Part(said[p]) if i % 2 else Part(p, template=True) for i, p in enumerate(pieces)]
+        )
+
+    def _own_special(self, roles: tuple[str, ...], begun: bool) -> list[int]:
+        """The special tokens that the chat template writes itself."""
+        key = (roles, begun)
+        if key not in self._own:
+            ids = self._read(self._rendered(dict.fromkeys(roles, "Two."), begun=begun))
+            self._own[key] = [i for i in ids if i in self._special]
+        return self._own[key]
+
+    def _rendered(self, said: Mapping[str, str], *, begun: bool = False) -> str:
+        """A conversation as the chat template writes it."""
+        if not self.hf.chat_template:
+            return ""
+        from jinja2 import TemplateError
+
+        past = {"user": "A question.", "assistant": _ANSWER} if begun else {}
+        turns = [*past.items(), *said.items()]
         messages = [{"role": role, "content": content} for role, content in turns]
-        text = self.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return self.encode(text.partition(answer)[2])
+        try:
+            text: str = self.hf.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise UsageError(
+                f"the chat template of {self.name} refuses a conversation ({error}); choose "
+                "another model."
+            ) from error
+        return text.partition(_ANSWER)[2] if begun else text
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from latentgym.results import (
     find_results,
     load_result,
     load_rollouts,
+    require_all,
     versions,
 )
 from latentgym.storage import atomic_write
@@ -117,3 +118,70 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write"):
         record().save(tmp_path / "file" / "below", [])
+
+
+Rows = list[dict[str, Any]]
+
+
+def rows(questions: list[int], seeds: tuple[int, ...] = (0, 1)) -> Rows:
+    """Answers of which those to even questions are right."""
+    return [
+        {"index": q, "seed": s, "completion": "x", "answer": "x", "score": float(q % 2 == 0)}
+        for s in seeds
+        for q in questions
+    ]
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "the first": {"index": []},
+    "chosen": {"index": [4, 9, 2, 7]},
+    "older": {"index": None},
+    "older, chosen": {"index": None, "questions": [8, 1, 3, 6]},
+}
+
+
+def stored(asked: str) -> tuple[Result, Rows]:
+    options = dict(ASKED[asked])
+    questions = options.pop("questions", None) or options["index"] or [0, 1, 2, 3]
+    return record(n=4, seeds=[0, 1], accuracy=0.5, **options), rows(questions)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_rollouts_that_are_all_there_are_taken(asked: str) -> None:
+    result, found = stored(asked)
+    require_all(result, found, Path("run"))
+
+
+def row(seed: int, index: int) -> dict[str, Any]:
+    return {**rows([index], (seed,))[0]}
+
+
+DAMAGES: dict[str, tuple[Any, str]] = {
+    "all lost": (lambda found: [], "8 are missing"),
+    "one lost": (lambda found: found[:-1], "1 are missing, the first of them to question"),
+    "a seed lost": (lambda found: found[:4], "4 are missing"),
+    "a seed lost, another twice": (lambda found: found[:4] * 2, "4 are missing"),
+    "one doubled": (lambda found: [*found, found[5]], "1 are there more than once"),
+    "all doubled": (lambda found: found * 2, "8 are there more than once"),
+    "one added": (lambda found: [*found, row(1, 99)], "not of this evaluation.*question 99"),
+    "a seed added": (lambda found: [*found, row(7, 2)], "not of this evaluation.*seed 7"),
+    "one exchanged": (lambda found: [*found[:-1], row(1, 99)], "1 are missing"),
+    "turned round": (lambda found: found[::-1], "8 are out of order"),
+    "two exchanged": (lambda found: [found[1], found[0], *found[2:]], "2 are out of order"),
+    "seeds mixed": (lambda found: sorted(found, key=lambda r: r["index"]), "are out of order"),
+    "of another checkpoint": (lambda found: [{**r, "score": 1.0} for r in found], "accuracy is 1"),
+    "no answer": (lambda found: [{**found[0]}, {"index": 0}, *found[2:]], "damaged near line 2"),
+    "no row": (lambda found: [*found[:3], [], *found[4:]], "damaged near line 4"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_rollouts_of_something_else_are_told(asked: str, damage: str) -> None:
+    result, found = stored(asked)
+    change, sentence = DAMAGES[damage]
+    if asked.startswith("older") and damage in ("two exchanged", "turned round"):
+        sentence = "are out of order"  # against the order under the other seed
+    with pytest.raises(UsageError, match=sentence) as error:
+        require_all(result, change(found), Path("run"))
+    assert "evaluate again" in str(error.value) and "\n" not in str(error.value)

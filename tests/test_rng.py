@@ -143,3 +143,14 @@ def test_quiet_rows_draw_zeros_and_leave_the_others_alone() -> None:
     assert np.array_equal(quiet.uniform(5), draws.uniform(5))
     assert not quiet[rows % 2 == 0].normal(3)[:1].any()
     assert np.array_equal(draws.quiet(rows < 0).normal(3), draws.normal(3))
+
+
+def test_draws_for_other_purposes_are_others_and_as_reproducible() -> None:
+    zeros = np.zeros(50, dtype=np.int64)
+    draws = Draws.at(3, np.arange(50), zeros, zeros)
+    kinds = [draws, draws.apart(0), draws.apart(1), draws.apart(0).apart(0)]
+    numbers = [set(each.uniform(200, stream).ravel()) for each in kinds for stream in range(3)]
+    assert len(set().union(*numbers)) == len(kinds) * 3 * 50 * 200
+    assert np.array_equal(draws.apart(1).uniform(5), draws.apart(1).uniform(5))
+    rows = np.array([4, 2])
+    assert np.array_equal(draws[rows].apart(1).normal(5), draws.apart(1).normal(5)[rows])

@@ -123,7 +123,7 @@ def reinforce(
     """
     lengths = [len(each.z_LD) for each in latents]
     z_MD = torch.cat([each.z_LD for each in latents])
-    logits_MV = lm.logits(z_MD.to(lm.table_VD.dtype))
+    logits_MV = lm.logits(z_MD.to(lm.dtype))
     # Not `amax`, which shares the gradient among equals, and in bf16 many logits are equal.
     p_M = logits_MV.softmax(-1).gather(-1, logits_MV.argmax(-1, keepdim=True)).squeeze(-1)
     reward_M = torch.tensor(reward, device=z_MD.device).repeat_interleave(
@@ -142,7 +142,7 @@ def reinforce(
 def tokens_of(latents: Sequence[Latents], lm: LatentLM) -> Iterator[npt.NDArray[np.int64]]:
     """The argmax tokens of each question's latents, int64 (L,)."""
     z_MD = torch.cat([each.z_LD.detach() for each in latents])
-    token_M = lm.logits(z_MD.to(lm.table_VD.dtype)).argmax(-1)
+    token_M = lm.logits(z_MD.to(lm.dtype)).argmax(-1)
     for token_L in torch.split(token_M, [len(each.z_LD) for each in latents]):
         yield token_L.cpu().numpy()
 

@@ -148,7 +148,8 @@ class Run:
         if self.checkpoint is not None:
             from latentgym.training import checkpoint
 
-            checkpoint.load_weights(self.checkpoint, policy)
+            same = checkpoint.run_of(self.checkpoint).get("agent") == self.agent
+            checkpoint.load_weights(self.checkpoint, policy, head=same)
         return policy
 
 

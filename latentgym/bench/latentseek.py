@@ -107,7 +107,7 @@ def run(options: LatentSeekBench) -> dict[str, Any]:
         "model": policy.lm.name,
         "source": env.unwrapped.task.source,
         "device": str(policy.lm.device),
-        "dtype": str(policy.lm.table_VD.dtype),
+        "dtype": str(policy.lm.dtype),
         "threads": torch.get_num_threads(),
         "questions_per_minute": _both(found, lambda side: side.per_minute),
         "positions_per_question": _both(found, lambda side: side.positions),

@@ -91,14 +91,14 @@ class PlainLatentSeek:
             reward = chains[-1].reward
             if reward > c.threshold:
                 break
-            p_L = self.lm.logits(z_LD.to(self.lm.table_VD.dtype)).softmax(-1).max(-1).values
+            p_L = self.lm.logits(z_LD.to(self.lm.dtype)).softmax(-1).max(-1).values
             loss = -reward * (p_L + c.eps).log().sum()
             (z_LD.grad,) = torch.autograd.grad(loss, z_LD)
             if c.grad_clip:
                 torch.nn.utils.clip_grad_norm_([z_LD], c.grad_clip)
             adam.step()
             with torch.no_grad():
-                token_L = self.lm.logits(z_LD.to(self.lm.table_VD.dtype)).argmax(-1)
+                token_L = self.lm.logits(z_LD.to(self.lm.dtype)).argmax(-1)
             chains.append(self._attempt(index, [*first.tokens[:start], *token_L.tolist()]))
         return chains
 

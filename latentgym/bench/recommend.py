@@ -87,7 +87,7 @@ def run(options: RecommendBench) -> dict[str, Any]:
         "settings": {**asdict(options), "catalogue": len(env.task.choices.titles)},
         "model": lm.name,
         "device": str(lm.device),
-        "dtype": str(lm.table_VD.dtype),
+        "dtype": str(lm.dtype),
         "threads": torch.get_num_threads(),
         "users_per_second": rates,
         "positions_per_user": {

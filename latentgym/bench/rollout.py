@@ -100,7 +100,7 @@ def run(options: RolloutBench) -> dict[str, Any]:
         "settings": asdict(options),
         "model": lm.name,
         "device": str(lm.device),
-        "dtype": str(lm.table_VD.dtype),
+        "dtype": str(lm.dtype),
         "threads": torch.get_num_threads(),
         "ms_per_step": medians,
         "steps_per_s": {
@@ -211,7 +211,7 @@ def _no_cache(lm: LatentLM, prompt: list[int], group: int, new: int) -> float:
 def _floor(lm: LatentLM, rows: int, *, fast: bool) -> float:
     """All linear layers once."""
     layers = [m for m in lm.model.modules() if isinstance(m, nn.Linear)]
-    dtype, device = lm.table_VD.dtype, lm.device
+    dtype, device = lm.dtype, lm.device
     x = {
         n: torch.randn(rows, 1, n, dtype=dtype, device=device)
         for n in {m.in_features for m in layers}

@@ -149,7 +149,7 @@ def run(options: TrainBench) -> dict[str, Any]:
         "prompt_tokens": [len(env.prompt(i)) for i in range(options.prompts)],
         "peer": f"trl {version('trl')}" if options.peer == "trl" else "none",
         "device": str(lm.device),
-        "dtype": str(lm.table_VD.dtype),
+        "dtype": str(lm.dtype),
         "threads": torch.get_num_threads(),
         "ms_per_step": {
             f"{name}{stage}": 1000 * statistics.median(values)

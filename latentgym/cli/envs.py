@@ -117,8 +117,8 @@ def info(argv: Sequence[str]) -> int:
 
 
 def validate(argv: Sequence[str]) -> int:
-    """Check that gold answers score 1, and empty and garbage answers score 0."""
-    from latentgym.testing.checks import GARBAGE
+    """Check that gold answers score 1, and that empty and garbage answers do not."""
+    from latentgym.testing.checks import GARBAGE, paid_garbage
 
     options = parse(EnvOptions, argv, "validate", "Check a task's grader on its data.")
     task = _make(options).task
@@ -131,6 +131,8 @@ def validate(argv: Sequence[str]) -> int:
             for bad in GARBAGE:
                 if task.grade(index, bad, bad).score != 0.0:
                     wrong.append(f"answer {bad!r} of question {index} scores above 0")
+            for bad in paid_garbage(task, index):
+                wrong.append(f"answer {bad[:60]!r} of question {index} is taken for right")
             advance(1)
     for line in wrong[:20]:
         say(line)

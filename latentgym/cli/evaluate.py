@@ -22,7 +22,7 @@ from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, ques
 from latentgym.journal import JOURNAL
 from latentgym.parallel import answering
 from latentgym.registry import make_vector_env
-from latentgym.results import RESULT, find_results, load_result, load_rollouts
+from latentgym.results import RESULT, find_results, load_result, load_rollouts, require_all
 from latentgym.stats import question_interval
 from latentgym.training import checkpoint
 
@@ -161,7 +161,7 @@ class RescoreOptions:
 
 
 def rescore(argv: Sequence[str]) -> int:
-    """Grade stored rollouts again; exit code 1 if the accuracy differs from the stored one."""
+    """Grade stored rollouts again; exit code 1 if a score differs from the stored one."""
     options = parse(RescoreOptions, argv, "rescore", "Score stored rollouts again.")
     worst = 0
     for folder, _ in find_results([options.folder]):
@@ -180,9 +180,11 @@ def _rescore(folder: Path, as_json: bool) -> int:
             f"{folder} was evaluated on data {result.dataset_hash}, but {task.source} is "
             f"{task.dataset_hash}; make the same data available (LATENTGYM_DATA) and try again."
         )
+    rollouts = list(load_rollouts(folder))
+    require_all(result, rollouts, folder)
     scores: dict[int, list[float]] = {}
     changed = 0
-    for rollout in load_rollouts(folder):
+    for rollout in rollouts:
         index = rollout["index"]
         grade = task.grade(index, rollout["completion"], rollout["answer"])
         scores.setdefault(index, []).append(float(grade.score))

@@ -17,6 +17,7 @@ _NUMBER = (int, float, str)
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_TWO_OR_ONE = re.compile(r"[0-9]{1,3},[0-9]{3}")
 _LEVEL = re.compile(r"[0-9]+")
 
 
@@ -99,6 +100,9 @@ def read_math(fields: Fields) -> Question:
     """problem, solution, level, and type or subject; the answer by itself in some versions."""
     solution = fields["solution"]
     gold = fields.get("answer") or last_boxed(solution)
+    if _TWO_OR_ONE.fullmatch(gold.strip()) and "comma" not in fields["problem"]:
+        # One number: as it stands it could be the list of 31 and 250, as "70,110" is elsewhere.
+        gold = gold.replace(",", r",\!")
     level = _LEVEL.search(str(fields.get("level", "")))
     extra = {
         "level": int(level.group()) if level else None,

@@ -13,8 +13,11 @@ import inspect
 import json
 import re
 import sys
+from fractions import Fraction
 from typing import Any
 
+# nan is at no distance from anything, and some scorers pay for a small one.
+_NOT_FINITE = re.compile(r"(?<![a-z])(?:nan|inf|infinity)[ij]?(?![a-z])", re.IGNORECASE)
 _DATASETS: dict[str, Any] = {}
 # This scorer evaluates its own question, never an answer.
 _EVALUATES_QUESTIONS = "bitwise_arithmetic"
@@ -56,13 +59,37 @@ def run(setting: str, *request: str) -> float | str:
     Returns:
         The score, or "error" if the scorer raised.
     """
-    answer, entry = request
+    answer, packed = request
+    entry = unpack(json.loads(packed))
+    gold = str(entry["answer"])
+    if _NOT_FINITE.search(answer) and not _NOT_FINITE.search(gold):
+        return 0.0
     try:
-        return float(_DATASETS[setting].score_answer(answer, unpack(json.loads(entry))))
+        score = float(_DATASETS[setting].score_answer(answer, entry))
+        same = _MENDED.get(json.loads(setting)[0])
+        return score if same is None or score < 1 or same(answer, gold) else 0.0
     except (MemoryError, RecursionError):
         return "crash"
     except Exception:
         return "error"
+
+
+def _same_words(answer: str, gold: str) -> bool:
+    return answer.split() == gold.split()
+
+
+def _same_numbers(answer: str, gold: str) -> bool:
+    one, other = (Fraction(text.strip().lstrip("$").replace(",", "")) for text in (answer, gold))
+    return abs(one - other) <= abs(other) / 10_000
+
+
+# Scorers of theirs that pay for other answers than the right one, and what must hold as well: one
+# compares whether texts are empty, one pays 0 as the beginning of 0.25, one drops signs and words.
+_MENDED = {
+    "game_of_life_halting": _same_words,
+    "coin_flip": _same_numbers,
+    "gsm_symbolic": _same_numbers,
+}
 
 
 def pack(value: Any) -> Any:
@@ -75,6 +102,8 @@ def pack(value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [pack(item) for item in value]
+    if isinstance(value, Fraction):
+        return {"fraction": str(value)}
     if isinstance(value, (tuple, set)):
         kind = "tuple" if isinstance(value, tuple) else "set"
         return {kind: [pack(item) for item in value]}
@@ -91,6 +120,8 @@ def unpack(value: Any) -> Any:
         return [unpack(item) for item in value]
     if isinstance(value, dict):
         ((kind, items),) = value.items()
+        if kind == "fraction":
+            return Fraction(items)
         if kind == "dict":
             return {unpack(key): unpack(item) for key, item in items}
         return (tuple if kind == "tuple" else set)(unpack(item) for item in items)

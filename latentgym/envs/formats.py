@@ -69,7 +69,12 @@ class Format(ABC):
 
     def judged(self, grader: Grader, completion: str, gold: str) -> Grade:
         """The grader's verdict on a completion in this format."""
-        return grader(completion, gold)
+        answer = self.find(completion)
+        if answer is None:
+            answer = grader.fallback(completion)
+        elif self.stop:
+            answer = answer.partition(self.stop)[0]
+        return grader.alone(answer or "", gold)
 
     def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
         """That verdict, with whether the format was kept as its component; see `kept`."""
@@ -88,8 +93,16 @@ class Hashes(Format):
         _, mark, said = completion.partition(self.mark)
         return said.strip() if mark else None
 
+    def kept(self, completion: str, *, spoken: bool) -> bool:
+        return completion.count(self.mark) == 1
+
     def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
-        grade = grader(completion, gold)
+        # Graders of numbers know a number from a heading, which models write with the same mark.
+        grade = (
+            grader(completion, gold)
+            if grader.numeric
+            else super().grade(grader, completion, gold, spoken=spoken)
+        )
         if completion.count(self.mark) > 1:
             # Which of several answers is meant is not ours to guess.
             components = {**grade.components, "correct": 0.0, "format": 0.0}
@@ -104,9 +117,10 @@ class Boxed(Format):
         return f"{gold}}}"
 
     def find(self, completion: str) -> str | None:
-        if self.mark not in completion:
+        content, _ = last_box(completion)
+        if content is None and self.mark not in completion:
             return None
-        return (last_box(completion)[0] or "").strip()
+        return (content or "").strip()
 
     def kept(self, completion: str, *, spoken: bool) -> bool:
         return last_box(completion)[1] == 1
@@ -148,10 +162,6 @@ class Json(Format):
         if not spoken and not is_json_object(completion, _THOUGHTS, _ANSWER):
             completion = f'{{"{_THOUGHTS}": "", {from_json_key(completion, _ANSWER)}'
         return is_json_object(completion, _THOUGHTS, _ANSWER)
-
-    def judged(self, grader: Grader, completion: str, gold: str) -> Grade:
-        answer = self.find(completion)
-        return grader(completion, gold) if answer is None else grader.alone(answer, gold)
 
 
 def _escaped(text: str) -> str:

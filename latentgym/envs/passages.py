@@ -2,7 +2,7 @@
 
 The agent writes `<search> query </search>`, and the environment inserts passages between
 `<information>` and `</information>`. They are hostile text: whatever in them could be taken for a
-mark, an answer or a special token of the model is broken up before a model reads it.
+mark or an answer is broken up before a model reads it.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class Shown:
     Args:
         tokenizer: of the model.
         wording: around them.
-        marks: texts that must not stand in a passage, beside the search marks and the tokenizer's
-            special tokens.
+        marks: texts that must not stand in a passage, beside the search marks.
         passage_tokens: the most tokens of a passage; the rest is cut off.
     """
 
@@ -78,7 +77,7 @@ class Shown:
         self, tokenizer: Tokenizer, wording: Wording, marks: Iterable[str], passage_tokens: int
     ) -> None:
         self._tokenizer, self._wording, self._most = tokenizer, wording, passage_tokens
-        self.harmless = breaking([*MARKS, *marks, *tokenizer.specials()])
+        self.harmless = breaking([*MARKS, *marks])
 
     def found(self, passages: Sequence[Passage], *notices: str) -> str:
         """A block of passages, and what the environment has to say beside."""

@@ -145,9 +145,9 @@ class ReasoningGymTask(TextTask):
             return Grade(0.0, parsed, "timeout", parts)
         # Some of their scorers raise on answers of the wrong form. If the gold answer raises
         # too, the scorer is at fault, and no score may be given.
-        if self._score(index, self.question(index).gold) in ("error", "crash"):
+        if self._score(index, self.question(index).gold) in ("error", "crash", "refused"):
             raise GraderError(f"the scorer of {self.name} failed on row {index}")
-        return Grade(0.0, parsed, "invalid", parts)
+        return Grade(0.0, parsed, "refused" if score == "refused" else "invalid", parts)
 
     @staticmethod
     def warm_up() -> None:
@@ -155,7 +155,7 @@ class ReasoningGymTask(TextTask):
         _SANDBOX.start()
 
     def _score(self, index: int, answer: str) -> float | str:
-        """Their score, or "timeout", "crash" or "error"."""
+        """Their score, or "timeout", "crash", "refused" or "error"."""
         try:
             entry = json.dumps(pack(self.question(index).extra["entry"]))
             score = _SANDBOX.call(self._setting, answer, entry)
@@ -186,3 +186,6 @@ class _NoGrader:
         raise GraderError("Reasoning Gym's tasks grade with their own entries")
 
     alone = __call__
+
+    def fallback(self, completion: str, /) -> str | None:
+        return completion

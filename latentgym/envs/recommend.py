@@ -143,6 +143,9 @@ class RecommendTask(Task):
         ids[thoughts:, 0], weights[thoughts:, 0] = answer, 1
         return Demonstration(ids, weights, thoughts)
 
+    def completion(self, index: int, answer: str) -> tuple[str, str]:
+        return answer, answer
+
     def gold_completion(self, index: int) -> tuple[str, str]:
         said = self.tokenizer.decode(self.choices.tokens(self.entry(index)))
         return said, said
@@ -180,9 +183,8 @@ def make_recommend(
 
 
 def _spelling(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """How titles are spelt for a model: nothing in them may be taken for a token of control."""
-    marks = (*_SPECIALS, _AND, _NEXT) if isinstance(tokenizer, SymbolTokenizer) else ()
-    return breaking([*tokenizer.specials(), *marks])
+    """How titles are spelt for a model: where symbols are words, none may be one of control."""
+    return breaking((*_SPECIALS, _AND, _NEXT) if isinstance(tokenizer, SymbolTokenizer) else ())
 
 
 @lru_cache(maxsize=8)

@@ -167,6 +167,13 @@ class Task(ABC):
         """Number of the right entry of `choices`; tasks that have choices override it."""
         raise NotImplementedError(f"the answers of {self.name} are free, so none has a number")
 
+    def completion(self, index: int, answer: str) -> tuple[str, str]:
+        """Words that give an answer in the form that is asked for: (completion, answer)."""
+        demonstration = self.demonstration(index)
+        thoughts = demonstration.ids_TS[: demonstration.thoughts, 0].tolist()
+        words = self.tokenizer.decode(thoughts) if self.family.words else ""
+        return f"{words} {answer}".strip(), answer
+
     def gold_completion(self, index: int) -> tuple[str, str]:
         """Words that must be graded 1: (completion, answer). For validation."""
         demonstration = self.demonstration(index)

@@ -112,6 +112,8 @@ class TextTask(Task):
         ends = [0, *(min(len(self.tokenizer.encode(text)), thoughts) for text in said)]
         return tuple(end - start for start, end in pairwise(accumulate(ends, max)))
 
+    def completion(self, index: int, answer: str) -> tuple[str, str]:
+        return self.format.thoughts(()) + self.format.answer(answer), answer
+
     def gold_completion(self, index: int) -> tuple[str, str]:
-        gold = self.question(index).gold
-        return self.format.thoughts(()) + self.format.answer(gold), gold
+        return self.completion(index, self.question(index).gold)

@@ -101,6 +101,17 @@ class PolicyHead(nn.Module, ABC):
         """The Gymnasium space that the head's thoughts live in."""
         return family(self.family).space(vocab_size, hidden_size, support)
 
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        """What a thought costs beside the model's own pass, in floating-point operations.
+
+        Two per weight, as `latentgym.accounting.flops` counts; nothing unless a head says so.
+
+        Returns:
+            Of one thought; and of one thought for each position of the prompt, for heads that read
+            the prompt's hidden states.
+        """
+        return 0.0, 0.0
+
     def reference(self) -> PolicyHead:
         """What the policy that a run is held near thinks with: this head as it is now, frozen."""
         return copy.deepcopy(self).requires_grad_(False)
@@ -116,6 +127,11 @@ class PolicyHead(nn.Module, ABC):
         """
         parameters = [p for p in self.parameters() if p.requires_grad]
         return [{"params": parameters, "lr": lr}] if parameters else []
+
+
+def matrix_flops(module: nn.Module) -> float:
+    """Operations of one vector on its way through all matrices of a module."""
+    return 2.0 * sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
 
 def categorical(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.rng import Draws
 
+_NOISE = 0  # what the noise's draws are for
+
 Control = Callable[[Tensor, Tensor, Draws], Tensor]
 
 
@@ -30,7 +32,8 @@ def _shuffle(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
 
 
 def _noise(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
-    noise = torch.from_numpy(draws.normal(latent_BD.shape[-1])).to(latent_BD)
+    # Not the numbers behind the head's own draws, or the noise would tell of what was drawn.
+    noise = torch.from_numpy(draws.apart(_NOISE).normal(latent_BD.shape[-1])).to(latent_BD)
     scale: Tensor = latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     return noise * scale
 
@@ -88,3 +91,7 @@ class ControlHead(PolicyHead):
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return torch.zeros_like(read.logits[..., 0])
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        """Its head's: a control is compared at equal cost."""
+        return self.head.flops(vocab_size, hidden_size)

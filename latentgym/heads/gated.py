@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.errors import UsageError
-from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.superposition import mix
 from latentgym.heads.token import TokenHead
 from latentgym.rng import Draws
@@ -100,6 +100,10 @@ class GatedHead(PolicyHead):
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return self.words.log_prob(action, read)
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        looked_at = min(self.mixture.top_k or vocab_size, vocab_size)
+        return 2.0 * looked_at * hidden_size + matrix_flops(self), 0.0
 
     def reference(self) -> PolicyHead:
         """Plain words: the divergence is measured from a policy without latents."""

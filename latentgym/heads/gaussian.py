@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.errors import UsageError
-from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.token import TokenHead
 from latentgym.rng import Draws
 
@@ -90,6 +90,9 @@ class GaussianHead(PolicyHead):
         z = (action["latent"] - mean) * (-log_std).exp()
         each = -0.5 * (z.square() + _LOG_2_PI) - log_std
         return each.mean(-1) if self.density == "mean" else each.sum(-1)
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        return matrix_flops(self), 0.0
 
     def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation of the next z, both (..., D)."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.errors import UsageError
-from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.losses import masked
 from latentgym.rng import Draws
 
@@ -67,6 +67,11 @@ class RATTHead(PolicyHead):
             return torch.zeros_like(read.logits[..., 0])
         z = (action["latent"] - self.attend(read)) / self.std
         return (-0.5 * (z.square() + _LOG_2_PI) - math.log(self.std)).sum(-1)
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        """The query; and for each position of the prompt key, value, score and weighted sum."""
+        memory = matrix_flops(self.key) + matrix_flops(self.value) + 4.0 * hidden_size
+        return matrix_flops(self.query), memory
 
     def attend(self, read: Readout) -> Tensor:
         """The latent without noise, (..., D)."""

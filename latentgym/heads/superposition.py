@@ -68,6 +68,9 @@ class MixtureHead(PolicyHead):
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return torch.zeros_like(read.logits[..., 0])
 
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        return 2.0 * (self.top_k or vocab_size) * hidden_size, 0.0
+
 
 class MultiTokenHead(PolicyHead):
     """Multi-token sampling: K ids drawn independently, their embeddings averaged (CoT2-MTS).
@@ -102,6 +105,9 @@ class MultiTokenHead(PolicyHead):
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return gather_log_prob(self._scaled(read.logits), action["ids"]).mean(-1)
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        return float(self.k * hidden_size), 0.0
 
     def _scaled(self, logits: Tensor) -> Tensor:
         return logits if self.temperature == 1 else logits / self.temperature
@@ -154,6 +160,9 @@ class DirichletHead(PolicyHead):
         terms = (a - 1) * log_weights.masked_fill(absent, 0.0) - torch.lgamma(a)
         total = a.masked_fill(absent, 0.0).sum(-1)
         return torch.lgamma(total) + terms.masked_fill(absent, 0.0).sum(-1)
+
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        return 2.0 * min(self.support, vocab_size) * hidden_size, 0.0
 
     def _concentration(self, alpha: Tensor, absent: Tensor) -> Tensor:
         """gamma * alpha of some ids, renormalised and floored; 1 where an id is absent."""

@@ -25,11 +25,12 @@ from transformers.cache_utils import DynamicCache
 from latentgym.errors import UsageError
 from latentgym.lm.cache import ATTENTION, GroupedCache
 from latentgym.lm.mode import mode
-from latentgym.lm.packed import packed
+from latentgym.lm.packed import packed, state_of
+from latentgym.lm.self_test import INSTEAD, self_test
 from latentgym.tokenizers import Tokenizer
 
+TABLE_BLOCK = 1 << 13  # rows of the embedding table that are looked at together
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
-_LOGIT_SCALES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 Arguments = ParamSpec("Arguments")
@@ -77,11 +78,12 @@ class LatentLM(nn.Module):
             are trained; None for their own type.
 
     Attributes:
+        architecture: name of the model's class.
         recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
 
     Raises:
-        UsageError: the model is an encoder-decoder, its attention cannot be chosen, or it changes
-            its logits after the head.
+        UsageError: the model is an encoder-decoder, its attention cannot be chosen, or what it
+            computes here is not what it computes by itself (`latentgym.lm.self_test`).
     """
 
     def __init__(
@@ -93,29 +95,27 @@ class LatentLM(nn.Module):
     ) -> None:
         super().__init__()
         config, any_model = model.config, cast(Any, model)  # transformers is typed in part
-        kind = type(model).__name__
+        self.architecture = type(model).__name__
         if config.is_encoder_decoder or any_model.get_output_embeddings() is None:
-            raise UsageError(f"{kind} is no decoder-only language model; choose a causal one.")
+            raise UsageError(
+                f"{self.architecture} is no decoder-only language model; choose a causal one."
+            )
         if not getattr(model, "_supports_attention_backend", False):
             raise UsageError(
-                f"{kind} has no pluggable attention in transformers, which the rollout engine "
-                "needs; choose a model such as Llama, Qwen, Mistral or GPT-2."
+                f"{self.architecture} has no pluggable attention in transformers, which the "
+                f"rollout engine needs; {INSTEAD}."
             )
-        for scale in _LOGIT_SCALES:
-            if getattr(config, scale, None) not in (None, 1.0):
-                raise UsageError(
-                    f"{kind} changes its logits after the language-model head ({scale}), which is "
-                    "not supported; choose a model such as Llama, Qwen, Mistral or GPT-2."
-                )
         model.config._attn_implementation = ATTENTION
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.autocast = autocast
         self.recomputes = False
+        self._norms: tuple[object, Tensor] | None = None
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
+        self_test(self)
 
     @property
     def _causal_lm(self) -> Any:
@@ -124,19 +124,58 @@ class LatentLM(nn.Module):
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     @property
+    def config(self) -> Any:
+        """The configuration of what reads text."""
+        return self._causal_lm.config.get_text_config()
+
+    @property
     def backbone(self) -> Any:
         """The transformer without its language-model head."""
         return self._causal_lm.base_model
 
     @property
+    def lm_head(self) -> Any:
+        """The language-model head."""
+        return self._causal_lm.get_output_embeddings()
+
+    @property
+    def _embedding(self) -> Any:
+        """The module that makes embeddings of token ids."""
+        return self._causal_lm.get_input_embeddings()
+
+    @property
+    def _scales(self) -> bool:
+        """Whether embeddings are more than rows of the table."""
+        return type(self._embedding).forward is not nn.Embedding.forward
+
+    @property
     def table_VD(self) -> Tensor:
-        """The input embedding table."""
-        weight: Tensor = self._causal_lm.get_input_embeddings().weight
+        """The input embedding table, in the scale in which the model reads it.
+
+        Of a model that scales its embeddings (Gemma) it is a new tensor each time: take it once
+        for a rollout or a pass, and not for its shape. Gradients flow to the weights.
+        """
+        if self._scales:
+            return self.embed(torch.arange(self.vocab_size, device=self.device))
+        weight: Tensor = self._embedding.weight
         return weight
+
+    @torch.no_grad()
+    def table_norms(self) -> Tensor:
+        """Norms of the table's rows, fp32 (V,); computed again when the table has changed."""
+        state = state_of(self._embedding.weight)
+        if self._norms is None or self._norms[0] != state:
+            ids_V = torch.arange(self.vocab_size, device=self.device)
+            # In blocks: the table in fp32 may be gigabytes.
+            blocks = torch.split(ids_V, TABLE_BLOCK)
+            norms = [self.embed(ids).float().norm(dim=-1) for ids in blocks]
+            self._norms = state, torch.cat(norms)
+        return self._norms[1]
 
     @property
     def vocab_size(self) -> int:
-        return self.table_VD.shape[0]
+        size: int = self._embedding.weight.shape[0]
+        return size
 
     @property
     def logits_at_once(self) -> int:
@@ -145,23 +184,25 @@ class LatentLM(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        return self.table_VD.shape[1]
+        width: int = self._embedding.weight.shape[1]
+        return width
 
     @property
     def device(self) -> torch.device:
-        return self.table_VD.device
+        device: torch.device = self._embedding.weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of embeddings and hidden states."""
+        dtype: torch.dtype = self._embedding.weight.dtype
+        return dtype
 
     @property
     def max_positions(self) -> int | None:
         """The longest sequence the model can read, if it has a limit."""
-        config = self._causal_lm.config
-        limits = [getattr(config, "max_position_embeddings", None)]
-        # Older configurations have a window for all layers and no list of layer types.
-        if "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
-            # Within its window a sliding layer sees everything, as the grouped cache does.
-            limits.append(getattr(config, "sliding_window", None))
-        known = [limit for limit in limits if limit]
-        return min(known) if known else None
+        limit: int | None = getattr(self.config, "max_position_embeddings", None)
+        return limit or None
 
     def n_parameters(self) -> int:
         """Parameters that take part in one forward position, the embedding table counted once."""
@@ -209,14 +250,25 @@ class LatentLM(nn.Module):
         self.recomputes = True
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Embeddings of token ids, (...,) to (..., D)."""
-        return nn.functional.embedding(ids, self.table_VD)
+        """Embeddings of token ids as the model makes them itself, (...,) to (..., D)."""
+        if self._scales:
+            scaled: Tensor = self._embedding(ids)
+            return scaled
+        # Not by the module, which keeps gradients from the id of padding: it often ends answers.
+        return nn.functional.embedding(ids, self._embedding.weight)
 
     @_in_its_precision
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits in fp32, (..., D) to (..., V)."""
-        out: Tensor = self._causal_lm.get_output_embeddings()(hidden)
-        return out.float()
+        """Logits in fp32, (..., D) to (..., V), scaled and capped as the model does it."""
+        logits: Tensor = self.lm_head(hidden).float()
+        config = self.config
+        if factor := getattr(config, "logit_scale", None):  # Cohere
+            logits = logits * factor
+        if divisor := getattr(config, "logits_scaling", None):  # Granite
+            logits = logits / divisor
+        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
+            logits = cap * torch.tanh(logits / cap)
+        return logits
 
     @_in_its_precision
     def hidden(self, x_BTD: Tensor, mask_BT: Tensor, cache: DynamicCache | None = None) -> Tensor:
@@ -254,14 +306,7 @@ class LatentLM(nn.Module):
             memory: keep the hidden states of all prompt positions.
         """
         cache = DynamicCache()
-        out = self.backbone(
-            inputs_embeds=self.embed(ids_QP),
-            attention_mask=None if bool(mask_QP.all()) else mask_QP.long(),
-            position_ids=positions(mask_QP),
-            use_cache=True,
-            **{self._cache_argument: cache},
-        )
-        hidden_QPD = out.last_hidden_state
+        hidden_QPD = self.hidden(self.embed(ids_QP), mask_QP, cache)
         return Prefill(
             cache=GroupedCache(cache, mask_QP, group_size),
             hidden_ND=hidden_QPD[:, -1].repeat_interleave(group_size, dim=0),
@@ -286,15 +331,15 @@ class LatentLM(nn.Module):
         """
         n = x_NnD.shape[1]
         cache.extend_mask(mask_Nn, n)
-        out = self.backbone(
-            inputs_embeds=x_NnD,
-            # A mask of four dimensions is passed on as it is: the grouped cache has its own.
-            attention_mask=x_NnD.new_empty(1, 1, 1, 1),
-            position_ids=position_Nn,
-            use_cache=True,
-            grouped=cache,
-            **{self._cache_argument: cache},
-        )
+        with cache.reading():
+            out = self.backbone(
+                inputs_embeds=x_NnD,
+                # A mask of four dimensions is passed on as it is: the grouped cache has its own.
+                attention_mask=x_NnD.new_empty(1, 1, 1, 1),
+                position_ids=position_Nn,
+                use_cache=True,
+                **{self._cache_argument: cache},
+            )
         cache.advance(n)
         hidden: Tensor = out.last_hidden_state
         return hidden
@@ -334,9 +379,16 @@ def left_pad(
     sequences: list[list[int]], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Token ids as (Q, P) tensors, padded on the left, and the mask of what is real."""
+    ids, mask = right_pad([s[::-1] for s in sequences], pad_id, device)
+    return ids.flip(1), mask.flip(1)
+
+
+def right_pad(
+    sequences: list[list[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """As `left_pad`, but padded on the right; a sequence may be empty."""
     width = max(map(len, sequences))
-    rows = [[pad_id] * (width - len(s)) + s for s in sequences]
+    rows = [s + [pad_id] * (width - len(s)) for s in sequences]
     ids = torch.tensor(rows, dtype=torch.long, device=device)
     lengths = torch.tensor([len(s) for s in sequences], device=device)
-    mask = torch.arange(width, device=device) >= width - lengths[:, None]
-    return ids, mask
+    return ids, torch.arange(width, device=device) < lengths[:, None]

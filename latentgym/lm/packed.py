@@ -29,12 +29,18 @@ def available() -> bool:
     return bool(mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _copy_of(module: nn.Linear) -> Tensor:
-    weight = module.weight.detach()
+def state_of(weight: Tensor) -> object:
+    """What is another when a weight has changed."""
     # Writing through `.data`, as adapters do when they merge, leaves the version as it is: hence
     # the sum of a thousand of the numbers.
-    sampled = weight.flatten()[:: max(1, weight.numel() >> 10)].sum(dtype=torch.float64).item()
-    state = (weight.data_ptr(), module.weight._version, sampled)
+    flat = weight.detach().flatten()
+    sampled = flat[:: max(1, flat.numel() >> 10)].sum(dtype=torch.float64).item()
+    return weight.data_ptr(), weight._version, sampled
+
+
+def _copy_of(module: nn.Linear) -> Tensor:
+    weight = module.weight.detach()
+    state = state_of(module.weight)
     found = _copies.get(module)
     if found is not None and found[0] == state:
         return found[1]

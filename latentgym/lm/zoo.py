@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from latentgym.errors import UsageError
 from latentgym.storage import cache_folder
@@ -144,11 +144,13 @@ def load_model(
         trust_remote_code: run code that comes with a checkpoint. Off unless asked for.
 
     Raises:
-        UsageError: the model cannot be found or is of the wrong kind, or there is no such type.
+        UsageError: the model cannot be found, is of the wrong kind, lacks weights, or computes
+            something else here than by itself; or there is no such type.
     """
     import torch
 
     from latentgym.lm.model import LatentLM
+    from latentgym.lm.weights import fault_of
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -170,16 +172,27 @@ def load_model(
         tiny = tiny_model(spec, tokenizer, seed=seed)
         return LatentLM(tiny.to(device, torch_dtype), tokenizer, str(spec), autocast)
 
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     path = resolve(name)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch_dtype, trust_remote_code=trust_remote_code
+        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+            path,
+            dtype=torch_dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
         hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UsageError(_not_found(name, error)) from error
+    fault = fault_of(model, report, Path(path))
+    if fault is not None:
+        raise UsageError(
+            f"the weights of {name!r} are not whole ({fault}); get them again, or choose another "
+            "model."
+        )
     return LatentLM(model.to(device), hf_tokenizer, name, autocast)
 
 
@@ -193,7 +206,7 @@ def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
         tokenizer = _tokenizer(path, config, trust_remote_code)
     except (OSError, ValueError) as error:
         raise UsageError(_not_found(name, error)) from error
-    return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.hidden_size))
+    return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.get_text_config().hidden_size))
 
 
 def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
@@ -203,9 +216,9 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(
         path, trust_remote_code=trust_remote_code, clean_up_tokenization_spaces=False
     )
-    eos = config.eos_token_id
+    eos = config.get_text_config().eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
-    return HFTokenizer(tokenizer, int(config.vocab_size), eos)
+    return HFTokenizer(tokenizer, int(config.get_text_config().vocab_size), eos)
 
 
 def _not_found(name: str, error: Exception) -> str:

@@ -7,8 +7,10 @@ milliseconds. What they run is a *job*, a module with two functions:
     prepare(setting: str) -> None       in the keeper: load what this setting needs; first for ""
     run(setting: str, *request: str)    in the child: judge; the result is a JSON value
 
-This file is itself the job that compares mathematics, with no settings. It imports nothing of
-the library, so that starting it costs the algebra alone.
+This file imports nothing of the library: what it costs to start is the job.
+
+Each request bears a number drawn at random, and its reply the same one, so that a reply that comes
+late, or that a judged text has forged, answers no other request.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol
@@ -27,28 +31,23 @@ from typing import Any, Protocol
 HEADER = 4
 # Old children hold the algebra system's growing caches.
 CALLS_PER_CHILD = 500
-# Exercised before the first fork, so that every child is born with warm caches and modules.
-_WARM_UP = (
-    (r"\frac{1}{2}", "0.5"),
-    (r"x^2 + 2x + 1", "(x+1)^2"),
-    (r"\sqrt{8}", r"2\sqrt{2}"),
-    (r"(1, 2] \cup \{3\}", r"\{3\} \cup (1,2]"),
-    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ \frac{4}{2} \end{pmatrix}"),
-    (r"y = 2x", "2x - y = 0"),
-    (r"e^{i\pi/3}", r"\frac{1 + i\sqrt{3}}{2}"),
-    (r"3 \pi", r"\cos(x) \log 2"),
-)
-
-
+# How often a request is made whose child something else has killed.
+TRIES = 3
+ENDED = ("timeout", "crash", "killed")
+# Signals that the system or a person sends; a judged text ends its process in other ways.
+_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 # What a child may do beyond arithmetic: import and read files. All else that Python audits
 # (processes, sockets, writing, removing, foreign functions) is refused.
 _ALLOWED = frozenset(
     """
     import compile exec open marshal.loads marshal.load os.listdir os.scandir builtins.id
-    code.__new__ function.__new__ object.__getattr__ object.__setattr__ object.__delattr__
+    array.__new__ code.__new__ function.__new__
+    object.__getattr__ object.__setattr__ object.__delattr__
     sys._getframe sys._getframemodulename sys.excepthook sys.unraisablehook
     """.split()
 )
+# Set by a refusal: libraries may catch the error and go on as if nothing had been asked.
+_refused = False
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -67,6 +66,11 @@ class ByteStream(Protocol):
     def flush(self) -> None: ...
 
 
+def new_number() -> int:
+    """A number for a request that nothing can guess."""
+    return secrets.randbits(62)
+
+
 def read_frame(stream: ByteStream) -> Any:
     """One length-prefixed JSON value; raises EOFError at the end of the stream."""
     header = stream.read(HEADER)
@@ -83,31 +87,6 @@ def write_frame(stream: ByteStream, value: Any) -> None:
     stream.flush()
 
 
-def compare(gold: str, answer: str) -> str:
-    """Whether two expressions are "equal" or "different", or "bad_gold" or "bad_answer"."""
-    math_verify: Any = import_module("math_verify")
-    config = [math_verify.LatexExtractionConfig()]
-    # Its own time limits use signals, and would interfere with the alarm of `_serve`.
-    parsed = [
-        math_verify.parse(f"${text}$", config, fallback_mode="no_fallback", parsing_timeout=None)
-        for text in (gold, answer)
-    ]
-    if not all(parsed):
-        return "bad_answer" if parsed[0] else "bad_gold"
-    return "equal" if math_verify.verify(*parsed, timeout_seconds=None) else "different"
-
-
-def prepare(setting: str) -> None:
-    """The job that compares mathematics: load and exercise the algebra."""
-    for gold, answer in _WARM_UP:
-        compare(gold, answer)
-
-
-def run(setting: str, *request: str) -> str:
-    """The job that compares mathematics: see `compare`."""
-    return compare(*request)
-
-
 def _limit(memory: int) -> None:
     """Bound what a child may take; a platform may lack some of these limits."""
     import resource
@@ -120,13 +99,16 @@ def _limit(memory: int) -> None:
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """An audit hook, which no code can take off again: nothing a child runs has an effect."""
+    global _refused
     writes = event == "open" and int(arguments[2] or 0) & _WRITES
     if event not in _ALLOWED or writes:
+        _refused = True
         raise PermissionError(f"a judged text may not do this: {event}")
 
 
 def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> None:
     """The child: answer requests until the connection closes."""
+    global _refused
     # Holding the keeper's pipes would hide the library's end from it; closing them would let
     # the next opened file take their places, and with them what is printed.
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -138,7 +120,8 @@ def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> 
     sys.addaudithook(_refuse)
     with suppress(EOFError, ConnectionError):
         while True:
-            setting, *request = read_frame(stream)
+            number, setting, *request = read_frame(stream)
+            _refused = False
             # By default this signal kills: no child outlives a dead keeper for long.
             signal.setitimer(signal.ITIMER_REAL, timeout + 1.0)
             try:
@@ -146,7 +129,7 @@ def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> 
             except (MemoryError, RecursionError):
                 verdict = "crash"
             signal.setitimer(signal.ITIMER_REAL, 0)
-            write_frame(stream, verdict)
+            write_frame(stream, [number, "refused" if _refused else verdict])
 
 
 class Child:
@@ -161,6 +144,7 @@ class Child:
     def __init__(self, job: Job, timeout: float, memory: int) -> None:
         mine, theirs = socket.socketpair()
         self.calls = 0
+        self.ended = False
         self.pid = os.fork()
         if self.pid == 0:
             mine.close()
@@ -172,27 +156,44 @@ class Child:
         self.connection = mine
         self.stream = mine.makefile("rwb")
 
-    def ask(self, request: Any, timeout: float) -> Any:
-        """The job's result, "timeout", or "crash"; after these two the child is of no more use."""
+    def ask(self, request: Sequence[Any], timeout: float) -> Any:
+        """The job's result on a request, or what became of the child, which is of no more use then.
+
+        Returns:
+            The result; "timeout"; "crash" if the request ended the child or made it reply out of
+            turn; or "killed" if something else ended it.
+        """
         self.calls += 1
+        number = new_number()
         try:
-            write_frame(self.stream, request)
+            write_frame(self.stream, [number, *request])
             ready, _, _ = select.select([self.connection], [], [], timeout)
-            return read_frame(self.stream) if ready else "timeout"
+            if not ready:
+                return "timeout"
+            replied, verdict = read_frame(self.stream)
+            return verdict if replied == number else "crash"
         except (EOFError, ConnectionError):
-            return "crash"
+            _, status = os.waitpid(self.pid, 0)
+            self.ended = True
+            by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+            return "timeout" if by == signal.SIGALRM else "killed" if by in _OUTSIDE else "crash"
+        except (TypeError, ValueError):
+            return "crash"  # no frame
 
     def alive(self) -> bool:
         """Whether it still runs; if not, it is cleared away."""
-        if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+        if not self.ended and os.waitpid(self.pid, os.WNOHANG) == (0, 0):
             return True
+        self.ended = True
         self._close()
         return False
 
     def kill(self) -> None:
         """End it, whatever it does."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        if not self.ended:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.ended = True
         self._close()
 
     def _close(self) -> None:
@@ -206,7 +207,7 @@ def main(timeout: float, memory: int, module: str) -> None:
     """The keeper: relay requests from standard input to a child until the input closes.
 
     A request is `["prepare", setting]`, answered "ready" or with what went wrong, or
-    `["run", setting, ...]`, answered with the job's result, "timeout" or "crash".
+    `["run", number, setting, ...]`, answered with `[number, result]`: see `Child.ask`.
     """
     requests, verdicts = sys.stdin.buffer, sys.stdout.buffer
     logging.disable(logging.CRITICAL)
@@ -229,11 +230,16 @@ def main(timeout: float, memory: int, module: str) -> None:
                 write_frame(verdicts, _prepare(job, request[0]))
                 spent = True  # the running child was born without it
             else:
-                # A child that was killed while idle is not this answer's fault.
-                child = child if child.alive() else Child(job, timeout, memory)
-                verdict = child.ask(request, timeout)
-                write_frame(verdicts, verdict)
-                spent = verdict in ("timeout", "crash") or child.calls >= CALLS_PER_CHILD
+                number, *asked = request
+                verdict = "killed"
+                for _ in range(TRIES):
+                    # A child that was killed, idle or not, is not this answer's fault.
+                    child = child if child.alive() else Child(job, timeout, memory)
+                    verdict = child.ask(asked, timeout)
+                    if verdict != "killed":
+                        break
+                write_frame(verdicts, [number, verdict])
+                spent = verdict in ENDED or child.calls >= CALLS_PER_CHILD
             if spent:
                 child.kill()
                 child = Child(job, timeout, memory)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from latentgym.rewards.extract import MARK, MAX_LINE, MAX_TEXT, statement
+from latentgym.rewards.extract import MARK, MAX_LINE, MAX_TEXT, statement, unmarked
 from latentgym.rewards.grade import Grade, GraderError, graded
 
 _BLANKS = re.compile(r"\s+")
@@ -36,6 +36,10 @@ class ExactGrader:
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""
         return self._graded(answer, gold, answer, True)
+
+    def fallback(self, completion: str, /) -> str | None:
+        """What a completion without its mark gives as its answer; see `Grader`."""
+        return unmarked(completion) or None
 
     def _graded(self, text: str, gold: str, parsed: str, formatted: bool) -> Grade:
         target = normalise(gold)
@@ -71,6 +75,10 @@ class ChoiceGrader:
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""
         return self._graded(answer, gold, answer, True)
+
+    def fallback(self, completion: str, /) -> str | None:
+        """What a completion without its mark gives as its answer; see `Grader`."""
+        return unmarked(completion) or None
 
     def _graded(self, text: str, gold: str, stated: str, formatted: bool) -> Grade:
         targets = self._named(gold)

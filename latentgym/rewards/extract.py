@@ -17,6 +17,11 @@ MAX_MARKS = 8
 
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*(\{)?|\\.|[{}]", re.DOTALL)
 _BARE = re.compile(r"[^\s${}\\]{1,64}")
+# A sentence ends there; a comma before a word begins another clause.
+_CLAUSE_END = re.compile(r"[.!?;](?=\s|$)|,(?= (?!and\b|or\b)[A-Za-z])|\n")
+_DIGIT = re.compile("[0-9]")
+_ASCII_BLANKS = re.compile(r"[ \t\r\n]+")
+_AROUND = ".,;:!?\"'`*_$()[]"
 _CUE = re.compile(r"\banswer(?:\s+is\b|\s*[:=])[\s:=*]*", re.IGNORECASE)
 
 
@@ -77,6 +82,18 @@ def after_cue(text: str) -> str | None:
     return tail[cues[0].end() :] if cues else None
 
 
+def clause(text: str) -> str:
+    """The first clause of a text: "5 apples, not 6. So" begins with "5 apples"."""
+    return _CLAUSE_END.split(text.strip()[:MAX_LINE], maxsplit=1)[0].strip()
+
+
+def last_figure(text: str) -> str | None:
+    """The last word of a text with a digit in it, and so a whole formula without blanks."""
+    words = reversed(_ASCII_BLANKS.split(text[-TAIL:]))
+    word = next((word for word in words if _DIGIT.search(word)), "")
+    return word.strip(_AROUND) or None
+
+
 def last_dollars(text: str) -> str | None:
     """The content of the last `$...$` or `$$...$$` near the end of the text."""
     parts = text[-TAIL:].replace("\\$", "").replace("$$", "$").split("$")
@@ -86,9 +103,14 @@ def last_dollars(text: str) -> str | None:
 
 
 def statement(text: str) -> str:
-    """The line that states the answer: after the mark, else after the cue, else the last line."""
+    """The line that states the answer: after the mark, else as `unmarked` finds it."""
     for line in marked(text):
         return line.strip()
+    return unmarked(text)
+
+
+def unmarked(text: str) -> str:
+    """The line that states the answer in a text without a mark: after the cue, else the last."""
     cued = after_cue(text)
     if cued is not None and cued.strip():
         return cued.strip().partition("\n")[0]

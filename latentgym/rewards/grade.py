@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
-Status = Literal["ok", "no_answer", "timeout", "too_long", "invalid"]
+Status = Literal["ok", "no_answer", "timeout", "too_long", "invalid", "refused"]
 
 
 class GraderError(ValueError):
@@ -21,8 +21,9 @@ class Grade:
         score: the reward, 1.0 for a right answer and 0.0 for any other.
         parsed: the answer as the grader read it, or None if it found none.
         status: "ok" if an answer was found and compared; otherwise why the score is 0:
-            "no_answer" (none found), "timeout" (comparing took too long), "too_long", or
-            "invalid" (outside what the grader accepts, or it broke the comparison).
+            "no_answer" (none found), "timeout" (comparing took too long), "too_long", "invalid"
+            (outside what the grader accepts, or it broke the comparison), or "refused" (comparing
+            it would have done what a judged text may not do).
         components: every part of the reward by name; at least "correct" and "format".
     """
 
@@ -33,7 +34,10 @@ class Grade:
 
 
 class Grader(Protocol):
-    """Compares a model's completion with the gold answer.
+    """Compares an answer with the gold answer.
+
+    Where the answer stands is known by the format in which it was asked for, which gives it to
+    `alone`. Called with a whole completion, a grader looks where answers of its kind usually stand.
 
     Attributes:
         numeric: whether answers are numbers.
@@ -69,6 +73,10 @@ class Grader(Protocol):
         Raises:
             GraderError: the gold answer cannot be read.
         """
+        ...
+
+    def fallback(self, completion: str, /) -> str | None:
+        """What a completion without its format's mark most likely gives as its answer, if any."""
         ...
 
 

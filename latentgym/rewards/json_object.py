@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from latentgym.rewards.extract import MAX_TEXT
 
-# Commands that begin like a control character which an answer may well hold. Backspaces and form
-# feeds are in no answer, so every word behind `\b` or `\f` is a command.
-_LATEX = """
-    nabla ne neg neq nmid not notin nsubseteq nu
-    rangle rbrace rceil rfloor rho right rightarrow rm rvert
-    tan tanh tau tbinom text textbf textit textnormal textrm tfrac therefore theta times to
-    top triangle triangleq
-"""
 _ESCAPE = re.compile(
-    rf"""
-    (?P<unicode>(?:\\u[0-9A-Fa-f]{{4}})+)
-    | (?P<command>\\(?:[bf][A-Za-z]|(?:{"|".join(_LATEX.split())})(?![A-Za-z])|[ac-eg-mo-qsu-zA-Z]))
+    r"""
+    (?P<unicode>(?:\\u[0-9A-Fa-f]{4})+)
     | \\(?P<control>[bfnrt])
+    | (?P<command>\\[A-Za-z])
     | \\(?P<symbol>.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+# A word that is no command, before a line break or tab between words.
+_AFTER_WORD = re.compile(r"(?<![A-Za-z\\])[a-z]{2,31}[.,;:!?]?\Z")
+_WORD = 33
 _CONTROL = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # A string up to its closing quote, which an answer cut short lacks.
 _STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)(")?', re.DOTALL)
@@ -105,18 +100,46 @@ def _bare(text: str, start: int) -> str:
 
 
 def _unescaped(inside: str) -> str:
-    """What the inside of a JSON string stands for; LaTeX behind one backslash stays LaTeX."""
+    """What the inside of a JSON string stands for; LaTeX behind one backslash stays LaTeX.
+
+    An escape that a letter follows begins a command: no answer holds a backspace or form feed, and
+    line breaks and tabs stand between words or before figures. So it is what JSON says where a word
+    stands before it, or where other commands have the two backslashes that JSON wants.
+    """
+    escapes = list(_ESCAPE.finditer(inside))
+    commands = _commands(inside, escapes)
     # Who writes commands with one backslash writes the break of a matrix's row with two.
-    single = any(found["command"] for found in _ESCAPE.finditer(inside))
+    single = any(found["command"] or commands.get(found.start()) in ("b", "f") for found in escapes)
+    if not single and any(f["symbol"] == "\\" and _is_letter(inside, f.end()) for f in escapes):
+        commands = {}
 
     def meant(found: re.Match[str]) -> str:
         if found["unicode"]:
             # Halves of a character, which no file could hold, are replaced.
             halves = json.loads(f'"{found["unicode"]}"').encode("utf-16", "surrogatepass")
             return str(halves.decode("utf-16", "replace"))
-        if found["control"]:
-            return _CONTROL[found["control"]]
+        if control := found["control"]:
+            return found.group() if found.start() in commands else _CONTROL[control]
         escaped = found["symbol"] in ('"', "/") or (found["symbol"] == "\\" and not single)
         return found["symbol"] if escaped else found.group()
 
     return _ESCAPE.sub(meant, inside)
+
+
+def _commands(inside: str, escapes: Sequence[re.Match[str]]) -> dict[int, str]:
+    """Where an escape of a control character is the beginning of a LaTeX command."""
+    found, since = {}, 0
+    for escape in escapes:
+        start, control = escape.start(), escape["control"]
+        if not control:
+            continue
+        after_word = _AFTER_WORD.search(inside[max(since, start - _WORD) : start])
+        if _is_letter(inside, escape.end()) and (control in "bf" or not after_word):
+            found[start] = control
+        else:
+            since = escape.end()
+    return found
+
+
+def _is_letter(text: str, at: int) -> bool:
+    return text[at : at + 1].isalpha()

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import ClassVar
 
+from latentgym.rewards.answer import Answer, read, same
 from latentgym.rewards.extract import (
     MARK,
-    MAX_LINE,
     MAX_TEXT,
-    TAIL,
     after_cue,
+    clause,
     last_box,
     last_dollars,
+    last_figure,
     marked,
 )
 from latentgym.rewards.grade import Grade, GraderError, Status, graded
-from latentgym.rewards.latex import (
-    MAX_ANSWER,
-    MAX_GOLD,
-    assigned,
-    clean,
-    monstrous,
-    quantity,
-    squash,
-    variables,
-    wordy,
-)
-from latentgym.rewards.number import NumberOutOfBoundsError, last_number, leading_number, number_of
+from latentgym.rewards.latex import MAX_ANSWER, MAX_GOLD, monstrous
+from latentgym.rewards.number import Number, NumberOutOfBoundsError
 from latentgym.rewards.sandbox import Sandbox, Verdict
 
 _STATUS: dict[Verdict, Status] = {
@@ -40,37 +31,31 @@ _STATUS: dict[Verdict, Status] = {
     "bad_gold": "ok",
     "bad_answer": "invalid",
     "timeout": "timeout",
+    "refused": "refused",
     "crash": "invalid",
 }
 _SANDBOX = Sandbox()
-
-
-@lru_cache(maxsize=4096)
-def _gold_number(gold: str) -> Fraction:
-    try:
-        value = number_of(gold)
-    except NumberOutOfBoundsError:
-        value = None
-    if value is None:
-        raise GraderError(f"the gold answer {gold[:80]!r} is not a number")
-    return value
-
-
-# A number, as written and as a value, and whether it stands where it was asked for.
-_Found = tuple[tuple[str, Fraction] | None, bool]
+_DIGIT = re.compile("[0-9]")
+_LETTER = re.compile("[a-z]")
+_COMMAND = re.compile(r"\\(?:(?:begin|end) ?\{[^{}]*\}|[A-Za-z]+)")
+# They have letters of their own.
+_BINDS = re.compile(r"\\(?:sum|prod|int|lim)(?![a-z])")
+# A line behind the mark that announces an answer, or numbers a step, and is none itself.
+_HEADING = re.compile(r"[\s*_`:]*(?:[A-Za-z]{2,}(?![A-Za-z ]{0,20}=)|[0-9]{1,2}[.)][\s*]+[A-Za-z])")
 
 
 @dataclass(frozen=True)
 class NumberGrader:
-    r"""Exact equality of numbers, for GSM8K and its kin and for AIME.
+    r"""Equality of numbers, for GSM8K and its kin and for AIME.
 
-    The answer is the number after the first mark that a number follows. Without one, unless
-    `strict`, it is the number in the last `\boxed{}`, else after the last "answer is", else the
-    last number of the text. "18", "18.0", "$18.00", "36/2" and "1.8e1" are equal. The component
-    "format" is 1 if the mark stands exactly once, with a number after it.
+    The answer is the line behind the first mark that no heading follows. Without one, unless
+    `strict`, it is in the last `\boxed{}`, else behind the last "answer is", else the text's last
+    figure. It is read whole: "18", "18.0", "$18.00", "36/2", "1.8e1", "18 dollars" and
+    "6 + 12 = 18" are equal; "18 or 19", "18!" and "18 million" are other answers. The component
+    "format" is 1 if the mark stands exactly once, with an answer behind it.
 
     Args:
-        strict: accept an answer after the mark only.
+        strict: accept an answer behind the mark only.
         mark: what announces the answer.
         integer_range: the lowest and highest number that may be right; none but whole numbers.
         rel_tol: largest accepted difference, as a share of the gold number.
@@ -85,42 +70,51 @@ class NumberGrader:
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
-        return self._graded(answer, gold, self._found)
+        if len(answer) > MAX_TEXT:
+            return self._graded(answer, gold, None, False)
+        lines = (line.strip() for line in marked(answer, self.mark))
+        found = next((line for line in lines if line and not _HEADING.match(line)), None)
+        formatted = found is not None and answer.count(self.mark) == 1
+        found = self.fallback(answer) if found is None else last_box(found)[0] or found
+        return self._graded(answer, gold, found, formatted)
 
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""
-        return self._graded(answer, gold, _found_alone)
+        return self._graded(answer, gold, last_box(answer[:MAX_TEXT])[0] or answer, True)
 
-    def _graded(self, answer: str, gold: str, find: Callable[[str], _Found]) -> Grade:
+    def fallback(self, completion: str, /) -> str | None:
+        """What a completion without its mark gives as its answer; see `Grader`."""
+        if self.strict or len(completion) > MAX_TEXT:
+            return None
+        box, _ = last_box(completion)
+        if box is not None:
+            return box
+        cued = after_cue(completion)
+        said = clause(cued) if cued else ""
+        return said if _DIGIT.search(said) else last_figure(completion)
+
+    def _graded(self, text: str, gold: str, parsed: str | None, formatted: bool) -> Grade:
         target = _gold_number(gold)
-        if not self._in_range(target):
+        if not self._in_range(target.value):
             raise GraderError(f"the gold answer {gold!r} is not within {self.integer_range}")
-        if len(answer) > MAX_TEXT:
+        if len(text) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
-        try:
-            found, formatted = find(answer)
-        except NumberOutOfBoundsError as error:
-            return graded(False, str(error), "invalid", formatted=False)
-        if found is None:
+        if parsed is None or not _DIGIT.search(parsed):
             return graded(False, None, "no_answer", formatted=False)
-        parsed, value = found
-        if not self._in_range(value):
+        if len(parsed) > MAX_ANSWER:
+            return graded(False, parsed[:MAX_ANSWER], "too_long", formatted=formatted)
+        try:
+            number = _number(parsed)
+        except NumberOutOfBoundsError as error:
+            return graded(False, str(error), "invalid", formatted=formatted)
+        if number is None:
+            plain = f"{target.value}{'%' * target.percent}"
+            correct, status = _compare(parsed, plain, Answer("number", plain, number=target))
+            return graded(correct, parsed, status, formatted=formatted)
+        if not self._in_range(number.value):
             return graded(False, parsed, "invalid", formatted=formatted)
-        return graded(self._equal(value, target), parsed, "ok", formatted=formatted)
-
-    def _found(self, answer: str) -> _Found:
-        found = self._marked(answer)
-        formatted = found is not None and answer.count(self.mark) == 1
-        if found is None and not self.strict:
-            found = _unmarked(answer)
-        return found, formatted
-
-    def _marked(self, answer: str) -> tuple[str, Fraction] | None:
-        # Language models also write the mark as a heading, so it counts with a number only.
-        for line in marked(answer, self.mark):
-            if found := leading_number(line):
-                return found
-        return None
+        correct = target.equals(number) or self._near(number.value, target.value)
+        return graded(correct, parsed, "ok", formatted=formatted)
 
     def _in_range(self, value: Fraction) -> bool:
         if self.integer_range is None:
@@ -128,66 +122,8 @@ class NumberGrader:
         low, high = self.integer_range
         return value.denominator == 1 and low <= value <= high
 
-    def _equal(self, value: Fraction, target: Fraction) -> bool:
-        if value == target or not self.rel_tol:
-            return value == target
-        return abs(value - target) <= Fraction(self.rel_tol) * abs(target)
-
-
-def _found_alone(answer: str) -> _Found:
-    return leading_number(answer[:MAX_LINE]) or _unmarked(answer), True
-
-
-def _unmarked(answer: str) -> tuple[str, Fraction] | None:
-    """The number that a completion without the mark most likely gives as its answer."""
-    box, _ = last_box(answer)
-    if box is not None:
-        found = leading_number(box[:MAX_LINE]) or last_number(box[-TAIL:])
-        if found:
-            return found
-    cued = after_cue(answer)
-    return (leading_number(cued[:MAX_LINE]) if cued else None) or last_number(answer[-TAIL:])
-
-
-@dataclass(frozen=True)
-class _Form:
-    """One LaTeX answer in the forms that are compared."""
-
-    cleaned: str
-    squashed: str
-    value: str
-    number: Fraction | None
-    words: bool
-
-    @classmethod
-    def of(cls, text: str) -> _Form:
-        cleaned = clean(text)
-        squashed = squash(cleaned)
-        value = assigned(squashed)
-        return cls(cleaned, squashed, value, number_of(value), wordy(cleaned))
-
-    def foreign(self, other: _Form) -> bool:
-        """Whether a letter stands in the value here that stands nowhere in the other."""
-        return not variables(self.value) <= variables(other.squashed)
-
-    def same(self, other: _Form) -> bool:
-        """Whether text or number are equal, and so the letter if both assign to one."""
-        letters = {form.squashed[0] for form in (self, other) if form.value != form.squashed}
-        equal = self.value == other.value or (
-            self.number is not None and self.number == other.number
-        )
-        return equal and len(letters) < 2
-
-
-@lru_cache(maxsize=4096)
-def _gold_form(gold: str) -> _Form:
-    try:
-        form = _Form.of(gold) if len(gold) <= MAX_GOLD else None
-    except NumberOutOfBoundsError:
-        form = None
-    if form is None or not form.squashed:
-        raise GraderError(f"the gold answer {gold[:80]!r} is empty, too long or out of bounds")
-    return form
+    def _near(self, value: Fraction, target: Fraction) -> bool:
+        return self.rel_tol > 0 and abs(value - target) <= Fraction(self.rel_tol) * abs(target)
 
 
 @dataclass(frozen=True)
@@ -195,10 +131,10 @@ class MathGrader:
     r"""Mathematical equality of LaTeX answers, for MATH and its kin.
 
     The answer is in the last balanced `\boxed{}`; without one, unless `strict`, in the last
-    `$...$`, else it is the last number. It is right if its normal form is that of the gold
-    answer or, for two numbers, if they are equal. Words are compared as text only. All else is
-    settled by math-verify in a process of its own, within a bounded time. The component
-    "format" is 1 if there is exactly one box.
+    `$...$`, else it is the last figure. It is read whole and has a kind (see
+    `latentgym.rewards.answer`); words are compared as text, numbers exactly, and what needs algebra
+    is settled by math-verify and sympy in a process of its own, within a bounded time. The
+    component "format" is 1 if there is exactly one box.
 
     Args:
         strict: accept an answer in a box only.
@@ -210,22 +146,23 @@ class MathGrader:
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
-        target = _gold_form(gold)
         if len(answer) > MAX_TEXT:
-            return graded(False, None, "too_long", formatted=False)
-        parsed, boxes = last_box(answer)
-        formatted = boxes == 1
-        if parsed is None and not self.strict:
-            parsed = _unboxed(answer)
-        return _judged(parsed, gold, target, formatted)
+            return _judged(answer, gold, None, False)
+        found, boxes = last_box(answer)
+        if found is None:
+            found = self.fallback(answer)
+        return _judged(answer, gold, found, boxes == 1)
 
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone, in a box or not; see `Grader`."""
-        target = _gold_form(gold)
-        if len(answer) > MAX_TEXT:
-            return graded(False, None, "too_long", formatted=False)
-        box, _ = last_box(answer)
-        return _judged(answer if box is None else box, gold, target, True)
+        box, _ = last_box(answer[:MAX_TEXT])
+        return _judged(answer, gold, answer if box is None else box, True)
+
+    def fallback(self, completion: str, /) -> str | None:
+        """What a completion without its mark gives as its answer; see `Grader`."""
+        if self.strict or len(completion) > MAX_TEXT:
+            return None
+        return last_dollars(completion) or last_figure(completion)
 
     @staticmethod
     def warm_up() -> None:
@@ -233,7 +170,10 @@ class MathGrader:
         _SANDBOX.start()
 
 
-def _judged(parsed: str | None, gold: str, target: _Form, formatted: bool) -> Grade:
+def _judged(text: str, gold: str, parsed: str | None, formatted: bool) -> Grade:
+    target = _gold_answer(gold)
+    if len(text) > MAX_TEXT:
+        return graded(False, None, "too_long", formatted=False)
     if parsed is None or not (parsed := parsed.strip()):
         return graded(False, None, "no_answer", formatted=formatted)
     if len(parsed) > MAX_ANSWER:
@@ -242,39 +182,67 @@ def _judged(parsed: str | None, gold: str, target: _Form, formatted: bool) -> Gr
     return graded(correct, parsed, status, formatted=formatted)
 
 
-def _unboxed(answer: str) -> str | None:
-    if (found := last_dollars(answer)) is not None:
-        return found
-    try:
-        number = last_number(answer[-TAIL:])
-    except NumberOutOfBoundsError:
-        return None
-    return number[0] if number else None
+def _number(text: str) -> Number | None:
+    """The number that a text is; in doubt ("12,650"), one number."""
+    found = read(text)
+    return found.number if found else None
 
 
-def _compare(answer: str, gold: str, target: _Form) -> tuple[bool, Status]:
-    if answer == gold:
+@lru_cache(maxsize=4096)
+def _gold_number(gold: str) -> Number:
+    try:
+        number = _number(gold) if len(gold) <= MAX_GOLD else None
+    except NumberOutOfBoundsError:
+        number = None
+    if number is None:
+        raise GraderError(f"the gold answer {gold[:80]!r} is not a number")
+    return number
+
+
+@lru_cache(maxsize=4096)
+def _gold_answer(gold: str) -> Answer:
+    try:
+        answer = read(gold) if len(gold) <= MAX_GOLD else None
+    except NumberOutOfBoundsError:
+        answer = None
+    if answer is None:
+        raise GraderError(f"the gold answer {gold[:80]!r} is empty, too long or out of bounds")
+    return answer
+
+
+class _NeedsAlgebraError(Exception):
+    pass
+
+
+def _no_algebra(gold: Answer, answer: Answer) -> bool:
+    """What can be told without algebra: an expression in other letters has another value."""
+    if answer.kind == "expression" and not _BINDS.search(answer.text):
+        foreign = _variables(answer.text) - _variables(gold.text)
+        if foreign and gold.kind in ("number", "expression"):
+            return False
+    raise _NeedsAlgebraError
+
+
+def _variables(text: str) -> frozenset[str]:
+    return frozenset(_LETTER.findall(_COMMAND.sub(" ", text).lower())) - {"e", "i"}
+
+
+def _compare(answer: str, gold: str, target: Answer) -> tuple[bool, Status]:
+    """Whether an answer is right: settled here, or else in the process that may be killed."""
+    if answer.strip() == gold.strip():
         return True, "ok"
     try:
-        # The usual case, before any rewriting.
-        number = number_of(answer)
-        if number is not None and target.number is not None:
-            return number == target.number, "ok"
-        form = _Form.of(answer)
-        if form.foreign(target):
-            # Of "area = 5 cm" for 5, what counts stands last, and the unit does not count.
-            bare = form.cleaned if "=" in target.cleaned else form.cleaned.rpartition("=")[2]
-            form = _Form.of(quantity(bare) or bare)
-    except NumberOutOfBoundsError:
+        given = read(answer)
+    except (NumberOutOfBoundsError, RecursionError):
+        given = None
+    if given is None:
         return False, "invalid"
-    if form.same(target):
+    if (given.kind, given.text) == (target.kind, target.text):
         return True, "ok"
-    if form.number is not None and target.number is not None:
-        return False, "ok"
-    if monstrous(form.cleaned):
-        return False, "invalid"
-    if form.foreign(target) or form.words or target.words:
-        return False, "ok"
-    answer = form.value if target.value == target.squashed else form.squashed
-    verdict = _SANDBOX.compare(target.squashed, answer)
+    try:
+        return same(target, given, _no_algebra), "ok"
+    except _NeedsAlgebraError:
+        if monstrous(given.text):
+            return False, "invalid"
+    verdict = _SANDBOX.compare(gold, answer)
     return verdict == "equal", _STATUS[verdict]

@@ -19,10 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
-from latentgym.rewards._worker import read_frame, write_frame
+from latentgym.rewards._worker import ENDED, TRIES, new_number, read_frame, write_frame
 from latentgym.rewards.grade import GraderError
 
-Verdict = Literal["equal", "different", "bad_gold", "bad_answer", "timeout", "crash"]
+Verdict = Literal["equal", "different", "bad_gold", "bad_answer", "timeout", "refused", "crash"]
 
 _WORKER = Path(__file__).with_name("_worker.py")
 _START_SECONDS = 60.0
@@ -53,7 +53,7 @@ class Sandbox:
         self,
         timeout: float = 0.75,
         memory: int = 1 << 30,
-        job: str = "__main__",
+        job: str = "latentgym.rewards.algebra",
         needs: str = "math-verify",
     ) -> None:
         self.timeout = timeout
@@ -62,8 +62,8 @@ class Sandbox:
         self.needs = needs
         self._lock = threading.Lock()
         self._keeper: subprocess.Popen[bytes] | None = None
-        # The samples of a group often give the same answer. Timeouts are not remembered, as
-        # they may be the machine's fault.
+        # The samples of a group often give the same answer. How a process ended is not remembered,
+        # as it may be the machine's fault.
         self._known: dict[tuple[str, ...], Any] = {}
         self._prepared: set[str] = set()
         if hasattr(os, "register_at_fork"):
@@ -80,7 +80,7 @@ class Sandbox:
             self._running()
 
     def compare(self, gold: str, answer: str) -> Verdict:
-        """Compare two LaTeX expressions, with the job that does so.
+        """Compare two answers, with the job that does so (`latentgym.rewards.algebra`).
 
         Args:
             gold: the right one.
@@ -88,7 +88,8 @@ class Sandbox:
 
         Returns:
             "equal" or "different"; "bad_gold" or "bad_answer" if that one cannot be parsed;
-            "timeout"; or "crash" if comparing took more memory or stack than there is.
+            "timeout"; "refused" if comparing met what a judged text may not do; or "crash" if it
+            took more memory or stack than there is.
 
         Raises:
             GraderError: the worker cannot start, or was ended from outside again and again.
@@ -103,8 +104,9 @@ class Sandbox:
             request: hostile text, and what it is judged by.
 
         Returns:
-            What the job returns, a JSON value; "timeout"; or "crash" if the job took more memory
-            or stack than there is, or ended its process.
+            What the job returns, a JSON value; "timeout"; "refused" if it met what a judged text
+            may not do, whatever became of it; or "crash" if it took more memory or stack than there
+            is, or ended its process.
 
         Raises:
             GraderError: the worker cannot start, was ended from outside again and again, or
@@ -115,11 +117,17 @@ class Sandbox:
             if key in self._known:
                 return self._known[key]
             # The keeper never touches an answer, so its death is not the answer's fault.
-            for _ in range(3):
+            verdict: Any = "killed"
+            for _ in range(TRIES):
                 with suppress(EOFError, OSError):
-                    return self._ask(key)
+                    verdict = self._ask(key)
+                    break
                 self._stop()
-            raise GraderError("the process that judges answers was killed three times")
+            if verdict == "killed":
+                raise GraderError(
+                    "the process that judges answers was killed again and again; is memory short?"
+                )
+            return verdict
 
     def close(self) -> None:
         """End the worker. A later comparison starts a new one."""
@@ -128,12 +136,14 @@ class Sandbox:
 
     def _ask(self, key: tuple[str, ...]) -> Any:
         keeper = self._ready_for(key[0])
-        write_frame(_pipe(keeper.stdin), ["run", *key])
-        verdict = self._receive(keeper, self.timeout + _GRACE_SECONDS)
-        if verdict is None:
+        number = new_number()
+        write_frame(_pipe(keeper.stdin), ["run", number, *key])
+        reply = self._receive(keeper, self.timeout + _GRACE_SECONDS)
+        if reply is None or reply[0] != number:
             self._stop()
             return "timeout"
-        if verdict != "timeout" and sum(map(len, key)) <= _REMEMBERED_LENGTH:
+        verdict = reply[1]
+        if verdict not in ENDED and sum(map(len, key)) <= _REMEMBERED_LENGTH:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[key] = verdict

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from latentgym.rewards.extract import MARK, MAX_TEXT, statement
+from latentgym.rewards.extract import MARK, MAX_TEXT, statement, unmarked
 from latentgym.rewards.grade import Grade, GraderError, Status
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -21,9 +21,10 @@ def normalised(text: str) -> list[str]:
     """The words of a text as SQuAD compares them.
 
     Lower case, without ASCII punctuation (words on both sides of a hyphen become one), without
-    articles, divided at blanks.
+    articles, divided at blanks. An article that is the whole text stays.
     """
-    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+    text = text.lower().translate(_NO_PUNCTUATION)
+    return _ARTICLES.sub(" ", text).split() or text.split()
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SpanGrader:
     answer "yes", "no" or "noanswer" that is not matched exactly, as in HotpotQA; "format" is 1 if
     the mark stands exactly once.
 
-    A form that normalisation leaves empty ("The", "!!!") must be matched as it is, but for case and
+    A form that normalisation leaves empty ("!!!") must be matched as it is, but for case and
     blanks around it.
 
     Args:
@@ -62,6 +63,10 @@ class SpanGrader:
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""
         return self._graded(answer, gold, answer, True)
+
+    def fallback(self, completion: str, /) -> str | None:
+        """What a completion without its mark gives as its answer; see `Grader`."""
+        return unmarked(completion) or None
 
     def _graded(self, text: str, gold: str, parsed: str, formatted: bool) -> Grade:
         forms = (gold, *self.forms)

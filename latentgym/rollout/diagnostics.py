@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentgym.lm.model import TABLE_BLOCK
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
 
@@ -36,12 +37,22 @@ def max_median_ratio(x_MD: Tensor) -> Tensor:
     return (size_MD.amax(-1) / size_MD.median(-1).values.clamp_min(1e-30)).mean()
 
 
-def nearest_cosine(x_MD: Tensor, table_VD: Tensor) -> Tensor:
-    """Mean cosine between a vector and the embedding nearest to it in direction."""
-    x_MD, table_VD = nn.functional.normalize(x_MD.float(), dim=-1), table_VD.float()
-    # Divided by the norms afterwards, or every call would copy the whole table.
-    norm_V: Tensor = table_VD.norm(dim=-1)
-    return (x_MD @ table_VD.T / norm_V.clamp_min(1e-12)).amax(-1).mean()
+def nearest_cosine(x_MD: Tensor, table_VD: Tensor, norm_V: Tensor) -> Tensor:
+    """Mean cosine between a vector and the embedding nearest to it in direction.
+
+    Args:
+        x_MD: vectors.
+        table_VD: the embeddings.
+        norm_V: their norms.
+    """
+    x_MD = nn.functional.normalize(x_MD.float(), dim=-1)
+    best_M = x_MD.new_full((len(x_MD),), -1.0)
+    # In blocks, and divided by the norms afterwards: no call copies the whole table.
+    blocks = torch.split(table_VD, TABLE_BLOCK), torch.split(norm_V, TABLE_BLOCK)
+    for block_VD, block_V in zip(*blocks, strict=True):
+        cosine_MV = x_MD @ block_VD.float().T / block_V.clamp_min(1e-12)
+        best_M = torch.maximum(best_M, cosine_MV.amax(-1))
+    return best_M.mean()
 
 
 @torch.no_grad()
@@ -65,12 +76,13 @@ def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
     thoughts = {name: value[row, step].to(device) for name, value in rollouts.actions.items()}
     thoughts["token"] = token
     x_MD = policy.head.embed(thoughts, table_VD)
-    word_norm = table_VD.float().norm(dim=-1).mean()
+    norm_V = policy.lm.table_norms()
+    word_norm = norm_V.mean()
     found = {
         "norm": x_MD.float().norm(dim=-1).mean() / word_norm,
         "kurtosis": kurtosis(x_MD),
         "max_median": max_median_ratio(x_MD),
-        "nearest": nearest_cosine(x_MD[:: -(-len(x_MD) // _MOST_NEAREST)], table_VD),
+        "nearest": nearest_cosine(x_MD[:: -(-len(x_MD) // _MOST_NEAREST)], table_VD, norm_V),
         **{k: v.float().mean() for k, v in policy.head.statistics(thoughts, table_VD).items()},
     }
     row, step = _spread(rollouts, Kind.SPOKEN)

@@ -162,6 +162,7 @@ class Session:
         self.discarded = 0
         self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
         self._group = group_size
+        self._table_VD = self.policy.lm.table_VD.detach()  # once: a model may scale it
         self._rows = np.arange(n)  # the row behind each place of the batch
 
     def begin(self, begun: Sequence[Sequence[int]] | None, reading: Reading | None) -> None:
@@ -336,7 +337,7 @@ class Session:
             token = self._to_device(token_B)
             x_BD = lm.embed(token)
             if thought.any() and not policy.speaks_its_thoughts:
-                latent_BD = policy.head.embed(action, lm.table_VD)
+                latent_BD = policy.head.embed(action, self._table_VD)
                 shaped(latent_BD, tuple(x_BD.shape), policy.head, "embed")
                 x_BD = torch.where(
                     self._to_device(thought)[:, None], latent_BD.to(x_BD.dtype), x_BD
@@ -355,7 +356,8 @@ class Session:
             shared = self.engine.share_prompts
             at = self._to_device(self.prompt_N[self._rows] if shared else self._rows)
             memory, mask = self._memory[at], self._memory_mask[at]
-        return Readout(lm.logits(self._hidden_BD), self._hidden_BD, lm.table_VD, memory, mask)
+        logits_BV = lm.logits(self._hidden_BD)
+        return Readout(logits_BV, self._hidden_BD, self._table_VD, memory, mask)
 
     def _log_probs(
         self, read: Readout, action: Action, token_B: IntArray, thought: npt.NDArray[np.bool_]

@@ -105,12 +105,13 @@ class Policy(nn.Module):
         self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
     ) -> tuple[Tensor, Tensor]:
         lm, head = self.lm, self.head
+        table_VD = lm.table_VD
         thought_BT = kind_BT == Kind.THOUGHT
         spoken_BT = (kind_BT == Kind.SPOKEN) | (kind_BT == Kind.TARGET)
         thoughts = {**thoughts, "token": token_BT[thought_BT]}
         x_BTD = lm.embed(token_BT)
         if len(thoughts["token"]):
-            latent_MD = head.embed(thoughts, lm.table_VD)
+            latent_MD = head.embed(thoughts, table_VD)
             shaped(latent_MD, (len(thoughts["token"]), lm.hidden_size), head, "embed")
             x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
         present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != Kind.PAD
@@ -132,7 +133,7 @@ class Policy(nn.Module):
             # The hidden state before a position tells its distribution.
             hidden_MD = hidden_BTD[where_BT[:, 1:]]
             row_M = where_BT.nonzero()[:, 0]
-            logp_M, entropy_M = self._score(scorer, acted, hidden_MD, row_M, memory)
+            logp_M, entropy_M = self._score(scorer, acted, hidden_MD, row_M, table_VD, memory)
             logp_BT = logp_BT.masked_scatter(where_BT, logp_M.float())
             entropy_BT = entropy_BT.masked_scatter(where_BT, entropy_M)
         return logp_BT, entropy_BT
@@ -143,6 +144,7 @@ class Policy(nn.Module):
         action: Action,
         hidden_MD: Tensor,
         row_M: Tensor,
+        table_VD: Tensor,
         memory: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of M actions, in chunks that bound the logits."""
@@ -150,7 +152,7 @@ class Policy(nn.Module):
 
         def score(rows: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
             logits = lm.logits(hidden)
-            read = Readout(logits, hidden, lm.table_VD)
+            read = Readout(logits, hidden, table_VD)
             if scorer.needs_memory and memory is not None:
                 read.memory, read.memory_mask = (part[row_M[rows]] for part in memory)
             chunk = {name: value[rows] for name, value in action.items()}

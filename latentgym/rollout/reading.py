@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from latentgym.lm.cache import GroupedCache
-from latentgym.lm.model import LatentLM, Prefill, left_pad
+from latentgym.lm.model import LatentLM, Prefill, right_pad
 from latentgym.rollout.rollouts import IntArray
 
 
@@ -110,7 +110,8 @@ class Reading:
         if not any(rest):
             return
         lm = self.lm
-        ids_Nn, mask_Nn = left_pad(rest, lm.tokenizer.pad_id, lm.device)
+        # On the right, so that no padding stands within a sequence: a sliding window counts it.
+        ids_Nn, mask_Nn = right_pad(rest, lm.tokenizer.pad_id, lm.device)
         self._mask_NT = torch.cat([self._mask_NT, mask_Nn], dim=1)
         hidden_NnD = lm.hidden(lm.embed(ids_Nn), self._mask_NT, self._cache)
         self._hidden_NTD = torch.cat([self._hidden_NTD.to(hidden_NnD), hidden_NnD], dim=1)

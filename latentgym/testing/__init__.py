@@ -12,7 +12,16 @@ anywhere. A failed check raises `AssertionError` with a sentence that says what 
 
 from __future__ import annotations
 
-from latentgym.testing.checks import GARBAGE, check_task, check_vector_env
+from latentgym.testing.checks import GARBAGE, check_task, check_vector_env, paid_garbage
 from latentgym.testing.conformance import EnvConformance
+from latentgym.testing.variants import right_variants, wrong_variants
 
-__all__ = ["GARBAGE", "EnvConformance", "check_task", "check_vector_env"]
+__all__ = [
+    "GARBAGE",
+    "EnvConformance",
+    "check_task",
+    "check_vector_env",
+    "paid_garbage",
+    "right_variants",
+    "wrong_variants",
+]

@@ -19,9 +19,51 @@ if TYPE_CHECKING:
 GARBAGE = ("", "\ufffd no idea \x00 ####")
 """Completions that no task may reward."""
 
+_ANSWERS = (
+    "",
+    "I do not know",
+    "nan",
+    "nan + nani",
+    "inf",
+    "-infinity",
+    "True",
+    "False",
+    "None",
+    "0",
+    "[]",
+    "{}",
+    "word " * 5000,
+)
+
 _MOST_STEPS = 5000
 
 AnyVectorEnv = VectorEnv[Any, Any, Any]
+
+
+def paid_garbage(task: Task, index: int) -> list[str]:
+    """What a task takes for right though it is no answer: empty, words, nan, the question, ...
+
+    Garbage that happens to be the gold answer is left out, and so are scores below 1.
+
+    Args:
+        task: the task.
+        index: number of the question.
+    """
+    question = task.question(index)
+    tried = [text for text in (*_ANSWERS, question.text) if not _alike(text, question.gold)]
+    return [
+        text
+        for text in tried
+        if task.grade(index, *task.completion(index, text)).components["correct"] >= 1
+    ]
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two texts are the same answer, as words or as numbers."""
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return one.strip().casefold() == other.strip().casefold()
 
 
 def check_task(task: Task, questions: int = 8) -> None:
@@ -29,7 +71,7 @@ def check_task(task: Task, questions: int = 8) -> None:
 
     Prompts fit the budget and the vocabulary; demonstrations are valid, and one that fits the
     budgets is an episode by the task's own rules; the gold completion scores 1 (where the task
-    knows one), and empty and garbage completions score 0.
+    knows one), empty and garbage completions score 0, and no garbage answer is right.
 
     Args:
         task: the task.
@@ -48,6 +90,8 @@ def check_task(task: Task, questions: int = 8) -> None:
         for text in GARBAGE:
             grade = task.grade(index, text, text)
             assert grade.score == 0, f"{what}: the completion {text!r} is graded {grade}"
+        paid = paid_garbage(task, index)
+        assert not paid, f"{what}: the answer {paid[0][:80]!r} is taken for right"
 
 
 def _check_demonstration(task: Task, shown: Demonstration, what: str) -> None:

@@ -2,7 +2,9 @@
 
 A checkpoint is a folder `step-00000100` with `policy.safetensors` (model and head),
 `optimizer.safetensors` and `manifest.json`. It is written under another name and renamed when it
-is complete, so a killed run never leaves half of one.
+is complete, so a killed run never leaves half of one. The manifest has the SHA-256 of the other
+files (in older checkpoints it has not), and what is loaded must be what was written: every tensor,
+in its shape and kind of number, finite.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file, save_model
+from torch import Tensor
 
 import latentgym
 from latentgym.errors import CheckpointError
@@ -25,6 +30,7 @@ from latentgym.rollout import Policy
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{8})$")
 _POLICY, _OPTIMIZER, _MANIFEST = "policy.safetensors", "optimizer.safetensors", "manifest.json"
+_LM = "lm."  # where a policy's language model stands
 
 
 def save(
@@ -54,7 +60,9 @@ def save(
         save_model(policy, str(work / _POLICY))
         if optimizer is not None:
             save_file(_flat(optimizer), str(work / _OPTIMIZER))
-        about = {"schema": SCHEMA, "latentgym": latentgym.__version__, "step": step, **manifest}
+        files = {file.name: _digest(file) for file in sorted(work.iterdir())}
+        version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
+        about = {**version, "step": step, "files": files, **manifest}
         (work / _MANIFEST).write_text(json.dumps(about, indent=2))
         for file in work.iterdir():
             _flush(file)
@@ -110,18 +118,18 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
         CheckpointError: the checkpoint is of another model, or damaged.
     """
     manifest = read_manifest(folder)
-    try:
-        load_model(policy, str(folder / _POLICY))
-        if optimizer is not None:
-            _unflatten(optimizer, load_file(str(folder / _OPTIMIZER)))
-    except CheckpointError:
-        raise
-    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{folder} does not fit this model and head ({reason}); give the --model and the "
-            "options it was trained with."
-        ) from error
+    _fill(policy, _tensors(folder, _POLICY, manifest), folder)
+    if optimizer is not None:
+        try:
+            _unflatten(optimizer, _tensors(folder, _OPTIMIZER, manifest))
+        except CheckpointError:
+            raise
+        except (RuntimeError, ValueError, LookupError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(
+                f"{folder} does not fit this model and head ({reason}); give the --model and the "
+                "options it was trained with."
+            ) from error
     return int(manifest["step"])
 
 
@@ -150,29 +158,104 @@ def run_of(path: Path | None) -> dict[str, Any]:
     return run
 
 
-def load_weights(path: Path, policy: Policy) -> None:
+def load_weights(path: Path, policy: Policy, *, head: bool = False) -> None:
     """Load a checkpoint's language model, and its head where the policy has the same.
 
     A checkpoint of one agent may start another, as a supervised chain of words starts a latent
     policy; a head with parameters must then be new.
 
+    Args:
+        path: the checkpoint, or its run.
+        policy: to fill.
+        head: whether its head must be there too, as in a checkpoint of the same agent.
+
     Raises:
         CheckpointError: the checkpoint is of another model, or damaged.
     """
     folder = find(path)
-    try:
-        tensors = load_file(str(folder / _POLICY))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} is damaged ({error}); use another checkpoint.") from error
+    tensors = _tensors(folder, _POLICY, read_manifest(folder))
     own = policy.state_dict()
-    misfits = [k for k, v in tensors.items() if k in own and own[k].shape != v.shape]
-    unknown = [k for k in tensors if k.startswith("lm.") and k not in own]
-    if misfits or unknown:
+    if not head and own.keys().isdisjoint(name for name in tensors if not _of_model(name)):
+        tensors = {name: tensor for name, tensor in tensors.items() if _of_model(name)}
+        _fill(policy.lm, {name.removeprefix(_LM): x for name, x in tensors.items()}, folder)
+    else:
+        _fill(policy, tensors, folder)
+
+
+def _of_model(name: str) -> bool:
+    return name.startswith(_LM)
+
+
+def _tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file, which must be as it was written.
+
+    Raises:
+        CheckpointError: it is not, or cannot be read.
+    """
+    path = folder / name
+    try:
+        written = manifest.get("files", {}).get(name)  # older ones do not say
+        if written not in (None, _digest(path)):
+            raise CheckpointError(
+                f"{path} is not the file that was written (its SHA-256 differs from the "
+                "manifest's); use another checkpoint."
+            )
+        tensors: dict[str, Tensor] = load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint.") from error
+    return tensors
+
+
+def _fill(module: torch.nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Load tensors into a module, all of whose own must be there, and nothing else.
+
+    Raises:
+        CheckpointError: one is missing, has another shape or kind of number, is unknown or has
+            numbers that are not finite.
+    """
+    own = module.state_dict()
+    there = {_storage(own[name]) for name in tensors if name in own}
+    missing = [name for name, tensor in own.items() if _storage(tensor) not in there]
+    faults = [f"{name} is missing" for name in missing]
+    for name, tensor in tensors.items():
+        if name not in own:
+            faults.append(f"{name} is unknown")
+        elif tensor.shape != own[name].shape:
+            faults.append(f"{name} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
+        elif tensor.is_floating_point() != own[name].is_floating_point():
+            faults.append(f"{name} is {tensor.dtype}, not {own[name].dtype}")
+    if faults:
+        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise CheckpointError(
-            f"{folder} is of another model ({(misfits + unknown)[0]} does not fit); give the "
-            "--model and the environment it was trained with."
+            f"{folder} does not fit this model and head ({faults[0]}{more}), so it is of another "
+            "model, or damaged; give the --model and the options it was trained with, or another "
+            "checkpoint."
         )
-    policy.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
+    for name, tensor in tensors.items():
+        # What is not known before training, such as a measured scale, is no number in both.
+        if _finite(own[name]) and not _finite(tensor):
+            raise CheckpointError(
+                f"{folder} is damaged ({name} has numbers that are not finite); use another "
+                "checkpoint."
+            )
+    module.load_state_dict(tensors, strict=False)  # of tied tensors only one is stored
+
+
+def _storage(tensor: Tensor) -> tuple[int, torch.Size]:
+    """What tied tensors have in common."""
+    return tensor.data_ptr(), tensor.shape
+
+
+def _finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _digest(path: Path) -> str:
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _complete(root: Path) -> list[Path]:
@@ -200,22 +283,21 @@ def _flat(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {**tensors, "rng": torch.get_rng_state()}
 
 
-def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    torch.set_rng_state(tensors.pop("rng"))
-    state: dict[int, dict[str, torch.Tensor]] = {}
+def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    rng = tensors.pop("rng")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/")
+        # Parameters are known by their place in the groups alone, and torch takes any shape.
+        if value.dim() and value.shape != parameters[int(index)].shape:
+            raise CheckpointError(
+                "this run's optimiser had its parameters in other groups, as before weight decay "
+                "left out biases and norms, so it cannot be resumed; begin another run from its "
+                "weights with --checkpoint."
+            )
+        if not _finite(value):
+            raise ValueError(f"the optimiser's {name} of parameter {index} is not finite")
         state.setdefault(int(index), {})[name] = value
-    # Parameters are known by their place in the groups alone, and torch would not mind another's.
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if any(
-        value.ndim and value.shape != parameters[index].shape
-        for index, entry in state.items()
-        for value in entry.values()
-    ):
-        raise CheckpointError(
-            "this run's optimiser had its parameters in other groups, as before weight decay left "
-            "out biases and norms, so it cannot be resumed; begin another run from its weights "
-            "with --checkpoint."
-        )
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    torch.set_rng_state(rng)

@@ -141,7 +141,7 @@ def _read_own(
     cache = DynamicCache()
     prompt_hidden = _read_prompts(lm, batch, prompt_BPD, dropped, cache)
     memory = prompt_hidden if own.head.needs_memory else None
-    hidden = [prompt_hidden]
+    hidden, table_VD = [prompt_hidden], lm.table_VD
     mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
     prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
     last_thought = int(batch.thought_BT.any(0).nonzero().max())
@@ -149,10 +149,10 @@ def _read_own(
     sample_B = np.zeros_like(batch.question_B) if own.sample_B is None else own.sample_B
     for t in range(thoughts):
         last = hidden[-1][:, -1]
-        read = Readout(lm.logits(last), last, lm.table_VD, memory, batch.prompt_mask_BP)
+        read = Readout(lm.logits(last), last, table_VD, memory, batch.prompt_mask_BP)
         draws = Draws.at(own.seed, batch.question_B, sample_B, np.full_like(sample_B, t))
         draws = draws.quiet(sample_B < own.quiet)
-        made_BD = own.head.embed(own.head.sample(read, draws), lm.table_VD)
+        made_BD = own.head.embed(own.head.sample(read, draws), table_VD)
         shaped(made_BD, tuple(last.shape), own.head, "embed")
         reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
         x_BD = torch.where(reads_own, made_BD.to(target_BTD.dtype), target_BTD[:, t])

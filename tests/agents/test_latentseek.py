@@ -21,7 +21,7 @@ class Head:
     """A language-model head alone."""
 
     def __init__(self, table_VD: Tensor) -> None:
-        self.table_VD = table_VD.requires_grad_()
+        self.table_VD, self.dtype = table_VD.requires_grad_(), table_VD.dtype
 
     def logits(self, hidden: Tensor) -> Tensor:
         return (hidden @ self.table_VD.T).float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,11 +75,23 @@ def test_rescore_agrees_and_notices_a_changed_answer(trained: Path, tmp_path: Pa
     (copy / "result.json").write_bytes((trained / "result.json").read_bytes())
     with gzip.open(trained / "rollouts.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
-    rows[0]["answer"] = rows[0]["completion"] = rows[0]["target"]
-    rows[0]["score"] = 0.0
+    wrong = next(row for row in rows if row["score"] == 0)
+    wrong["answer"] = wrong["completion"] = wrong["target"]
     with gzip.open(copy / "rollouts.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     assert main(["rescore", str(copy)]) == 1
+
+
+def test_rescore_notices_rows_that_are_lost(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(trained / "result.json", tmp_path)
+    with gzip.open(trained / "rollouts.jsonl.gz", "rt") as file:
+        rows = file.readlines()
+    with gzip.open(tmp_path / "rollouts.jsonl.gz", "wt") as file:
+        file.writelines(rows[:10])
+    assert main(["rescore", str(tmp_path)]) == 2
+    assert "of 50 answers 40 are missing" in capsys.readouterr().err
 
 
 def test_controls_replace_thoughts(

@@ -78,6 +78,20 @@ def test_layouts(name: str, fields: dict[str, object], gold: str, steps: tuple[s
     assert (question.gold, question.steps) == (gold, steps)
 
 
+@pytest.mark.parametrize(
+    ("problem", "answer", "gold"),
+    [
+        ("How many?", "31,250", r"31,\!250"),
+        ("Enter all, separated by commas.", "70,110", "70,110"),
+        ("How many?", "1,234,567", "1,234,567"),
+        ("How many?", "3,4", "3,4"),
+    ],
+)
+def test_one_number_is_written_apart_from_a_list(problem: str, answer: str, gold: str) -> None:
+    row = {"problem": problem, "solution": rf"It is \boxed{{{answer}}}."}
+    assert DATASETS["MATH"].read(row).gold == gold
+
+
 def test_extras() -> None:
     math = DATASETS["MATH"].read
     solution = "\\boxed{1}"

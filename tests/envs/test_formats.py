@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from latentgym.envs.formats import FORMATS
 from latentgym.protocol import Phase
 from latentgym.registry import FAMILY_NAMES
-from latentgym.rewards import Grade, MathGrader, NumberGrader
+from latentgym.rewards import ExactGrader, Grade, MathGrader, NumberGrader, SpanGrader
 from latentgym.testing import check_task
 
 JSON = FORMATS["json"]
@@ -101,6 +101,44 @@ def test_json_is_read_and_graded(completion: str, score: int, kept: int) -> None
 def test_latent_thoughts_stand_for_the_first_value(completion: str, kept: int) -> None:
     assert number(completion, spoken=False) == (1, kept)
     assert number(completion)[1] == (completion[0] == "{")
+
+
+AIME = NumberGrader(integer_range=(0, 999))
+
+
+@pytest.mark.parametrize(
+    ("completion", "gold", "score"),
+    [
+        (r"#### 1. Set up\nSo 2x = 120.\nThe answer is \boxed{60}.", "60", 1),
+        (r"#### 60\nThe answer is \boxed{61}.", "60", 0),
+        (r"\boxed{1} and then \boxed{60}", "60", 1),
+        (r"\boxed{60\sqrt{2}}", "60", 0),
+        (r"\boxed{\sqrt{60}}", "60", 0),
+        (r"\boxed{60 \text{ or } 7}", "60", 0),
+        (r"\boxed{60, 7, 8}", "60", 0),
+        (r"\boxed{2^9}", "512", 1),
+        (r"\boxed{2^9}", "2", 0),
+        (r"\boxed{100 + 25 = 125}", "125", 1),
+        (r"\boxed{060}", "60", 1),
+        (r"\boxed{60", "60", 0),
+        ("So it is 60.", "60", 1),
+    ],
+)
+def test_boxed_answers_are_those_in_the_last_box(completion: str, gold: str, score: int) -> None:
+    completion = completion.replace(r"\n", "\n")
+    assert FORMATS["boxed"].grade(AIME, completion, gold, spoken=True).score == score
+
+
+@pytest.mark.parametrize("grader", [NumberGrader(), MathGrader(), SpanGrader(), ExactGrader()])
+def test_every_format_looks_at_its_own_mark(grader: Any) -> None:
+    others = {"hashes": "#### 7\n", "boxed": r"\boxed{7} ", "sentence": "The answer is: 7\n"}
+    for name, chosen in FORMATS.items():
+        for other, said in others.items():
+            if other == "hashes" == name:
+                continue  # wrong behind a second mark
+            completion = said * (other != name) + chosen.thoughts(()) + chosen.answer("5")
+            assert chosen.grade(grader, completion, "5", spoken=True).score == 1, completion
+            assert chosen.grade(grader, completion, "7", spoken=True).score == 0, completion
 
 
 @pytest.mark.parametrize("text", [r"\\frac{1}{2}", r"\frac{1}{2}", r"$\tfrac{1}{2}$", "0.5"])

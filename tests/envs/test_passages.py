@@ -24,23 +24,16 @@ from latentgym.tokenizers import ByteTokenizer, SymbolTokenizer
 ANSWER = "####"
 
 
-class Special(ByteTokenizer):
-    """Bytes, of which some spell a special token."""
-
-    def specials(self) -> list[str]:
-        return ["<|im_end|>", "[INST]"]
-
-
-BROKEN = (*MARKS, ANSWER, "<|im_end|>", "[INST]")
+BROKEN = (*MARKS, ANSWER)
 # Pieces of marks, from which hypothesis builds marks, halves of marks and marks within marks.
 CHUNKS = st.sampled_from(
-    ["#", "##", "<", "</", "search>", "information>", *BROKEN, "<|im", "_end|>", "\n", "a", "\x00"]
+    ["#", "##", "<", "</", "search>", "information>", *BROKEN, "<|im_end|>", "\n", "a", "\x00"]
 )
 HOSTILE = st.lists(st.one_of(CHUNKS, st.text(max_size=5)), max_size=30).map("".join)
 
 
 def shown(most: int = 200) -> Shown:
-    return Shown(Special(), WORDS, (ANSWER,), most)
+    return Shown(ByteTokenizer(), WORDS, (ANSWER,), most)
 
 
 @settings(max_examples=1000)

@@ -9,6 +9,7 @@ import pytest
 
 from latentgym.registry import TASKS
 from latentgym.rewards import GraderError
+from latentgym.testing import paid_garbage
 
 pytest.importorskip("reasoning_gym")
 # The package behind arc_agi leaves its file open.
@@ -38,6 +39,28 @@ def test_gold_answers_score_one(name: str) -> None:
     for index in range(2):
         grade = questions.grade(index, *questions.gold_completion(index))
         assert grade.score == 1 and grade.components["correct"] == 1
+        assert not paid_garbage(questions, index)
+
+
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("game_of_life_halting", ["I do not know", "T", "not {gold}", "{gold} 7", "0"]),
+        ("complex_arithmetic", ["nan", "nan + nani", "NaN", "-nan + 1i"]),
+        ("coin_flip", ["0", "0.", "0.0001", "nan"]),
+        ("gsm_symbolic", ["-{gold}", "{gold} or not", "not {gold}"]),
+    ],
+)
+def test_what_their_scorers_pay_for_nothing_is_not_right_here(
+    name: str, answers: list[str]
+) -> None:
+    questions = task(name, size=8)
+    for index in range(8):
+        gold = questions.question(index).gold
+        assert questions.grade(index, f"#### {gold}", gold).score == 1
+        for answer in answers:
+            said = answer.format(gold=gold)
+            assert questions.grade(index, f"#### {said}", said).score < 1, (index, said, gold)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - SLOW))

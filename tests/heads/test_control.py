@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -12,12 +14,15 @@ from latentgym.errors import UsageError
 from latentgym.heads import (
     CONTROLS,
     ControlHead,
+    DirichletHead,
     GatedHead,
+    GaussianHead,
     MixtureHead,
     MultiTokenHead,
     Readout,
     TokenHead,
 )
+from latentgym.rng import Draws
 
 B = 5
 
@@ -79,6 +84,48 @@ def test_of_a_blend_the_latent_alone_is_replaced(make_read: Callable, make_draws
     assert_close(ControlHead(head, "zero").embed(zero, read.table_VD), a * word)
     closed = ControlHead(head, "word")
     assert_close(closed.embed(closed.sample(read, make_draws(B)), read.table_VD), word)
+
+
+def test_noise_tells_nothing_of_the_token(make_draws: Callable) -> None:
+    """Of equally likely tokens the uniform number decides; noise made of it would rise with it."""
+    rows, V, D = 2000, 64, 2
+    read = Readout(torch.zeros(rows, V), torch.zeros(rows, D), torch.randn(V, D))
+    for head in (MultiTokenHead(1), GatedHead(D, TokenHead())):
+        action = ControlHead(head, "noise").sample(read, make_draws(rows))
+        noise = action["latent" if "latent" in action else "soft"]
+        share = noise.abs() / noise.norm(dim=-1, keepdim=True)
+        for column in (*share.T, *noise.sign().T):
+            both = torch.stack([action["token"].float(), column])
+            assert float(torch.corrcoef(both)[0, 1].abs()) < 0.1
+
+
+def test_no_number_behind_the_noise_is_behind_a_draw_of_the_head(
+    make_draws: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[set[float]] = []
+    uniform = Draws.uniform
+
+    def noted(self: Draws, count: int, stream: int = 0) -> Any:
+        numbers = uniform(self, count, stream)
+        drawn.append(set(numbers.ravel().tolist()))
+        return numbers
+
+    monkeypatch.setattr(Draws, "uniform", noted)
+    read = Readout(torch.randn(B, 9), torch.randn(B, 6), torch.randn(9, 6))
+    for head in (MultiTokenHead(3), DirichletHead(), GaussianHead(6, 8)):
+        drawn.clear()
+        ControlHead(head, "noise").sample(read, make_draws(B))
+        *own, noise = drawn
+        assert own and noise and noise.isdisjoint(set().union(*own))
+
+
+def test_rows_that_think_without_noise_of_their_own_get_the_controls(
+    make_read: Callable, make_draws: Callable
+) -> None:
+    draws = make_draws(B).quiet(np.ones(B, dtype=bool))
+    assert (
+        ControlHead(MixtureHead(), "noise").sample(make_read(B), draws)["latent"].isfinite().all()
+    )
 
 
 def test_noise_is_drawn_from_the_counters(make_read: Callable, make_draws: Callable) -> None:

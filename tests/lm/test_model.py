@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
+from benchmarks.models import loaded
 from latentgym.errors import UsageError
 from latentgym.lm import LatentLM
 from latentgym.lm.cache import GroupedCache
-from latentgym.lm.model import left_pad, positions
+from latentgym.lm.model import left_pad, positions, right_pad
+from latentgym.lm.self_test import _own_attention
 from latentgym.tokenizers import ByteTokenizer
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2")
@@ -54,9 +56,12 @@ class Decoding:
 
     def plain(self) -> Tensor:
         """The last hidden states by one plain pass per row, without padding or cache."""
-        return torch.cat(
-            [self.lm.backbone(inputs_embeds=x[None]).last_hidden_state[:, -1] for x in self.read]
-        )
+        with _own_attention(self.lm.model):
+            return torch.cat([self.alone(x) for x in self.read])
+
+    def alone(self, x_TD: Tensor) -> Tensor:
+        hidden: Tensor = self.lm.backbone(inputs_embeds=x_TD[None]).last_hidden_state
+        return hidden[:, -1]
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -130,6 +135,16 @@ def test_positions_count_real_tokens() -> None:
     assert positions(mask).tolist() == [[0, 0, 0, 1], [0, 1, 2, 2]]
 
 
+def test_padding_on_either_side() -> None:
+    device = torch.device("cpu")
+    ids, mask = left_pad([[1, 2, 3], [4]], 9, device)
+    assert ids.tolist() == [[1, 2, 3], [9, 9, 4]]
+    assert mask.tolist() == [[True] * 3, [False, False, True]]
+    ids, mask = right_pad([[1, 2, 3], [4], []], 9, device)
+    assert ids.tolist() == [[1, 2, 3], [4, 9, 9], [9, 9, 9]]
+    assert mask.tolist() == [[True] * 3, [True, False, False], [False] * 3]
+
+
 def test_decoding_restores_the_mode(random_lm: MakeLM) -> None:
     lm = random_lm("gpt2").train()
     with lm.decoding():
@@ -169,33 +184,73 @@ def test_a_model_without_a_language_model_head_is_refused() -> None:
         wrap(LlamaModel(LlamaConfig(**SIZES)))
 
 
-def test_a_sliding_window_limits_the_positions() -> None:
-    """Whether the configuration lists its layers (Qwen2) or has one window for all (Mistral)."""
-    from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+def test_positions_are_limited_by_the_model_and_not_by_its_windows() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
 
-    mistral = MistralForCausalLM(MistralConfig(sliding_window=24, **SIZES))
-    assert wrap(mistral).max_positions == 24
-    options = {"use_sliding_window": True, "sliding_window": 20, "max_window_layers": 1}
-    assert wrap(Qwen2ForCausalLM(Qwen2Config(**options, **SIZES))).max_positions == 20
-    plain = Qwen2ForCausalLM(Qwen2Config(max_position_embeddings=99, **SIZES))
-    assert wrap(plain).max_positions == 99
+    config = MistralConfig(sliding_window=24, max_position_embeddings=99, **SIZES)
+    assert wrap(MistralForCausalLM(config)).max_positions == 99
 
 
-def test_logits_changed_after_the_head_are_refused() -> None:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+@pytest.mark.parametrize("arch", ["gemma2", "gemma3_text", "mistral", "gpt_oss"])
+@torch.no_grad()
+def test_windows_slide_over_groups_of_any_shape(arch: str) -> None:
+    """Windows of 8 positions; rows and prompts go, and rows are padded in the middle."""
+    lm = loaded(arch)
+    assert isinstance(lm, LatentLM)
+    decoding = Decoding(lm, group=3)
+    mask = torch.ones(9, 4, dtype=torch.bool)
+    mask[0, :3] = mask[4, :1] = mask[8, :2] = False
+    decoding.step(4, mask)
+    for rows in ([0, 2, 3, 6, 7, 8], [1, 3, 4, 5], [0, 3], [1]):
+        decoding.step(2)
+        decoding.keep(rows)
+        assert_close(decoding.step(3), decoding.plain(), rtol=1e-4, atol=1e-4)
 
-    model = Gemma2ForCausalLM(Gemma2Config(head_dim=8, **SIZES))
-    with pytest.raises(UsageError, match="final_logit_softcapping"):
-        wrap(model)
+
+@torch.no_grad()
+def test_a_fork_of_a_cache_slides_by_itself() -> None:
+    lm = loaded("gemma3_text")
+    assert isinstance(lm, LatentLM)
+    decoding = Decoding(lm, group=2)
+    decoding.step(7)
+    other = copy.copy(decoding)
+    other.cache, other.read = decoding.cache.fork(torch.tensor([0, 1, 4])), list(decoding.read)
+    other.read = [other.read[i] for i in (0, 1, 4)]
+    for each in (other, decoding, other):
+        assert_close(each.step(2), each.plain(), rtol=1e-4, atol=1e-4)
 
 
-def test_attention_with_a_cap_is_refused() -> None:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+@pytest.mark.parametrize("arch", ["gemma", "gemma2", "gemma3_text"])
+def test_scaled_embeddings_are_the_models_own_and_learn(arch: str) -> None:
+    lm = loaded(arch)
+    assert isinstance(lm, LatentLM)
+    ids, embedding = torch.tensor([[3, 7], [250, 3]]), lm.model.get_input_embeddings()
+    scale = float(embedding.embed_scale)
+    assert scale > 1.5
+    assert_close(lm.embed(ids), embedding(ids), rtol=0, atol=0)
+    assert_close(lm.table_VD, scale * embedding.weight)
+    assert (lm.vocab_size, lm.hidden_size, lm.dtype) == (*lm.table_VD.shape, lm.table_VD.dtype)
+    gradients = [
+        torch.autograd.grad(x.square().sum(), embedding.weight)[0]
+        for x in (lm.embed(ids), nn.functional.embedding(ids, lm.table_VD), embedding(ids))
+    ]
+    assert gradients[0].any()
+    assert_close(gradients[0], gradients[2])
+    assert_close(gradients[1], gradients[2])
 
-    config = Gemma2Config(head_dim=8, final_logit_softcapping=None, **SIZES)
-    lm = wrap(Gemma2ForCausalLM(config))
-    with pytest.raises(UsageError, match="softcap"):
-        lm.hidden(torch.zeros(1, 2, 16), torch.ones(1, 2, dtype=torch.bool))
+
+def test_the_table_of_a_model_that_does_not_scale_is_no_copy(random_lm: MakeLM) -> None:
+    lm = random_lm("llama")
+    assert lm.table_VD is lm.model.get_input_embeddings().weight
+
+
+def test_the_end_that_also_pads_learns_as_it_is_read() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    lm = wrap(LlamaForCausalLM(LlamaConfig(**{**SIZES, "pad_token_id": 2})))
+    lm.embed(torch.tensor([2, 3])).sum().backward()
+    gradient = lm.table_VD.grad
+    assert gradient is not None and gradient[2].all() and gradient[3].all()
 
 
 def test_adapters_are_a_function_of_the_seed(random_lm: Callable) -> None:

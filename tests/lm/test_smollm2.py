@@ -8,6 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import latentgym
 from latentgym.heads import (
@@ -21,8 +23,9 @@ from latentgym.heads import (
     RATTHead,
     TokenHead,
 )
+from latentgym.literal import Part
 from latentgym.lm import LatentLM, load_model
-from latentgym.lm.zoo import SMOLLM2
+from latentgym.lm.zoo import SMOLLM2, describe
 from latentgym.protocol import Budget, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, choose, collect, replay
@@ -87,7 +90,6 @@ def test_rollouts_replay_exactly(lm: LatentLM, head: PolicyHead) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_catalogue_is_ranked_by_the_likelihood_of_its_titles(lm: LatentLM) -> None:
     """With a latent in the cache, prompts of unequal length, and titles that begin others."""
     shop = {"source": "generated", "items": 6, "customers": 6, "beams": 0}
@@ -125,5 +127,62 @@ def test_a_conversation_goes_on_as_the_chat_template_has_it(lm: LatentLM) -> Non
     text = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     begun = [*tokenizer.chat("Be brief.", "2 + 2?"), *tokenizer.encode(answer)]
     follow_up = tokenizer.follow_up("Sure?")
-    assert [*begun, *follow_up] == tokenizer.encode(text)
+    assert [*begun, *follow_up] == tokenizer.hf.encode(text, add_special_tokens=False)
     assert follow_up[0] == tokenizer.eos_id  # the turn closes as the model closes it by itself
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> HFTokenizer:
+    found = describe(SMOLLM2).tokenizer
+    assert isinstance(found, HFTokenizer)
+    return found
+
+
+NAMES = ("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<repo_name>", "<jupyter_output>")
+LETTERS = st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs", "Cc"])
+HOSTILE = st.lists(
+    st.one_of(st.sampled_from([*NAMES, "<|im_", "end|>"]), st.text(LETTERS, max_size=6))
+)
+
+
+@settings(max_examples=25)
+@given(HOSTILE.map("".join), HOSTILE.map("".join))
+def test_what_is_said_is_never_a_special_token(
+    tokenizer: HFTokenizer, system: str, user: str
+) -> None:
+    special = set(tokenizer.hf.all_special_ids) | set(tokenizer.hf.added_tokens_decoder)
+    ids = tokenizer.encode(user)
+    assert special.isdisjoint(ids) and tokenizer.decode(ids) == user
+    ids, plain = tokenizer.chat(system, user), tokenizer.chat("x" if system else "", "x")
+    assert [i for i in ids if i in special] == [i for i in plain if i in special]
+    said = tokenizer.hf.decode(ids)
+    assert f"<|im_start|>user\n{user}<|im_end|>" in said
+    assert f"<|im_start|>system\n{system}<|im_end|>" in said or not system
+
+
+def test_what_its_vocabulary_cannot_spell_does_not_end_a_text(tokenizer: HFTokenizer) -> None:
+    """Its token for what is unknown is <|endoftext|>."""
+    assert 0 in tokenizer.hf.encode("a\U00040000b")
+    for ids in (tokenizer.encode("a\U00040000b"), tokenizer.chat("", "a\U00040000b")):
+        assert 0 not in ids
+
+
+def test_prompts_have_the_ids_that_they_always_had(tokenizer: HFTokenizer) -> None:
+    """As transformers encodes the whole rendered text; so does the rebuilt tokenizer."""
+    texts = [" leading", "trailing \n", "\n\nlines\n", "x" * 99, "naïve ☃ 日本", "a < b | c > d"]
+    for name in ("GSM8K", "SVAMP", "MATH", "AIME2024"):
+        env = make_vector_env(f"latent/{name}-token", 1, source="sample").unwrapped
+        texts += [env.task.question(i).text for i in range(env.n_questions)]
+    for text in texts:
+        turns = [("system", "Be brief. "), ("user", text)]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        whole = tokenizer.hf.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        expected = tokenizer.hf.encode(whole, add_special_tokens=False)
+        assert tokenizer.chat("Be brief. ", text) == expected
+        before, after = whole.split("Be brief. ", 1)
+        parts = [Part(before, True), Part("Be brief. "), Part(after.replace(text, "\0", 1), True)]
+        start, end = parts.pop().text.split("\0")
+        parts += [Part(start, True), Part(text), Part(end, True)]
+        assert tokenizer._literal.encode(parts) == expected

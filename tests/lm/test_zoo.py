@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from latentgym.errors import UsageError
 from latentgym.lm import load_model
@@ -110,6 +112,58 @@ def test_a_model_is_loaded_from_a_folder(folder: str) -> None:
     lm = load_model(folder, dtype="float32", device="cpu")
     assert (lm.vocab_size, lm.hidden_size, lm.tokenizer.eos_id) == (12, 8, 1)
     assert lm.tokenizer.pieces()[2] == "####"
+
+
+def damaged(change: Any) -> Any:
+    return lambda tensors: {name: change(name, x).contiguous() for name, x in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (
+            lambda tensors: {k: v for k, v in tensors.items() if "q_proj" not in k},
+            r"self_attn.q_proj.weight is missing\)",
+        ),
+        (
+            lambda tensors: {k: v for k, v in tensors.items() if "lm_head" not in k},
+            r"lm_head.weight is missing\)",
+        ),
+        (lambda _: {}, r"is missing and 11 more\)"),
+        (damaged(lambda k, x: x[:-1] if "q_proj" in k else x), r"is \(7, 8\), not \(8, 8\)"),
+        (damaged(lambda _, x: (9 * x).to(torch.int8)), "is I8, no floating-point number"),
+        (damaged(lambda k, x: x.long() if "norm" in k else x), "is I64, no floating-point number"),
+        (damaged(lambda _, x: x * torch.nan), "has numbers that are not finite"),
+        (damaged(lambda k, x: x / 0 if "v_proj" in k else x), "v_proj.weight has numbers"),
+    ],
+)
+def test_a_folder_without_its_weights_is_refused(
+    folder: str, tmp_path: Path, damage: Any, sentence: str
+) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "model.safetensors"
+    save_file(damage(load_file(path)), path, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=sentence) as error:
+        load_model(str(tmp_path), dtype="float32", device="cpu")
+    assert "not whole" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_of_weights_that_is_none_is_refused(folder: str, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UsageError, match="cannot load the model"):
+        load_model(str(tmp_path))
+
+
+def test_tied_weights_are_not_missing(folder: str, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = LlamaConfig.from_pretrained(folder)
+    config.tie_word_embeddings = True
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    load_model(str(tmp_path), dtype="float32", device="cpu")
 
 
 def test_a_folder_without_a_tokenizer_says_so(folder: str, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ COLOURS = ChoiceGrader(("red", "green"))
         (NumberGrader(), "18", "18", 1, "ok"),
         (NumberGrader(), "$1,018.00 in 3 weeks", "1018", 1, "ok"),
         (NumberGrader(), "x = 18", "18", 1, "ok"),
-        (NumberGrader(), "18 #### 5", "5", 0, "ok"),
+        (NumberGrader(), "18 #### 5", "5", 0, "invalid"),
         (NumberGrader(), "none", "5", 0, "no_answer"),
         (NumberGrader(), "5/0", "5", 0, "invalid"),
         (AIME, "033", "33", 1, "ok"),

@@ -15,9 +15,7 @@ from latentgym.rewards.extract import MAX_TEXT
 from latentgym.rewards.json_object import from_json_key, is_json_object, json_value
 
 # What `"\frac"` stands for in strict JSON is read as the LaTeX that was meant.
-LATEX = re.compile(
-    r"[\b\f][A-Za-z]|\n(?:abla|eq?|eg|mid|ot(?:in)?|subseteq|u)(?![A-Za-z])|[\r\t][A-Za-z]"
-)
+LATEX = re.compile(r"[\b\f\n\r\t][^\W\d_]")
 PIECES = st.sampled_from(
     ['"', "\\", "{", "}", ":", ",", "\n", "a", "answer", '"a":', "\\u", "d83d", "```", "[", "5"]
 )
@@ -67,6 +65,15 @@ def test_any_text_behind_a_key_is_read(text: str) -> None:
             r"\text{no}\neq\theta\beta\to\underline{x}",
         ),
         (r'"\sqrt{2}\{1\}\%\$"', r"\sqrt{2}\{1\}\%\$"),
+        (r'"\tilde{x}"', r"\tilde{x}"),
+        (r'"x \nleq 2"', r"x \nleq 2"),
+        (r'"\nleq 2"', r"\nleq 2"),
+        (r'"\root 3 \of 2"', r"\root 3 \of 2"),
+        (r'"2\times 3\neq x\to\infty"', r"2\times 3\neq x\to\infty"),
+        (r'"\sin\theta\tan\theta"', r"\sin\theta\tan\theta"),
+        (r'"1 2\n3 4\n"', "1 2\n3 4"),
+        (r'"yes.\nno, \nleq"', "yes.\nno, " + r"\nleq"),
+        (r'"x = \\frac{1}{2}\ny = 3"', "x = \\frac{1}{2}\ny = 3"),
         (r'"\begin{pmatrix}1\\b\end{pmatrix}"', r"\begin{pmatrix}1\\b\end{pmatrix}"),
         (r'"\\begin{pmatrix}1\\\\b\\end{pmatrix}"', r"\begin{pmatrix}1\\b\end{pmatrix}"),
         (r'"one\ntwo\tthree"', "one\ntwo\tthree"),

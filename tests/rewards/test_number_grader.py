@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.rewards import GraderError, NumberGrader
-from latentgym.rewards.number import NumberOutOfBoundsError, last_number, number_of
+from latentgym.rewards.number import Number, NumberOutOfBoundsError, quantity
 
 grade = NumberGrader()
 
@@ -36,7 +36,21 @@ grade = NumberGrader()
         ("The answer is: 5 apples, not 6", "5"),
         ("Answer: $1{,}000$ for 3 people", "1000"),
         ("16-3-4=9 and 9*2=18", "18"),
-        ("I owe 5-3", "3"),
+        ("I owe 5-3", "2"),
+        ("#### 2 1/2", "2.5"),
+        ("#### 2 million", "2000000"),
+        ("#### 12\N{NO-BREAK SPACE}000", "12000"),
+        ("#### 12\N{THIN SPACE}000", "12000"),
+        ("#### 12{,}000", "12000"),
+        ("#### - 5", "-5"),
+        ("#### 18 dollars in 3 weeks", "18"),
+        ("#### x = 18", "18"),
+        ("#### 18 eggs (9 a day)", "18"),
+        ("#### 6 + 12 = 18", "18"),
+        ("#### 2^9", "512"),
+        ("#### 5 cm", "5"),
+        ("It takes 5cm.", "5"),
+        ("#### 1. Add the two.\nThe answer is 60.", "60"),
         ("x=-3", "-3"),
     ],
 )
@@ -53,6 +67,26 @@ def test_right_answers(answer: str, gold: str) -> None:
         ("#### 6", "5", "ok"),
         ("#### 5.0000001", "5", "ok"),
         ("#### 6\n#### 5", "5", "ok"),
+        ("#### 2 1/2", "2", "ok"),
+        ("#### 3\\sqrt{2}", "3", "ok"),
+        ("#### 12\N{NO-BREAK SPACE}000", "12", "ok"),
+        ("#### 18!", "18", "ok"),
+        ("#### 18^2", "18", "ok"),
+        ("#### 18 or 19", "18", "ok"),
+        ("#### 18 or 19", "19", "ok"),
+        ("#### 18=19", "18", "ok"),
+        ("#### 18=19", "19", "ok"),
+        ("#### 18 million", "18", "ok"),
+        ("#### 1.8e1.5", "18", "ok"),
+        ("#### 18 and a half", "18", "ok"),
+        ("#### 3 out of 4", "3", "ok"),
+        ("#### 2 hours 30 minutes", "2", "ok"),
+        ("#### 2 hours 30 minutes", "30", "ok"),
+        ("#### 2 to 5", "5", "ok"),
+        ("#### 5 squared", "5", "ok"),
+        ("#### 6 = 5", "5", "ok"),
+        ("#### 18 eggs (or 19)", "18", "ok"),
+        ("It is 3\\sqrt{2}", "2", "ok"),
         ("#### 5/0", "5", "invalid"),
         ("#### " + "5" * 65, "5", "invalid"),
         ("#### 5e31", "5", "invalid"),
@@ -120,17 +154,45 @@ def test_every_way_to_write_a_decimal(value: object) -> None:
     plain = f"{value:f}"
     exact = Fraction(plain)
     for text in (plain, f"{value:,}", f"${plain}", f"{plain}00", f"**{plain}**.", f"{plain}e0"):
-        assert number_of(text) == exact
+        assert grade.alone(text, plain).score == 1.0
         assert grade(f"#### {text}", plain).score == 1.0
-    assert last_number(f"first 3, then {plain} in all.") == (plain, exact)
+        assert grade(f"First 3, then {text} in all.", plain).score == 1.0
+    assert quantity(plain) == Number(exact)
 
 
 @given(st.integers(-(10**20), 10**20), st.integers(1, 10**9))
 def test_fractions(above: int, below: int) -> None:
-    for text in (f"{above}/{below}", f"{above:,} / {below:,}"):
-        assert number_of(text) == Fraction(above, below)
     sign = "-" if above < 0 else ""
-    assert number_of(f"{sign}\\frac{{{abs(above)}}}{{{below}}}") == Fraction(above, below)
+    latex = f"{sign}\\frac{{{abs(above)}}}{{{below}}}"
+    for text in (f"{above}/{below}", f"{above:,} / {below:,}", latex):
+        assert quantity(text) == Number(Fraction(above, below), numeral=False)
+
+
+@given(st.integers(1, 10**6), st.integers(2, 10**4), st.data())
+def test_mixed_numbers(whole: int, below: int, data: st.DataObject) -> None:
+    above = data.draw(st.integers(1, below - 1))
+    exact = Number(whole + Fraction(above, below), numeral=False)
+    for text in (f"{whole} {above}/{below}", f"{whole}\\frac{{{above}}}{{{below}}}"):
+        assert quantity(text) == exact
+        assert quantity(f"-{text}") == Number(-exact.value, numeral=False)
+
+
+@given(st.integers(0, 10**6), st.sampled_from("!^+*/=:_\\"), st.integers(1, 99))
+def test_more_than_a_number_is_not_read_as_one(value: int, sign: str, more: int) -> None:
+    number = quantity(f"{value}{sign}{more}")
+    assert number is None or (sign == "/" and number.value == Fraction(value, more))
+
+
+@pytest.mark.parametrize("percent", ["%", "\\%", " %", " percent", " per cent"])
+def test_a_per_cent_sign_is_a_unit_or_divides(percent: str) -> None:
+    for answer, gold, score in (
+        ("50", "50", 1),
+        ("50", "0.5", 1),
+        ("0.5", "1/2", 0),
+        ("5", "3", 0),
+    ):
+        assert grade.alone(f"{answer}{percent}", gold).score == score
+        assert grade.alone(gold, f"{answer}{percent}").score == score
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
@@ -142,7 +204,7 @@ def test_only_equal_numbers_are_equal(one: int, other: int) -> None:
 def test_never_raises_on_number_soup(text: str) -> None:
     grade(text, "5")
     with suppress(NumberOutOfBoundsError):
-        number_of(text)
+        quantity(text)
 
 
 @given(st.text(max_size=200))

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,75 @@ def test_a_job_of_ones_own(anything: Sandbox) -> None:
     assert anything.call("there", "pass") == "there"
 
 
+@contextmanager
+def killing(box: Sandbox, kills: int) -> Iterator[None]:
+    """Children are killed from outside while they judge, the first so many of them."""
+    box.start()
+    stop, seen = threading.Event(), set[int]()
+
+    def kill() -> None:
+        while not stop.is_set() and len(seen) < kills:
+            for pid in set(children(keeper(box))) - seen:
+                time.sleep(0.15)
+                seen.add(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+SLOW = "import time; time.sleep(0.3); result = 'judged %d'"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_a_death_that_an_answer_did_not_cause_is_tried_again(anything: Sandbox) -> None:
+    with killing(anything, 1):
+        assert anything.call("", SLOW % 1) == "judged 1"
+    with killing(anything, 3), pytest.raises(GraderError, match="killed again and again"):
+        anything.call("", SLOW % 2)
+    assert anything.call("", SLOW % 2) == "judged 2"
+
+
+def test_how_a_process_ended_is_not_remembered(anything: Sandbox) -> None:
+    for code, verdict in (
+        ("import os; os._exit(1)", "crash"),
+        ("while True: pass", "timeout"),
+        ("import os, signal; os.abort()", "crash"),
+    ):
+        assert anything.call("", code) == verdict
+        assert ("", code) not in anything._known
+
+
+FORGE = """
+import json, os
+body = json.dumps({reply}).encode()
+for descriptor in range(3, 30):
+    try:
+        os.write(descriptor, len(body).to_bytes(4, "big") + body)
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("reply", ["'equal'", "[7, 'equal']", "[7]", "{}", "None"])
+def test_a_forged_reply_answers_nothing(anything: Sandbox, reply: str) -> None:
+    assert anything.call("", FORGE.replace("{reply}", reply)) == "crash"
+    assert anything.call("next", f"pass  # {reply}") == "next"
+
+
+def test_what_is_refused_is_told_though_the_error_is_caught(anything: Sandbox) -> None:
+    code = "try:\n    import os; os.mkdir('x')\nexcept Exception:\n    result = 'different'"
+    assert anything.call("", code) == "refused"
+    assert anything.call("", "result = 'equal'") == "equal"
+
+
 def test_many_settings_do_not_pile_up(anything: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentgym.rewards.sandbox._MAX_SETTINGS", 3)
     for number in range(7):
@@ -195,7 +266,7 @@ def test_what_is_judged_has_no_effect(anything: Sandbox, code: str, tmp_path: Pa
     (tmp_path / "kept").touch()
     anything.start()
     pid = keeper(anything)
-    assert anything.call("", code.format(tmp_path)) == "PermissionError"
+    assert anything.call("", code.format(tmp_path)) == "refused"
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert keeper(anything) == pid and not gone(pid, 0.05)
 

@@ -27,10 +27,11 @@ PIECES = [
 
 
 def plain_normalise(text: str) -> str:
-    """Lower case, no ASCII punctuation, no word that is an article, single blanks."""
+    """Lower case, no ASCII punctuation, no article beside other words, single blanks."""
     kept = "".join(c for c in text.lower() if c not in string.punctuation)
     runs = ["".join(run) for _, run in groupby(kept, str.isalnum)]
-    return " ".join("".join(" " if run in ("a", "an", "the") else run for run in runs).split())
+    words = "".join(" " if run in ("a", "an", "the") else run for run in runs).split()
+    return " ".join(words or kept.split())
 
 
 def plain_f1(answer: str, gold: str) -> float:
@@ -113,6 +114,8 @@ def test_published_rules_on_near_misses() -> None:
         ("#### yes and no", ["no and yes"], 0, 1),
         # Forms of which nothing is left are compared as they are.
         ("#### the", ["The"], 1, 1),
+        ("#### A.", ["A"], 1, 1),
+        ("#### an", ["A"], 0, 0),
         ("#### !!!", ["!!!"], 1, 1),
         ("#### !!", ["!!!"], 0, 0),
         ("#### a", ["The"], 0, 0),

@@ -11,7 +11,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentgym.heads import HiddenStateHead, MultiTokenHead, PolicyHead, TokenHead
+from benchmarks.models import loaded
+from latentgym.heads import (
+    GatedHead,
+    HiddenStateHead,
+    MixtureHead,
+    MultiTokenHead,
+    PolicyHead,
+    TokenHead,
+)
+from latentgym.lm import LatentLM
 from latentgym.losses import entropy
 from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
@@ -39,6 +48,33 @@ def test_replay_agrees_with_decoding(
     assert torch.equal(scores.thought_NT, torch.from_numpy(rollouts.kind_NT == Kind.THOUGHT))
     inserted = torch.from_numpy(np.isin(rollouts.kind_NT, (Kind.INSERTED, Kind.PAD)))
     assert not scores.action_NT[inserted].any() and not scores.logp_NT[inserted].any()
+
+
+@pytest.mark.parametrize("arch", ["gemma2", "gemma3_text"])
+@pytest.mark.parametrize("name", ["token", "mts", "mixture", "gated", "hidden"])
+def test_replay_agrees_where_embeddings_are_scaled_and_windows_slide(
+    arch: str, name: str, prompts: Any, protocol: Protocol
+) -> None:
+    lm = loaded(arch)
+    assert isinstance(lm, LatentLM)
+    torch.manual_seed(0)
+    heads: dict[str, PolicyHead] = {
+        "token": TokenHead(),
+        "mts": MultiTokenHead(3),
+        "mixture": MixtureHead(),
+        "gated": GatedHead(lm.hidden_size, TokenHead(), r_min=0.5),
+        "hidden": HiddenStateHead(),
+    }
+    policy = Policy(lm, heads[name])
+    rollouts = rolled_out(policy, prompts, protocol)
+    scores = replay(policy, rollouts)
+    assert rollouts.logp_NT is not None
+    expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
+    assert_close(scores.logp_NT, expected, rtol=1e-4, atol=1e-4)
+    scores.logp_NT.sum().backward()
+    gradient = lm.model.get_input_embeddings().weight.grad
+    lm.zero_grad(set_to_none=True)
+    assert gradient is not None and gradient.any()
 
 
 def test_replay_in_chunks_is_replay_at_once(
