@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +233,16 @@ def test_a_reference_computes_as_the_policy_does(prompts: Any, protocol: Protoco
     rollouts = rolled_out(policy, prompts, protocol)
     expected = log_probs(policy, rollouts, 4)
     assert torch.equal(log_probs(policy.reference(), rollouts, 4), expected)
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+def test_the_self_test_is_one_of_weights_in_fp32(
+    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What autocast rounds is no fault of a model; nobody has loaded it before here."""
+    monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path))
+    assert mixed(arch).autocast == torch.bfloat16
+    assert [*tmp_path.rglob("self-tests/*")]
 
 
 def test_types_that_cannot_be_trained_in_are_refused() -> None:
