@@ -109,13 +109,14 @@ class LatentLM(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
-        self.autocast = autocast
+        self.autocast: torch.dtype | None = None
         self.recomputes = False
         self._norms: tuple[object, Tensor] | None = None
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
-        self_test(self)
+        self_test(self)  # in the precision of its weights, as it computes by itself
+        self.autocast = autocast
 
     @property
     def _causal_lm(self) -> Any:

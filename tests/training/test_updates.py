@@ -13,10 +13,12 @@ from torch import Tensor
 
 from latentgym.heads import GaussianHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm import load_model
+from latentgym.losses import Surrogate
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
-from latentgym.rollout import Episodes, Policy, replay
+from latentgym.rollout import Episodes, Policy, Scores, replay
 from latentgym.training import GRPO, GRPOConfig, grpo
+from latentgym.training.step_metrics import UpdateMetrics
 
 HEADS: dict[str, tuple[Callable[[], PolicyHead], str]] = {
     "words": (TokenHead, "token"),
@@ -162,8 +164,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        *(("words", case) for case in CASES),
+        ("several tokens", "three passes"),
+        ("vectors", "passes over mini-batches, phases, divergence"),
+    ],
+)
 def test_updates_are_those_of_the_formulas(name: str, case: str) -> None:
     config = replace(SMALL, **CASES[case])
     stage, fresh = make(name, config), make(name, config)
@@ -219,3 +227,25 @@ def test_a_rollouts_metrics_are_means_over_its_updates() -> None:
     three = stage.step(0, lambda losses: float(len([*losses])))
     for key in ("train/loss", "train/kl", "train/entropy", "train/ratio", "train/grad_norm"):
         assert three[key] == pytest.approx(one[key], rel=1e-5, abs=1e-7), key
+
+
+def test_what_is_no_action_is_not_counted() -> None:
+    action_NT = torch.tensor([[True, False], [True, True]])
+    wild = torch.where(action_NT, torch.ones(2, 2), torch.nan)
+    seen = UpdateMetrics()
+    seen.add(
+        Scores(wild, wild, action_NT, action_NT),
+        Surrogate(wild, 2 * wild, ~action_NT),
+        3 * wild,
+        torch.tensor(0.5),
+    )
+    seen.grad_norms.append(1.0)
+    assert seen.metrics() == {
+        "train/entropy": 1.0,
+        "train/ratio": 2.0,
+        "train/clip_fraction": 0.0,
+        "train/kl": 3.0,
+        "train/loss": 0.5,
+        "train/ratio_deviation": 1.0,
+        "train/grad_norm": 1.0,
+    }
