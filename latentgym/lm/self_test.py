@@ -61,13 +61,7 @@ def self_test(lm: LatentLM) -> None:
     passed = cache_folder() / "self-tests" / sha256(identity.encode()).hexdigest()[:32]
     if passed.is_file():
         return
-    tried = _stirred(lm) if lm.n_parameters() <= _SMALL else lm
-    # Weights under autocast are fp32, and so is the test.
-    autocast, tried.autocast = tried.autocast, None
-    try:
-        problem = _problem(tried)
-    finally:
-        tried.autocast = autocast
+    problem = _problem(_stirred(lm) if lm.n_parameters() <= _SMALL else lm)
     if problem is not None:
         raise UsageError(
             f"{lm.architecture} cannot be used here: {problem}; {INSTEAD} "
