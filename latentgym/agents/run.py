@@ -146,8 +146,7 @@ class Run:
         if self.checkpoint is not None:
             from latentgym.training import checkpoint
 
-            same = checkpoint.run_of(self.checkpoint).get("agent") == self.agent
-            checkpoint.load_weights(self.checkpoint, policy, head=same)
+            checkpoint.load_weights(self.checkpoint, policy, self.agent)
         return policy
 
 
