@@ -113,8 +113,10 @@ def evaluate_respondent(
     if not seeds:
         raise UsageError("an evaluation needs at least one seed.")
     who = respondent.identity
+    told = asdict(who)
+    del told["sizes"]  # they follow from the rest
     identity = {
-        **asdict(who),
+        **told,
         "env": env_id,
         "split": task.split,
         "dataset_hash": task.dataset_hash,

@@ -50,7 +50,9 @@ class Journal:
         if not entries:
             self._write(self._path, asked)
             return
-        require_same(entries[0], asked, self._path)
+        # Journals from before tell costs as well, which follow from the rest.
+        begun = {key: value for key, value in entries[0].items() if key != "sizes"}
+        require_same(begun, asked, self._path)
         for entry in entries[1:]:
             answers = [_answer(data) for data in entry["answers"]]
             self.answers |= {(entry["seed"], answer.index): answer for answer in answers}

@@ -148,10 +148,7 @@ class Run:
         if self.checkpoint is not None:
             from latentgym.training import checkpoint
 
-            # A run of a `Trainer` alone need not say what it is.
-            run = checkpoint.read_manifest(checkpoint.find(self.checkpoint)).get("run") or {}
-            same = run.get("agent") == self.agent
-            checkpoint.load_weights(self.checkpoint, policy, head=same)
+            checkpoint.load_weights(self.checkpoint, policy, self.agent)
         return policy
 
 

@@ -158,7 +158,7 @@ def run_of(path: Path | None) -> dict[str, Any]:
     return run
 
 
-def load_weights(path: Path, policy: Policy, *, head: bool = False) -> None:
+def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
     """Load a checkpoint's language model, and its head where the policy has the same.
 
     A checkpoint of one agent may start another, as a supervised chain of words starts a latent
@@ -167,15 +167,16 @@ def load_weights(path: Path, policy: Policy, *, head: bool = False) -> None:
     Args:
         path: the checkpoint, or its run.
         policy: to fill.
-        head: whether its head must be there too, as in a checkpoint of the same agent.
+        agent: whose it is; in a checkpoint of the same agent its head must be there too.
 
     Raises:
         CheckpointError: the checkpoint is of another model, or damaged.
     """
     folder = find(path)
-    tensors = _tensors(folder, _POLICY, read_manifest(folder))
-    own = policy.state_dict()
-    if not head and own.keys().isdisjoint(name for name in tensors if not _of_model(name)):
+    manifest, own = read_manifest(folder), policy.state_dict()
+    tensors, run = _tensors(folder, _POLICY, manifest), manifest.get("run")
+    same = isinstance(run, dict) and run.get("agent", "") == agent
+    if not same and own.keys().isdisjoint(name for name in tensors if not _of_model(name)):
         tensors = {name: tensor for name, tensor in tensors.items() if _of_model(name)}
         _fill(policy.lm, {name.removeprefix(_LM): x for name, x in tensors.items()}, folder)
     else:
