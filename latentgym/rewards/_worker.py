@@ -232,11 +232,14 @@ def main(timeout: float, memory: int, module: str) -> None:
             else:
                 number, *asked = request
                 verdict = "killed"
-                for _ in range(TRIES):
-                    # A child that was killed, idle or not, is not this answer's fault.
+                for attempt in range(TRIES):
+                    # A child that was killed, idle or not, is not this answer's fault; one that
+                    # died otherwise may have died while it was idle, so there is a second try.
                     child = child if child.alive() else Child(job, timeout, memory)
                     verdict = child.ask(asked, timeout)
-                    if verdict != "killed":
+                    if verdict != "killed" and not (
+                        verdict == "crash" and child.ended and not attempt
+                    ):
                         break
                 write_frame(verdicts, [number, verdict])
                 spent = verdict in ENDED or child.calls >= CALLS_PER_CHILD

@@ -8,6 +8,7 @@ equal.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sympy
@@ -36,6 +37,10 @@ _CONFIG = [
         normalization_config=NormalizationConfig(malformed_operators=True, boxed="none")
     )
 ]
+# 3\frac{1}{2}\pi is no product of three numbers.
+_MIXED = re.compile(
+    r"(?<![0-9.^_}])([0-9]+) ?(\\[dt]?frac ?(?:\{ ?[0-9]+ ?\} ?\{ ?[0-9]+ ?\}|[0-9] ?[0-9]))"
+)
 _DIGITS = 60
 _NEAR = sympy.Rational(1, 10**50)
 # What math-verify rounds away is absolute, so it must lie below anything that an answer can hold.
@@ -93,7 +98,8 @@ def _value(answer: Answer, fault: str) -> Any:
     if answer.number is not None:
         value = answer.number.value / (100 if answer.number.percent else 1)
         return sympy.Rational(value.numerator, value.denominator)
-    found = parse(f"${answer.text}$", _CONFIG, fallback_mode="no_fallback", parsing_timeout=None)
+    text = _MIXED.sub(r"(\1+\2)", answer.text)
+    found = parse(f"${text}$", _CONFIG, fallback_mode="no_fallback", parsing_timeout=None)
     if not found:
         raise UnreadableError(fault)
     return _plain(found[0])
@@ -107,9 +113,14 @@ def _plain(value: Any) -> Any:
     if not hasattr(value, "atoms"):
         return value
     changed: dict[Any, Any] = {x: sympy.Rational(str(x)) for x in value.atoms(sympy.Float)}
+    for power in value.atoms(sympy.Pow):
+        base, exponent = power.args
+        if exponent.is_Rational and exponent.p == 1 and exponent.q % 2 and base.is_negative:
+            changed[power] = -((-base) ** exponent)  # the real root
+    bound = value.atoms(sympy.Symbol) - value.free_symbols
     for symbol in value.atoms(sympy.Symbol):
-        name = symbol.name
-        changed[symbol] = sympy.I if name == "i" else sympy.Symbol(name, real=True)
+        imaginary = symbol.name == "i" and symbol not in bound
+        changed[symbol] = sympy.I if imaginary else sympy.Symbol(symbol.name, real=True)
     return value.xreplace(changed)
 
 

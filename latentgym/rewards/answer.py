@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from latentgym.rewards.latex import TEXT, symbols, tidy
-from latentgym.rewards.number import Number, quantity, unit_scale
+from latentgym.rewards.number import Number, is_product, quantity, unit_scale
 
 Kind = Literal[
     "number",  # what `latentgym.rewards.number.quantity` reads
@@ -72,6 +72,7 @@ _NAME = re.compile(
     rf"(?:[A-Za-z]|\\(?:{'|'.join(_GREEK.split())}|angle|triangle)(?![A-Za-z])|[|' ]"
     rf"|(?:{TEXT}|\\(?:overline|vec|bar|hat)) ?\{{[A-Za-z ]*\}})+"
     r"(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9, ]+\}))?(?: ?\([A-Za-z0-9, -]*\))?"
+    r"|\( ?(?:[A-Za-z]|\\[a-z]+|[ ,])+\)"
 )
 _ALL_TEXT = re.compile(rf"{TEXT} ?\{{([^{{}}]*)\}}")
 _CHOICE = re.compile(rf"\(? ?(?:{TEXT} ?\{{)?\(?([A-Z])\)?\}}? ?\)?")
@@ -87,6 +88,9 @@ _UNIT = re.compile(
 )
 _COMMAND = re.compile(rf"\\(?:begin|end) ?\{{[^{{}}]*\}}|(?!{TEXT})\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
+_GREEK_LETTER = re.compile(rf"\\(?:{'|'.join(_GREEK.split())})(?![A-Za-z])")
+_LETTERS = re.compile(r"[A-Za-z]")
+_IN_TEXT_MARK = re.compile(TEXT)
 _MARKUP = re.compile(rf"{TEXT}|[{{}}$]")
 _BLANKS = re.compile(r"\s+")
 _ENDS = " \t.,;:!?\"'`*()[]"
@@ -152,6 +156,9 @@ def _split(text: str, *separators: str) -> tuple[Answer, ...]:
     for part in (_read(piece) for piece in pieces if piece):
         # A list in a list is one list, unless it stands for a number.
         parts += part.parts if part.kind == "list" and part.number is None else [part]
+    names = [part.name for part in parts if part.kind == "equation"]
+    if len(parts) > 1 and names == [parts[0].name] and names[0]:
+        parts[0] = parts[0].values[-1]  # "x = 1, 2" are two values
     if spaced:
         parts = [replace(p, kind="number") if p.kind == "list" else p for p in parts]
     return tuple(parts)
@@ -180,18 +187,23 @@ def _bracketed(text: str) -> Answer | None:
         return Answer("set", text, parts) if parts else None
     if parts:
         return Answer("tuple", text, parts, opening + closing)
-    if (opening, closing) == ("(", ")") and inside.strip():
-        return _read(inside)
-    return None
+    if not inside.strip():
+        return None
+    one = _read(inside)
+    return (
+        one
+        if (opening, closing) == ("(", ")")
+        else Answer("tuple", text, (one,), opening + closing)
+    )
 
 
 def _related(text: str) -> Answer | None:
     """An equation, what a name is an element of, an inequality, or a union."""
     found = [(at, symbol) for at, symbol, depth in symbols(text) if not depth]
-    if any(symbol in _RELATIONS for _, symbol in found):
-        return Answer("relation", text)
-    for sign in ("=", r"\in"):
+    for sign in (r"\in", "="):
         places = [at for at, symbol in found if symbol == sign]
+        if sign == "=" and any(symbol in _RELATIONS for _, symbol in found):
+            return Answer("relation", text)
         pieces = _between(text, places, len(sign))
         if len(pieces) > 1 and all(pieces):
             name = _BLANKS.sub("", pieces[0]) if _NAME.fullmatch(pieces[0]) else ""
@@ -204,8 +216,20 @@ def _measured(text: str) -> Answer | None:
     found = _UNIT.fullmatch(text)
     if found is None or unit_scale(found["unit"]) != 1:
         return None
+    # Beside a variable, one letter is another one: x^2\text{y}.
+    if len(_LETTERS.findall(_IN_TEXT_MARK.sub("", found["unit"]))) == 1 and has_variable(
+        found["value"]
+    ):
+        return None
     value = _read(found["value"])
     return value if value.kind == "expression" else None
+
+
+def has_variable(text: str) -> bool:
+    """Whether a letter stands in a text, Latin but for e and i, or Greek but for pi."""
+    return _GREEK_LETTER.search(text) is not None or bool(
+        set(_LETTERS.findall(_COMMAND.sub(" ", text))) - {"e", "i"}
+    )
 
 
 def _plain(text: str) -> Answer:
@@ -213,7 +237,7 @@ def _plain(text: str) -> Answer:
 
     Computer algebra takes a word for a product of letters, equal to its anagrams.
     """
-    if _WORD.search(_COMMAND.sub(" ", text)) is None:
+    if all(map(is_product, _WORD.findall(_COMMAND.sub(" ", text)))):
         if r"\pm" not in text:
             return Answer("expression", text)
         signs = (("+", "-"), ("-", "+"))
@@ -263,7 +287,7 @@ def same(gold: Answer, answer: Answer, equal: Equal) -> bool:
 
 def _same_members(gold: Sequence[Answer], answer: Sequence[Answer], equal: Equal) -> bool:
     """Equality in any order. The values of one name may stand alone: "x = 1, x = 2"."""
-    names = [{part.name for part in parts} for parts in (gold, answer)]
+    names = [{part.name.partition("_")[0] for part in parts} for parts in (gold, answer)]
     if len(gold) != len(answer) or (names[0] != names[1] and max(map(len, names)) > 1):
         return False
     rest = list(answer)
@@ -290,7 +314,10 @@ def _same_equations(gold: Answer, answer: Answer, equal: Equal) -> bool:
         numbers = all(part.kind == "number" for part in gold.parts)
         return numbers and any(same(part, answer, equal) for part in gold.parts)
     if gold.kind != "equation":
-        return all(same(gold, value, equal) for value in answer.values)
+        # "m + n = 70" gives the value of its left side, which need not be a name.
+        labelled = not answer.name and has_variable(answer.parts[0].text)
+        values = answer.parts[1:] if labelled else answer.values
+        return all(same(gold, value, equal) for value in values)
     if gold.text == answer.text:
         return True
     if gold.name and gold.name == answer.name:

@@ -11,7 +11,13 @@ from latentgym.rewards.grade import Grade, GraderError, graded
 
 _BLANKS = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
+# "not B" names B, and does not choose it.
+_NEGATIONS = frozenset(("not", "never", "neither", "nor", "isn", "t"))
 _ENDS = " \t.,;:!?\"'`*_()[]{}$"
+
+
+def _negations(text: str) -> frozenset[str]:
+    return _NEGATIONS & set(_WORD.findall(text.casefold()))
 
 
 def normalise(text: str) -> str:
@@ -90,11 +96,14 @@ class ChoiceGrader:
             )
         if len(text) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
-        named = self._named(stated[-10 * MAX_LINE :])
+        stated = stated[-10 * MAX_LINE :]
+        named = self._named(stated)
         if not named:
             return graded(False, None, "no_answer", formatted=formatted)
         if len(named) > 1:
             return graded(False, " | ".join(named), "invalid", formatted=formatted)
+        if _negations(stated) - _negations(f"{gold} {named[0]}"):
+            return graded(False, stated.strip(), "ok", formatted=formatted)
         return graded(named == targets, named[0], "ok", formatted=formatted)
 
     def _named(self, text: str) -> tuple[str, ...]:

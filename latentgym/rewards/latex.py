@@ -21,7 +21,7 @@ _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = r" ?(?:\^ ?(?:\\circ(?![A-Za-z])|\{ ?\\circ ?\})|\\degree(?![A-Za-z])|°)"
 # What may stand between groups of three digits and nothing else.
 _GROUPED = re.compile(
-    r"(?<![0-9.,])([0-9]{1,3})((?:(?:, ?\\[!,]|\{,\}|\\[,!~ ]|~)[0-9]{3})+)(?![0-9]| ?/)"
+    r"(?<![0-9.,])([0-9]{1,3})((?:(?:, ?\\!|\{,\}|\\[,!~ ]|~)[0-9]{3})+)(?![0-9]| ?/)"
 )
 _REPEATING = re.compile(
     r"(?<![0-9])([0-9]{1,9})\.([0-9]{0,9})(?:\\overline|\\bar|\\dot) ?\{ ?([0-9]{1,9}) ?\}"
@@ -42,6 +42,10 @@ def _degrees(text: str) -> str:
 
 def _pi_over(found: re.Match[str]) -> str:
     return r"\frac{\pi}" + (f"{{{found[2]}}}" if found[2] else "")
+
+
+def _matrix(found: re.Match[str]) -> str:
+    return rf"\begin{{pmatrix}}{found[1]}\end{{pmatrix}}"
 
 
 def _rule(pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> Callable[[str], str]:
@@ -92,13 +96,37 @@ RULES: tuple[Rule, ...] = (
     Rule(_rule(r"(?<![0-9A-Za-z)}\]])\*\*|\*\*(?![0-9A-Za-z({\\-])|[`_]{2,}|`", ""), "**5**", "5"),
     # Blanks of all kinds; in a matrix `\\` ends a row.
     Rule(_rule(r"(?<!\\)\\(?:[!;:,]|[ ]|q?quad(?![A-Za-z]))|[\s~]+", " "), "(1,~2)", "(1,2)"),
-    Rule(_rule(r"\\\$|\$|£|€|\\[()\[\]]", ""), r"\$3.5\text{ million}", "3500000"),
     Rule(
-        _rule(r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])\.? ?", ""),
+        _rule(r"\\\\ ?\[ ?[0-9.]+ ?[a-z]{2} ?\]", r"\\\\"),
+        r"\begin{pmatrix}1\\[2pt]2\end{pmatrix}",
+        r"\begin{pmatrix}1\\2\end{pmatrix}",
+    ),
+    Rule(_rule(r"\\\$|\$|£|€|(?<!\\)\\[()\[\]]", ""), r"\$3.5\text{ million}", "3500000"),
+    Rule(
+        _rule(
+            r"\\(?:left|right)\.|\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z]) ?",
+            "",
+        ),
         r"\bigl(1, 2\bigr]",
         "(1,2]",
     ),
     Rule(_rule(r"\\phantom ?(?:\{[^{}]*\}|-)", ""), r"\phantom{-}3", "3"),
+    Rule(
+        _rule(r"\\(?:boldsymbol|underline|pmb)(?= ?\{)|\\(?:bf|it|rm|large)(?![A-Za-z]) ?", ""),
+        r"\boldsymbol{(1,2)}",
+        "(1,2)",
+    ),
+    Rule(
+        _rule(r"\(? ?\\begin ?\{array\} ?\{[^{}]*\}(.*?)\\end ?\{array\} ?\)?", _matrix),
+        r"\left(\begin{array}{cc}1&2\\3&4\end{array}\right)",
+        r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+    ),
+    Rule(
+        _rule(rf" ?{TEXT} ?\{{ ?(?:percent|per cent) ?\}}", r"\\%"),
+        r"10\text{ percent}",
+        r"10\%",
+    ),
+    Rule(_rule(r"\\varnothing", r"\\emptyset"), r"\varnothing", r"\emptyset"),
     Rule(_degrees, r"\sin 30^\circ", r"\frac{1}{2}"),
     # "6, 8\text{, and }10" is a list.
     Rule(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from latentgym.rewards.latex import TEXT
 
 MAX_DIGITS = 64
-MAX_EXPONENT = 30
+MAX_EXPONENT = 300
 
 _DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[ ][0-9]{3})+(?![0-9]|[ ]?/)|[0-9]+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.[0-9]+)?|\.[0-9]+)"
@@ -41,17 +42,20 @@ _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # Words behind a number that make it another one, or none.
 _CHANGES = frozenset(
     """
-    or and to half halves third thirds quarter quarters fourth fourths fifth fifths eighths tenth
-    tenths hundredth hundredths thousandth thousandths one two three four five six seven eight nine
-    ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty
-    forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands million millions
-    billion billions trillion trillions dozen dozens score pair pairs percent plus minus times
-    multiplied divided over under squared cubed factorial power root mod modulo point out more less
-    fewer greater smaller than not am pm a.m p.m noon
+    or and to half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths
+    seventh sevenths eighth eighths ninth ninths tenth tenths twelfths sixteenths hundredth
+    hundredths thousandth thousandths millionth millionths billionths
+    one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+    hundred hundreds thousand thousands million millions mln billion billions trillion trillions
+    quadrillion lakh crore gross dozen dozens score percent
+    plus minus times multiplied divided over under below squared cubed doubled tripled factorial
+    power root mod modulo base point out less greater smaller than negative is are was not no
+    am pm a.m p.m noon
     """.split()
 )
 # Words that begin a phrase which says where, when or why, and may hold other numbers.
-_QUALIFIES = frozenset("in for per after each every because since at on during when if so".split())
+_QUALIFIES = frozenset("in for per after each every because since at on during when so".split())
 _SHORT_UNITS = frozenset("cm mm km nm ft in yd mi kg mg lb lbs oz ml hr hrs sq cu mph min".split())
 _POWER = r"(?: ?\^ ?(?:[123]|\{ ?[123] ?\}))?"
 _IN_TEXT = re.compile(rf" ?{TEXT} ?\{{([^{{}}]*)\}}{_POWER} ?\.?")
@@ -129,14 +133,34 @@ def _scale(words: list[str], *, known: bool) -> int | None:
     for place, word in enumerate(words):
         found = _WORD.fullmatch(word)
         unit = found[1].lower().rstrip(".") if found else None
-        remark = place and word.startswith("(") and unit not in _CHANGES
-        if unit in _QUALIFIES or remark:
-            return scale
+        if unit in _QUALIFIES:
+            return scale if _is_phrase(words[place + 1 :]) else None
+        if place and word.startswith("(") and unit not in _CHANGES:
+            return scale  # a remark
         if unit is None or unit in _CHANGES:
             return None
-        if not known and not place and scale == 1 and len(unit) < 3 and unit not in _SHORT_UNITS:
+        variable = is_product(unit) or (not place and scale == 1 and len(unit) < 3)
+        if not known and variable and unit not in _SHORT_UNITS:
             return None
     return scale
+
+
+def _is_phrase(words: list[str]) -> bool:
+    """Whether words may follow one that qualifies: none, or words and numbers before a word."""
+    plain = [word.strip(".,;:!?()").lower() for word in words]
+    if any(word in _CHANGES or not (word.isalpha() or word.isdecimal()) for word in plain):
+        return False
+    return not plain or plain[-1].isalpha()
+
+
+def is_product(letters: str) -> bool:
+    """Whether some letters are a product of variables ("xyz", "mn") rather than a word.
+
+    They follow one another in the alphabet, or have no vowel.
+    """
+    codes = [ord(letter) for letter in letters]
+    steps = {after - before for before, after in pairwise(codes)}
+    return letters.islower() and (steps == {1} or not set(letters) & set("aeiouy"))
 
 
 def _number(found: re.Match[str]) -> Number | None:

@@ -81,3 +81,19 @@ def test_gold_must_name_one_choice(gold: str) -> None:
 def test_text_never_raises_nor_scores(text: str) -> None:
     assert ExactGrader()(text, "no such answer at all").score == 0.0
     assert ChoiceGrader(("qqqqqqqqqq", "rrrrrrrrrr"))(text, "qqqqqqqqqq").score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("grader", "answer", "gold", "score"),
+    [
+        (ChoiceGrader(("A", "B")), "not B", "B", 0),
+        (ChoiceGrader(("True", "False")), "It is not true.", "True", 0),
+        (ChoiceGrader(), "Mia is not a dralpin.", "Mia is a dralpin.", 0),
+        (ChoiceGrader(), "She isn't a dralpin.", "Mia is a dralpin.", 0),
+        (ChoiceGrader(), "Mia is not a dralpin.", "Mia is not a dralpin.", 1),
+    ],
+)
+def test_what_is_denied_is_not_chosen(
+    grader: ChoiceGrader, answer: str, gold: str, score: int
+) -> None:
+    assert grader.alone(answer, gold).score == score

@@ -6,16 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentgym.rewards import algebra, latex
+from latentgym.rewards import MathGrader, algebra, latex, maths
 from latentgym.rewards.latex import RULES, Rule, symbols, tidy
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[f"{rule.answer}-{rule.gold}" for rule in RULES])
 def test_every_rule_is_needed(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert algebra.compare(rule.gold, rule.answer) == "equal"
-    others = tuple(other for other in RULES if other is not rule)
-    monkeypatch.setattr(latex, "RULES", others)
-    assert algebra.compare(rule.gold, rule.answer) != "equal"
+    # In this process, where a rule can be taken away.
+    monkeypatch.setattr(maths._SANDBOX, "compare", algebra.compare)
+    grader = MathGrader()
+    assert grader.alone(rule.answer, rule.gold).score == 1
+    monkeypatch.setattr(latex, "RULES", tuple(other for other in RULES if other is not rule))
+    maths._gold_answer.cache_clear()
+    assert grader.alone(rule.answer, rule.gold).score == 0
+    maths._gold_answer.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ grade = NumberGrader()
         ("#### 18 dollars in 3 weeks", "18"),
         ("#### x = 18", "18"),
         ("#### 18 eggs (9 a day)", "18"),
+        ("#### 18 more apples", "18"),
+        ("#### 1000 in 3 weeks", "1000"),
         ("#### 6 + 12 = 18", "18"),
         ("#### 2^9", "512"),
         ("#### 5 cm", "5"),
@@ -85,11 +87,16 @@ def test_right_answers(answer: str, gold: str) -> None:
         ("#### 2 to 5", "5", "ok"),
         ("#### 5 squared", "5", "ok"),
         ("#### 6 = 5", "5", "ok"),
+        ("#### 18 in 20", "18", "ok"),
+        ("#### 18 per 20", "18", "ok"),
+        ("#### 18 in thousands", "18", "ok"),
+        ("#### 18 sixteenths", "18", "ok"),
+        ("#### 18 is wrong", "18", "ok"),
         ("#### 18 eggs (or 19)", "18", "ok"),
         ("It is 3\\sqrt{2}", "2", "ok"),
         ("#### 5/0", "5", "invalid"),
         ("#### " + "5" * 65, "5", "invalid"),
-        ("#### 5e31", "5", "invalid"),
+        ("#### 5e301", "5", "invalid"),
         ("#### 5e99999999999999999999", "5", "invalid"),
         ("5" * 300_000, "5", "too_long"),
         ("#### \N{ARABIC-INDIC DIGIT FIVE}", "5", "no_answer"),
@@ -137,7 +144,7 @@ def test_relative_tolerance() -> None:
     assert near("#### 0.0000001", "0").score == 0.0
 
 
-@pytest.mark.parametrize("gold", ["", "five", "5/0", "1e99", "5 or 6"])
+@pytest.mark.parametrize("gold", ["", "five", "5/0", "1e999", "5 or 6"])
 def test_bad_gold_raises_and_is_named(gold: str) -> None:
     with pytest.raises(GraderError) as caught:
         grade("#### 5", gold)
