@@ -24,6 +24,8 @@ _ESCAPE = re.compile(
 # A word that is no command, before a line break or tab between words.
 _AFTER_WORD = re.compile(r"(?<![A-Za-z\\])[a-z]{2,31}[.,;:!?]?\Z")
 _WORD = 33
+# Longer values than any answer stay as they are written.
+_MAX_VALUE = 1 << 15
 _CONTROL = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # A string up to its closing quote, which an answer cut short lacks.
 _STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)(")?', re.DOTALL)
@@ -56,7 +58,7 @@ def json_value(text: str, key: str) -> str | None:
     if quoted is None:
         return _bare(text, start)
     inside = quoted[1] if quoted[2] else quoted[1].partition("\n")[0]
-    return _unescaped(inside).strip()
+    return (inside if len(inside) > _MAX_VALUE else _unescaped(inside)).strip()
 
 
 def from_json_key(text: str, key: str) -> str:
