@@ -103,7 +103,7 @@ def _sources() -> str:
 
 def _stirred(lm: LatentLM) -> LatentLM:
     """A copy in fp32 no part of which does nothing."""
-    other = copy.deepcopy(lm).float()
+    other = copy.deepcopy(lm, {id(lm.tokenizer): lm.tokenizer}).float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in other.parameters():
