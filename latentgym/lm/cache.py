@@ -310,7 +310,7 @@ def _plain(
         scores = torch.cat([scores, sink], dim=-1)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)[..., :t]
     weights = nn.functional.dropout(weights, dropout)
-    return (weights @ repeat_kv(value, rep)).transpose(1, 2)
+    return (weights @ repeat_kv(value, rep)).transpose(1, 2).contiguous()
 
 
 def _attention(

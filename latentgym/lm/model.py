@@ -29,6 +29,8 @@ from latentgym.lm.packed import packed, state_of
 from latentgym.lm.self_test import INSTEAD, self_test
 from latentgym.tokenizers import Tokenizer
 
+# What logits are multiplied with (Cohere), divided by (Granite) and capped at (Gemma 2).
+_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 TABLE_BLOCK = 1 << 13  # rows of the embedding table that are looked at together
 _MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
@@ -79,6 +81,7 @@ class LatentLM(nn.Module):
 
     Attributes:
         architecture: name of the model's class.
+        config: the configuration of what reads text.
         recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
 
     Raises:
@@ -107,10 +110,14 @@ class LatentLM(nn.Module):
             )
         model.config._attn_implementation = ATTENTION
         self.model = model
+        self.config: Any = config.get_text_config()
         self.tokenizer = tokenizer
         self.name = name
         self.autocast: torch.dtype | None = None
         self.recomputes = False
+        # Whether embeddings are more than rows of the table, and logits more than products.
+        self._scales = type(self._embedding).forward is not nn.Embedding.forward
+        self._factor, self._divisor, self._cap = (getattr(self.config, n, None) for n in _LOGITS)
         self._norms: tuple[object, Tensor] | None = None
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
@@ -123,11 +130,6 @@ class LatentLM(nn.Module):
         """The model itself, below adapters."""
         model: Any = self.model
         return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-    @property
-    def config(self) -> Any:
-        """The configuration of what reads text."""
-        return self._causal_lm.config.get_text_config()
 
     @property
     def backbone(self) -> Any:
@@ -143,11 +145,6 @@ class LatentLM(nn.Module):
     def _embedding(self) -> Any:
         """The module that makes embeddings of token ids."""
         return self._causal_lm.get_input_embeddings()
-
-    @property
-    def _scales(self) -> bool:
-        """Whether embeddings are more than rows of the table."""
-        return type(self._embedding).forward is not nn.Embedding.forward
 
     @property
     def table_VD(self) -> Tensor:
@@ -265,13 +262,12 @@ class LatentLM(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits in fp32, (..., D) to (..., V), scaled and capped as the model does it."""
         logits: Tensor = self.lm_head(hidden).float()
-        config = self.config
-        if factor := getattr(config, "logit_scale", None):  # Cohere
-            logits = logits * factor
-        if divisor := getattr(config, "logits_scaling", None):  # Granite
-            logits = logits / divisor
-        if cap := getattr(config, "final_logit_softcapping", None):  # Gemma 2
-            logits = cap * torch.tanh(logits / cap)
+        if self._factor is not None:
+            logits = logits * self._factor
+        if self._divisor is not None:
+            logits = logits / self._divisor
+        if self._cap is not None:
+            logits = self._cap * torch.tanh(logits / self._cap)
         return logits
 
     @_in_its_precision

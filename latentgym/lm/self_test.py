@@ -103,7 +103,7 @@ def _sources() -> str:
 
 def _stirred(lm: LatentLM) -> LatentLM:
     """A copy in fp32 no part of which does nothing."""
-    other = copy.deepcopy(lm).float()
+    other = copy.deepcopy(lm, {id(lm.tokenizer): lm.tokenizer}).float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in other.parameters():
@@ -148,7 +148,8 @@ class _Trial:
         other = torch.cat([at[:_LONG] + 1, at[_LONG:]])
         rows = [known[row % len(known)] for row in (at, other, at[_LONG - _SHORT :])]
         self.rows = [row.to(lm.device) for row in rows]
-        self.plain = [self._by_itself(input_ids=row[None])[0] for row in self.rows]
+        alike = self._by_itself(input_ids=torch.stack(self.rows[:2]))  # no padding among them
+        self.plain = [*alike, self._by_itself(input_ids=self.rows[2][None])[0]]
         one, another = (logits_TV[_LONG:] for logits_TV in self.plain[:2])
         most = _MOST.get(lm.dtype, _MOST_ELSE) * (one - another).norm()
         self.bound = float(most + _ROUNDING * self.plain[0].norm())

@@ -216,9 +216,10 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(
         path, trust_remote_code=trust_remote_code, clean_up_tokenization_spaces=False
     )
-    eos = config.get_text_config().eos_token_id
+    text = config.get_text_config()
+    eos = text.eos_token_id if config.eos_token_id is None else config.eos_token_id
     eos = eos[0] if isinstance(eos, list) else eos
-    return HFTokenizer(tokenizer, int(config.get_text_config().vocab_size), eos)
+    return HFTokenizer(tokenizer, int(text.vocab_size), eos)
 
 
 def _not_found(name: str, error: Exception) -> str:
