@@ -22,7 +22,7 @@ def graders() -> str:
             )
     totals = {key: sum(row[key] for row in rows) for key in ("pairs", "ours", "math-verify")}
     lines.append(
-        f"| all of {record['golds']:,} gold answers | | {totals['pairs']:,} | {totals['ours']:,} "
+        f"| all, of {record['golds']:,} of {record['of']:,} gold answers | | {totals['pairs']:,} | {totals['ours']:,} "
         f"| {totals['math-verify']:,} |"
     )
     return "\n".join(lines)
