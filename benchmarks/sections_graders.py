@@ -21,9 +21,9 @@ def graders() -> str:
                 f"| {row['math-verify']:,} |"
             )
     totals = {key: sum(row[key] for row in rows) for key in ("pairs", "ours", "math-verify")}
+    which = f"all, of {record['golds']:,} of {record['of']:,} gold answers"
     lines.append(
-        f"| all, of {record['golds']:,} of {record['of']:,} gold answers | | {totals['pairs']:,} | {totals['ours']:,} "
-        f"| {totals['math-verify']:,} |"
+        f"| {which} | | {totals['pairs']:,} | {totals['ours']:,} | {totals['math-verify']:,} |"
     )
     return "\n".join(lines)
 
