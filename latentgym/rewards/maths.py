@@ -49,10 +49,10 @@ class NumberGrader:
     r"""Equality of numbers, for GSM8K and its kin and for AIME.
 
     The answer is the line behind the first mark that no heading follows. Without one, unless
-    `strict`, it is in the last `\boxed{}`, else behind the last "answer is", else the text's last
-    figure. It is read whole: "18", "18.0", "$18.00", "36/2", "1.8e1", "18 dollars" and
-    "6 + 12 = 18" are equal; "18 or 19", "18!" and "18 million" are other answers. The component
-    "format" is 1 if the mark stands exactly once, with an answer behind it.
+    `strict`, it is looked for behind the last heading: in the last `\boxed{}`, else behind the last
+    "answer is", else the last figure. It is read whole: "18", "18.0", "$18.00", "36/2", "1.8e1",
+    "18 dollars" and "6 + 12 = 18" are equal; "18 or 19", "18!" and "18 million" are other answers.
+    The component "format" is 1 if the mark stands exactly once, with an answer behind it.
 
     Args:
         strict: accept an answer behind the mark only.
@@ -75,8 +75,12 @@ class NumberGrader:
         lines = (line.strip() for line in marked(answer, self.mark))
         found = next((line for line in lines if line and not _HEADING.match(line)), None)
         formatted = found is not None and answer.count(self.mark) == 1
-        found = self.fallback(answer) if found is None else last_box(found)[0] or found
-        return self._graded(answer, gold, found, formatted)
+        if found is not None:
+            return self._graded(answer, gold, last_box(found)[0] or found, formatted)
+        # A heading is no answer, and what stands before it neither.
+        _, mark, behind = answer.rpartition(self.mark)
+        rest = behind.partition("\n")[2] if mark else answer
+        return self._graded(answer, gold, self.fallback(rest), False)
 
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""

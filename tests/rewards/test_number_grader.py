@@ -112,7 +112,8 @@ def test_format_is_one_mark_with_a_number() -> None:
     assert grade("#### 6", "5").components == {"correct": 0.0, "format": 1.0}
     assert grade("it is 5", "5").components == {"correct": 1.0, "format": 0.0}
     assert grade("#### 5\n#### 5", "5").components == {"correct": 1.0, "format": 0.0}
-    assert grade("#### five, 5", "5").components == {"correct": 1.0, "format": 0.0}
+    assert grade("#### Step 1\nit is 5", "5").components == {"correct": 1.0, "format": 0.0}
+    assert grade("it is 5\n#### five, 5", "5").components == {"correct": 0.0, "format": 0.0}
 
 
 def test_strict_wants_the_mark() -> None:

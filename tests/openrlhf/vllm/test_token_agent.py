@@ -29,7 +29,7 @@ KEYS = {
 }
 LOGS = {
     *("thoughts", "tokens", "turns", "cut", "status/timeout", "status/too_long"),
-    *("status/invalid","status/refused", "status/no_answer"),
+    *("status/invalid", "status/refused", "status/no_answer"),
 }
 
 
