@@ -25,7 +25,7 @@ from latentgym.results import (
     load_rollouts,
     versions,
 )
-from latentgym.stats import mean_interval
+from latentgym.stats import mean_interval, seed_interval
 from latentgym.storage import atomic_write
 
 
@@ -92,10 +92,10 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         shown: the folder that the recorded command names.
     """
     results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
-    accuracies = [100 * r.accuracy for r in results]
-    mean, low, high = mean_interval(accuracies)
+    accuracies, n = [r.accuracy for r in results], min(r.n for r in results)
+    mean, low, high = seed_interval(accuracies, n)
     if len(results) == 1:  # over the questions, as nothing is known of other seeds
-        low, high = (100 * bound for bound in results[0].accuracy_ci95)
+        low, high = results[0].accuracy_ci95
     metrics = {
         name: 100 * sum(r.metrics[name] for r in results) / len(results)
         for name in results[0].metrics
@@ -107,7 +107,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         if key in results[0].metrics
     }
     ranking = {
-        name: [round(value, 4) for value in mean_interval([r.metrics[name] for r in results])]
+        name: [round(value, 4) for value in seed_interval([r.metrics[name] for r in results], n)]
         for name in _RANKING
         if name in results[0].metrics
     }
@@ -124,10 +124,11 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
     return {
         "part": cell.part,
         "name": cell.name,
-        "mean": round(mean, 2),
-        "ci95": [round(low, 2), round(high, 2)],
-        "by_seed": [round(a, 2) for a in accuracies],
+        "mean": round(100 * mean, 2),
+        "ci95": [round(100 * low, 2), round(100 * high, 2)],
+        "by_seed": [round(100 * a, 2) for a in accuracies],
         "seeds": list(seeds),
+        "n": n,
         "paper": cell.paper,
         **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
         **more,
@@ -146,7 +147,7 @@ def _search(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
     results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
     if cell.argv[0] != "eval":
         return {}
-    cost = {"n": results[0].n, "gflop": _mean(r.flops_per_answer / 1e9 for r in results)}
+    cost = {"gflop": _mean(r.flops_per_answer / 1e9 for r in results)}
     names = [name for name in results[0].metrics if name.startswith("search/")]
     if not names:
         return cost

@@ -112,6 +112,8 @@ def evaluate_respondent(
     questions = questions_of(task, limit, index)
     if not seeds:
         raise UsageError("an evaluation needs at least one seed.")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError("equal seeds draw the same answers again; give every seed once.")
     who = respondent.identity
     told = asdict(who)
     del told["sizes"]  # they follow from the rest

@@ -20,7 +20,7 @@ _T95 = (
 )
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a proportion."""
     if n == 0:
         return 0.0, 1.0
@@ -49,13 +49,36 @@ def _t95(df: int) -> float:
     )
 
 
+def seed_interval(shares_S: Sequence[float], n: int) -> tuple[float, float, float]:
+    """Mean and 95 % interval of shares in [0, 1], one for each trained seed.
+
+    Student's interval over the seeds, which ends at 0 and 1, and never is narrower than what as
+    many questions allow: seeds that agree by chance are no certainty.
+
+    Args:
+        shares_S: such as accuracies.
+        n: questions behind each of them.
+
+    Raises:
+        ValueError: a number that is no share.
+    """
+    mean, low, high = mean_interval(shares_S)
+    if not 0 <= min(shares_S) <= max(shares_S) <= 1:
+        raise ValueError("a share lies in [0, 1].")
+    unseen = _unseen(mean, n)
+    return mean, max(0.0, min(low, unseen[0])), min(1.0, max(high, unseen[1]))
+
+
 def question_interval(
     scores_QS: npt.ArrayLike, seed: int = 0, draws: int = 2000
 ) -> tuple[float, float]:
-    """95 % interval of accuracy over questions.
+    """95 % interval of the mean score over questions.
 
     Questions are the sampling unit: seeds of the same question are no new evidence about other
-    questions. One seed of right-or-wrong scores gives Wilson's interval, else a bootstrap over
+    questions. Scores in [0, 1] have Wilson's interval of as many independent answers as have the
+    variance that is seen between questions (Kish's effective sample size), never narrower than what
+    questions that were not seen may change. One seed of right-or-wrong scores thus has Wilson's own
+    interval; none is a point, and none leaves [0, 1]. Other numbers have a bootstrap over
     questions.
 
     Args:
@@ -71,13 +94,33 @@ def question_intervals(
 ) -> list[tuple[float, float]]:
     """`question_interval` of each of M scores, from the same draws of questions."""
     scores = np.asarray(scores_MQS, dtype=np.float64)
-    binary_M = np.isin(scores, (0.0, 1.0)).all((1, 2)) & (scores.shape[2] == 1)
-    mean_QM = scores.mean(2).T[:, ~binary_M]
-    drawn = iter(_bootstrap(mean_QM, seed, draws) if mean_QM.size else [])
+    share_M = ((scores >= 0) & (scores <= 1)).all((1, 2))
+    mean_QM = scores.mean(2).T
+    rest_QM = mean_QM[:, ~share_M]
+    drawn = iter(_bootstrap(rest_QM, seed, draws) if rest_QM.size else [])
     return [
-        wilson(float(scores[m].sum()), scores.shape[1]) if binary else next(drawn)
-        for m, binary in enumerate(binary_M.tolist())
+        _share_interval(mean_QM[:, m]) if share else next(drawn)
+        for m, share in enumerate(share_M.tolist())
     ]
+
+
+def _share_interval(share_Q: Floats) -> tuple[float, float]:
+    n, p = len(share_Q), float(share_Q.mean())
+    variance = float(share_Q.var()) / n  # of the mean
+    effective = p * (1 - p) / variance if variance > 0 else math.inf
+    low, high = wilson(p * effective, effective) if math.isfinite(effective) else (p, p)
+    unseen = _unseen(p, n)
+    return min(low, unseen[0]), max(high, unseen[1])
+
+
+def _unseen(p: float, n: int) -> tuple[float, float]:
+    """How far the mean of n scores may move when those that were not seen are all 0, or all 1.
+
+    As many as Wilson's interval leaves open where none of n was seen, 3.84 in n: for 95 % on one
+    side that is the rule of three.
+    """
+    seen = n / (n + _Z95**2)
+    return p * seen, p * seen + 1 - seen
 
 
 def _bootstrap(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:

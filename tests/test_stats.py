@@ -16,6 +16,7 @@ from latentgym.stats import (
     pass_at_k,
     question_interval,
     question_intervals,
+    seed_interval,
     wilson,
 )
 
@@ -67,7 +68,7 @@ def test_one_value_has_no_interval() -> None:
 
 
 def test_one_seed_of_right_and_wrong_gives_wilson() -> None:
-    assert question_interval([[1], [0], [1], [1]]) == wilson(3, 4)
+    assert question_interval([[1], [0], [1], [1]]) == pytest.approx(wilson(3, 4))
 
 
 def test_more_seeds_of_the_same_questions_are_no_new_questions() -> None:
@@ -79,10 +80,10 @@ def test_more_seeds_of_the_same_questions_are_no_new_questions() -> None:
 
 
 def test_bootstrap_agrees_with_the_normal_interval_and_repeats() -> None:
-    scores = np.random.default_rng(0).random((400, 2))
+    scores = 2 * np.random.default_rng(0).random((400, 2))
     low, high = question_interval(scores, seed=1)
     half = 1.96 * scores.mean(1).std() / math.sqrt(400)
-    assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=5e-3)
+    assert (low, high) == pytest.approx((scores.mean() - half, scores.mean() + half), abs=1e-2)
     assert (low, high) == question_interval(scores, seed=1)
 
 
@@ -106,18 +107,62 @@ def test_pass_at_more_than_n_is_refused(k: int) -> None:
 def test_intervals_of_several_scores_are_those_of_each() -> None:
     rng = np.random.default_rng(0)
     binary = (rng.random((40, 1)) < 0.3).astype(float)
-    scores = np.stack([rng.random((40, 1)), binary, rng.random((40, 1)), 1 - binary])
+    scores = np.stack([3 * rng.random((40, 1)), binary, rng.normal(size=(40, 1)), 1 - binary])
     intervals = question_intervals(scores)
     for interval, each in zip(intervals, scores, strict=True):
         assert interval == pytest.approx(question_interval(each))
-    assert intervals[1] == wilson(float(binary.sum()), 40)
+    assert intervals[1] == pytest.approx(wilson(float(binary.sum()), 40))
 
 
 def test_the_bootstrap_draws_questions_with_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the plain form: draw, take the mean, take quantiles."""
-    score_QS = np.random.default_rng(1).random((30, 3))
+    score_QS = np.random.default_rng(1).normal(size=(30, 3))
     picks = np.random.default_rng(7).integers(30, size=(500, 30))
     plain = np.quantile(score_QS.mean(1)[picks].mean(1), [0.025, 0.975])
     assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
     monkeypatch.setattr(stats, "_PICKS", 70)  # in parts
     assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
+
+
+_SHARES = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1)
+
+
+@given(
+    st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
+        lambda shape: st.lists(
+            st.lists(_SHARES, min_size=shape[1], max_size=shape[1]),
+            min_size=shape[0],
+            max_size=shape[0],
+        )
+    )
+)
+def test_an_interval_of_shares_is_no_point_holds_the_mean_and_stays_in_its_range(
+    score_QS: list[list[float]],
+) -> None:
+    low, high = question_interval(score_QS)
+    mean, n = float(np.mean(score_QS)), len(score_QS)
+    assert 0 <= low <= mean + 1e-12 and mean - 1e-12 <= high <= 1
+    assert high - low >= 3 / (n + 4)  # the rule of three, of both sides together
+    mean, low, high = seed_interval(np.mean(score_QS, axis=0).tolist(), n)
+    assert 0 <= low <= mean <= high <= 1 and high > low
+
+
+@pytest.mark.parametrize("questions", [10, 60])
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize(("a", "b"), [(2.0, 2.0), (0.3, 0.2), (6.0, 1.0)])
+def test_intervals_hold_the_truth_as_often_as_they_say(
+    questions: int, seeds: int, a: float, b: float
+) -> None:
+    """Questions of Beta-distributed difficulty, answered right or wrong under each seed."""
+    rng = np.random.default_rng(0)
+    p_EQ = rng.beta(a, b, size=(600, questions))
+    score_EQS = (rng.random((600, questions, seeds)) < p_EQ[..., None]).astype(float)
+    held = [low <= a / (a + b) <= high for low, high in map(question_interval, score_EQS)]
+    assert np.mean(held) > 0.92
+
+
+def test_seeds_that_agree_are_no_certainty() -> None:
+    assert seed_interval([1.0, 1.0, 1.0], 100)[1:] == pytest.approx((100 / 103.84, 1.0), abs=1e-4)
+    assert seed_interval([0.2, 0.6, 0.9], 1000)[1:] == (0.0, 1.0)
+    with pytest.raises(ValueError, match="share"):
+        seed_interval([99.0], 10)
