@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -30,7 +31,8 @@ class Answer:
         positions: all forward positions that were spent on the question.
         context: positions of the prompt and of the chosen episode.
         samples: scores of all episodes that were drawn, the chosen one among them.
-        metrics: numbers by name; a result has their means over the answers that have them.
+        metrics: numbers by name; a result has their means over the answers that have them. A number
+            that is not finite is none, and is left out.
         trace: what was tried on the way to the answer, one entry per attempt, in what JSON can say.
     """
 
@@ -42,6 +44,9 @@ class Answer:
     samples: tuple[float, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     trace: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        self.metrics = {k: v for k, v in self.metrics.items() if math.isfinite(v)}
 
 
 # Told finished answers as soon as a batch of them is made.

@@ -28,6 +28,10 @@ class CheckpointError(LatentGymError, RuntimeError):
     """A checkpoint that is damaged, of another model, or of another version."""
 
 
+class TrainingError(LatentGymError, ArithmeticError):
+    """Training that cannot go on: numbers that are not finite."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of an error message: the nearest known names, or all of them if none is near."""
     known = sorted(known)

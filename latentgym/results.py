@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
-from latentgym.storage import atomic_write
+from latentgym.storage import atomic_write, to_json
 
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
@@ -105,9 +105,9 @@ class Result:
                 gzip.open(path, "wt", encoding="utf-8") as file,
             ):
                 for rollout in rollouts:
-                    file.write(json.dumps(rollout, ensure_ascii=False) + "\n")
+                    file.write(to_json(rollout) + "\n")
             with atomic_write(folder / RESULT) as path:
-                path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+                path.write_text(to_json(asdict(self), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UsageError(
                 f"cannot write results to {folder} ({error.strerror or error}); make room or "

@@ -94,7 +94,7 @@ def question_intervals(
 ) -> list[tuple[float, float]]:
     """`question_interval` of each of M scores, from the same draws of questions."""
     scores = np.asarray(scores_MQS, dtype=np.float64)
-    share_M = ((scores >= 0) & (scores <= 1)).all((1, 2))
+    share_M = np.all((scores >= 0) & (scores <= 1), axis=(1, 2))
     mean_QM = scores.mean(2).T
     rest_QM = mean_QM[:, ~share_M]
     drawn = iter(_bootstrap(rest_QM, seed, draws) if rest_QM.size else [])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -27,6 +30,27 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, or its process ends
         yield
+
+
+def to_json(data: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: numbers that are not finite have no form in it, and are null.
+
+    Args:
+        data: anything JSON can say.
+        indent: spaces of each level; None gives a single line.
+    """
+    try:
+        return json.dumps(data, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(data), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def cache_folder() -> Path:

@@ -3,38 +3,96 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Annotated, Any
 
 import tyro
 
-from latentgym.agents.base import agent_class, preset
+from latentgym.agents.base import Agent, agent_class, preset
 from latentgym.cli.options import parse
+from latentgym.registry import AGENTS
+
+Defaults = Callable[[type[Agent[Any]], "Words"], Any]
+"""The agent's settings before its options are read."""
 
 
-def parse_with_agent(kind: Any, argv: Sequence[str], prog: str, about: str) -> tuple[Any, Any]:
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """A command line before its options are known: what decides which there are.
+
+    Attributes:
+        argv: its words.
+        flags: options of the command that take no value.
+    """
+
+    argv: Sequence[str]
+    flags: frozenset[str]
+
+    @property
+    def agent(self) -> str | None:
+        """The first word that is no option nor the value of one.
+
+        Values of the agent's own options cannot be told from it before the agent is known: then it
+        is the first word that names one.
+        """
+        plain, words = [], iter(self.argv)
+        for word in words:
+            if not word.startswith("-"):
+                plain.append(word)
+            elif "=" not in word and word not in self.flags:
+                next(words, None)
+        first = plain[0] if plain else None
+        if first in AGENTS or first == next(iter(self.argv), None):
+            return first
+        return next((word for word in self.argv if word in AGENTS), first)
+
+    def value(self, option: str) -> str | None:
+        """The last value given to an option."""
+        found = None
+        for i, word in enumerate(self.argv):
+            if word == option and i + 1 < len(self.argv):
+                found = self.argv[i + 1]
+            elif word.startswith(f"{option}="):
+                found = word.partition("=")[2]
+        return found
+
+
+def of_preset(cls: type[Agent[Any]], words: Words) -> Any:
+    """The settings of `--preset`, or the agent's defaults."""
+    return preset(cls, words.value("--preset"))
+
+
+def parse_with_agent(
+    kind: Any, argv: Sequence[str], prog: str, about: str, defaults: Defaults = of_preset
+) -> tuple[Any, Any]:
     """Parse the options of a command together with those of the agent that it names.
 
-    The agent and its preset decide which options there are and what their defaults are, so they
-    are looked up first.
+    The agent decides which options there are, and its preset or checkpoint what their defaults are,
+    so they are looked up first.
+
+    Args:
+        kind: dataclass of the command's options.
+        argv: the words of the command line.
+        prog: name of the command.
+        about: what it does.
+        defaults: of the agent's settings.
     """
-    positional = [word for word in argv if not word.startswith("-")]
-    if not positional:
+    switches = [f.name.replace("_", "-") for f in dataclasses.fields(kind) if f.type == "bool"]
+    flags = {f"--{no}{name}" for name in switches for no in ("", "no-")}
+    words = Words(argv, frozenset({*flags, "-h", "--help"}))
+    if words.agent is None:
         return parse(kind, argv, prog, about), None  # prints usage, or help
-    cls = agent_class(positional[0])
-    name = None
-    for i, word in enumerate(argv):
-        if word == "--preset" and i + 1 < len(argv):
-            name = argv[i + 1]
-        elif word.startswith("--preset="):
-            name = word.partition("=")[2]
-    default = preset(cls, name)
+    cls = agent_class(words.agent)
     both = dataclasses.make_dataclass(
         "Options",
         [
             ("run", Annotated[kind, tyro.conf.arg(name="")]),
-            ("config", Annotated[cls.config_class, tyro.conf.arg(name="")], field(default=default)),
+            (
+                "config",
+                Annotated[cls.config_class, tyro.conf.arg(name="")],
+                field(default=defaults(cls, words)),
+            ),
         ],
         frozen=True,
     )

@@ -14,6 +14,7 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
+from latentgym.cli.as_trained import announce, as_trained, env_as_trained
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import RunOptions, emit, env_model, env_options, fresh_folder, parse, say
 from latentgym.cli.watch import show_searches
@@ -41,6 +42,8 @@ class EvalOptions(RunOptions):
     """Only the questions of these numbers, counted from 0."""
     seeds: list[int] = field(default_factory=lambda: [0])
     """Each seed answers all questions once."""
+    force: bool = False
+    """Evaluate a checkpoint of another agent: its weights, with this agent's own settings."""
     control: str | None = None
     """Replace thoughts by: zero, pause, shuffle, noise, word (the plain token)."""
     batch: int = 0
@@ -63,14 +66,17 @@ class EvalOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
-    options, config = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.")
+    options, config = parse_with_agent(
+        EvalOptions, argv, "eval", "Evaluate an agent.", defaults=as_trained
+    )
     check_out(options.out, options.resume)
     trained = checkpoint.run_of(options.checkpoint)
+    given = env_options(options.split, options.env_option)
     run = Run(
         agent=options.agent,
         config=config,
         env=options.env,
-        env_options=env_options(options.split, options.env_option),
+        env_options={**env_as_trained(trained, options.env), **given},
         model=options.model or trained.get("model") or "smollm2-135m",
         checkpoint=options.checkpoint,
         lora=trained.get("lora"),
@@ -78,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
         device=options.device,
         dtype=options.dtype,
     )
+    if trained:
+        announce(run, trained)
     record: dict[str, Any] = {
         "seeds": options.seeds,
         "limit": options.limit,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from latentgym.errors import UsageError
+from latentgym.storage import to_json
 
 Options = TypeVar("Options")
 EnvPairs = Annotated[
@@ -85,7 +86,7 @@ def env_model(model: str) -> str | None:
 def emit(data: dict[str, Any], as_json: bool) -> None:
     """With --json, one line last on stdout."""
     if as_json:
-        print(json.dumps(data, ensure_ascii=False), flush=True)
+        print(to_json(data), flush=True)
 
 
 def say(text: str) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentgym.cluster import connected, failures
-from latentgym.errors import CheckpointError, require_same
+from latentgym.errors import CheckpointError, TrainingError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
 from latentgym.storage import atomic_write
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."
+_FINITE = ("train/loss", "train/grad_norm", "reward/score")
 _OPTIMISER = 2  # which groups of parameters it has, in which precision: DeepSpeed does not say
 
 
@@ -146,6 +149,13 @@ class Session:
         return [float(mb) for mb in ray.get(self.policies.async_run_method("memory_mb"))]
 
     def _on_step(self, step: int, metrics: dict[str, float]) -> None:
+        told = {name: metrics[name] for name in _FINITE if name in metrics}
+        if not all(map(math.isfinite, told.values())):
+            numbers = ", ".join(f"{name} is {value:g}" for name, value in told.items())
+            raise TrainingError(
+                f"training stopped at step {step}: {numbers}; the checkpoint before it is the last "
+                "good one. A lower --optimisation.lr often helps."
+            )
         if "reward/score" in metrics:
             now = time.monotonic()
             metrics["train/steps_per_second"] = 1 / (now - self._stepped)
@@ -158,6 +168,7 @@ def _remember(job: Job) -> None:
     """Write down what the run is, or when it is resumed, check that it is the same."""
     path = job.out / "run.json"
     asked = {**job.identity, "steps": job.steps, "optimiser": _OPTIMISER}
+    lengths: list[dict[str, int]] = []
     if job.resume and path.exists():
         stored = json.loads(path.read_text())
         if stored.get("optimiser") != _OPTIMISER:
@@ -165,11 +176,15 @@ def _remember(job: Job) -> None:
                 f"{job.out} was begun by a version whose optimiser had other groups of parameters, "
                 "so it cannot be resumed; train again, or install the version that began it."
             )
-        require_same(stored, asked, job.out)
-        return
+        before, lengths = stored.pop("steps"), stored.pop("lengths", [])
+        require_same(stored, {k: v for k, v in asked.items() if k != "steps"}, job.out)
+        if before == job.steps:
+            return
+        lengths.append({"from": before, "to": job.steps})
+        warnings.warn(job.optimisation.lengthened(before, job.steps), stacklevel=3)
     job.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        partial.write_text(json.dumps(asked, indent=2) + "\n")
+        partial.write_text(json.dumps({**asked, "lengths": lengths}, indent=2) + "\n")
 
 
 def _bundles(workers: int) -> Any:

@@ -29,12 +29,27 @@ class Optimisation:
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
+        numbers = (self.lr, self.weight_decay, self.beta1, self.beta2, self.max_grad_norm)
+        if not all(map(math.isfinite, numbers)):
+            raise UsageError("the numbers of --optimisation must be finite.")
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise UsageError("beta1 and beta2 lie in [0, 1).")
         if self.lr <= 0 or self.weight_decay < 0 or self.max_grad_norm < 0:
             raise UsageError("lr must be positive, weight_decay and max_grad_norm not negative.")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise UsageError(f"no schedule {self.schedule!r}; choose constant, linear or cosine.")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"warmup is a share of the steps in [0, 1), but is {self.warmup}.")
+
+    def lengthened(self, before: int, steps: int) -> str:
+        """What it means for a run of `before` steps to go on as one of `steps`, as a sentence."""
+        if self.schedule == "constant" and not self.warmup:
+            return f"the run was of {before} steps and is now of {steps}."
+        return (
+            f"the run was of {before} steps and is now of {steps}: its learning rate goes on as in "
+            f"a run of {steps} steps (warm-up {self.warmup:g}, then {self.schedule}), so it is not "
+            "the run that would have been that long from the start."
+        )
 
     def factor(self, step: int, steps: int) -> float:
         """Learning rate of a step (0-based) as a share of the peak."""

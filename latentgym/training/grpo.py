@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.errors import UsageError, did_you_mean
+from latentgym.errors import TrainingError, UsageError, did_you_mean
 from latentgym.lm.mode import mode
 from latentgym.losses import (
     CLEAN,
@@ -155,6 +155,8 @@ class GRPO(Stage):
         roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
         episodes = roll_out(questions, seed)
         rolled = time.perf_counter() - started
+        if not np.isfinite(episodes.reward_N).all():
+            raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
         latents = latent_statistics(self.policy, episodes.rollouts)
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
         given = self._given(episodes.rollouts, advantage_N)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from latentgym.errors import UsageError
+from latentgym.storage import to_json
 
 
 class Sink(Protocol):
@@ -41,7 +42,7 @@ class JsonLines:
         self._file = path.open("a")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.write(to_json({"step": step, **metrics}) + "\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentgym.errors import UsageError, require_same
+from latentgym.errors import TrainingError, UsageError, require_same
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
@@ -70,6 +72,8 @@ class Trainer:
             weight_decay=optimisation.weight_decay,
         )
         self.last: Metrics = {}
+        self._number = 0
+        self._lengths: list[dict[str, int]] = []  # how the run was made longer, or shorter
 
     @property
     def checkpoints(self) -> Path | None:
@@ -80,11 +84,13 @@ class Trainer:
         """Train to the end; the metrics of the last step.
 
         Args:
-            resume: go on from the newest checkpoint in `out`, if there is one.
+            resume: go on from the newest checkpoint in `out`, if there is one. It may be of a run
+                of other length, which a warning tells and the next checkpoint records.
 
         Raises:
-            UsageError: the checkpoint is of another run.
+            UsageError: the checkpoint is of another run, or has more steps.
             CheckpointError: it is damaged, or cannot be written.
+            TrainingError: a loss, a gradient or weights are not finite; the last checkpoint stays.
         """
         first = self._resume() if resume else 0
         sinks: list[Sink] = []
@@ -117,6 +123,7 @@ class Trainer:
 
     def step(self, number: int) -> Metrics:
         """Take step `number` of the run alone, without logs and checkpoints; its metrics."""
+        self._number = number
         factor = self.optimisation.factor(number, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -124,27 +131,52 @@ class Trainer:
 
     def _update(self, losses: Iterable[Tensor]) -> float:
         self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), dtype=torch.float64)
         for loss in losses:
             loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            total = total.to(loss.device) + loss.detach()
         limit = self.optimisation.max_grad_norm or float("inf")
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        if not math.isfinite(norm) or not math.isfinite(total):
+            raise self._diverged(
+                f"the loss is {float(total):g} and the norm of its gradient {norm:g}"
+            )
         self.optimizer.step()
         return norm
 
     def _save(self, done: int) -> None:
+        if not all(bool(p.isfinite().all()) for p in self._parameters):
+            raise self._diverged("there are weights that are not finite")
         if self.checkpoints is not None:
-            manifest = {"steps": self.steps, "run": self.identity}
+            manifest = {"steps": self.steps, "run": self.identity, "lengths": self._lengths}
             checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest)
+
+    def _diverged(self, what: str) -> TrainingError:
+        kept = None if self.checkpoints is None else checkpoint.latest(self.checkpoints)
+        rest = "nothing was saved before" if kept is None else f"{kept} is the last good checkpoint"
+        return TrainingError(
+            f"training stopped at step {self._number + 1}: {what}; {rest}. A lower "
+            "--optimisation.lr or --optimisation.max-grad-norm often helps."
+        )
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _resume(self) -> int:
         folder = None if self.checkpoints is None else checkpoint.latest(self.checkpoints)
         if folder is None:
             return 0
         manifest = checkpoint.read_manifest(folder)
-        stored = {**(manifest.get("run") or {}), "steps": manifest.get("steps")}
-        require_same(stored, {**self.identity, "steps": self.steps}, folder)
-        return checkpoint.load(folder, self.policy, self.optimizer)
+        require_same(manifest.get("run") or {}, self.identity, folder)
+        done, before = checkpoint.load(folder, self.policy, self.optimizer), manifest["steps"]
+        if self.steps < done:
+            raise UsageError(f"{self.out} has taken {done} steps already; give more --steps.")
+        self._lengths = list(manifest.get("lengths", []))
+        if self.steps != before:
+            self._lengths.append({"at_step": done, "from": before, "to": self.steps})
+            warnings.warn(self.optimisation.lengthened(before, self.steps), stacklevel=3)
+        return done
 
 
 def _check_precision(parameters: Iterable[Tensor]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentgym.errors import CheckpointError, UsageError
+from latentgym.errors import CheckpointError, TrainingError, UsageError
 from latentgym.heads import MixtureHead
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
@@ -130,3 +132,70 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert factors[-1] < 0.01
     assert Optimisation(schedule="constant", warmup=0).factor(99, 100) == 1.0
     assert Optimisation(schedule="linear", warmup=0).factor(50, 100) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("fault", ["loss", "gradient", "weights"])
+@pytest.mark.parametrize("clipped", [True, False])
+def test_numbers_that_are_not_finite_stop_the_run_and_the_last_checkpoint_stays(
+    tmp_path: Path, fault: str, clipped: bool
+) -> None:
+    run = trainer(tmp_path, save_every=2)
+    if not clipped:
+        run.optimisation = replace(run.optimisation, max_grad_norm=0.0)
+    weight, step = next(run.policy.parameters()), run.stage.step
+
+    def poisoned(number: int, update: Any) -> Any:
+        def spoil(losses: Any) -> Any:
+            for loss in losses:
+                yield {"loss": loss + float("inf"), "gradient": loss * float("inf")}[fault]
+
+        if number == 3 and fault == "weights":
+            metrics = step(number, update)
+            weight.data[0, 0] = float("nan")
+            return metrics
+        return step(number, lambda losses: update(spoil(losses) if number == 3 else losses))
+
+    run.stage.step = poisoned  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match=r"stopped at step 4:.*step-00000002 is the last good"):
+        run.run()
+    assert all(bool(tensor.isfinite().all()) for tensor in weights(tmp_path).values())
+    if fault != "weights":  # no step was taken with it
+        assert all(bool(p.isfinite().all()) for p in run.policy.parameters())
+
+
+def test_a_run_is_made_longer_and_says_what_that_means(tmp_path: Path) -> None:
+    trainer(tmp_path, steps=2).run()
+    with pytest.warns(UserWarning, match="of 2 steps and is now of 4: its learning rate goes on"):
+        trainer(tmp_path, steps=4).run(resume=True)
+    newest = checkpoints.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    manifest = checkpoints.read_manifest(newest)
+    assert (manifest["step"], manifest["steps"]) == (4, 4)
+    assert manifest["lengths"] == [{"at_step": 2, "from": 2, "to": 4}]
+    with pytest.raises(UsageError, match="has taken 4 steps already"):
+        trainer(tmp_path, steps=3).run(resume=True)
+
+
+def test_without_a_schedule_a_longer_run_is_the_run_of_that_length(tmp_path: Path) -> None:
+    constant = Optimisation(schedule="constant", warmup=0.0)
+    for steps, resume in ((2, False), (4, True)):
+        run = trainer(tmp_path / "longer", steps=steps)
+        run.optimisation = constant
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run.run(resume=resume)
+    whole = trainer(tmp_path / "whole", steps=4)
+    whole.optimisation = constant
+    whole.run()
+    one, other = weights(tmp_path / "longer"), weights(tmp_path / "whole")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"lr": value} for value in (0.0, -1.0, float("nan"), float("inf"))]
+    + [{"beta1": 1.0}, {"beta2": float("nan")}, {"weight_decay": float("inf")}, {"warmup": 2.0}],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        Optimisation(**settings).validate()

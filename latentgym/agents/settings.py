@@ -1,0 +1,63 @@
+"""The settings of a trained agent, read back from its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from latentgym.agents.base import Agent
+from latentgym.errors import CheckpointError
+
+
+def restored(cls: type[Agent[Any]], stored: Mapping[str, Any], where: Path) -> Any:
+    """The settings of an agent from plain data, as `config_dict` made it.
+
+    Settings that came later have their defaults, under which nothing has changed.
+
+    Args:
+        cls: the agent.
+        stored: its settings.
+        where: they are stored, for the error.
+
+    Raises:
+        CheckpointError: a setting that the agent does not have, or a value of another kind.
+    """
+    return _filled(cls.config_class(), stored, where, "")
+
+
+def _filled(default: Any, stored: Any, where: Path, within: str) -> Any:
+    fields = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
+    if not isinstance(stored, Mapping) or not stored.keys() <= fields.keys():
+        unknown = ", ".join(sorted(stored.keys() - fields.keys())) if stored else within
+        raise CheckpointError(
+            f"{where} was trained with settings that this version does not have ({unknown}); "
+            "evaluate it with the version that wrote it, or give --force and the settings."
+        )
+    values = {
+        name: _value(fields[name], value, where, within + name) for name, value in stored.items()
+    }
+    return dataclasses.replace(default, **values)
+
+
+def _value(default: Any, value: Any, where: Path, name: str) -> Any:
+    if dataclasses.is_dataclass(default):
+        return _filled(default, value, where, f"{name}.")
+    if isinstance(value, list):
+        value = tuple(value)
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if default is not None and value is not None and not isinstance(value, kinds):
+        raise CheckpointError(f"{where} is damaged: its setting {name} is {value!r}; train again.")
+    return value
+
+
+def differences(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Settings in which two of an agent's own differ, with the value of each.
+
+    Those of training, which are grouped, are left out.
+    """
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if a != b and not dataclasses.is_dataclass(a):
+            yield field.name, a, b

@@ -1,0 +1,68 @@
+"""What an evaluation takes from the run that wrote its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from latentgym.agents.base import Agent, agent_class
+from latentgym.agents.run import Run
+from latentgym.agents.settings import differences, restored
+from latentgym.cli.agent_options import Words, of_preset
+from latentgym.cli.options import say
+from latentgym.errors import UsageError
+from latentgym.registry import resolve
+from latentgym.training import checkpoint
+
+
+def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
+    """The agent's settings as its checkpoint has them; those of `--preset` come first.
+
+    Raises:
+        UsageError: the checkpoint is another agent's, and `--force` does not say that it may be.
+    """
+    path, force = words.value("--checkpoint"), "--force" in words.argv
+    run = checkpoint.run_of(Path(path)) if path else {}
+    trained = run.get("agent")
+    if trained not in (None, cls.name) and not force:
+        raise UsageError(
+            f"{path} was trained with {trained}; evaluate it with {trained}, or give --force to "
+            f"let {cls.name} have its weights."
+        )
+    if trained != cls.name or words.value("--preset") is not None or "config" not in run:
+        return of_preset(cls, words)
+    return restored(cls, run["config"], Path(str(path)))
+
+
+def env_as_trained(trained: Mapping[str, Any], env: str) -> dict[str, Any]:
+    """Options of the environment that a run was trained on, but for those that choose questions.
+
+    Another task has other options: for it there are none.
+    """
+    if not trained or resolve(trained["env"])[1] != resolve(env)[1]:
+        return {}
+    return {k: v for k, v in trained["env_options"].items() if k not in ("split", "limit")}
+
+
+def announce(run: Run, trained: Mapping[str, Any]) -> None:
+    """Say what comes from a checkpoint's run, and what was changed."""
+    taken, changed = [], []
+    if run.agent == trained.get("agent") and "config" in trained:
+        cls = agent_class(run.agent)
+        stored = restored(cls, trained["config"], Path(str(run.checkpoint)))
+        taken += [f"{name} {value}" for name, _, value in differences(cls.config_class(), stored)]
+        changed += [f"{n} {was} to {now}" for n, was, now in differences(stored, run.config)]
+    options = env_as_trained(trained, run.env)
+    taken += [f"{name} {value}" for name, value in options.items()]
+    changed += [
+        f"{name} {options.get(name, 'not set')} to {value}"
+        for name, value in run.env_options.items()
+        if name != "split" and options.get(name) != value
+    ]
+    if run.model != trained["model"]:
+        changed.append(f"model {trained['model']} to {run.model}")
+    if taken:
+        say(f"settings of {run.checkpoint}: {', '.join(taken)}")
+    if changed:
+        say(f"changed for this evaluation: {', '.join(changed)}")

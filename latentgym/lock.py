@@ -1,0 +1,80 @@
+"""One process at a time in the folder of a run; whoever comes second is told who is there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO
+
+from latentgym.errors import UsageError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def in_use(folder: Path | None) -> Iterator[None]:
+    """Within it, the folder is this process's alone.
+
+    The operating system gives the lock back when its process ends, however it ends, so the lock of
+    a dead process is none; the file that it leaves says only who had it.
+
+    Args:
+        folder: of a run; made if it is not there. None locks nothing.
+
+    Raises:
+        UsageError: another process has it, or the folder cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _locked(folder / LOCK)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder} ({error.strerror or error}); choose another --out."
+        ) from error
+    with file:
+        file.truncate(0)
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
+        file.write(json.dumps(about))
+        file.flush()
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)  # while it is held: nobody else's goes
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            with file:
+                raise UsageError(
+                    f"{path.parent} is in use by {_holder(file)}; wait for it, or choose another "
+                    "--out."
+                ) from error
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()  # its holder was just leaving, and took the name with it
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        about = json.loads(file.read(1000))
+        return f"process {int(about['pid'])} on {about['host']!r} since {about['since']!r}"
+    except (ValueError, LookupError, TypeError):
+        return "another process"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,112 @@
+"""An evaluation of a checkpoint is of the agent, the settings and the environment it was trained
+with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentgym.agents.base import agent_class, config_dict, preset
+from latentgym.agents.settings import restored
+from latentgym.cli.main import main
+from latentgym.errors import CheckpointError
+from latentgym.registry import AGENTS
+from latentgym.results import load_result
+from latentgym.training import checkpoint
+
+ENV = "latent/MNNS-hybrid"
+
+
+def train(out: Path, *argv: str) -> Path:
+    model = ["--model", "tiny:gpt2:1x1x16", "--steps", "2", "--eval-limit", "20"]
+    assert main(["train", *argv, *model, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def paused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose settings and environment are none of the defaults."""
+    out = tmp_path_factory.mktemp("runs") / "paused"
+    return train(out, "coconut", ENV, "--thought", "pause", "-o", "m=4", "-o", "low=2")
+
+
+def settings(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    config = load_result(out).config
+    return config["agent"], config["env_options"]
+
+
+def test_settings_and_options_of_the_run_are_taken_and_said(
+    paused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "coconut", ENV, "--checkpoint", str(paused), "--limit", "20"]
+    assert main([*argv, "--out", str(tmp_path / "a")]) == 0
+    agent, env = settings(tmp_path / "a")
+    assert (agent["thought"], env["m"], env["low"]) == ("pause", 4, 2)
+    assert load_result(tmp_path / "a").accuracy == load_result(paused).accuracy
+    told = capsys.readouterr().err
+    assert f"settings of {paused}: thought pause, m 4, low 2" in told
+    assert "changed" not in told
+
+
+def test_what_is_given_comes_first_and_is_said(
+    paused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "coconut", ENV, "--checkpoint", str(paused), "--limit", "20"]
+    assert main([*argv, "--mix", "0.5", "-o", "low=1", "--out", str(tmp_path / "b")]) == 0
+    agent, env = settings(tmp_path / "b")
+    assert (agent["thought"], agent["mix"], env["m"], env["low"]) == ("pause", 0.5, 4, 1)
+    assert "changed for this evaluation: mix 0.0 to 0.5, low 2 to 1" in capsys.readouterr().err
+
+
+def test_another_agents_checkpoint_needs_force(
+    paused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "hrpo", ENV, "--checkpoint", str(paused), "--limit", "20"]
+    assert main(argv) == 2
+    assert "was trained with coconut; evaluate it with coconut, or give --force" in (
+        capsys.readouterr().err
+    )
+    words = train(tmp_path / "words", "cot", "latent/MNNS-token")
+    forced = ["eval", "hrpo", ENV, "--checkpoint", str(words), "--limit", "20", "--force"]
+    assert main([*forced, "--out", str(tmp_path / "c")]) == 0
+    assert settings(tmp_path / "c")[0] == config_dict(agent_class("hrpo").config_class())
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_settings_come_back_as_they_were(name: str) -> None:
+    cls = agent_class(name)
+    for config in (cls.config_class(), *(preset(cls, each) for each in cls.presets)):
+        stored = json.loads(json.dumps(config_dict(config)))
+        assert restored(cls, stored, Path("run")) == config
+        # A setting that came later has its default.
+        first = dataclasses.fields(config)[0]
+        del stored[first.name]
+        older = dataclasses.replace(config, **{first.name: getattr(cls.config_class(), first.name)})
+        assert restored(cls, stored, Path("run")) == older
+
+
+@pytest.mark.parametrize(
+    ("stored", "says"),
+    [
+        ({"thoughts": "pause"}, r"does not have \(thoughts\)"),
+        ({"c": "two"}, "its setting c is 'two'"),
+        ({"optimisation": {"lr": None, "rate": 1}}, r"does not have \(rate\)"),
+        ({"optimisation": 3}, r"does not have \(optimisation"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_told(stored: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        restored(agent_class("coconut"), stored, Path("run"))
+
+
+def test_the_run_of_another_task_gives_no_options(paused: Path) -> None:
+    from latentgym.cli.as_trained import env_as_trained
+
+    run = checkpoint.run_of(paused)
+    assert env_as_trained(run, "MNNS-token") == {"m": 4, "low": 2}
+    assert env_as_trained(run, "latent/ProsQA-hybrid") == {}
+    assert env_as_trained({}, ENV) == {}
