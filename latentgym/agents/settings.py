@@ -29,11 +29,12 @@ def restored(cls: type[Agent[Any]], stored: Mapping[str, Any], where: Path) -> A
 
 def _filled(default: Any, stored: Any, where: Path, within: str) -> Any:
     fields = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
-    if not isinstance(stored, Mapping) or not stored.keys() <= fields.keys():
-        unknown = ", ".join(sorted(stored.keys() - fields.keys())) if stored else within
+    if not isinstance(stored, Mapping):
+        raise _damaged(where, within.rstrip("."), stored)
+    if unknown := sorted(stored.keys() - fields.keys()):
         raise CheckpointError(
-            f"{where} was trained with settings that this version does not have ({unknown}); "
-            "evaluate it with the version that wrote it, or give --force and the settings."
+            f"{where} was trained with settings that this version does not have "
+            f"({', '.join(unknown)}); evaluate it with the version that wrote it."
         )
     values = {
         name: _value(fields[name], value, where, within + name) for name, value in stored.items()
@@ -48,8 +49,12 @@ def _value(default: Any, value: Any, where: Path, name: str) -> Any:
         value = tuple(value)
     kinds = (int, float) if isinstance(default, float) else (type(default),)
     if default is not None and value is not None and not isinstance(value, kinds):
-        raise CheckpointError(f"{where} is damaged: its setting {name} is {value!r}; train again.")
+        raise _damaged(where, name, value)
     return value
+
+
+def _damaged(where: Path, name: str, value: Any) -> CheckpointError:
+    return CheckpointError(f"{where} is damaged: its setting {name} is {value!r}; train again.")
 
 
 def differences(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
