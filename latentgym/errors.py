@@ -32,6 +32,10 @@ class TrainingError(LatentGymError, ArithmeticError):
     """Training that cannot go on: numbers that are not finite."""
 
 
+class Notice(UserWarning):
+    """Something that a user should know, though it stops nothing."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of an error message: the nearest known names, or all of them if none is near."""
     known = sorted(known)

@@ -15,6 +15,8 @@ from latentgym.accounting import Positions, flops
 from latentgym.answers import Answer, Identity, IntArray, Respondent
 from latentgym.errors import UsageError
 from latentgym.journal import JOURNAL, Journal
+from latentgym.lengths import how_long, too_long
+from latentgym.overlap import trained_on
 from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval, question_intervals
@@ -49,7 +51,21 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
         UsageError: see `evaluate_respondent`.
     """
     respondent = Respondent(Identity.of(agent, policy), partial(agent.answer, policy, env))
-    return evaluate_respondent(respondent, env_id, env.unwrapped.task, **options)
+    task = env.unwrapped.task
+    check_lengths(policy, env, questions_of(task, options.get("limit"), options.get("index", ())))
+    return evaluate_respondent(respondent, env_id, task, **options)
+
+
+def check_lengths(policy: Any, env: Any, questions: IntArray) -> None:
+    """Make sure that a model can read some questions, and answer them.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    limit, steps = policy.lm.max_positions, env.unwrapped.protocol.max_steps + len(policy.cue)
+    long = too_long(questions, lambda i: len(env.unwrapped.prompt(i)) + steps, limit)
+    if long:
+        raise UsageError(how_long(long, len(questions), limit))
 
 
 def questions_of(task: Any, limit: int | None = None, index: Sequence[int] = ()) -> IntArray:
@@ -91,6 +107,7 @@ def evaluate_respondent(
     checkpoint: str | None = None,
     control: str | None = None,
     config: dict[str, Any] | None = None,
+    trained: Any = None,
     journal: Path | None = None,
 ) -> Evaluation:
     """Ask questions, grade and account.
@@ -103,6 +120,7 @@ def evaluate_respondent(
         limit: the first so many questions only.
         index: these questions only.
         checkpoint, control, config: for the record.
+        trained: task of the environment on whose questions the agent was trained, if that is known.
         journal: folder in which answers are written down as they come. Those that are there
             already are not asked for again.
 
@@ -168,6 +186,7 @@ def evaluate_respondent(
         oracle=who.oracle,
         about=dict(task.about),
         index=list(index),
+        trained_on=None if trained is None else trained_on(trained, task, questions),
     )
     rollouts = [
         _rollout(answer, seed)

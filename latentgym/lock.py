@@ -33,6 +33,7 @@ def in_use(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = _locked(folder / LOCK)
@@ -49,6 +50,8 @@ def in_use(folder: Path | None) -> Iterator[None]:
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)  # while it is held: nobody else's goes
+            if new and not any(folder.iterdir()):
+                folder.rmdir()  # what was refused leaves nothing
 
 
 def _locked(path: Path) -> IO[str]:

@@ -49,6 +49,8 @@ class Result:
         control: which control replaced the thoughts, or None.
         about: what the task adds, such as the index in which passages were found.
         oracle: whether gold answers took part in choosing among attempts: an upper bound.
+        trained_on: how many of the questions the checkpoint was trained on; None where there is
+            none, or where that is not known.
         index: numbers of the questions; empty for the first n, None in records from before.
         config, versions, git, created: to do it again.
     """
@@ -81,6 +83,7 @@ class Result:
     metrics_ci95: dict[str, list[float]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     index: list[int] | None = None
+    trained_on: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""

@@ -72,6 +72,20 @@ class Run:
         """The full id of the environment."""
         return resolve(self.env)[0]
 
+    @property
+    def model_name(self) -> str:
+        """The model's name as records have it, with what a tiny model leaves open."""
+        from latentgym.lm.zoo import parse_tiny
+
+        return str(parse_tiny(self.model) or self.model)
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence that the model can read, if it has a limit."""
+        from latentgym.lm.zoo import TINY_POSITIONS, describe, parse_tiny
+
+        return TINY_POSITIONS if parse_tiny(self.model) else describe(self.model).max_positions
+
     def make_agent(self) -> Agent[Any]:
         """The agent with its settings."""
         return agent_class(self.agent)(self.config)

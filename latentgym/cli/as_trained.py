@@ -10,9 +10,9 @@ from latentgym.agents.base import Agent, agent_class
 from latentgym.agents.run import Run
 from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
-from latentgym.cli.options import say
-from latentgym.errors import UsageError
-from latentgym.registry import resolve
+from latentgym.cli.options import env_model, say
+from latentgym.errors import LatentGymError, UsageError
+from latentgym.registry import make_vector_env, resolve
 from latentgym.training import checkpoint
 
 
@@ -43,6 +43,19 @@ def env_as_trained(trained: Mapping[str, Any], env: str) -> dict[str, Any]:
     if not trained or resolve(trained["env"])[1] != resolve(env)[1]:
         return {}
     return {k: v for k, v in trained["env_options"].items() if k not in ("split", "limit")}
+
+
+def task_trained_on(trained: Mapping[str, Any]) -> Any:
+    """The task that a run was trained on, or None where it cannot be had any more."""
+    if not trained:
+        return None
+    words = env_model(trained["model"])
+    try:
+        env = make_vector_env(trained["env"], 1, model=words, **trained["env_options"])
+    except LatentGymError as error:
+        say(f"whether these questions were trained on is not known: {error}")
+        return None
+    return env.unwrapped.task
 
 
 def announce(run: Run, trained: Mapping[str, Any]) -> None:

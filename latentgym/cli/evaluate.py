@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,17 +15,28 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
-from latentgym.cli.as_trained import announce, as_trained, env_as_trained
+from latentgym.cli.as_trained import announce, as_trained, env_as_trained, task_trained_on
 from latentgym.cli.leaderboard import show
-from latentgym.cli.options import RunOptions, emit, env_model, env_options, fresh_folder, parse, say
+from latentgym.cli.options import (
+    RunOptions,
+    emit,
+    env_model,
+    env_options,
+    fresh_folder,
+    parse,
+    resumable,
+    say,
+)
 from latentgym.cli.watch import show_searches
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, require_same
 from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, questions_of
 from latentgym.journal import JOURNAL
+from latentgym.lock import in_use
 from latentgym.parallel import answering
 from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, find_results, load_result, load_rollouts, require_all
 from latentgym.stats import question_interval
+from latentgym.storage import to_json
 from latentgym.training import checkpoint
 
 
@@ -69,7 +81,6 @@ def main(argv: Sequence[str]) -> int:
     options, config = parse_with_agent(
         EvalOptions, argv, "eval", "Evaluate an agent.", defaults=as_trained
     )
-    check_out(options.out, options.resume)
     trained = checkpoint.run_of(options.checkpoint)
     given = env_options(options.split, options.env_option)
     run = Run(
@@ -94,14 +105,39 @@ def main(argv: Sequence[str]) -> int:
         "control": options.control,
         "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
         "journal": options.out,
+        "trained": task_trained_on(trained),
     }
     here = options.backend == "local"
-    evaluation = (_here if here else _on_ray)(run, options, record)
-    if options.out is not None:
-        evaluation.save(options.out)
-        say(f"wrote {options.out / RESULT}")
+    with in_use(options.out), resumable(options.out):
+        if options.out is not None and options.resume and (options.out / RESULT).exists():
+            return _finished(options.out, run, record, options)
+        check_out(options.out, options.resume)
+        evaluation = (_here if here else _on_ray)(run, options, record)
+        if options.out is not None:
+            evaluation.save(options.out)
+            say(f"wrote {options.out / RESULT}")
     show([(options.out or Path("-"), evaluation.result)])
     emit(vars(evaluation.result), options.json)
+    return 0
+
+
+def _finished(out: Path, run: Run, record: dict[str, Any], options: EvalOptions) -> int:
+    """Show an evaluation that there is nothing to resume of.
+
+    Raises:
+        UsageError: the result is of other settings.
+    """
+    result = load_result(out)
+    told = {name: record[name] for name in ("seeds", "index", "checkpoint", "control", "config")}
+    who = {"agent": run.agent, "env": run.env_id, "model": run.model_name}
+    asked = {**told, **who, "n": options.limit}
+    stored = {name: getattr(result, name) for name in asked}
+    if options.limit is None:
+        asked["n"] = result.n
+    require_same(stored, json.loads(to_json(asked)), out)
+    say(f"{out} holds the whole result: nothing is left to do")
+    show([(out, result)])
+    emit(vars(result), options.json)
     return 0
 
 

@@ -85,6 +85,9 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
     console.print(table)
     if any(r.source == "sample" for _, r in found):
         console.print("* on the packaged sample, which is not the real data set: no result.")
+    for folder, r in found:
+        if r.trained_on:
+            console.print(f"{folder.name}: {r.trained_on} of {r.n} questions were trained on.")
     if any(r.oracle for _, r in found):
         console.print("(oracle) looks at the gold answers to choose: an upper bound, no result.")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
-from latentgym.errors import LatentGymError, did_you_mean
+from latentgym.errors import LatentGymError, Notice, did_you_mean
 
 # Each command's module has `main(argv) -> exit code`.
 COMMANDS = {
@@ -34,6 +35,15 @@ COMMANDS = {
 USAGE_ERROR = 2
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as an interrupt from the keyboard does: in order."""
+
+
+# What is said, and the exit code that shells expect.
+_SIGNALS = {KeyboardInterrupt: ("interrupted", 130), Terminated: ("terminated", 143)}
+_BROKEN_PIPE = 141
+
+
 def main(argv: Sequence[str]) -> int:
     """Run a command; its exit code."""
     if not argv or argv[0] in ("-h", "--help"):
@@ -49,15 +59,17 @@ def main(argv: Sequence[str]) -> int:
         print(f"latentgym: no command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr)
         return USAGE_ERROR
     module, function = COMMANDS[name][0].split(":")
-    warnings.showwarning = _show_warning
     try:
-        return int(getattr(importlib.import_module(module), function)(rest))
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", Notice)
+            warnings.showwarning = _show_warning
+            return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
         print(f"latentgym {name}: {error}", file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print(f"latentgym {name}: interrupted.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
+        return _SIGNALS[type(stop)][1]
 
 
 def run() -> None:
@@ -67,7 +79,18 @@ def run() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _BROKEN_PIPE
+    sys.exit(code)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def _help() -> str:

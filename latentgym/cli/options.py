@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -92,6 +93,17 @@ def emit(data: dict[str, Any], as_json: bool) -> None:
 def say(text: str) -> None:
     """A line for people, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def resumable(out: Path | None) -> Iterator[None]:
+    """Say how to go on with what is interrupted within it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out is not None:
+            say(f"what is done so far is in {out}; go on with the same command and --resume")
+        raise
 
 
 def fresh_folder(out: Path, marker: str, resume: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,13 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import parse_with_agent
-from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, say
+from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, resumable, say
 from latentgym.errors import UsageError
+from latentgym.evaluation import evaluate, questions_of
+from latentgym.lock import in_use
 from latentgym.losses import CLEAN
 from latentgym.openrlhf.job import ClusterOptions, Job
+from latentgym.results import RESULT
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Metrics, Recipe
 
@@ -50,6 +54,8 @@ class TrainOptions(RunOptions):
     """Scale of the adapters; default twice the rank."""
     split: str | None = None
     """Split to train on."""
+    skip_long: bool = False
+    """Leave out questions that are too long for the model's positions, instead of stopping."""
     eval_split: str = "test"
     """Split of the final evaluation."""
     eval_limit: int | None = None
@@ -74,13 +80,20 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(
             "--gpus, --nodes, --zero and the other options of a cluster need --backend openrlhf."
         )
-    fresh_folder(options.out, "metrics.jsonl", options.resume)
     train = {"local": _train_here, "openrlhf": _train_openrlhf}[options.backend]
-    policy, metrics = train(run, recipe, options)
-    say(f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in {options.out}")
-    final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
-    if options.eval_limit != 0:
-        final["accuracy"] = _final_evaluation(run, policy, options)
+    with in_use(options.out), resumable(options.out):
+        fresh_folder(options.out, "metrics.jsonl", options.resume)
+        _check_evaluation(run, options)
+        policy, metrics = train(run, recipe, options)
+        say(
+            f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in "
+            f"{options.out}"
+        )
+        final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
+        if options.eval_limit != 0:
+            if (options.out / RESULT).exists():
+                say(f"the result in {options.out} is of an earlier evaluation and is replaced")
+            final["accuracy"] = _final_evaluation(run, policy, options)
     emit(final, options.json)
     return 0
 
@@ -107,6 +120,28 @@ def _run(options: TrainOptions, config: Any) -> Run:
     )
 
 
+def _identity(run: Run, options: TrainOptions) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that it goes on with."""
+    return {**run.identity(), **({"skip_long": True} if options.skip_long else {})}
+
+
+def _asked(run: Run, options: TrainOptions) -> Run:
+    """The run whose environment asks the questions of the final evaluation."""
+    extras = env_options(options.eval_split, options.env_option)
+    extras.pop("limit", None)  # that of the training data
+    return replace(run, env_options=extras)
+
+
+def _check_evaluation(run: Run, options: TrainOptions) -> None:
+    """Make sure, before anything is trained, that there is what will be evaluated.
+
+    Raises:
+        UsageError: there is no such split, or it has fewer questions.
+    """
+    if options.eval_limit != 0:
+        questions_of(_asked(run, options).make_env(1).unwrapped.task, options.eval_limit)
+
+
 def _train_here(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy, Metrics]:
     """Train in this process; the policy, and the metrics of its last step."""
     from latentgym.training import Trainer
@@ -119,10 +154,28 @@ def _train_here(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy
         out=options.out,
         save_every=options.save_every,
         log_every=options.log_every,
-        identity=run.identity(),
+        identity=_identity(run, options),
         loggers=tuple(options.logger),
+        skip_long=options.skip_long,
     )
+    _check_disk(options.out, policy)
     return policy, trainer.run(resume=options.resume)
+
+
+def _check_disk(out: Path, policy: Policy) -> None:
+    """Make sure that two checkpoints fit: the newest is written before the last one goes.
+
+    Raises:
+        UsageError: they do not.
+    """
+    whole = sum(p.numel() * p.element_size() for p in policy.parameters())
+    moving = sum(2 * p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
+    needed, free = 2 * (whole + moving), shutil.disk_usage(out).free
+    if needed > free:
+        raise UsageError(
+            f"two checkpoints take {needed / 2**30:.1f} GiB, but {out} has room for "
+            f"{free / 2**30:.1f} GiB; make room or choose another --out."
+        )
 
 
 def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy, Metrics]:
@@ -146,11 +199,12 @@ def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Po
         steps=options.steps,
         out=options.out.absolute(),
         cluster=options.cluster,
-        identity=run.identity(),
+        identity=_identity(run, options),
         save_every=options.save_every,
         resume=options.resume,
         eval_split=options.eval_split,
         eval_limit=options.eval_limit,
+        skip_long=options.skip_long,
     )
 
     from latentgym.openrlhf.launch import train
@@ -163,28 +217,29 @@ def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Po
 
 
 def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
-    from latentgym.evaluation import evaluate
-
-    extras = env_options(options.eval_split, options.env_option)
-    extras.pop("limit", None)  # that of the training data
-    agent = run.make_agent()
+    agent, asked = run.make_agent(), _asked(run, options)
     evaluation = evaluate(
         agent,
         agent.acting(policy),
         run.env_id,
-        replace(run, env_options=extras).make_env(rows_at_once(policy.lm)),
+        asked.make_env(rows_at_once(policy.lm)),
         seeds=[options.seed],
         limit=options.eval_limit,
         checkpoint=str(options.out),
         config={
             "agent": config_dict(run.config),
-            "env_options": extras,
+            "env_options": dict(asked.env_options),
             "steps": options.steps,
             "train_seed": options.seed,
         },
+        trained=run.make_env(1).unwrapped.task,
     )
     evaluation.save(options.out)
     result = evaluation.result
     low, high = result.accuracy_ci95
-    say(f"{options.eval_split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}]")
+    note = "" if not result.trained_on else f", {result.trained_on} of them trained on"
+    say(
+        f"{options.eval_split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}] on "
+        f"{result.n} questions{note}"
+    )
     return result.accuracy

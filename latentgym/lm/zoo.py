@@ -22,6 +22,8 @@ from latentgym.tokenizers import HFTokenizer, Tokenizer
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _SMOLLM2_EOS = 2  # <|im_end|>; the GGUF file's tokenizer data names the wrong token
+TINY_POSITIONS = 1024
+_DTYPES = ("float32", "bfloat16", "float16")
 _TINY = re.compile(r"tiny(?::(?P<arch>[a-z0-9]+))?(?::(?P<l>\d+)x(?P<h>\d+)x(?P<d>\d+))?$")
 
 
@@ -45,6 +47,7 @@ class ModelInfo:
     tokenizer: Tokenizer
     vocab_size: int
     hidden_size: int
+    max_positions: int | None
 
 
 def parse_tiny(name: str) -> TinySpec | None:
@@ -73,7 +76,7 @@ def parse_tiny(name: str) -> TinySpec | None:
 
 
 def tiny_model(
-    spec: TinySpec, tokenizer: Tokenizer, *, seed: int = 0, positions: int = 1024
+    spec: TinySpec, tokenizer: Tokenizer, *, seed: int = 0, positions: int = TINY_POSITIONS
 ) -> Any:
     """A fresh model of that specification; weights are a function of the seed alone.
 
@@ -137,7 +140,7 @@ def load_model(
         name: `tiny...`, `smollm2-135m`, a folder, or a hub name.
         tokenizer: of the task; needed by tiny models, ignored by others.
         seed: of a tiny model's weights.
-        dtype: `float32`, `bfloat16`, or `auto`: bfloat16 on a GPU, else float32.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 on a GPU, else float32.
         device: `cpu`, `cuda`, or `auto`.
         mixed_precision: keep weights in fp32, and only run the forward pass in `dtype`. Weights
             that are trained need it: in bfloat16 a small step leaves most of them where they are.
@@ -145,20 +148,19 @@ def load_model(
 
     Raises:
         UsageError: the model cannot be found, is of the wrong kind, lacks weights, or computes
-            something else here than by itself; or there is no such type.
+            something else here than by itself; or there is no such type or device.
     """
     import torch
 
     from latentgym.lm.model import LatentLM
     from latentgym.lm.weights import fault_of
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device(device)
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    torch_dtype = getattr(torch, dtype, None)
-    if not isinstance(torch_dtype, torch.dtype) or not torch_dtype.is_floating_point:
-        raise UsageError(f"no floating-point type {dtype!r}; choose auto, float32 or bfloat16.")
+    if dtype not in _DTYPES:
+        raise UsageError(f"no type {dtype!r}; choose auto, {', '.join(_DTYPES)}.")
+    torch_dtype = getattr(torch, dtype)
     autocast = None
     if mixed_precision:
         if torch_dtype not in (torch.float32, torch.bfloat16):
@@ -196,6 +198,28 @@ def load_model(
     return LatentLM(model.to(device), hf_tokenizer, name, autocast)
 
 
+def _device(name: str) -> str:
+    """A device of this machine.
+
+    Raises:
+        UsageError: it has none of that name.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        if torch.device(name).type == "meta":
+            raise RuntimeError("a meta tensor holds no numbers")
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"no device {name!r} here ({reason}); choose auto, cpu or cuda."
+        ) from error
+    return name
+
+
 def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
     """Tokenizer, vocabulary and width of a model; its weights are not loaded."""
     from transformers import AutoConfig
@@ -206,7 +230,9 @@ def describe(name: str, *, trust_remote_code: bool = False) -> ModelInfo:
         tokenizer = _tokenizer(path, config, trust_remote_code)
     except (OSError, ValueError) as error:
         raise UsageError(_not_found(name, error)) from error
-    return ModelInfo(tokenizer, tokenizer.vocab_size, int(config.get_text_config().hidden_size))
+    text = config.get_text_config()
+    limit = getattr(text, "max_position_embeddings", None)
+    return ModelInfo(tokenizer, tokenizer.vocab_size, int(text.hidden_size), limit or None)
 
 
 def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from latentgym.errors import UsageError
-from latentgym.training import GRPOConfig, Optimisation
+from latentgym.rng import derive
+from latentgym.training import GRPOConfig, Optimisation, Order
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
@@ -56,6 +58,11 @@ class Runnable(Protocol):
         """The policy that answers with what a learner has learnt."""
         ...
 
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence that the model can read, if it has a limit."""
+        ...
+
     def make_env(self, num_envs: int, **more: Any) -> Any:
         """A vector environment."""
         ...
@@ -75,6 +82,7 @@ class Job:
         save_every: steps between checkpoints; 0 for the last alone.
         resume: go on from the newest checkpoint.
         eval_split, eval_limit: what is evaluated during training.
+        skip_long: leave out questions that the model cannot read; refused otherwise.
 
     Raises:
         UsageError: workers, questions and micro-batches do not divide.
@@ -91,6 +99,7 @@ class Job:
     resume: bool = False
     eval_split: str = "test"
     eval_limit: int | None = None
+    skip_long: bool = False
 
     def __post_init__(self) -> None:
         self.grpo.validate()
@@ -105,6 +114,22 @@ class Job:
                 f"{c.rows // c.mini_batches} episodes) do not divide among {workers} workers; make "
                 "--grpo.prompts a multiple of --gpus times --nodes."
             )
+
+    @cached_property
+    def order(self) -> Order:
+        """The questions of each step.
+
+        Raises:
+            UsageError: the model cannot read some of them.
+        """
+        env = self.run.make_env(1).unwrapped
+        order = Order(env.n_questions, self.grpo.prompts, derive(self.run.seed, 3))
+
+        def positions(question: int) -> int:
+            return len(env.prompt(question)) + int(env.protocol.max_steps)
+
+        order.fit(self.steps, positions, self.run.max_positions, skip_long=self.skip_long)
+        return order
 
     @property
     def micro_batch(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.cluster import connected, failures
-from latentgym.errors import CheckpointError, TrainingError, require_same
+from latentgym.errors import CheckpointError, Notice, TrainingError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
 from latentgym.storage import atomic_write
@@ -36,6 +36,7 @@ def train(job: Job) -> dict[str, float]:
     from latentgym.openrlhf.shim import install
 
     install()
+    _ = job.order  # what the model cannot read is told before a cluster is started
     _remember(job)
     workers, cluster = job.cluster.workers, job.cluster
     alone = job.grpo.kl == 0 or cluster.colocate
@@ -181,7 +182,7 @@ def _remember(job: Job) -> None:
         if before == job.steps:
             return
         lengths.append({"from": before, "to": job.steps})
-        warnings.warn(job.optimisation.lengthened(before, job.steps), stacklevel=3)
+        warnings.warn(job.optimisation.lengthened(before, job.steps), Notice, stacklevel=3)
     job.out.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         partial.write_text(json.dumps({**asked, "lengths": lengths}, indent=2) + "\n")

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentgym.rng import derive
 from latentgym.rollout import Episodes, Kind
 from latentgym.rollout.collect import COUNTS
-from latentgym.training import batch_indices
+from latentgym.training import Order
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,19 @@ class TrainingRows:
     """The questions of all steps, in the order of the local backend; made when they are asked for.
 
     Args:
-        n_questions: of the environment.
-        prompts: questions per step.
+        order: of the questions of the environment.
         steps: in all.
-        seed: of the run.
     """
 
-    def __init__(self, n_questions: int, prompts: int, steps: int, seed: int) -> None:
-        self._n, self._prompts, self._steps, self._seed = n_questions, prompts, steps, seed
+    def __init__(self, order: Order, steps: int) -> None:
+        self._order, self._steps = order, steps
 
     def __len__(self) -> int:
-        return self._prompts * self._steps
+        return self._order.size * self._steps
 
     def __getitem__(self, number: int) -> Row:
-        step, place = divmod(number, self._prompts)
-        questions = batch_indices(self._n, self._prompts, derive(self._seed, 3), step)
-        return Row(step, place, int(questions[place]))
+        step, place = divmod(number, self._order.size)
+        return Row(step, place, int(self._order.batch(step)[place]))
 
 
 def collate(rows: Sequence[Row]) -> tuple[list[str], list[str], list[Row], list[None]]:

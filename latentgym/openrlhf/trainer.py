@@ -115,16 +115,16 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
         with rebound(
             ppo_trainer,
             get_tokenizer=lambda *_, **__: tokens,
-            prepare_datasets=lambda strategy, _: self._data(strategy, env.n_questions),
+            prepare_datasets=lambda strategy, _: self._data(strategy),
             SamplesGenerator=samples,
             RemoteExperienceMaker=ExperienceMaker,
         ):
             super().__init__("", strategy, policies, None, None, reference, None, temperature=None)
 
-    def _data(self, strategy: Any, n_questions: int) -> tuple[Any, Any, int]:
+    def _data(self, strategy: Any) -> tuple[Any, Any, int]:
         """Loaders of training and evaluation questions, and the number of optimiser steps."""
         job = self.job
-        rows = TrainingRows(n_questions, job.grpo.prompts, job.steps, job.run.seed)
+        rows = TrainingRows(job.order, job.steps)
         loader = partial(strategy.setup_dataloader, shuffle=False, collate_fn=collate)
         evaluation = None
         with warnings.catch_warnings():

@@ -4,6 +4,7 @@ from latentgym.training.compression import Compression, CompressionConfig
 from latentgym.training.config import Optimisation
 from latentgym.training.curriculum import Curriculum, CurriculumConfig
 from latentgym.training.grpo import GRPO, GRPOConfig
+from latentgym.training.order import Order
 from latentgym.training.pathwise import Pathwise, PathwiseConfig
 from latentgym.training.stage import (
     MakeEnv,
@@ -12,7 +13,6 @@ from latentgym.training.stage import (
     Stage,
     StageConfig,
     Update,
-    batch_indices,
 )
 from latentgym.training.supervised import Supervised, SupervisedConfig, supervised_loss
 from latentgym.training.trainer import Trainer
@@ -27,6 +27,7 @@ __all__ = [
     "MakeEnv",
     "Metrics",
     "Optimisation",
+    "Order",
     "Pathwise",
     "PathwiseConfig",
     "Recipe",
@@ -36,6 +37,5 @@ __all__ = [
     "SupervisedConfig",
     "Trainer",
     "Update",
-    "batch_indices",
     "supervised_loss",
 ]

@@ -33,7 +33,8 @@ from latentgym.lm.model import left_pad
 from latentgym.rng import derive
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations
-from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+from latentgym.training.order import Order
+from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 
 IntArray = npt.NDArray[np.int64]
 Pooling = Literal["sqrt_mean", "mean"]
@@ -181,7 +182,7 @@ def compression_loss(
     )
 
 
-class Compression(Stage):
+class Compression(QuestionStage):
     """Supervised training on compressed chains.
 
     Args:
@@ -200,6 +201,7 @@ class Compression(Stage):
             raise UsageError("compressed chains train a Gaussian head; give the policy one.")
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
+        self.order = Order(len(self.demonstrations), config.batch_size, seed)
         first = self.demonstrations.item(0)[1]
         if first.ids_TS.shape[1] != 1:
             raise UsageError("compressed chains need one token a step; use a -hybrid environment.")
@@ -209,9 +211,13 @@ class Compression(Stage):
                 "options of this one, without calls."
             )
 
+    def positions(self, question: int) -> int:
+        cue = len(self.policy.lm.tokenizer.encode(self.config.cue.format(c=self.config.c_max)))
+        return self.demonstrations.positions(question) + cue  # at most: compression shortens it
+
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm
-        indices = batch_indices(len(self.demonstrations), c.batch_size, self.seed, number)
+        indices = self.order.batch(number)
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         rng = np.random.default_rng(derive(self.seed, number, 6))
         speed = int(rng.integers(c.c_min, c.c_max + 1))

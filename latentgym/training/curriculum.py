@@ -137,6 +137,17 @@ class Curriculum(Supervised):
                 "of; choose one whose chains do, such as GSM8KAug, MNNS or ProsQA."
             )
 
+    def positions(self, question: int) -> int:
+        first, last = self.config.first_stage, self.stages
+        shown = self.demonstrations.item(question)[1]
+        steps = np.cumsum([0, *shown.steps[:last]])
+        # Latents may take more places than the words that they stand for.
+        longer = [
+            min(s, last) * self.config.c - steps[min(s, len(steps) - 1)]
+            for s in range(0 if self.config.mix else first, last + 2)
+        ]
+        return self.demonstrations.positions(question) + int(max(longer))
+
     def step(self, number: int, update: Update) -> Metrics:
         return {**super().step(number, update), "train/stage": float(self.stage(number))}
 

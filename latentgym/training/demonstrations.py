@@ -101,6 +101,11 @@ class Demonstrations:
             prompt_weights_BPS=prompt_weights,
         )
 
+    def positions(self, index: int) -> int:
+        """Positions of a question: its prompt, and of its chain all that is read."""
+        prompt, shown = self.item(index)
+        return len(prompt) + len(shown.ids_TS) - 1  # nothing is predicted behind the last
+
     def item(self, index: int) -> tuple[list[int], Any]:
         """Prompt and demonstration of one question."""
         if index not in self._memo:

@@ -42,7 +42,8 @@ from latentgym.rollout import (
 )
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward, target_log_probs, think
-from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+from latentgym.training.order import Order
+from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
 
 
@@ -121,7 +122,7 @@ class _Given:
     reference_NT: Tensor | None
 
 
-class GRPO(Stage):
+class GRPO(QuestionStage):
     """Group-relative policy optimisation.
 
     Rollout and replay run in evaluation mode, so that dropout cannot part the policy that acts
@@ -139,7 +140,13 @@ class GRPO(Stage):
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
         self.engine = Engine(policy)
         self.reference = policy.reference() if config.kl else None
+        self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3))
         self.quiet = int(config.advantage == CLEAN)  # samples that think without Gaussian noise
+
+    def positions(self, question: int) -> int:
+        env = self.env.unwrapped
+        read = len(env.prompt(question)) + len(self.policy.cue)
+        return read + int(env.protocol.max_steps)
 
     def step(self, number: int, update: Update) -> Metrics:
         with mode(self.policy, training=False):
@@ -148,9 +155,7 @@ class GRPO(Stage):
     def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
         started = time.perf_counter()
-        questions = batch_indices(
-            self.env.unwrapped.n_questions, c.prompts, derive(self.seed, 3), number
-        )
+        questions = self.order.batch(number)
         seed = derive(self.seed, 4, number)
         roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
         episodes = roll_out(questions, seed)

@@ -35,7 +35,8 @@ from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.latents import latents_of, with_latents
-from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+from latentgym.training.order import Order
+from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 from latentgym.training.supervised import OwnThoughts, SupervisedLoss, supervised_loss
 
 
@@ -84,7 +85,7 @@ class PathwiseConfig:
         return Pathwise(policy, make_env(1), self, seed)
 
 
-class Pathwise(Stage):
+class Pathwise(QuestionStage):
     """Policy gradient through thoughts.
 
     Args:
@@ -102,6 +103,10 @@ class Pathwise(Stage):
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
         self.latents = latents_of(env.unwrapped.protocol)
+        self.order = Order(len(self.demonstrations), config.prompts, derive(seed, 3))
+
+    def positions(self, question: int) -> int:
+        return self.demonstrations.positions(question) + self.latents
 
     def step(self, number: int, update: Update) -> Metrics:
         with mode(self.policy, training=False):
@@ -109,7 +114,7 @@ class Pathwise(Stage):
 
     def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
-        questions = batch_indices(len(self.demonstrations), c.prompts, derive(self.seed, 3), number)
+        questions = self.order.batch(number)
         parts = np.array_split(questions, min(-(-c.rows // c.micro_batch), c.prompts))
         score = partial(self._scored, seed=derive(self.seed, 4, number))
         with torch.no_grad():

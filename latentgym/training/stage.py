@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from latentgym.rng import derive
 from latentgym.rollout import Policy
 from latentgym.training.config import Optimisation
+from latentgym.training.order import Order
 
 Metrics: TypeAlias = "dict[str, float]"
 Update: TypeAlias = "Callable[[Iterable[Tensor]], float]"
@@ -35,6 +33,35 @@ class Stage(ABC):
     @abstractmethod
     def step(self, number: int, update: Update) -> Metrics:
         """Take one training step, calling `update` once per optimiser step; what to log."""
+
+    def fit(self, steps: int, *, skip_long: bool = False) -> None:  # noqa: B027, most need none
+        """Make sure, before the first step, that so many steps can be taken.
+
+        Args:
+            steps: of the run.
+            skip_long: leave out what is too long for the model.
+
+        Raises:
+            UsageError: they cannot.
+        """
+
+
+class QuestionStage(Stage):
+    """A stage whose steps each ask some questions of an environment.
+
+    Attributes:
+        order: of the questions.
+    """
+
+    order: Order
+
+    @abstractmethod
+    def positions(self, question: int) -> int:
+        """The most positions of the model that this question can take, prompt and all."""
+
+    def fit(self, steps: int, *, skip_long: bool = False) -> None:
+        limit = self.policy.lm.max_positions
+        self.order.fit(steps, self.positions, limit, skip_long=skip_long)
 
 
 MakeEnv: TypeAlias = "Callable[..., Any]"
@@ -60,24 +87,3 @@ class Recipe:
 
     stage: StageConfig
     optimisation: Optimisation
-
-
-def batch_indices(n: int, size: int, seed: int, number: int) -> npt.NDArray[np.int64]:
-    """The items of batch `number`: epochs of shuffled items, as a function of its arguments.
-
-    Args:
-        n: items in all.
-        size: of a batch; it may span epochs.
-        seed: of the shuffles.
-        number: of the batch, from 0.
-
-    Returns:
-        int64 (size,).
-    """
-    positions = np.arange(number * size, (number + 1) * size)
-    epochs = positions // n
-    out = np.empty(size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        order = np.random.default_rng(derive(seed, int(epoch))).permutation(n)
-        out[epochs == epoch] = order[positions[epochs == epoch] % n]
-    return out

@@ -35,7 +35,8 @@ from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.latents import latents_of, with_latents
-from latentgym.training.stage import MakeEnv, Metrics, Stage, Update, batch_indices
+from latentgym.training.order import Order
+from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 
 
 class SupervisedLoss(NamedTuple):
@@ -213,7 +214,7 @@ class SupervisedConfig:
         return Supervised(policy, make_env(1), self, seed)
 
 
-class Supervised(Stage):
+class Supervised(QuestionStage):
     """Supervised training, hard or soft as the environment's demonstrations are.
 
     Args:
@@ -231,12 +232,16 @@ class Supervised(Stage):
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
         self.latents = latents_of(env.unwrapped.protocol) if config.latents else 0
+        self.order = Order(len(self.demonstrations), config.batch_size, seed)
         if config.prompt_weight and self.demonstrations.item(0)[1].prompt_ids_PS is None:
             raise UsageError("this task has no targets on its prompts; set the prompt weight to 0.")
 
+    def positions(self, question: int) -> int:
+        return self.demonstrations.positions(question) + self.latents
+
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm
-        indices = batch_indices(len(self.demonstrations), c.batch_size, self.seed, number)
+        indices = self.order.batch(number)
         # A step may not depend on what was drawn before it, or a resumed run would differ.
         generator = torch.Generator(lm.device).manual_seed(derive(self.seed, number, 1))
         _seed_dropout_modules(lm, derive(self.seed, number, 2))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentgym.errors import TrainingError, UsageError, require_same
+from latentgym.errors import Notice, TrainingError, UsageError, require_same
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
@@ -34,6 +34,7 @@ class Trainer:
         log_every: steps between logged metrics; 0 chooses by time.
         identity: what the run is; a resumed run must be the same.
         loggers: further ones, `wandb` or `trackio`.
+        skip_long: leave out questions that the model cannot read; refused otherwise.
 
     Raises:
         UsageError: settings that cannot work, nothing to train, or weights of less than fp32.
@@ -50,6 +51,7 @@ class Trainer:
         log_every: int = 0,
         identity: dict[str, Any] | None = None,
         loggers: tuple[str, ...] = (),
+        skip_long: bool = False,
     ) -> None:
         optimisation.validate()
         if steps < 1:
@@ -58,7 +60,7 @@ class Trainer:
         self.optimisation, self.steps, self.out = optimisation, steps, out
         self.save_every, self.log_every = save_every, log_every
         self.identity = identity or {}
-        self.loggers = loggers
+        self.loggers, self.skip_long = loggers, skip_long
         groups = self.policy.parameter_groups(optimisation.lr)
         if not groups:
             raise UsageError("nothing to train: the policy has no trainable parameters.")
@@ -92,6 +94,7 @@ class Trainer:
             CheckpointError: it is damaged, or cannot be written.
             TrainingError: a loss, a gradient or weights are not finite; the last checkpoint stays.
         """
+        self.stage.fit(self.steps, skip_long=self.skip_long)
         first = self._resume() if resume else 0
         sinks: list[Sink] = []
         if self.out is not None:
@@ -175,7 +178,7 @@ class Trainer:
         self._lengths = list(manifest.get("lengths", []))
         if self.steps != before:
             self._lengths.append({"at_step": done, "from": before, "to": self.steps})
-            warnings.warn(self.optimisation.lengthened(before, self.steps), stacklevel=3)
+            warnings.warn(self.optimisation.lengthened(before, self.steps), Notice, stacklevel=3)
         return done
 
 

@@ -13,7 +13,7 @@ from latentgym.openrlhf.launch import _remember
 from latentgym.openrlhf.samples import Row, TrainingRows, action_ranges, collate
 from latentgym.rng import derive
 from latentgym.rollout import Kind
-from latentgym.training import batch_indices
+from latentgym.training.order import Order, batch_indices
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_micro_batches_divide_a_workers_share(
 
 
 def test_questions_come_in_the_order_of_the_local_backend() -> None:
-    rows = TrainingRows(n_questions=11, prompts=4, steps=7, seed=5)
+    rows = TrainingRows(Order(11, 4, derive(5, 3)), steps=7)
     assert len(rows) == 28
     for step in range(7):
         chosen = [rows[4 * step + place] for place in range(4)]

@@ -33,8 +33,8 @@ from latentgym.training import (
     PathwiseConfig,
     Supervised,
     SupervisedConfig,
-    batch_indices,
 )
+from latentgym.training.order import batch_indices
 
 SHOP = {"source": "generated", "items": 30, "customers": 40}
 SMALL = PathwiseConfig(prompts=4, group_size=3, micro_batch=6)

@@ -32,7 +32,7 @@ from latentgym.rng import derive
 from latentgym.rollout import Engine, Policy
 from latentgym.training import GRPO, GRPOConfig, Supervised, SupervisedConfig
 from latentgym.training.demonstrations import Demonstrations
-from latentgym.training.stage import batch_indices
+from latentgym.training.order import batch_indices
 from latentgym.training.supervised import OwnThoughts, supervised_loss
 
 GENERATED = {"source": "generated", "max_operations": 3, "largest": 19}

@@ -1,0 +1,93 @@
+"""In which order questions are asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.errors import Notice, UsageError
+from latentgym.lengths import how_long, too_long
+from latentgym.rng import derive
+
+IntArray = npt.NDArray[np.int64]
+_SKIP = "or leave them out with --skip-long"
+
+
+def batch_indices(n: int, size: int, seed: int, number: int) -> IntArray:
+    """The items of batch `number`: epochs of shuffled items, as a function of its arguments.
+
+    Args:
+        n: items in all.
+        size: of a batch; it may span epochs.
+        seed: of the shuffles.
+        number: of the batch, from 0.
+
+    Returns:
+        int64 (size,).
+    """
+    positions = np.arange(number * size, (number + 1) * size)
+    epochs = positions // n
+    out = np.empty(size, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        order = np.random.default_rng(derive(seed, int(epoch))).permutation(n)
+        out[epochs == epoch] = order[positions[epochs == epoch] % n]
+    return out
+
+
+class Order:
+    """The questions of each batch.
+
+    Args:
+        n: questions of the environment.
+        size: of a batch.
+        seed: of the shuffles.
+
+    Attributes:
+        kept: the questions that are asked, all of them unless some are left out; int64.
+    """
+
+    def __init__(self, n: int, size: int, seed: int) -> None:
+        self.kept: IntArray = np.arange(n)
+        self.size, self.seed = size, seed
+
+    def batch(self, number: int) -> IntArray:
+        """The questions of batch `number`, int64 (size,)."""
+        return self.kept[batch_indices(len(self.kept), self.size, self.seed, number)]
+
+    def asked(self, batches: int) -> IntArray:
+        """The questions of the first so many batches, each once."""
+        whole = batches * self.size >= len(self.kept)
+        return self.kept if whole else np.concatenate([self.batch(i) for i in range(batches)])
+
+    def fit(
+        self, batches: int, positions: Callable[[int], int], limit: int | None, *, skip_long: bool
+    ) -> None:
+        """Make sure that the model can read what it will be asked, or leave out what it cannot.
+
+        Args:
+            batches: that will be asked.
+            positions: the most that an episode of a question can take.
+            limit: positions of the model; None for no limit.
+            skip_long: leave questions out that are too long, of all that there are.
+
+        Raises:
+            UsageError: some are too long, or with `skip_long` all.
+        """
+        questions = self.kept if skip_long else self.asked(batches)
+        long = too_long(questions, positions, limit)
+        if not long:
+            return
+        if not skip_long:
+            raise UsageError(how_long(long, len(questions), limit, _SKIP))
+        self.kept = np.setdiff1d(self.kept, np.fromiter(long, np.int64))
+        if not len(self.kept):
+            raise UsageError(how_long(long, len(questions), limit))
+        warnings.warn(
+            f"{len(long)} of {len(questions)} questions are left out, as they need more than the "
+            f"model's {limit} positions.",
+            Notice,
+            stacklevel=2,
+        )

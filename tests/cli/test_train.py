@@ -1,0 +1,156 @@
+"""What a training run knows before its first step, and what it tells afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from latentgym.cli.main import main
+from latentgym.lock import in_use
+from latentgym.results import load_result
+from latentgym.training.checkpoint import latest as find_checkpoint
+
+TINY = ["--model", "tiny:gpt2:1x1x16", "--steps", "2"]
+MNNS = ["train", "cot", "latent/MNNS-token", *TINY]
+GSM8K = ["train", "cot", "latent/GSM8K-token", *TINY, "-o", "source=sample", "--eval-limit", "0"]
+
+
+def refused(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--eval-split", "tset"], "splits train and test"),
+        (["--eval-limit", "100000"], "questions, not 100000"),
+        (["--eval-limit", "-1"], "questions, not -1"),
+        (["--device", "cuda"], "no device 'cuda' here"),
+    ],
+)
+def test_what_cannot_end_well_does_not_begin(
+    argv: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    refused([*MNNS, *argv, "--out", str(out)], says, capsys)
+    assert not out.exists()
+
+
+def test_the_second_process_in_a_folder_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with in_use(tmp_path):
+        refused([*MNNS, "--out", str(tmp_path)], "is in use by process", capsys)
+        evaluation = ["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--limit", "3"]
+        refused([*evaluation, "--out", str(tmp_path)], "is in use by process", capsys)
+
+
+def test_a_disk_that_is_too_small_is_told_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 4096))
+    refused([*MNNS, "--out", str(tmp_path / "run")], "two checkpoints take", capsys)
+
+
+def test_demonstrations_that_are_too_long_are_told_or_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In bytes, some of the sample's questions and chains are longer than the model can read."""
+    long = ["-o", "system=" + 720 * "x"]
+    says = "questions need more than the model's 1024 positions"
+    refused([*GSM8K, *long, "--out", str(tmp_path / "a")], says, capsys)
+    kept = tmp_path / "b"
+    assert main([*GSM8K, *long, "--skip-long", "--out", str(kept)]) == 0
+    assert "questions are left out" in capsys.readouterr().err
+    refused([*GSM8K, *long, "--resume", "--out", str(kept)], says, capsys)  # as it was begun
+
+
+def test_prompts_that_are_too_long_are_told_before_anything_is_rolled_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says = "questions need more than the model's 1024 positions"
+    budget = ["-o", "think=800"]
+    refused([*GSM8K, "--stage", "grpo", *budget, "--out", str(tmp_path / "a")], says, capsys)
+    evaluation = ["eval", "cot", "latent/GSM8K-token", "--model", "tiny", "-o", "source=sample"]
+    refused([*evaluation, *budget], says, capsys)
+
+
+def test_questions_that_were_trained_on_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, limited = tmp_path / "run", ["-o", "limit=40"]
+    assert main([*MNNS, *limited, "--eval-limit", "20", "--out", str(out)]) == 0
+    assert load_result(out).trained_on == 0
+    evaluation = ["eval", "cot", "latent/MNNS-token", "--checkpoint", str(out), "--limit", "50"]
+    assert main([*evaluation, "--split", "train", "--out", str(tmp_path / "again")]) == 0
+    assert load_result(tmp_path / "again").trained_on == 40
+    assert "40 of 50 questions were trained on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_is_made_longer_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path), "--eval-limit", "20"]
+    assert main([*MNNS, *out]) == 0
+    assert main([*MNNS, *out, "--steps", "3", "--resume"]) == 0
+    assert load_result(tmp_path).config["steps"] == 3
+    told = capsys.readouterr().err
+    assert "was of 2 steps and is now of 3" in told
+    assert "of an earlier evaluation and is replaced" in told
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == [1, 2, 3]
+
+
+def test_an_evaluation_that_is_finished_is_shown_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--out", str(tmp_path)]
+    assert main([*argv, "--limit", "4"]) == 0
+    written = (tmp_path / "result.json").read_bytes()
+    assert main([*argv, "--limit", "4", "--resume"]) == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    refused([*argv, "--limit", "5", "--resume"], "it differs in n", capsys)
+    refused([*argv, "--limit", "4"], "holds a result already", capsys)
+    assert (tmp_path / "result.json").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    sent: signal.Signals, code: int, word: str, tmp_path: Path
+) -> None:
+    argv = [*MNNS, "--steps", "100000", "--save-every", "5", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "latentgym", *argv]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
+        for _ in range(600):
+            if run.poll() is not None or find_checkpoint(tmp_path / "run" / "checkpoints"):
+                break
+            time.sleep(0.1)
+        run.send_signal(sent)
+        assert run.stderr is not None
+        told = run.stderr.read()
+    assert run.returncode == code
+    assert "go on with the same command and --resume" in told
+    assert told.endswith(f"latentgym train: {word}.\n")
+    assert "Traceback" not in told
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault() -> None:
+    command = f"{sys.executable} -m latentgym envs | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
