@@ -1,50 +1,119 @@
-"""Progress bars for anything that takes more than a few seconds."""
+"""Progress of anything that takes more than a few seconds, on stderr."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeAlias
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+Advance: TypeAlias = "Callable[..., None]"
+"""`advance(n=1, note="")`: so many are done, and what to show beside."""
+
+_BAR, _REST = 8, 22  # columns of the bar; of slash, rate, time left and the blanks between all
+_FIRST, _EVERY = 4.0, 30.0  # seconds until the first line, and between lines
+
 
 @contextmanager
-def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Any]:
-    """A progress bar on stderr with rate and time left; silent where that is no terminal.
+def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
+    """A progress bar with rate and time left.
 
-    Without a known total it counts, and shows that something is going on.
+    On a terminal and in a notebook it is a bar; elsewhere, as in a log file, a line after four
+    seconds and then one every half a minute. Without a known total it counts.
+
+    Args:
+        what: is going on.
+        total: of what is counted; None where it is not known.
+        done: how many of them were done before.
 
     Yields:
         A function (advance, note).
     """
     console = Console(stderr=True)
+    shown = _bar if console.is_terminal or console.is_jupyter else _lines
+    with shown(console, what, total, done) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(console: Console, what: str, total: int | None, done: int) -> Iterator[Advance]:
     bar = Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not console.is_terminal,
-        transient=False,
     )
-    task = bar.add_task(what, total=total, completed=done, note="", rate="")
+    room = max(10, console.width - _BAR - 2 * len(str(total or 10**5)) - _REST)
+    name = _cut(what, room // 2)
+    task = bar.add_task(escape(name), total=total, completed=done, note="", rate="")
 
     def advance(n: int = 1, note: str = "") -> None:
-        bar.update(task, advance=n, note=note)
+        bar.update(task, advance=n, note=escape(_cut(note, room - len(name))))
         speed = bar.tasks[0].speed
-        bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+        bar.update(task, rate=_rate(speed) if speed else "")
 
     with bar:
         yield advance
+
+
+@contextmanager
+def _lines(_: Console, what: str, total: int | None, done: int) -> Iterator[Advance]:
+    started, first, last = time.monotonic(), done, ""
+    over = threading.Event()
+
+    def advance(n: int = 1, note: str = "") -> None:
+        nonlocal done, last
+        done, last = done + n, note or last
+
+    def tell() -> None:
+        wait = _FIRST
+        while not over.wait(wait):  # a thread of its own, as a single step may take minutes
+            wait = _EVERY
+            parts = [f"{done}" if total is None else f"{done} of {total}"]
+            rate = (done - first) / (time.monotonic() - started)
+            if rate:
+                parts.append(_rate(rate))
+                if total is not None:
+                    parts.append(f"{_duration((total - done) / rate)} left")
+            print(f"{what}: {', '.join([*parts, *([last] if last else [])])}", file=sys.stderr)
+            sys.stderr.flush()
+
+    thread = threading.Thread(target=tell, daemon=True, name="progress")
+    thread.start()
+    try:
+        yield advance
+    finally:
+        over.set()
+        thread.join()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _rate(speed: float) -> str:
+    """How many in a second, or where that is little, in a minute."""
+    return f"{speed:.1f}/s" if speed >= 0.95 else f"{60 * speed:.1f}/min"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,53 @@
+"""Progress for people, with a terminal and without."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from latentgym import progress
+from latentgym.progress import progress_bar
+
+
+def test_without_a_terminal_there_are_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_FIRST", 0.05)
+    monkeypatch.setattr(progress, "_EVERY", 0.1)
+    with progress_bar("training", 100, 20) as advance:
+        time.sleep(0.08)  # nothing is done yet, and a line tells that something goes on
+        advance(40, "loss 0.500")
+        time.sleep(0.15)
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first == "training: 20 of 100"
+    assert second.startswith("training: 60 of 100, ")
+    assert second.endswith(" s left, loss 0.500")
+
+
+def test_what_is_done_at_once_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("reading", None) as advance:
+        advance(3)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("total", [None, 1000])
+def test_a_bar_fits_eighty_columns(total: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    monkeypatch.setattr(progress, "Console", lambda **_: terminal)
+    with progress_bar("latentseek on latent/2WikiMultihopQA-hybrid", total) as advance:
+        advance(250, "[red] 0.125")
+    shown = [re.sub(r"\x1b\[\?*\w+", "", line) for line in re.split("[\r\n]", screen.getvalue())]
+    assert any("250/" in line and "[red] 0.125" in line for line in shown)
+    assert max(map(len, shown)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (59.6, "1 min 0 s")]
+)
+def test_durations_are_told_as_people_do(seconds: float, text: str) -> None:
+    assert progress._duration(seconds) == text
