@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import parse
 from latentgym.cli.train import TrainOptions
+from latentgym.lm import LatentLM
 from latentgym.recommenders import RECOMMENDERS
 
 
@@ -58,7 +60,9 @@ def test_cells_have_names_of_their_own_and_starts_that_exist(cells: list[Cell]) 
 
 
 @pytest.mark.parametrize(("task", "cells"), SUITES.values(), ids=SUITES)
-def test_every_cell_is_a_command_that_parses(task: str, cells: list[Cell], tmp_path: Path) -> None:
+def test_every_cell_is_a_command_whose_options_all_count(
+    task: str, cells: list[Cell], tmp_path: Path, random_lm: Callable[..., LatentLM]
+) -> None:
     kinds = {"train": TrainOptions, "eval": EvalOptions}
     for cell in cells:
         verb, *rest = cell.command(tmp_path, 0)
@@ -67,7 +71,9 @@ def test_every_cell_is_a_command_that_parses(task: str, cells: list[Cell], tmp_p
             options = parse(BaselineOptions, [*rest, "--resume"], verb, "")
             assert options.name in RECOMMENDERS
         else:
-            options, _ = parse_with_agent(kinds[verb], rest, verb, "")
+            parsed = parse_with_agent(kinds[verb], rest, verb, "")
+            parsed.refuse_idle(random_lm(), training=verb == "train")
+            options = parsed.options
         assert options.env.startswith(task)
 
 

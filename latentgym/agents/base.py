@@ -126,6 +126,11 @@ class Agent(ABC, Generic[Config]):
             answered(done)
         return [answer for answer in answers if answer is not None]
 
+    @classmethod
+    def answers_with(cls, setting: str) -> bool:
+        """Whether a setting takes part in answering, beside what it does for the policy."""
+        return False
+
     def choose(
         self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
     ) -> Answer:

@@ -95,6 +95,10 @@ class Coconut(Agent[CoconutConfig]):
         ),
     }
 
+    @classmethod
+    def answers_with(cls, setting: str) -> bool:
+        return setting in ("c", "stages")  # the latents that an episode must have, see `check`
+
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         head: PolicyHead = (
             PauseHead(lm.hidden_size) if self.config.thought == "pause" else HiddenStateHead()

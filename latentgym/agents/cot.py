@@ -98,6 +98,10 @@ class CoT(Agent[CoTConfig]):
     def samples_per_question(self) -> int:
         return self.config.samples
 
+    @classmethod
+    def answers_with(cls, setting: str) -> bool:
+        return setting in ("samples", "vote")
+
     def choose(
         self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
     ) -> Answer:

@@ -139,6 +139,10 @@ class SearchAgent(Agent[Config]):
     def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
         """What searches questions of an environment."""
 
+    @classmethod
+    def answers_with(cls, setting: str) -> bool:
+        return True  # it only answers
+
     @property
     def oracle(self) -> bool:
         return is_oracle(self.config.reward)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
 from latentgym.agents.base import Agent, agent_class, preset
+from latentgym.agents.effect import idle
 from latentgym.cli.options import parse
+from latentgym.errors import UsageError
+from latentgym.lm.model import LatentLM
 from latentgym.registry import AGENTS
 
 Defaults = Callable[[type[Agent[Any]], "Words"], Any]
@@ -63,9 +67,38 @@ def of_preset(cls: type[Agent[Any]], words: Words) -> Any:
     return preset(cls, words.value("--preset"))
 
 
+class Parsed(NamedTuple):
+    """A command line that was read.
+
+    Attributes:
+        options: of the command.
+        config: the agent's settings.
+        default: what they would be without the options of the agent's that were given.
+        cls: the agent.
+    """
+
+    options: Any
+    config: Any
+    default: Any
+    cls: type[Agent[Any]]
+
+    def refuse_idle(self, lm: LatentLM, *, training: bool) -> None:
+        """Refuse settings that were given and have no effect.
+
+        Raises:
+            UsageError: there are such.
+        """
+        if names := idle(self.cls, self.config, self.default, lm, training=training):
+            does = "trains and answers" if training else "answers"
+            raise UsageError(
+                f"{' and '.join(names)} would have no effect on how {self.cls.name} {does} here; "
+                "leave it out, or set what it goes with."
+            )
+
+
 def parse_with_agent(
     kind: Any, argv: Sequence[str], prog: str, about: str, defaults: Defaults = of_preset
-) -> tuple[Any, Any]:
+) -> Parsed:
     """Parse the options of a command together with those of the agent that it names.
 
     The agent decides which options there are, and its preset or checkpoint what their defaults are,
@@ -82,8 +115,12 @@ def parse_with_agent(
     flags = {f"--{no}{name}" for name in switches for no in ("", "no-")}
     words = Words(argv, frozenset({*flags, "-h", "--help"}))
     if words.agent is None:
-        return parse(kind, argv, prog, about), None  # prints usage, or help
+        agents = ", ".join(AGENTS)
+        more = f"Agents: {agents}.\n\nlatentgym {prog} AGENT --help shows the options of one."
+        parse(kind, argv, prog, f"{about}\n\n{more}")  # prints usage, or help
+        raise UsageError("an agent and an environment are needed.")
     cls = agent_class(words.agent)
+    default = defaults(cls, words)
     both = dataclasses.make_dataclass(
         "Options",
         [
@@ -91,10 +128,17 @@ def parse_with_agent(
             (
                 "config",
                 Annotated[cls.config_class, tyro.conf.arg(name="")],
-                field(default=defaults(cls, words)),
+                field(default=default),
             ),
         ],
         frozen=True,
     )
+    presets = ", ".join(cls.presets) or "none"
+    about = f"{about}\n\n{cls.name}: {summary(cls)} Presets: {presets}."
     parsed = parse(both, argv, prog, about)
-    return parsed.run, parsed.config
+    return Parsed(parsed.run, parsed.config, default, cls)
+
+
+def summary(cls: type[Agent[Any]]) -> str:
+    """What an agent does, in a sentence."""
+    return inspect.cleandoc(cls.__doc__ or "").splitlines()[0]

@@ -14,7 +14,7 @@ import tyro
 
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
-from latentgym.cli.agent_options import parse_with_agent
+from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import announce, as_trained, env_as_trained, task_trained_on
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import (
@@ -78,9 +78,8 @@ class EvalOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
-    options, config = parse_with_agent(
-        EvalOptions, argv, "eval", "Evaluate an agent.", defaults=as_trained
-    )
+    parsed = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.", defaults=as_trained)
+    options, config = parsed.options, parsed.config
     trained = checkpoint.run_of(options.checkpoint)
     given = env_options(options.split, options.env_option)
     run = Run(
@@ -107,12 +106,14 @@ def main(argv: Sequence[str]) -> int:
         "journal": options.out,
         "trained": task_trained_on(trained),
     }
-    here = options.backend == "local"
     with in_use(options.out), resumable(options.out):
         if options.out is not None and options.resume and (options.out / RESULT).exists():
             return _finished(options.out, run, record, options)
         check_out(options.out, options.resume)
-        evaluation = (_here if here else _on_ray)(run, options, record)
+        if options.backend == "local":
+            evaluation = _here(run, parsed, record)
+        else:
+            evaluation = _on_ray(run, options, record)
         if options.out is not None:
             evaluation.save(options.out)
             say(f"wrote {options.out / RESULT}")
@@ -160,13 +161,15 @@ def check_out(out: Path | None, resume: bool) -> None:
     fresh_folder(out, JOURNAL, resume)
 
 
-def _here(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:
+def _here(run: Run, parsed: Parsed, record: dict[str, Any]) -> Evaluation:
+    options: EvalOptions = parsed.options
     if options.workers is not None or options.ray_address is not None:
         raise UsageError("--workers and --ray-address go with --backend ray; add it.")
     agent = run.make_agent()
     if options.watch:
         show_searches(agent)
     policy = run.actor()
+    parsed.refuse_idle(policy.lm, training=False)
     env = run.make_env(_rows(options.batch, policy.lm))
     return evaluate(agent, policy, run.env_id, env, **record)
 

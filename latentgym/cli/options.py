@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from latentgym.errors import UsageError
 from latentgym.storage import to_json
 
 Options = TypeVar("Options")
+_WHOLE = ("run", "config", "cluster")  # groups whose options stand without the group's name
 EnvPairs = Annotated[
     tyro.conf.UseAppendAction[list[str]],  # or of several -o only the last would count
     tyro.conf.arg(aliases=["-o"], help="A further option of the environment, name=value."),
@@ -26,9 +29,9 @@ EnvPairs = Annotated[
 class RunOptions:
     """What training and evaluation have in common; a command may say more of an option."""
 
-    agent: tyro.conf.Positional[str]
-    """Name of the agent."""
-    env: tyro.conf.Positional[str]
+    agent: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="AGENT")]
+    """Name of the agent; latentgym agents lists them."""
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
     """Id of the environment, such as latent/MNNS-continuous."""
     model: str | None = None
     """tiny[:ARCH[:LxHxD]], smollm2-135m, a folder or hub name."""
@@ -46,10 +49,29 @@ class RunOptions:
 
 
 def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: str) -> Options:
-    """Parse a dataclass of options; exits with code 2 and a sentence if that fails."""
-    return tyro.cli(
+    """Parse a dataclass of options; exits with code 2 and a sentence if that fails.
+
+    Raises:
+        UsageError: a number that is not finite.
+    """
+    parsed = tyro.cli(
         kind, args=list(argv), prog=f"latentgym {prog}", description=about, use_underscores=False
     )
+    for name, value in _numbers(parsed):
+        if not math.isfinite(value):
+            raise UsageError(f"--{name} is {value}; give a finite number.")
+    return parsed
+
+
+def _numbers(options: Any, within: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a dataclass of options, with what they are called on the command line."""
+    for f in dataclasses.fields(options):
+        name, value = within + f.name.replace("_", "-"), getattr(options, f.name)
+        if dataclasses.is_dataclass(value):
+            own = "" if not within and f.name in _WHOLE else f"{name}."
+            yield from _numbers(value, own)
+        elif isinstance(value, float):
+            yield name, value
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tyro
 
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
-from latentgym.cli.agent_options import parse_with_agent
+from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, resumable, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate, questions_of
@@ -71,10 +71,11 @@ class TrainOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Train an agent, then evaluate it."""
-    options, config = parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
+    parsed = parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
+    options: TrainOptions = parsed.options
     if options.steps < 1:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
-    run = _run(options, config)
+    run = _run(options, parsed.config)
     recipe = run.make_agent().recipe()
     if options.backend == "local" and options.cluster != ClusterOptions():
         raise UsageError(
@@ -84,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     with in_use(options.out), resumable(options.out):
         fresh_folder(options.out, "metrics.jsonl", options.resume)
         _check_evaluation(run, options)
-        policy, metrics = train(run, recipe, options)
+        policy, metrics = train(run, recipe, parsed)
         say(
             f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in "
             f"{options.out}"
@@ -142,11 +143,13 @@ def _check_evaluation(run: Run, options: TrainOptions) -> None:
         questions_of(_asked(run, options).make_env(1).unwrapped.task, options.eval_limit)
 
 
-def _train_here(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy, Metrics]:
+def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metrics]:
     """Train in this process; the policy, and the metrics of its last step."""
     from latentgym.training import Trainer
 
+    options: TrainOptions = parsed.options
     policy = run.learner()
+    parsed.refuse_idle(policy.lm, training=True)
     trainer = Trainer(
         recipe.stage.build(policy, run.make_env, run.seed),
         recipe.optimisation,
@@ -178,8 +181,9 @@ def _check_disk(out: Path, policy: Policy) -> None:
         )
 
 
-def _train_openrlhf(run: Run, recipe: Recipe, options: TrainOptions) -> tuple[Policy, Metrics]:
+def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metrics]:
     """Train through OpenRLHF; the policy comes back through its checkpoint."""
+    options: TrainOptions = parsed.options
     if not isinstance(recipe.stage, GRPOConfig):
         raise UsageError(
             f"OpenRLHF trains policy gradients of whole episodes, but {run.agent} is set to "

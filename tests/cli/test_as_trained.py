@@ -53,13 +53,19 @@ def test_settings_and_options_of_the_run_are_taken_and_said(
 
 
 def test_what_is_given_comes_first_and_is_said(
-    paused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["eval", "coconut", ENV, "--checkpoint", str(paused), "--limit", "20"]
-    assert main([*argv, "--mix", "0.5", "-o", "low=1", "--out", str(tmp_path / "b")]) == 0
+    sampled = ["--temperature", "0.5", "-o", "low=2"]
+    out = train(tmp_path / "words", "cot", "latent/MNNS-token", *sampled)
+    argv = ["eval", "cot", "latent/MNNS-token", "--checkpoint", str(out), "--limit", "20"]
+    changed = ["--temperature", "0.7", "-o", "low=1", "--out", str(tmp_path / "b")]
+    assert main([*argv, *changed]) == 0
     agent, env = settings(tmp_path / "b")
-    assert (agent["thought"], agent["mix"], env["m"], env["low"]) == ("pause", 0.5, 4, 1)
-    assert "changed for this evaluation: mix 0.0 to 0.5, low 2 to 1" in capsys.readouterr().err
+    assert (agent["temperature"], env["low"]) == (0.7, 1)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "changed for this evaluation: temperature 0.5 to 0.7, low 2 to 1" in told
+    assert main([*argv, "--preset", "greedy"]) == 0
+    assert "changed for this evaluation: temperature 0.5 to 0.0" in capsys.readouterr().err
 
 
 def test_another_agents_checkpoint_needs_force(
