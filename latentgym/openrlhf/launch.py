@@ -13,7 +13,8 @@ from latentgym.cluster import connected, failures
 from latentgym.errors import CheckpointError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
-from latentgym.storage import atomic_write
+from latentgym.sealed import read_sealed, sealed
+from latentgym.storage import atomic_write, writable
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."
@@ -159,7 +160,10 @@ def _remember(job: Job) -> None:
     path = job.out / "run.json"
     asked = {**job.identity, "steps": job.steps, "optimiser": _OPTIMISER}
     if job.resume and path.exists():
-        stored = json.loads(path.read_text())
+        try:
+            stored, _ = read_sealed(path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); train again.") from error
         if stored.get("optimiser") != _OPTIMISER:
             raise CheckpointError(
                 f"{job.out} was begun by a version whose optimiser had other groups of parameters, "
@@ -167,9 +171,10 @@ def _remember(job: Job) -> None:
             )
         require_same(stored, asked, job.out)
         return
-    job.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(asked, indent=2) + "\n")
+    with writable(job.out):
+        job.out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(sealed(asked), indent=2) + "\n")
 
 
 def _bundles(workers: int) -> Any:

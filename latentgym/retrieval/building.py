@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,8 @@ from latentgym.retrieval.index import (
 from latentgym.retrieval.java import find_java
 from latentgym.retrieval.lucene import HEAP_MB
 from latentgym.retrieval.retriever import RetrievalError
-from latentgym.storage import atomic_write, cache_folder, locked
+from latentgym.sealed import digests, sealed
+from latentgym.storage import atomic_write, cache_folder, locked, writable, writable_cache
 
 _SEVERAL = 1000  # passages between two looks at the progress bar
 
@@ -72,7 +72,7 @@ def build_index(
     engine = choose_engine(engine)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already; choose another --out, or delete it.")
-    with _under_way(out) as partial:
+    with writable(out), _under_way(out) as partial:
         source, found = _written(corpus, partial / "corpus")
         build = _build_lucene if engine == "lucene" else _build_bm25s
         build(source, partial / engine, k1, b, threads)
@@ -85,6 +85,7 @@ def build_index(
             k1=k1,
             b=b,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            files=digests(partial / engine),
         )
         retriever = retriever_in(partial, manifest)
         indexed = retriever.count()
@@ -94,32 +95,17 @@ def build_index(
                 f"{engine} has indexed {indexed} of {manifest.passages} passages; report this with "
                 "the corpus, or try the other engine."
             )
-        with atomic_write(partial / MANIFEST) as path:
-            path.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        (partial / MANIFEST).write_text(json.dumps(sealed(asdict(manifest)), indent=2) + "\n")
     return manifest
 
 
 @contextmanager
 def _under_way(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place in the end, or is not there."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}.*.partial"):
-            if not _runs(left.name.split(".")[-2]):
-                shutil.rmtree(left, ignore_errors=True)
-        partial = out.parent / f".{out.name}.{os.getpid()}.partial"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out) as partial:
         partial.mkdir()
-    except OSError as error:
-        raise UsageError(f"cannot write to {out} ({error.strerror}); choose another.") from error
-    try:
         yield partial
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _runs(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 
 def _written(corpus: Corpus, folder: Path) -> tuple[Path, tuple[int, str]]:
@@ -193,7 +179,7 @@ def cached_index(corpus: Corpus, engine: str = "auto") -> Path:
     key = sha256(f"{SCHEMA} {engine} {version} {K1} {B} {what}".encode()).hexdigest()[:16]
     out = cache_folder() / "indexes" / f"{engine}-{key}"
     if not (out / MANIFEST).exists():
-        with locked(out.with_suffix(".lock")):
+        with writable_cache(), locked(out.with_suffix(".lock")):
             if not (out / MANIFEST).exists():
                 build_index(corpus, out, engine=engine)
     return out
