@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from latentgym.terminal import printable
+
 
 @contextmanager
 def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Any]:
@@ -28,21 +30,21 @@ def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Any]:
     """
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
         transient=False,
     )
-    task = bar.add_task(what, total=total, completed=done, note="", rate="")
+    task = bar.add_task(printable(what), total=total, completed=done, note="", rate="")
 
     def advance(n: int = 1, note: str = "") -> None:
-        bar.update(task, advance=n, note=note)
+        bar.update(task, advance=n, note=printable(note))
         speed = bar.tasks[0].speed
         bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 

@@ -290,11 +290,6 @@ def _hf_pieces(tokenizer: HFTokenizer) -> tuple[str, ...]:
     return (*pieces, *[""] * (tokenizer.vocab_size - known))
 
 
-def printable(text: str) -> str:
-    """A model's text without the control characters in it, which a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-
-
 def one_line(text: str) -> str:
     """Text in one line with single blanks, without control and other invisible characters."""
     if not text.isprintable():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from latentgym.cli.main import main
 from latentgym.errors import UsageError
 from latentgym.results import (
     Result,
@@ -146,6 +147,24 @@ def test_a_foreign_record_is_refused_in_a_sentence_and_left_out(
     refused: list[UsageError] = []
     assert [folder.name for folder, _ in find_results([tmp_path], refused.append)] == ["good"]
     assert [str(each) for each in refused] == [str(error.value)]
+
+
+HOSTILE = "\x1b[31mred\x07\x9b2J [bold]b[/] [/red] :smile: \u202ereversed"
+
+
+@pytest.mark.parametrize("name", ["agent", "model", "task", "family", "control"])
+def test_the_leaderboard_obeys_no_record(
+    name: str, tmp_path: Path, changed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(**{name: HOSTILE}, metrics={"hr@5": 0.5}).save(tmp_path / "[red]x", [])
+    assert main(["leaderboard", str(tmp_path), "--json"]) == 0
+    said = capsys.readouterr()
+    assert all(c.isprintable() or c == "\n" for c in said.err + said.out)
+    assert "[bold]b[/] [/red] :smile:" in said.err and "[red]x" in said.err
+    changed(tmp_path / "[red]x" / "result.json", lambda data: data.update(agent=7))
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "left out: " in said.err and "no results in" in said.err
 
 
 def test_a_record_without_end_is_refused(tmp_path: Path) -> None:

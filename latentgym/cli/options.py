@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from latentgym.errors import UsageError
+from latentgym.terminal import printable
 
 Options = TypeVar("Options")
 EnvPairs = Annotated[
@@ -85,12 +86,13 @@ def env_model(model: str) -> str | None:
 def emit(data: dict[str, Any], as_json: bool) -> None:
     """With --json, one line last on stdout."""
     if as_json:
-        print(json.dumps(data, ensure_ascii=False), flush=True)
+        # In ASCII: a terminal obeys control characters, and prints no half of a surrogate pair.
+        print(json.dumps(data), flush=True)
 
 
 def say(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def fresh_folder(out: Path, marker: str, resume: bool) -> None:
