@@ -51,15 +51,13 @@ class SearchView:
 
     def _verdict(self, new: Try) -> Text:
         info = new.attempt.info
+        truth = "right" if new.attempt.right else "wrong"
         text = Text.assemble(
             ("reward ", "dim"),
             (f"{new.verdict.reward:.3f}", "bold"),
             ("   answer ", "dim"),
             (printable(str(info["parsed"])).strip() or "none", "bold"),
-            (
-                f" ({'right' if new.attempt.right else 'wrong'}; gold {printable(str(info['target']))})",
-                "dim",
-            ),
+            (f" ({truth}; gold {printable(str(info['target']))})", "dim"),
             ("   tokens changed ", "dim"),
             (str(new.changed), "bold"),
         )
