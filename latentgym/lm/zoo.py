@@ -218,7 +218,7 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     )
     text = config.get_text_config()
     eos = text.eos_token_id if config.eos_token_id is None else config.eos_token_id
-    eos = eos[0] if isinstance(eos, list) else eos
+    eos = next(iter(eos), None) if isinstance(eos, list) else eos
     return HFTokenizer(tokenizer, int(text.vocab_size), eos)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,11 +29,12 @@ from latentgym.retrieval.index import (
     retriever_in,
 )
 from latentgym.retrieval.java import find_java
-from latentgym.retrieval.lucene import HEAP_MB
+from latentgym.retrieval.lucene import HEAP_MB, QUIET
 from latentgym.retrieval.retriever import RetrievalError
 from latentgym.sealed import digests, sealed
 from latentgym.storage import atomic_write, cache_folder, locked, writable, writable_cache
 
+_WITH_PARENT = Path(__file__).with_name("_with_parent.py")
 _SEVERAL = 1000  # passages between two looks at the progress bar
 
 Corpus = str | Path | Sequence[Passage]
@@ -134,7 +136,7 @@ def _written(corpus: Corpus, folder: Path) -> tuple[Path, tuple[int, str]]:
 def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int) -> None:
     java = find_java()
     command = [
-        *(str(java.home / "bin" / "java"), f"-Xmx{HEAP_MB}m", "-cp", str(java.jar)),
+        *(str(java.home / "bin" / "java"), f"-Xmx{HEAP_MB}m", *QUIET, "-cp", str(java.jar)),
         *("io.anserini.index.IndexCollection", "-collection", "JsonCollection"),
         *("-input", str(source.parent), "-index", str(folder), "-threads", str(threads)),
         *("-generator", "DefaultLuceneDocumentGenerator", "-storeRaw"),
@@ -142,15 +144,29 @@ def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int)
         *("-memoryBuffer", str(HEAP_MB // 4)),
     ]
     with progress_bar("index with Lucene", None):
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-        )
-    if done.returncode or not folder.is_dir():
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        code, text = _run(command)
+    if code or not folder.is_dir():
+        said = [line for line in text.splitlines() if line.strip()]
         raise RetrievalError(
-            f"Lucene could not index the corpus ({' '.join(said[-1:]) or done.returncode}); is "
+            f"Lucene could not index the corpus ({' '.join(said[-1:]) or code}); is "
             f"there room on the disk, and memory for {HEAP_MB} MB?"
         )
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command that does not outlive this process; its exit code, and all that it says."""
+    with subprocess.Popen(
+        [sys.executable, "-I", str(_WITH_PARENT), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            said = process.stdout.read()
+        finally:
+            process.stdin.close()  # which ends it, if this was interrupted
+    return process.returncode, said.decode("utf-8", "replace")
 
 
 def _build_bm25s(source: Path, folder: Path, k1: float, b: float, threads: int) -> None:
