@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from latentgym.terminal import printable
 
 Advance: TypeAlias = "Callable[..., None]"
 """`advance(n=1, note="")`: so many are done, and what to show beside."""
@@ -50,20 +51,20 @@ def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Advanc
 @contextmanager
 def _bar(console: Console, what: str, total: int | None, done: int) -> Iterator[Advance]:
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=_BAR),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
     room = max(10, console.width - _BAR - 2 * len(str(total or 10**5)) - _REST)
-    name = _cut(what, room // 2)
-    task = bar.add_task(escape(name), total=total, completed=done, note="", rate="")
+    name = _cut(printable(what), room // 2)
+    task = bar.add_task(name, total=total, completed=done, note="", rate="")
 
     def advance(n: int = 1, note: str = "") -> None:
-        bar.update(task, advance=n, note=escape(_cut(note, room - len(name))))
+        bar.update(task, advance=n, note=_cut(printable(note), room - len(name)))
         speed = bar.tasks[0].speed
         bar.update(task, rate=_rate(speed) if speed else "")
 

@@ -1,6 +1,7 @@
 """The result record: `result.json`, with `rollouts.jsonl.gz` beside it.
 
-Its keys are a contract: they may be added to, never renamed.
+Its keys are a contract: they may be added to, never renamed. Records may be anyone's, so all of one
+is looked at before any of it is used.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ import gzip
 import json
 import platform
 import subprocess
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from latentgym.errors import UsageError
-from latentgym.storage import atomic_write, to_json
+from latentgym.sealed import digest, is_of, note_unverified, parsed, read_sealed, sealed
+from latentgym.storage import atomic_write, finite, gzipped, to_json, writable
 
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
@@ -52,6 +55,7 @@ class Result:
         trained_on: how many of the questions the checkpoint was trained on; None where there is
             none, or where that is not known.
         index: numbers of the questions; empty for the first n, None in records from before.
+        files: SHA-256 of what is stored beside the record; empty in records from before.
         config, versions, git, created: to do it again.
     """
 
@@ -84,6 +88,7 @@ class Result:
     about: dict[str, Any] = field(default_factory=dict)
     index: list[int] | None = None
     trained_on: int | None = None
+    files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""
@@ -101,21 +106,15 @@ class Result:
         Raises:
             UsageError: the folder cannot be written.
         """
-        try:
+        with writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with (
-                atomic_write(folder / ROLLOUTS) as path,
-                gzip.open(path, "wt", encoding="utf-8") as file,
-            ):
+            with atomic_write(folder / ROLLOUTS) as path, gzipped(path) as file:
                 for rollout in rollouts:
-                    file.write(to_json(rollout) + "\n")
+                    file.write(to_json(rollout).encode("ascii") + b"\n")
+            self.files = {ROLLOUTS: digest(folder / ROLLOUTS)}
             with atomic_write(folder / RESULT) as path:
-                path.write_text(to_json(asdict(self), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"cannot write results to {folder} ({error.strerror or error}); make room or "
-                "choose another --out."
-            ) from error
+                record = sealed(finite(asdict(self)))
+                path.write_text(to_json(record, indent=2) + "\n")
 
 
 def load_result(folder: Path) -> Result:
@@ -125,39 +124,65 @@ def load_result(folder: Path) -> Result:
         UsageError: there is none, or it is damaged or of another schema.
     """
     path = folder if folder.is_file() else folder / RESULT
+    result, verified = _read(path)
+    if not verified:
+        note_unverified(str(path))
+    return result
+
+
+def _read(path: Path) -> tuple[Result, bool]:
+    """A record, and whether it is known to be as it was written."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"{folder} holds no {RESULT}; give a folder that eval wrote.") from error
+        data, verified = read_sealed(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"{path.parent} holds no {RESULT}; give a folder that eval wrote.") from (
+            error
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is damaged ({error}); evaluate again.") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    if data.get("schema") != SCHEMA:
         raise UsageError(f"{path} is no result record of schema {SCHEMA}; evaluate again.")
-    known = {f.name for f in fields(Result)}
     needed = {f.name for f in fields(Result) if f.default is f.default_factory is MISSING}
     missing = needed - set(data)
     if missing:
         raise UsageError(f"{path} lacks {', '.join(sorted(missing))}; evaluate again.")
-    return Result(**{key: value for key, value in data.items() if key in known})
+    kinds = get_type_hints(Result)
+    known = {key: value for key, value in data.items() if key in kinds}
+    for key, value in known.items():
+        if not is_of(value, kinds[key]):
+            raise UsageError(f"{path} is damaged ({key} cannot be {_told(value)}); evaluate again.")
+    result = Result(**known)
+    if len(result.accuracy_ci95) != 2 or not 0 <= result.accuracy <= 1 or result.n < 1:
+        raise UsageError(f"{path} is damaged (it is no share of questions); evaluate again.")
+    return result, verified
+
+
+def _told(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
     """Read stored rollouts, one dict each.
 
     Raises:
-        UsageError: there are none, or a line is damaged.
+        UsageError: there are none, they are not those that were written with the record, or a line
+            is damaged.
     """
-    path = folder / ROLLOUTS
+    path, number = folder / ROLLOUTS, 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            number = 0
+        written = load_result(folder).files.get(ROLLOUTS) if (folder / RESULT).exists() else None
+        if written not in (None, digest(path)):
+            raise ValueError(f"it is not the file that {RESULT} tells of: its SHA-256 differs")
+        with gzip.open(path, "rb") as file:
             while line := file.readline(_MAX_LINE):
                 number += 1
-                yield json.loads(line)
+                yield parsed(line)
     except FileNotFoundError as error:
         raise UsageError(f"{folder} holds no {ROLLOUTS}; evaluate with --out.") from error
-    except (OSError, EOFError, ValueError) as error:
-        raise UsageError(f"{path} is damaged near line {number}; evaluate again.") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        where = f" near line {number}" if number else ""
+        raise UsageError(f"{path} is damaged{where} ({error}); evaluate again.") from error
 
 
 def require_all(result: Result, rollouts: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -206,14 +231,35 @@ def require_all(result: Result, rollouts: Sequence[Mapping[str, Any]], folder: P
     )
 
 
-def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
-    """All records in these folders and below."""
-    found = []
+def find_results(
+    folders: Iterable[Path], refused: Callable[[UsageError], None] | None = None
+) -> list[tuple[Path, Result]]:
+    """All records in these folders and below.
+
+    Args:
+        folders: where to look.
+        refused: told of every record that cannot be read, which is then left out. None raises.
+
+    Raises:
+        UsageError: there is no such folder, or a record cannot be read.
+    """
+    found, unverified = [], []
     for folder in folders:
         if not folder.exists():
             raise UsageError(f"there is no folder {folder}.")
         for path in sorted(folder.rglob(RESULT)):
-            found.append((path.parent, load_result(path.parent)))
+            try:
+                result, verified = _read(path)
+            except UsageError as error:
+                if refused is None:
+                    raise
+                refused(error)
+                continue
+            found.append((path.parent, result))
+            unverified += [] if verified else [path]
+    if unverified:
+        more = f" (and {len(unverified) - 1} more)" if len(unverified) > 1 else ""
+        note_unverified(f"{unverified[0]}{more}")
     return found
 
 

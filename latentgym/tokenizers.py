@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from latentgym.chat_template import render
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.literal import Literal, Part, literal
 
@@ -158,13 +159,23 @@ class HFTokenizer:
         tokenizer: a `transformers` tokenizer.
         vocab_size: the model's vocabulary, which may be padded beyond the tokenizer's.
         eos_id: the model's end-of-sequence id, if it differs from the tokenizer's.
+
+    Raises:
+        UsageError: there is no end-of-sequence, or the model's vocabulary does not hold it.
     """
 
     def __init__(self, tokenizer: Any, vocab_size: int, eos_id: int | None = None) -> None:
         self.hf = tokenizer
         self.name = str(tokenizer.name_or_path)
         self._vocab_size = vocab_size
-        self.eos_id = int(tokenizer.eos_token_id if eos_id is None else eos_id)
+        eos = tokenizer.eos_token_id if eos_id is None else eos_id
+        if eos is None or not 0 <= int(eos) < vocab_size:
+            raise UsageError(
+                f"the model {self.name} has no end-of-sequence token "
+                f"{'' if eos is None else f'within its vocabulary of {vocab_size} '}by which an "
+                "answer could end; set eos_token_id in its config.json, or choose another model."
+            )
+        self.eos_id = int(eos)
         pad_id = tokenizer.pad_token_id
         # A token for padding may have been added behind the model's vocabulary.
         self.pad_id = self.eos_id if pad_id is None or pad_id >= vocab_size else int(pad_id)
@@ -264,20 +275,11 @@ class HFTokenizer:
         """A conversation as the chat template writes it."""
         if not self.hf.chat_template:
             return ""
-        from jinja2 import TemplateError
-
         past = {"user": "A question.", "assistant": _ANSWER} if begun else {}
         turns = [*past.items(), *said.items()]
         messages = [{"role": role, "content": content} for role, content in turns]
-        try:
-            text: str = self.hf.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except TemplateError as error:
-            raise UsageError(
-                f"the chat template of {self.name} refuses a conversation ({error}); choose "
-                "another model."
-            ) from error
+        template = self.hf.get_chat_template()
+        text = render(template, messages, self.hf.special_tokens_map, self.name)
         return text.partition(_ANSWER)[2] if begun else text
 
 
@@ -288,11 +290,6 @@ def _hf_pieces(tokenizer: HFTokenizer) -> tuple[str, ...]:
     texts = tokenizer.hf.batch_decode([[i] for i in range(known)])
     pieces = ["" if i in special else text for i, text in enumerate(texts)]
     return (*pieces, *[""] * (tokenizer.vocab_size - known))
-
-
-def printable(text: str) -> str:
-    """A model's text without the control characters in it, which a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def one_line(text: str) -> str:

@@ -11,10 +11,12 @@ os.environ["LATENTGYM_OFFLINE"] = "1"  # tests never reach for the hub
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import functools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +27,7 @@ import torch
 
 from latentgym import registry
 from latentgym.lm import LatentLM, load_model
+from latentgym.sealed import SEAL, sealed
 from latentgym.tokenizers import ByteTokenizer
 
 hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=50)
@@ -59,6 +62,24 @@ def in_time() -> Callable[..., Any]:
         raise AssertionError(f"took {taken} s, more than {seconds} s each time")
 
     return run
+
+
+@pytest.fixture(scope="session")
+def changed() -> Callable[..., None]:
+    """`changed(path, change)`: a sealed JSON file as `change` leaves what it says.
+
+    Sealed anew, or with `older=True` without a seal, as files were before there were any.
+    """
+
+    def rewrite(
+        path: Path, change: Callable[[dict[str, Any]], Any], *, older: bool = False
+    ) -> None:
+        data = json.loads(path.read_text("utf-8"))
+        del data[SEAL]
+        change(data)
+        path.write_text(json.dumps(data if older else sealed(data)), "utf-8")
+
+    return rewrite
 
 
 @pytest.fixture(scope="session")

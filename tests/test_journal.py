@@ -20,6 +20,7 @@ from latentgym.errors import UsageError
 from latentgym.evaluation import Evaluation
 from latentgym.journal import JOURNAL, Journal
 from latentgym.results import load_result, load_rollouts
+from latentgym.sealed import SEAL, UnverifiedWarning, sealed
 
 EVAL = [
     *("eval", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"),
@@ -71,6 +72,10 @@ def launched(moments: str, out: Path) -> list[int]:
     )
     assert done.returncode == 0, done.stderr
     return [int(line) for line in done.stdout.split()]
+
+
+def without_seal(line: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in line.items() if key != SEAL}
 
 
 def same_but_for_the_clock(one: Path, other: Path) -> None:
@@ -132,10 +137,9 @@ def out(unfinished: bytes, tmp_path: Path) -> Path:
 def test_only_what_is_missing_is_asked_and_the_clock_goes_on(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *_, last = lines(out)
-    (out / JOURNAL).write_text(
-        (out / JOURNAL).read_text().replace(f'"wall_s": {last["wall_s"]!r}', '"wall_s": 1000.0')
-    )
+    *before, last = lines(out)
+    last = sealed({**without_seal(last), "wall_s": 1000.0}, before[-1][SEAL])
+    (out / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (*before, last)))
     answer, asked = Agent.answer, []
 
     def asking(self: Any, policy: Any, env: Any, questions: Any, seed: int, *args: Any) -> Any:
@@ -198,7 +202,7 @@ def test_a_finished_evaluation_has_nothing_to_resume(
 ) -> None:
     argv = [*EVAL, "--out", str(tmp_path / "run"), "--resume"]
     assert main(argv) == 0  # without a journal it begins
-    assert main(argv) == 2
+    assert main(argv) == 0
     assert "nothing is left to do" in capsys.readouterr().err
     assert main([*EVAL, "--resume"]) == 2
     assert "--resume needs --out" in capsys.readouterr().err
@@ -280,3 +284,56 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match="cannot write"):
         Journal(tmp_path / "file", IDENTITY)
+
+
+def test_a_line_that_was_changed_lost_doubled_or_moved_is_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    Journal(tmp_path, IDENTITY).add(1, answers(7), 3.0)
+    path = tmp_path / JOURNAL
+    head, one, two, three = path.read_bytes().splitlines(keepends=True)
+    for changed in (
+        [head, one.replace(b'"score": 4.1', b'"score": 1.0'), two, three],
+        [head, two, three],
+        [head, one, one, two, three],
+        [head, two, one, three],
+        [head, json.dumps(without_seal(json.loads(one))).encode() + b"\n", two, three],
+        [json.dumps(without_seal(json.loads(head))).encode() + b"\n", one, two, three],
+    ):
+        path.write_bytes(b"".join(changed))
+        with pytest.raises(UsageError, match=r"damaged in line|is of another run"):
+            Journal(tmp_path, IDENTITY)
+
+
+@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+def test_a_journal_from_before_there_were_seals_goes_on(tmp_path: Path) -> None:
+    expected = written(tmp_path)
+    path = tmp_path / JOURNAL
+    path.write_text("".join(json.dumps(without_seal(line)) + "\n" for line in lines(tmp_path)))
+    with pytest.warns(UnverifiedWarning, match="not verified"):
+        found = Journal(tmp_path, IDENTITY)
+    assert found.answers == expected
+    found.add(1, answers(7), 3.0)
+    again = Journal(tmp_path, IDENTITY).answers
+    assert again == {**expected, (1, 7): answers(7)[0]}
+
+
+@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"answers": None},
+        {"answers": [7]},
+        {"seed": []},
+        {"wall_s": "x"},
+        {"answers": [{"index": 1}]},
+    ],
+)
+def test_a_journal_that_says_something_else_is_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    written(tmp_path)
+    head, one, two = map(without_seal, lines(tmp_path))
+    changed = [head, {**one, **change}, two]
+    (tmp_path / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in changed))
+    with pytest.raises(UsageError, match="damaged in line 2"):
+        Journal(tmp_path, IDENTITY)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from latentgym.cli.main import main
 from latentgym.errors import UsageError
 from latentgym.results import (
     Result,
@@ -17,6 +17,7 @@ from latentgym.results import (
     require_all,
     versions,
 )
+from latentgym.sealed import UnverifiedWarning
 from latentgym.storage import atomic_write
 
 
@@ -80,30 +81,100 @@ def test_damaged_records_are_refused(tmp_path: Path, damage: str) -> None:
         load_result(tmp_path)
 
 
-def test_a_record_that_lacks_a_key_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_record_that_lacks_a_key_is_refused_by_name(tmp_path: Path, changed: Any) -> None:
     record().save(tmp_path, [])
-    data = json.loads((tmp_path / "result.json").read_text())
-    del data["accuracy"]
-    (tmp_path / "result.json").write_text(json.dumps(data))
+    changed(tmp_path / "result.json", lambda data: data.pop("accuracy"))
     with pytest.raises(UsageError, match="accuracy"):
         load_result(tmp_path)
 
 
-def test_a_later_key_does_not_break_an_older_reader(tmp_path: Path) -> None:
+def test_a_later_key_does_not_break_an_older_reader(tmp_path: Path, changed: Any) -> None:
     record().save(tmp_path, [])
-    data = json.loads((tmp_path / "result.json").read_text())
-    (tmp_path / "result.json").write_text(json.dumps({**data, "later": 1}))
+    changed(tmp_path / "result.json", lambda data: data.update(later=1))
     assert load_result(tmp_path).accuracy == 0.5
 
 
-@pytest.mark.parametrize("key", ["oracle", "about", "metrics_ci95"])
-def test_a_record_from_before_a_key_is_read(key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["oracle", "about", "metrics_ci95", "files"])
+def test_a_record_from_before_a_key_is_read(key: str, tmp_path: Path, changed: Any) -> None:
     record().save(tmp_path, [])
-    path = tmp_path / "result.json"
-    data = json.loads(path.read_text())
-    del data[key]
-    path.write_text(json.dumps(data))
-    assert not getattr(load_result(tmp_path), key)
+    changed(tmp_path / "result.json", lambda data: data.pop(key), older=True)
+    with pytest.warns(UnverifiedWarning, match="not verified"):
+        assert not getattr(load_result(tmp_path), key)
+
+
+def deep(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "a number that is text": {"accuracy": "0.5"},
+    "a number that is true": {"n": True},
+    "no number": {"accuracy": None},
+    "not a number": {"flops_per_answer": float("nan")},
+    "infinite": {"wall_s": float("inf")},
+    "no interval": {"accuracy_ci95": [0.1]},
+    "an interval of texts": {"accuracy_ci95": ["0", "1"]},
+    "more than all": {"accuracy": 1.5},
+    "no questions": {"n": 0},
+    "null metrics": {"metrics": None},
+    "a metric that is text": {"metrics": {"hr@5": "1"}},
+    "a list for a name": {"agent": ["x"]},
+    "a number for a name": {"model": 7},
+    "seeds of text": {"seeds": ["0"]},
+    "deep": {"config": {"x": deep(100)}},
+    "deeper": {"about": {"x": deep(800)}},
+}
+
+
+@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+@pytest.mark.parametrize("older", [False, True], ids=["sealed", "older"])
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_foreign_record_is_refused_in_a_sentence_and_left_out(
+    what: str, older: bool, tmp_path: Path, changed: Any
+) -> None:
+    record().save(tmp_path / "good", [])
+    record().save(tmp_path / "foreign", [])
+    path = tmp_path / "foreign" / "result.json"
+    changed(path, lambda data: data.update(FOREIGN[what]), older=older)
+    with pytest.raises(UsageError, match="is damaged") as error:
+        load_result(path.parent)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(UsageError):
+        find_results([tmp_path])
+    refused: list[UsageError] = []
+    assert [folder.name for folder, _ in find_results([tmp_path], refused.append)] == ["good"]
+    assert [str(each) for each in refused] == [str(error.value)]
+
+
+HOSTILE = "\x1b[31mred\x07\x9b2J [bold]b[/] [/red] :smile: \u202ereversed"
+
+
+@pytest.mark.parametrize("name", ["agent", "model", "task", "family", "control"])
+def test_the_leaderboard_obeys_no_record(
+    name: str, tmp_path: Path, changed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(**{name: HOSTILE}, metrics={"hr@5": 0.5}).save(tmp_path / "[red]x", [])
+    assert main(["leaderboard", str(tmp_path), "--json"]) == 0
+    said = capsys.readouterr()
+    assert all(c.isprintable() or c == "\n" for c in said.err + said.out)
+    assert "[bold]b[/] [/red] :smile:" in said.err and "[red]x" in said.err
+    changed(tmp_path / "[red]x" / "result.json", lambda data: data.update(agent=7))
+    assert main(["leaderboard", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "left out: " in said.err and "no results in" in said.err
+
+
+def test_a_record_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("[" * 200_000)
+    with pytest.raises(UsageError, match="nested too deeply"):
+        load_result(tmp_path)
+    with (tmp_path / "result.json").open("wb") as file:
+        file.truncate(2**30)  # without taking room
+    with pytest.raises(UsageError, match="is larger than"):
+        load_result(tmp_path)
 
 
 def test_truncated_rollouts_are_noticed(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from latentgym.cli.options import parse, say
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.results import git_commit, versions
-from latentgym.storage import atomic_write
+from latentgym.storage import atomic_write, writable
+from latentgym.terminal import shown
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
         _show(report)
         reports.append(report)
         if target is not None:  # after each, so that none is lost with one that fails
-            with atomic_write(target) as partial:
+            with writable(target, "give --json another file"), atomic_write(target) as partial:
                 partial.write_text(json.dumps(reports, indent=2) + "\n")
             say(f"wrote {target}")
     return 0
@@ -81,7 +83,8 @@ def _show(report: dict[str, Any]) -> None:
     # Without emoji, or ":llama:" in a model's name becomes one.
     console = Console(width=None if sys.stdout.isatty() else 100, emoji=False)
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
-    console.print(f"[bold]{report['bench']}[/bold]  {settings}; {report['device']}")
+    about = shown(f"  {settings}; {report['device']}")
+    console.print(Text.assemble((report["bench"], "bold"), " ", about))
     for key, title in TABLES.items():
         if key not in report:
             continue
@@ -89,11 +92,11 @@ def _show(report: dict[str, Any]) -> None:
         table.add_column("")
         table.add_column(title, justify="right")
         for name, value in report[key].items():
-            table.add_row(name, f"{value:.3g}")
+            table.add_row(shown(name), f"{value:.3g}")
         console.print(table)
     for name, value in report["scaling"].items():
         if isinstance(value, dict):
             value = ", ".join(f"{k}: {v:.3g}" for k, v in value.items())
         else:
             value = f"{value:.2f}"
-        console.print(f"{name}  {value}")
+        console.print(shown(f"{name}: {value}"))

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from latentgym.cli.options import emit, parse, say
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.terminal import shown
 
 if TYPE_CHECKING:
     from latentgym.data.interactions import Interactions, Recipe
@@ -117,7 +118,7 @@ def _make(read: Interactions, recipe: Recipe, o: _Options) -> int:
     table.add_column(style="bold")
     table.add_column(justify="right")
     for name in ("users", "items", "interactions", "train", "valid", "test", "first", "last"):
-        table.add_row(name, str(facts[name]))
+        table.add_row(name, shown(facts[name]))
     Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
     if made.untitled:
         say(

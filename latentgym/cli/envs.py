@@ -15,6 +15,9 @@ from rich.table import Table
 from latentgym.cli.options import EnvPairs, emit, env_options, parse, say
 from latentgym.progress import progress_bar
 from latentgym.registry import FAMILY_NAMES, NAMESPACE, TASKS, make_vector_env
+from latentgym.terminal import shown
+
+_MOST = 300  # characters of a text
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def list_envs(argv: Sequence[str]) -> int:
     for row in rows:
         if row not in procedural:
             name = f"{NAMESPACE}/{row['task']}-*"
-            table.add_row(name, ", ".join(FAMILY_NAMES), row["data"], row["licence"])
+            texts = (name, ", ".join(FAMILY_NAMES), row["data"], row["licence"])
+            table.add_row(*map(shown, texts))
     table.add_row(
         f"{NAMESPACE}/RG_<name>-*",
         ", ".join(FAMILY_NAMES),
@@ -107,10 +111,11 @@ def info(argv: Sequence[str]) -> int:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, value.replace("[", "\\["))
-    table.add_row("example", _short(question.text))
-    table.add_row("prompt", _short(task.tokenizer.decode(prompt)) + f" ({len(prompt)} tokens)")
-    table.add_row("gold", _short(question.gold))
+        table.add_row(name, shown(value))
+    table.add_row("example", shown(question.text, _MOST))
+    said = shown(task.tokenizer.decode(prompt), _MOST)
+    table.add_row("prompt", said.append(f" ({len(prompt)} tokens)"))
+    table.add_row("gold", shown(question.gold, _MOST))
     console.print(table)
     emit({**facts, "example": question.text, "gold": question.gold}, options.json)
     return 0
@@ -150,8 +155,3 @@ def _calls(protocol: Any) -> str:
         return "none"
     most = "" if protocol.calls is None else f", at most {protocol.calls} times"
     return f"{protocol.call.mark!r}{most}"
-
-
-def _short(text: str, width: int = 300) -> str:
-    text = " ".join(text.split())
-    return (text if len(text) <= width else text[: width - 1] + "…").replace("[", "\\[")

@@ -106,6 +106,8 @@ def main(argv: Sequence[str]) -> int:
         "journal": options.out,
         "trained": task_trained_on(trained),
     }
+    # Before a model is loaded, or minutes are spent on a cluster.
+    questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
     with in_use(options.out), resumable(options.out):
         if options.out is not None and options.resume and (options.out / RESULT).exists():
             return _finished(options.out, run, record, options)
@@ -185,7 +187,6 @@ def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluatio
             "change it; use --backend local."
         )
     task = run.make_env(1).unwrapped.task
-    questions_of(task, options.limit, options.index)  # before minutes are spent on a cluster
     rows = partial(_rows, options.batch)
     with answering(run, options.workers, rows, address=options.ray_address) as respondent:
         evaluation = evaluate_respondent(respondent, run.env_id, task, **record)

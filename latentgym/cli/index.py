@@ -10,12 +10,11 @@ from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from latentgym.cli.options import emit, parse, say
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.tokenizers import printable
+from latentgym.terminal import shown
 
 _SNIPPET = 160
 
@@ -97,7 +96,7 @@ def _search(argv: Sequence[str]) -> int:
         table.add_column(name, justify="right" if name in ("rank", "score") else "left")
     for rank, hit in enumerate(hits, start=1):
         p = hit.passage
-        cells = [_short(text) for text in (p.id, p.title, p.text)]
+        cells = [shown(text, _SNIPPET) for text in (p.id, p.title, p.text)]
         table.add_row(str(rank), f"{hit.score:.3f}", *cells)
     if hits:
         Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
@@ -117,13 +116,7 @@ def _info(argv: Sequence[str]) -> int:
     table.add_column(style="bold")
     table.add_column()
     for name, value in facts.items():
-        table.add_row(name, escape(str(value)))
+        table.add_row(shown(name), shown(value, _SNIPPET))
     Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
     emit(facts, o.json)
     return 0
-
-
-def _short(text: str) -> str:
-    """Text that is whoever's, for a terminal."""
-    line = " ".join(printable(text).split())
-    return escape(line if len(line) <= _SNIPPET else f"{line[: _SNIPPET - 1]}…")

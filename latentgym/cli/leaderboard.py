@@ -11,9 +11,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from latentgym.cli.options import emit, parse
+from latentgym.cli.options import emit, parse, say
 from latentgym.errors import UsageError
 from latentgym.results import Result, find_results
+from latentgym.terminal import shown
 
 _RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
 
@@ -29,9 +30,9 @@ class LeaderboardOptions:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Show all results in some folders."""
+    """Show all results in some folders; records that cannot be read are told and left out."""
     options = parse(LeaderboardOptions, argv, "leaderboard", "Table of results.")
-    found = find_results(options.folders)
+    found = find_results(options.folders, lambda error: say(f"left out: {error}"))
     if not found:
         folders = ", ".join(map(str, options.folders))
         raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
@@ -68,14 +69,14 @@ def show(found: Sequence[tuple[Path, Result]]) -> None:
     for folder, r in sorted(found, key=lambda pair: (pair[1].task, -pair[1].accuracy)):
         low, high = r.accuracy_ci95
         table.add_row(
-            _task(r),
-            folder.name,
-            _agent(r),
-            r.model,
+            shown(_task(r)),
+            shown(folder.name),
+            shown(_agent(r)),
+            shown(r.model),
             str(r.n),
             str(len(r.seeds)),
             f"{100 * r.accuracy:.2f}",
-            f"[{100 * low:.1f}, {100 * high:.1f}]".replace("[", "\\["),
+            shown(f"[{100 * low:.1f}, {100 * high:.1f}]"),
             *(f"{100 * r.metrics[name]:.2f}" if name in r.metrics else "" for name in ranking),
             f"{r.thoughts_mean:.1f}",
             f"{r.tokens_mean:.1f}",

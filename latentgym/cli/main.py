@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from latentgym.errors import LatentGymError, Notice, did_you_mean
+from latentgym.terminal import printable
 
 # Each command's module has `main(argv) -> exit code`.
 COMMANDS = {
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
             warnings.showwarning = _show_warning
             return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
-        print(f"latentgym {name}: {error}", file=sys.stderr)
+        print(printable(f"latentgym {name}: {error}"), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt as stop:
         print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
@@ -109,4 +110,4 @@ def _help() -> str:
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Warnings as one line for people; where in our code they arose does not help them."""
-    print(f"note: {message}", file=sys.stderr)
+    print(printable(f"note: {message}"), file=sys.stderr)

@@ -16,6 +16,7 @@ import tyro
 
 from latentgym.errors import UsageError
 from latentgym.storage import to_json
+from latentgym.terminal import printable
 
 Options = TypeVar("Options")
 _WHOLE = ("run", "config", "cluster")  # groups whose options stand without the group's name
@@ -114,7 +115,7 @@ def emit(data: dict[str, Any], as_json: bool) -> None:
 
 def say(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from latentgym.errors import UsageError
 from latentgym.search import Try
-from latentgym.tokenizers import Tokenizer, printable
+from latentgym.terminal import printable
+from latentgym.tokenizers import Tokenizer
 
 _MOST = 1200  # characters of a chain
 
@@ -50,18 +51,19 @@ class SearchView:
 
     def _verdict(self, new: Try) -> Text:
         info = new.attempt.info
+        truth = "right" if new.attempt.right else "wrong"
         text = Text.assemble(
             ("reward ", "dim"),
             (f"{new.verdict.reward:.3f}", "bold"),
             ("   answer ", "dim"),
             (printable(str(info["parsed"])).strip() or "none", "bold"),
-            (f" ({'right' if new.attempt.right else 'wrong'}; gold {info['target']})", "dim"),
+            (f" ({truth}; gold {printable(str(info['target']))})", "dim"),
             ("   tokens changed ", "dim"),
             (str(new.changed), "bold"),
         )
         for name, passed in new.verdict.checks.items():
             text.append(f"\n{'yes' if passed else 'no ':<4}", "green" if passed else "red")
-            text.append(name, "dim")
+            text.append(printable(name), "dim")
         return text
 
     def _chain(self, new: Try, before: Try | None, tokenizer: Tokenizer) -> Text:

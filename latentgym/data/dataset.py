@@ -6,7 +6,7 @@ import hashlib
 import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, overload
 
@@ -89,9 +89,10 @@ class Dataset(Sequence[Question]):
             return Dataset(self.spec, self.split, self.source, self._rows[index])
         row = self._rows[operator.index(index)]
         try:
-            return self.spec.read(row.fields)
+            question = self.spec.read(row.fields)
         except (LookupError, TypeError, ValueError) as error:
             raise row.fault(f"this makes no question of {self.spec.name} ({error})") from error
+        return replace(question, place=f"{row.place}:{row.number}")
 
     def row(self, index: int) -> Row:
         """The raw row of a question."""

@@ -116,7 +116,7 @@ def _decode(text: bytes, place: str, number: int) -> Any:
 
 def _row(place: str, number: int, item: Any) -> Row:
     if not isinstance(item, dict):
-        raise Row(place, number, {}).fault(f"a JSON object is expected, not {str(item)[:40]!r}")
+        raise Row(place, number, {}).fault(f"a JSON object is expected, not {type(item).__name__}")
     return Row(place, number, item)
 
 

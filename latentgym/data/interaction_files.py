@@ -5,16 +5,14 @@ Legend: N interactions, in time.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,11 +22,10 @@ from latentgym.data.items import ITEMS
 from latentgym.data.shop import SPLITS
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
-from latentgym.storage import atomic_write
+from latentgym.storage import atomic_write, gzipped, writable
 
 _SEVERAL = 5_000  # rows between two movements of the bar
 _BLOCK = 100_000
-_LEVEL = 6  # of gzip: more costs twice the time for two percent
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def write(read: Interactions, recipe: Recipe, out: Path) -> Summary:
     counts = dict(zip(SPLITS, np.bincount(part_N + 1, minlength=4)[1:].tolist(), strict=True))
     entries = _entries(kept)
     _check_enough(counts, entries, recipe)
-    try:
+    with writable(out):
         out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             # What is opened last gets its name first: with the catalogue, all is there.
@@ -98,8 +95,6 @@ def write(read: Interactions, recipe: Recipe, out: Path) -> Summary:
             paths = [stack.enter_context(atomic_write(out / f"{s}.jsonl.gz")) for s in SPLITS]
             items.write_text("".join(_catalogue(kept, entries)), encoding="utf-8")
             _write_rows(kept, part_N, entries, recipe.history, paths)
-    except OSError as error:
-        raise UsageError(f"cannot write to {out} ({error.strerror}); choose another.") from error
     return Summary(
         users=len(np.unique(kept.user_N)),
         items=len(entries),
@@ -203,7 +198,7 @@ def _write_rows(
 ) -> None:
     """Write the rows, each to the file of its part."""
     with ExitStack() as stack:
-        files = [stack.enter_context(_packed(path)) for path in paths]
+        files = [stack.enter_context(gzipped(path)) for path in paths]
         advance = stack.enter_context(progress_bar("write", len(kept)))
         pairs = zip(_each(part_N), rows(kept, entries, history), strict=True)
         for count, (part, row) in enumerate(pairs, start=1):
@@ -212,17 +207,6 @@ def _write_rows(
             if count % _SEVERAL == 0:
                 advance(_SEVERAL)
         advance(len(kept) % _SEVERAL)
-
-
-@contextmanager
-def _packed(path: Path) -> Iterator[IO[bytes]]:
-    """A gzipped file to write whose bytes do not depend on its name and the hour."""
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as packer,
-        io.BufferedWriter(cast(io.RawIOBase, packer), 1 << 20) as file,
-    ):
-        yield file
 
 
 def _line(fields: dict[str, Any]) -> str:

@@ -16,9 +16,11 @@ class Question:
         gold: the right answer, as its grader reads it.
         steps: the reasoning that the data set gives, one step an item.
         extra: whatever else an environment needs, by name.
+        place: where it was read, such as a file and a line; empty for what is generated.
     """
 
     text: str
     gold: str
     steps: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False)

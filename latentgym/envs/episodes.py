@@ -16,7 +16,7 @@ from gymnasium import spaces
 from latentgym.envs.task import Call, Task
 from latentgym.errors import PromptTooLongError
 from latentgym.protocol import Clock, Phase, Protocol
-from latentgym.tokenizers import printable
+from latentgym.terminal import printable
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

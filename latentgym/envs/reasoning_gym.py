@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from latentgym.data import Question
 from latentgym.envs._scorer import pack, setting_of
+from latentgym.envs.task import GradingError
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError
 from latentgym.protocol import Protocol
@@ -146,7 +147,7 @@ class ReasoningGymTask(TextTask):
         # Some of their scorers raise on answers of the wrong form. If the gold answer raises
         # too, the scorer is at fault, and no score may be given.
         if self._score(index, self.question(index).gold) in ("error", "crash", "refused"):
-            raise GraderError(f"the scorer of {self.name} failed on row {index}")
+            raise GradingError(f"the scorer of {self.name} failed on row {index}")
         return Grade(0.0, parsed, "refused" if score == "refused" else "invalid", parts)
 
     @staticmethod
@@ -160,7 +161,7 @@ class ReasoningGymTask(TextTask):
             entry = json.dumps(pack(self.question(index).extra["entry"]))
             score = _SANDBOX.call(self._setting, answer, entry)
         except (TypeError, GraderError) as error:
-            raise GraderError(
+            raise GradingError(
                 f"the scorer of {self.name} failed on row {index}: {error}"
             ) from error
         return score if isinstance(score, str) else float(score)

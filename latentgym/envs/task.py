@@ -19,11 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.data import Question
+from latentgym.errors import LatentGymError
 from latentgym.protocol import Protocol
-from latentgym.rewards import Grade
+from latentgym.rewards import Grade, GraderError
 from latentgym.spaces import Family
 from latentgym.tokenizers import Tokenizer
 from latentgym.trie import Trie
+
+
+class GradingError(LatentGymError, GraderError):
+    """A question whose answers cannot be graded; the message says which, and where it was read."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,9 @@ class Task(ABC):
             completion: all words of the episode: the answer, and with the token family what was
                 thought before it. What the environment replied to calls is not among them.
             answer: the words of the answer phase alone.
+
+        Raises:
+            GradingError: its gold answer cannot be read, or the grader failed.
         """
 
     @abstractmethod

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from latentgym.data import Question
 from latentgym.envs.formats import FORMATS
-from latentgym.envs.task import Demonstration, Task
+from latentgym.envs.task import Demonstration, GradingError, Task
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.protocol import Budget, MarkTable, Protocol
-from latentgym.rewards import Grade, Grader
+from latentgym.rewards import GoldError, Grade, Grader, GraderError
 from latentgym.spaces import Family
 from latentgym.tokenizers import Tokenizer
 
@@ -89,7 +89,12 @@ class TextTask(Task):
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         question, spoken = self.question(index), self.family.words
         grader = self.grader_of(question)
-        return self.format.grade(grader, completion, question.gold, spoken=spoken)
+        try:
+            return self.format.grade(grader, completion, question.gold, spoken=spoken)
+        except GraderError as error:
+            where = question.place or f"{self.name} question {index}"
+            remedy = "; mend or delete the row" if isinstance(error, GoldError) else ""
+            raise GradingError(f"{where}: {error}{remedy}.") from error
 
     def grader_of(self, question: Question) -> Grader:
         """The grader for one question; for tasks whose questions say how they are graded."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from latentgym.errors import UsageError
-from latentgym.storage import cache_folder
+from latentgym.sealed import damaged, digests, note_unverified, read_sealed, sealed
+from latentgym.storage import atomic_write, cache_folder, locked, writable_cache
 from latentgym.tokenizers import HFTokenizer, Tokenizer
 
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_HASHES = "hashes.json"
 _SMOLLM2_EOS = 2  # <|im_end|>; the GGUF file's tokenizer data names the wrong token
 TINY_POSITIONS = 1024
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -244,7 +244,7 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     )
     text = config.get_text_config()
     eos = text.eos_token_id if config.eos_token_id is None else config.eos_token_id
-    eos = eos[0] if isinstance(eos, list) else eos
+    eos = next(iter(eos), None) if isinstance(eos, list) else eos
     return HFTokenizer(tokenizer, int(text.vocab_size), eos)
 
 
@@ -261,10 +261,15 @@ def resolve(name: str) -> str:
     if name != SMOLLM2:
         return name
     folder = cache_folder() / SMOLLM2
-    if (folder / "config.json").is_file():
-        return str(folder)
     packaged = _packaged_gguf()
-    return _SMOLLM2_HUB if packaged is None else str(_convert(packaged, folder))
+    if packaged is not None and not _has_hashes(folder):
+        with writable_cache(), locked(folder.with_suffix(".lock")):
+            if not _has_hashes(folder):
+                _convert(packaged, folder)
+    if not (folder / "config.json").is_file():
+        return _SMOLLM2_HUB
+    _require_whole(folder)
+    return str(folder)
 
 
 def _packaged_gguf() -> Path | None:
@@ -276,31 +281,46 @@ def _packaged_gguf() -> Path | None:
     return next(Path(spec.origin).parent.glob("*.gguf"), None)
 
 
-def _convert(gguf: Path, folder: Path) -> Path:
+def _convert(gguf: Path, folder: Path) -> None:
     """GGUF to safetensors, about half a minute; a half-written folder never gets the name."""
     from rich.console import Console
     from safetensors.torch import save_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
-    try:
-        with Console(stderr=True).status(f"Unpacking {gguf.name} (once, about half a minute)"):
-            source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-            model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
-            # Its own save_pretrained refuses: transformers takes it to be quantised still.
-            save_model(model, str(work / "model.safetensors"), metadata={"format": "pt"})
-            model.config.save_pretrained(work)
-            AutoTokenizer.from_pretrained(**source).save_pretrained(work)
+    with (
+        atomic_write(folder) as work,
+        Console(stderr=True).status(f"Unpacking {gguf.name} (once, about half a minute)"),
+    ):
+        work.mkdir()
+        source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+        model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
+        # Its own save_pretrained refuses: transformers takes it to be quantised still.
+        save_model(model, str(work / "model.safetensors"), metadata={"format": "pt"})
+        model.config.save_pretrained(work)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(work)
         _mend_special_tokens(work)
-        try:
-            work.rename(folder)
-        except OSError:
-            if not (folder / "config.json").is_file():  # else another process was quicker
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+        (work / _HASHES).write_text(json.dumps(sealed({"files": digests(work)}), indent=2))
+
+
+def _has_hashes(folder: Path) -> bool:
+    """Whether it is converted; without hashes that was before there were any, and is done again."""
+    return (folder / _HASHES).is_file()
+
+
+def _require_whole(folder: Path) -> None:
+    """Raise `UsageError` unless a converted model is as it was written."""
+    try:
+        fault = damaged(folder, read_sealed(folder / _HASHES)[0]["files"])
+    except FileNotFoundError:
+        note_unverified(f"the converted model {folder}")
+        return
+    except (OSError, LookupError, ValueError, AttributeError):
+        fault = _HASHES
+    if fault is not None:
+        raise UsageError(
+            f"the converted model {folder} is damaged ({fault} is not what was written); delete "
+            "the folder, and it is made again."
+        )
 
 
 def _mend_special_tokens(folder: Path) -> None:

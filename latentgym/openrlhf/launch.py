@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -15,7 +14,8 @@ from latentgym.cluster import connected, failures
 from latentgym.errors import CheckpointError, Notice, TrainingError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
-from latentgym.storage import atomic_write
+from latentgym.sealed import read_sealed, sealed
+from latentgym.storage import atomic_write, to_json, writable
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."
@@ -171,7 +171,10 @@ def _remember(job: Job) -> None:
     asked = {**job.identity, "steps": job.steps, "optimiser": _OPTIMISER}
     lengths: list[dict[str, int]] = []
     if job.resume and path.exists():
-        stored = json.loads(path.read_text())
+        try:
+            stored, _ = read_sealed(path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); train again.") from error
         if stored.get("optimiser") != _OPTIMISER:
             raise CheckpointError(
                 f"{job.out} was begun by a version whose optimiser had other groups of parameters, "
@@ -183,9 +186,11 @@ def _remember(job: Job) -> None:
             return
         lengths.append({"from": before, "to": job.steps})
         warnings.warn(job.optimisation.lengthened(before, job.steps), Notice, stacklevel=3)
-    job.out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps({**asked, "lengths": lengths}, indent=2) + "\n")
+    with writable(job.out):
+        job.out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            record = sealed({**asked, "lengths": lengths})
+            partial.write_text(to_json(record, indent=2) + "\n")
 
 
 def _bundles(workers: int) -> Any:

@@ -20,7 +20,7 @@ import sys
 from typing import Any
 
 
-def main(java_home: str, jar: str, heap_mb: str) -> None:
+def main(java_home: str, jar: str, *options: str) -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the parent, who ends this process
     answers = os.fdopen(os.dup(1), "w", encoding="ascii")
@@ -30,7 +30,7 @@ def main(java_home: str, jar: str, heap_mb: str) -> None:
 
     jnius_config.set_classpath(jar)
     # Not pyserini's own start: it asks for a module that small Javas lack, and ends the process.
-    jnius_config.set_options(f"-Xmx{heap_mb}m", "-Xrs", "-XX:+UseSerialGC")
+    jnius_config.set_options(*options, "-Xrs", "-XX:+UseSerialGC")
     from jnius import autoclass
 
     autoclass("java.lang.String")  # it runs from here on, or pyserini would start it

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,21 @@ def _tokens(texts: Sequence[str]) -> Any:
 
 
 def write_index(passages: Iterable[Passage], folder: Path, k1: float, b: float) -> None:
-    """Index passages, which are kept in memory meanwhile."""
+    """Index passages, which are kept in memory meanwhile.
+
+    Raises:
+        RetrievalError: none of them has a word that could be searched for.
+    """
     bm25s = library()
     rows = [{"id": p.id, "title": p.title, "text": p.text} for p in passages]
     index = bm25s.BM25(method="lucene", k1=k1, b=b)
-    texts = [contents(Passage(**row)) for row in rows]
-    index.index(_tokens(texts), show_progress=False)
+    tokens = _tokens([contents(Passage(**row)) for row in rows])
+    if not any(tokens):
+        raise RetrievalError(
+            "no passage has a word that bm25s finds (of two letters or more, and none such as "
+            "'the'); choose engine lucene, or another corpus."
+        )
+    index.index(tokens, show_progress=False)
     index.save(str(folder), corpus=rows, show_progress=False)
 
 
@@ -60,9 +70,10 @@ class BM25sRetriever:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         require_k(k)
-        known = self._opened().vocab_dict
         tokens = _tokens([cleaned(query) for query in queries])
-        return [self._best([word for word in words if word in known], k) for words in tokens]
+        with self._whole():
+            known = self._opened().vocab_dict
+            return [self._best([word for word in words if word in known], k) for words in tokens]
 
     def _best(self, words: list[str], k: int) -> list[Hit]:
         """The best passages for the words of a query, all of which the index knows."""
@@ -79,23 +90,28 @@ class BM25sRetriever:
 
     def count(self) -> int:
         """How many passages the index has."""
-        return len(self._opened().corpus)
+        with self._whole():
+            return len(self._opened().corpus)
 
     def close(self) -> None:
         self._index = None
 
     def _opened(self) -> Any:
         if self._index is None:
-            bm25s = library()
-            try:
-                self._index = bm25s.BM25.load(
-                    str(self.folder), load_corpus=True, mmap=True, show_progress=False
-                )
-            except (OSError, ValueError, KeyError) as error:
-                raise RetrievalError(
-                    f"{self.folder} is damaged ({type(error).__name__}: {error}); build it again."
-                ) from error
+            self._index = library().BM25.load(
+                str(self.folder), load_corpus=True, mmap=True, show_progress=False
+            )
         return self._index
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Within it, files that make no sense to the library are a `RetrievalError`."""
+        try:
+            yield
+        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise RetrievalError(
+                f"{self.folder} is damaged ({type(error).__name__}: {error}); build it again."
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_index": None}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -29,10 +29,12 @@ from latentgym.retrieval.index import (
     retriever_in,
 )
 from latentgym.retrieval.java import find_java
-from latentgym.retrieval.lucene import HEAP_MB
+from latentgym.retrieval.lucene import HEAP_MB, QUIET
 from latentgym.retrieval.retriever import RetrievalError
-from latentgym.storage import atomic_write, cache_folder, locked
+from latentgym.sealed import digests, sealed
+from latentgym.storage import atomic_write, cache_folder, locked, writable, writable_cache
 
+_WITH_PARENT = Path(__file__).with_name("_with_parent.py")
 _SEVERAL = 1000  # passages between two looks at the progress bar
 
 Corpus = str | Path | Sequence[Passage]
@@ -72,7 +74,7 @@ def build_index(
     engine = choose_engine(engine)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already; choose another --out, or delete it.")
-    with _under_way(out) as partial:
+    with writable(out), _under_way(out) as partial:
         source, found = _written(corpus, partial / "corpus")
         build = _build_lucene if engine == "lucene" else _build_bm25s
         build(source, partial / engine, k1, b, threads)
@@ -85,6 +87,7 @@ def build_index(
             k1=k1,
             b=b,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            files=digests(partial / engine),
         )
         retriever = retriever_in(partial, manifest)
         indexed = retriever.count()
@@ -94,32 +97,17 @@ def build_index(
                 f"{engine} has indexed {indexed} of {manifest.passages} passages; report this with "
                 "the corpus, or try the other engine."
             )
-        with atomic_write(partial / MANIFEST) as path:
-            path.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        (partial / MANIFEST).write_text(json.dumps(sealed(asdict(manifest)), indent=2) + "\n")
     return manifest
 
 
 @contextmanager
 def _under_way(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place in the end, or is not there."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{out.name}.*.partial"):
-            if not _runs(left.name.split(".")[-2]):
-                shutil.rmtree(left, ignore_errors=True)
-        partial = out.parent / f".{out.name}.{os.getpid()}.partial"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out) as partial:
         partial.mkdir()
-    except OSError as error:
-        raise UsageError(f"cannot write to {out} ({error.strerror}); choose another.") from error
-    try:
         yield partial
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _runs(pid: str) -> bool:
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 
 def _written(corpus: Corpus, folder: Path) -> tuple[Path, tuple[int, str]]:
@@ -148,7 +136,7 @@ def _written(corpus: Corpus, folder: Path) -> tuple[Path, tuple[int, str]]:
 def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int) -> None:
     java = find_java()
     command = [
-        *(str(java.home / "bin" / "java"), f"-Xmx{HEAP_MB}m", "-cp", str(java.jar)),
+        *(str(java.home / "bin" / "java"), f"-Xmx{HEAP_MB}m", *QUIET, "-cp", str(java.jar)),
         *("io.anserini.index.IndexCollection", "-collection", "JsonCollection"),
         *("-input", str(source.parent), "-index", str(folder), "-threads", str(threads)),
         *("-generator", "DefaultLuceneDocumentGenerator", "-storeRaw"),
@@ -156,15 +144,29 @@ def _build_lucene(source: Path, folder: Path, k1: float, b: float, threads: int)
         *("-memoryBuffer", str(HEAP_MB // 4)),
     ]
     with progress_bar("index with Lucene", None):
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-        )
-    if done.returncode or not folder.is_dir():
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        code, text = _run(command)
+    if code or not folder.is_dir():
+        said = [line for line in text.splitlines() if line.strip()]
         raise RetrievalError(
-            f"Lucene could not index the corpus ({' '.join(said[-1:]) or done.returncode}); is "
+            f"Lucene could not index the corpus ({' '.join(said[-1:]) or code}); is "
             f"there room on the disk, and memory for {HEAP_MB} MB?"
         )
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command that does not outlive this process; its exit code, and all that it says."""
+    with subprocess.Popen(
+        [sys.executable, "-I", str(_WITH_PARENT), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            said = process.stdout.read()
+        finally:
+            process.stdin.close()  # which ends it, if this was interrupted
+    return process.returncode, said.decode("utf-8", "replace")
 
 
 def _build_bm25s(source: Path, folder: Path, k1: float, b: float, threads: int) -> None:
@@ -193,7 +195,7 @@ def cached_index(corpus: Corpus, engine: str = "auto") -> Path:
     key = sha256(f"{SCHEMA} {engine} {version} {K1} {B} {what}".encode()).hexdigest()[:16]
     out = cache_folder() / "indexes" / f"{engine}-{key}"
     if not (out / MANIFEST).exists():
-        with locked(out.with_suffix(".lock")):
+        with writable_cache(), locked(out.with_suffix(".lock")):
             if not (out / MANIFEST).exists():
                 build_index(corpus, out, engine=engine)
     return out

@@ -6,10 +6,11 @@ lucene/ or bm25s/
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
+from math import isfinite
 from pathlib import Path
 
 from latentgym.errors import UsageError, did_you_mean
@@ -17,6 +18,7 @@ from latentgym.retrieval.bm25s_engine import BM25sRetriever, library
 from latentgym.retrieval.java import find_java
 from latentgym.retrieval.lucene import LuceneRetriever
 from latentgym.retrieval.retriever import RetrievalError, Retriever
+from latentgym.sealed import damaged, note_unverified, read_sealed
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -37,6 +39,7 @@ class Manifest:
         corpus: their fingerprint.
         k1, b: of BM25.
         created: when.
+        files: SHA-256 of each of the engine's files; empty in indexes from before.
         schema: of the folder.
     """
 
@@ -47,6 +50,7 @@ class Manifest:
     k1: float
     b: float
     created: str
+    files: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
@@ -85,10 +89,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        fields = json.loads(path.read_text())
+        fields, _ = read_sealed(path)
         schema = fields["schema"]
         if schema == SCHEMA:
-            return Manifest(**fields)
+            return _typed(Manifest(**fields))
     except FileNotFoundError:
         raise RetrievalError(
             f"{folder} is no index; build one with latentgym index build CORPUS --out {folder}."
@@ -101,8 +105,26 @@ def read_manifest(folder: Path) -> Manifest:
     )
 
 
+def _typed(manifest: Manifest) -> Manifest:
+    """The manifest, unless it was made by hand.
+
+    Raises:
+        TypeError: a field is of another kind than it should be.
+    """
+    m = manifest
+    texts, numbers = (m.engine, m.version, m.corpus, m.created), (m.passages, m.k1, m.b)
+    right = all(isinstance(text, str) for text in texts) and m.engine in ENGINES
+    if not right or not all(isinstance(n, int | float) and isfinite(n) for n in numbers):
+        raise TypeError("its fields are not those of an index")
+    if not isinstance(m.files, dict):
+        raise TypeError("it does not list its files")
+    return manifest
+
+
 def open_index(where: str | Path) -> Retriever:
-    """The retriever of an index, without looking into it before the first search.
+    """The retriever of an index, whose files are those that were written.
+
+    One from elsewhere is not looked into before the first search.
 
     Args:
         where: a folder that `build_index` has made; one that Anserini or pyserini has; or
@@ -129,6 +151,12 @@ def open_index(where: str | Path) -> Retriever:
         raise RetrievalError(
             f"{folder} was built by {manifest.engine} {manifest.version}, but {installed} is "
             "installed; build it again."
+        )
+    if not manifest.files:
+        note_unverified(f"the index {folder}")
+    elif fault := damaged(folder / manifest.engine, manifest.files):
+        raise RetrievalError(
+            f"{folder} is damaged ({fault} is not what was written); build it again."
         )
     return retriever_in(folder, manifest)
 

@@ -23,6 +23,8 @@ _OPEN_SECONDS = 60.0
 _DOWNLOAD_SECONDS = 6 * 3600.0  # of a prebuilt index, which may have tens of gigabytes
 _PER_QUERY_SECONDS = 5.0
 HEAP_MB = 512
+# Else a virtual machine leaves a file in the temporary folder for each of two kinds of observer.
+QUIET = ("-XX:-UsePerfData", "-XX:+DisableAttachMechanism")
 
 
 class LuceneRetriever:
@@ -121,7 +123,8 @@ class LuceneRetriever:
     def _start(self) -> int:
         """Start the process and open the index; how many passages it has."""
         java = find_java()
-        arguments = [sys.executable, "-I", str(_WORKER), *map(str, (java.home, java.jar, HEAP_MB))]
+        options = (f"-Xmx{HEAP_MB}m", *QUIET)
+        arguments = [sys.executable, "-I", str(_WORKER), str(java.home), str(java.jar), *options]
         self._process = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latentgym.rewards.exact import ChoiceGrader, ExactGrader
-from latentgym.rewards.grade import Grade, Grader, GraderError
+from latentgym.rewards.grade import GoldError, Grade, Grader, GraderError
 from latentgym.rewards.maths import MathGrader, NumberGrader
 from latentgym.rewards.spans import SpanGrader
 from latentgym.rewards.title import TitleGrader
@@ -11,6 +11,7 @@ from latentgym.rewards.title import TitleGrader
 __all__ = [
     "ChoiceGrader",
     "ExactGrader",
+    "GoldError",
     "Grade",
     "Grader",
     "GraderError",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentgym.rewards.extract import MARK, MAX_LINE, MAX_TEXT, statement, unmarked
-from latentgym.rewards.grade import Grade, GraderError, graded
+from latentgym.rewards.grade import GoldError, Grade, graded
 
 _BLANKS = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
@@ -50,7 +50,7 @@ class ExactGrader:
     def _graded(self, text: str, gold: str, parsed: str, formatted: bool) -> Grade:
         target = normalise(gold)
         if not target:
-            raise GraderError(f"the gold answer {gold[:80]!r} is empty")
+            raise GoldError(f"the gold answer {gold[:80]!r} is empty")
         if len(text) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
         if not normalise(parsed):
@@ -89,7 +89,7 @@ class ChoiceGrader:
     def _graded(self, text: str, gold: str, stated: str, formatted: bool) -> Grade:
         targets = self._named(gold)
         if len(targets) != 1:
-            raise GraderError(
+            raise GoldError(
                 f"the gold answer {gold[:80]!r} must name exactly one of {self.choices}"
                 if self.choices
                 else f"the gold answer {gold[:80]!r} has no word"

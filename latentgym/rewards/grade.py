@@ -13,6 +13,10 @@ class GraderError(ValueError):
     """The *gold* answer (or the grader itself) is at fault, so no score may be given."""
 
 
+class GoldError(GraderError):
+    """The gold answer cannot be read."""
+
+
 @dataclass(frozen=True)
 class Grade:
     """The verdict on one answer.
@@ -56,7 +60,7 @@ class Grader(Protocol):
             The grade.
 
         Raises:
-            GraderError: the gold answer cannot be read.
+            GoldError: the gold answer cannot be read.
         """
         ...
 
@@ -71,7 +75,7 @@ class Grader(Protocol):
             The grade; there is nothing around the answer that the component "format" could miss.
 
         Raises:
-            GraderError: the gold answer cannot be read.
+            GoldError: the gold answer cannot be read.
         """
         ...
 

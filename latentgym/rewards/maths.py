@@ -19,7 +19,7 @@ from latentgym.rewards.extract import (
     last_figure,
     marked,
 )
-from latentgym.rewards.grade import Grade, GraderError, Status, graded
+from latentgym.rewards.grade import GoldError, Grade, Status, graded
 from latentgym.rewards.latex import MAX_ANSWER, MAX_GOLD, monstrous
 from latentgym.rewards.number import Number, NumberOutOfBoundsError
 from latentgym.rewards.sandbox import Sandbox, Verdict
@@ -100,7 +100,7 @@ class NumberGrader:
     def _graded(self, text: str, gold: str, parsed: str | None, formatted: bool) -> Grade:
         target = _gold_number(gold)
         if not self._in_range(target.value):
-            raise GraderError(f"the gold answer {gold!r} is not within {self.integer_range}")
+            raise GoldError(f"the gold answer {gold!r} is not within {self.integer_range}")
         if len(text) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
         if parsed is None or not _DIGIT.search(parsed):
@@ -199,7 +199,7 @@ def _gold_number(gold: str) -> Number:
     except NumberOutOfBoundsError:
         number = None
     if number is None:
-        raise GraderError(f"the gold answer {gold[:80]!r} is not a number")
+        raise GoldError(f"the gold answer {gold[:80]!r} is not a number")
     return number
 
 
@@ -210,7 +210,7 @@ def _gold_answer(gold: str) -> Answer:
     except NumberOutOfBoundsError:
         answer = None
     if answer is None:
-        raise GraderError(f"the gold answer {gold[:80]!r} is empty, too long or out of bounds")
+        raise GoldError(f"the gold answer {gold[:80]!r} is empty, too long or out of bounds")
     return answer
 
 

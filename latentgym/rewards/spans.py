@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from latentgym.rewards.extract import MARK, MAX_TEXT, statement, unmarked
-from latentgym.rewards.grade import Grade, GraderError, Status
+from latentgym.rewards.grade import GoldError, Grade, Status
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -71,7 +71,7 @@ class SpanGrader:
     def _graded(self, text: str, gold: str, parsed: str, formatted: bool) -> Grade:
         forms = (gold, *self.forms)
         if not all(form.strip() for form in forms):
-            raise GraderError(f"a form of the gold answer {gold[:80]!r} is empty")
+            raise GoldError(f"a form of the gold answer {gold[:80]!r} is empty")
         if len(text) > MAX_TEXT:
             return self._grade(False, 0.0, None, "too_long", False)
         if not parsed.strip():

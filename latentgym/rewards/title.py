@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latentgym.rewards.extract import MAX_TEXT
-from latentgym.rewards.grade import Grade, GraderError, graded
+from latentgym.rewards.grade import GoldError, Grade, graded
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TitleGrader:
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""
         if gold not in self.titles:
-            raise GraderError(f"the catalogue has no title {gold[:80]!r}")
+            raise GoldError(f"the catalogue has no title {gold[:80]!r}")
         if len(answer) > MAX_TEXT:
             return graded(False, None, "too_long", formatted=False)
         whole = " ".join(answer.split())

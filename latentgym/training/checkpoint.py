@@ -3,8 +3,8 @@
 A checkpoint is a folder `step-00000100` with `policy.safetensors` (model and head),
 `optimizer.safetensors` and `manifest.json`. It is written under another name and renamed when it
 is complete, so a killed run never leaves half of one. The manifest has the SHA-256 of the other
-files (in older checkpoints it has not), and what is loaded must be what was written: every tensor,
-in its shape and kind of number, finite.
+files and its own (in older checkpoints it has not, and a warning says so), and what is loaded must
+be what was written: every tensor, in its shape and kind of number, finite.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from torch import Tensor
 import latentgym
 from latentgym.errors import CheckpointError
 from latentgym.rollout import Policy
+from latentgym.sealed import digest, digests, note_unverified, read_sealed, sealed
+from latentgym.storage import atomic_write, discard
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{8})$")
@@ -53,31 +54,28 @@ def save(
         CheckpointError: the folder cannot be written, for instance because the disk is full.
     """
     final = root / f"step-{step:08d}"
-    work = root / f".{final.name}.{os.getpid()}"
     try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        save_model(policy, str(work / _POLICY))
-        if optimizer is not None:
-            save_file(_flat(optimizer), str(work / _OPTIMIZER))
-        files = {file.name: _digest(file) for file in sorted(work.iterdir())}
-        version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
-        about = {**version, "step": step, "files": files, **manifest}
-        (work / _MANIFEST).write_text(json.dumps(about, indent=2))
-        for file in work.iterdir():
-            _flush(file)
-        shutil.rmtree(final, ignore_errors=True)
-        work.rename(final)
+        root.mkdir(parents=True, exist_ok=True)
+        with atomic_write(final) as work:
+            work.mkdir()
+            save_model(policy, str(work / _POLICY))
+            if optimizer is not None:
+                save_file(_flat(optimizer), str(work / _OPTIMIZER))
+            version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
+            about = {**version, "step": step, "files": digests(work), **manifest}
+            (work / _MANIFEST).write_text(json.dumps(sealed(about), indent=2))
+            for file in work.iterdir():
+                _flush(file)
         _flush(root)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(work, ignore_errors=True)
         raise CheckpointError(
             f"cannot write the checkpoint {final} ({error}); make room or choose another --out, "
             "then go on with --resume: the last complete checkpoint is untouched."
         ) from error
     for old in _complete(root):
         if old != final:
-            shutil.rmtree(old, ignore_errors=True)
+            with suppress(OSError):
+                discard(old)
     return final
 
 
@@ -95,19 +93,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / _MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest, verified = read_sealed(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{folder} is no checkpoint: it has no {_MANIFEST}; give a step-... folder or a run."
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); use an older checkpoint.") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
+    found = manifest.get("schema")
+    if found != SCHEMA:
         raise CheckpointError(
             f"{folder} is of checkpoint version {found}, but this latentgym reads {SCHEMA}; train "
             "again, or install the version that wrote it."
         )
+    kinds = {"step": int, "files": dict, "run": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key, kind()), kind)]
+    if wrong or "step" not in manifest:
+        raise CheckpointError(
+            f"{path} is damaged (it says no {(*wrong, 'step')[0]}); use an older checkpoint."
+        )
+    if not verified and "files" not in manifest:
+        note_unverified(f"the checkpoint {folder}")
     return manifest
 
 
@@ -196,7 +202,7 @@ def _tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, 
     path = folder / name
     try:
         written = manifest.get("files", {}).get(name)  # older ones do not say
-        if written not in (None, _digest(path)):
+        if written not in (None, digest(path)):
             raise CheckpointError(
                 f"{path} is not the file that was written (its SHA-256 differs from the "
                 "manifest's); use another checkpoint."
@@ -249,14 +255,6 @@ def _storage(tensor: Tensor) -> tuple[int, torch.Size]:
 
 def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
-def _digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _complete(root: Path) -> list[Path]:

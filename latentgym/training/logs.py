@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 from latentgym.errors import UsageError
-from latentgym.storage import to_json
+from latentgym.sealed import parsed
+from latentgym.storage import atomic_write, to_json, writable
 
 
 class Sink(Protocol):
@@ -25,28 +25,51 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """`metrics.jsonl`. On resume, lines of steps that will be taken again are cut off."""
+    """`metrics.jsonl`. On resume, lines of steps that will be taken again are cut off.
+
+    Raises:
+        UsageError: it cannot be written, or a line is damaged that is not the last.
+    """
 
     def __init__(self, path: Path, first_step: int) -> None:
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= first_step:
-                        kept.append(line)
-                except (ValueError, KeyError):
-                    continue  # the line that a killed run was writing
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(partial, path)
-        self._file = path.open("a")
+        self._path = path
+        with _room(path):
+            kept = list(_until(path, first_step)) if path.exists() else []
+            with atomic_write(path) as partial:
+                partial.write_bytes(b"".join(kept))
+            self._file = path.open("a")
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._file.write(to_json({"step": step, **metrics}) + "\n")
-        self._file.flush()
+        with _room(self._path):
+            self._file.write(to_json({"step": step, **metrics}) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with _room(self._path):
+            self._file.close()
+
+
+def _room(path: Path) -> AbstractContextManager[None]:
+    return writable(path, "choose another --out; --resume goes on from the last checkpoint")
+
+
+def _until(path: Path, step: int) -> Iterator[bytes]:
+    """The lines of steps up to that one."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            said = parsed(line)["step"]
+            if not isinstance(said, int) or not line.endswith(b"\n"):
+                raise ValueError("no step")
+        except (ValueError, LookupError, TypeError):
+            if number < len(lines):
+                raise UsageError(
+                    f"{path} is damaged in line {number}; delete that line or the file, and go on "
+                    "with --resume: a run goes on from its checkpoint, not from its log."
+                ) from None
+            return  # the line that a killed run was writing
+        if said <= step:
+            yield line
 
 
 class TensorBoard:
@@ -55,14 +78,18 @@ class TensorBoard:
     def __init__(self, folder: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
+        self._folder = folder
+        with _room(folder):
+            self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        with _room(self._folder):
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        with _room(self._folder):
+            self._writer.close()
 
 
 class WandB:
@@ -113,8 +140,13 @@ def _optional(name: str) -> Any:
 def open_sinks(
     out: Path, first_step: int, loggers: tuple[str, ...], config: Mapping[str, Any]
 ) -> list[Sink]:
-    """The sinks of a run: JSON lines and TensorBoard always, others by name."""
-    out.mkdir(parents=True, exist_ok=True)
+    """The sinks of a run: JSON lines and TensorBoard always, others by name.
+
+    Raises:
+        UsageError: the folder cannot be written, or there is no such logger.
+    """
+    with _room(out):
+        out.mkdir(parents=True, exist_ok=True)
     sinks: list[Sink] = [JsonLines(out / "metrics.jsonl", first_step)]
     sinks.append(TensorBoard(out / "tensorboard", first_step))
     for name in loggers:

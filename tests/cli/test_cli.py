@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -68,11 +69,20 @@ def test_eval_of_a_checkpoint_repeats_the_final_evaluation(
     assert first == again
 
 
-def test_rescore_agrees_and_notices_a_changed_answer(trained: Path, tmp_path: Path) -> None:
-    assert main(["rescore", str(trained)]) == 0
-    copy = tmp_path / "copy"
+def older_copy(trained: Path, copy: Path, changed: Any) -> Path:
+    """Its record without the hash of its rollouts, as records were before they had one."""
     copy.mkdir()
-    (copy / "result.json").write_bytes((trained / "result.json").read_bytes())
+    shutil.copy(trained / "result.json", copy)
+    changed(copy / "result.json", lambda data: data.pop("files"), older=True)
+    return copy
+
+
+@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+def test_rescore_agrees_and_notices_a_changed_answer(
+    trained: Path, tmp_path: Path, changed: Any
+) -> None:
+    assert main(["rescore", str(trained)]) == 0
+    copy = older_copy(trained, tmp_path / "copy", changed)
     with gzip.open(trained / "rollouts.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file]
     wrong = next(row for row in rows if row["score"] == 0)
@@ -82,16 +92,20 @@ def test_rescore_agrees_and_notices_a_changed_answer(trained: Path, tmp_path: Pa
     assert main(["rescore", str(copy)]) == 1
 
 
+@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
 def test_rescore_notices_rows_that_are_lost(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, changed: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copy(trained / "result.json", tmp_path)
     with gzip.open(trained / "rollouts.jsonl.gz", "rt") as file:
         rows = file.readlines()
-    with gzip.open(tmp_path / "rollouts.jsonl.gz", "wt") as file:
-        file.writelines(rows[:10])
-    assert main(["rescore", str(tmp_path)]) == 2
-    assert "of 50 answers 40 are missing" in capsys.readouterr().err
+    copy = older_copy(trained, tmp_path / "copy", changed)
+    said = {copy: "of 50 answers 40 are missing", tmp_path / "now": "its SHA-256 differs"}
+    shutil.copytree(trained, tmp_path / "now")
+    for folder, sentence in said.items():
+        with gzip.open(folder / "rollouts.jsonl.gz", "wt") as file:
+            file.writelines(rows[:10])
+        assert main(["rescore", str(folder)]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_controls_replace_thoughts(

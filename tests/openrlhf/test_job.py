@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -30,15 +29,12 @@ def test_no_workers_are_refused(make_job) -> None:
         make_job(gpus=0)
 
 
-def test_a_run_of_an_older_optimiser_is_not_resumed(make_job) -> None:
+def test_a_run_of_an_older_optimiser_is_not_resumed(make_job, changed) -> None:
     job = make_job()
     _remember(job)
     again = replace(job, resume=True)
     _remember(again)
-    path = job.out / "run.json"
-    stored = json.loads(path.read_text())
-    del stored["optimiser"]
-    path.write_text(json.dumps(stored))
+    changed(job.out / "run.json", lambda stored: stored.pop("optimiser"))
     with pytest.raises(CheckpointError, match=r"begun by a version .* train again"):
         _remember(again)
 

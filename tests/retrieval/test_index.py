@@ -29,6 +29,7 @@ from latentgym.retrieval import (
 from latentgym.retrieval import index as module
 from latentgym.retrieval.index import ENGINES, MANIFEST
 from latentgym.retrieval.java import find_java
+from latentgym.sealed import SEAL, digests, sealed
 
 FEW = [Passage("a", "Ann", "Ann is a smith."), Passage("b", "Bob", "Bob is a baker.")]
 
@@ -39,7 +40,8 @@ def test_the_manifest_says_what_was_indexed(engine: str, index: Callable[[str], 
     found = read_manifest(folder)
     assert (found.engine, found.passages, found.k1, found.b) == (engine, 300, 0.9, 0.4)
     assert sorted(path.name for path in folder.iterdir()) == sorted([MANIFEST, engine])
-    assert json.loads((folder / MANIFEST).read_text()) == asdict(found)
+    assert json.loads((folder / MANIFEST).read_text()) == sealed(asdict(found))
+    assert found.files == digests(folder / engine)
 
 
 def test_a_file_and_its_passages_make_the_same_index(tmp_path: Path) -> None:
@@ -139,7 +141,9 @@ def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path: Pat
 
 def _changed(folder: Path, **fields: Any) -> None:
     path = folder / MANIFEST
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    data = {**json.loads(path.read_text()), **fields}
+    del data[SEAL]
+    path.write_text(json.dumps(sealed(data)))
 
 
 @pytest.mark.parametrize(

@@ -92,15 +92,57 @@ def test_it_ends_with_its_parent(index: Callable[[str], Path]) -> None:
     )
     argv = [sys.executable, "-c", code, str(index("lucene") / "lucene")]
     child = int(subprocess.run(argv, capture_output=True, text=True, timeout=120).stdout)
-    deadline = time.monotonic() + 30
-    while _alive(child):
-        assert time.monotonic() < deadline, "the process of Lucene outlives its parent"
-        time.sleep(0.05)
+    _wait(lambda: not _alive(child), "the process of Lucene outlives its parent")
 
 
 def _alive(pid: int) -> bool:
     path = Path(f"/proc/{pid}/stat")
     return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+_BUILDS = """
+import sys
+from pathlib import Path
+from latentgym.retrieval import Passage, building
+from latentgym.retrieval.java import Java
+building.choose_engine = lambda engine: "lucene"
+building.find_java = lambda: Java(Path(sys.argv[1]), Path("no.jar"), "0")
+building.build_index([Passage("a", "b", "c")], Path(sys.argv[2]), engine="lucene")
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_builder_ends_with_its_parent(how: signal.Signals, tmp_path: Path) -> None:
+    java = tmp_path / "java" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    number = tmp_path / "number"
+    java.write_text(
+        f"#!/bin/sh\necho $$ > {number}.part; mv {number}.part {number}\nexec sleep 99\n"
+    )
+    java.chmod(0o755)
+    argv = [sys.executable, "-c", _BUILDS, str(tmp_path / "java"), str(tmp_path / "index")]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as building:
+        _wait(number.exists, "Java was not started")
+        building.send_signal(how)
+    _wait(lambda: not _alive(int(number.read_text())), "Java outlives its parent")
+
+
+def _wait(until: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + 30
+    while not until():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.05)
+
+
+def test_nothing_is_left_in_the_temporary_folder(
+    opened: LuceneRetriever, passages: Sequence[Passage]
+) -> None:
+    """Its process is always killed in the end; Java does not ask where such files should be."""
+    opened.search([passages[0].title], 1)
+    number = process(opened)
+    opened.close()
+    assert not Path(f"/tmp/.java_pid{number}").exists()
+    assert not [*Path("/tmp").glob(f"hsperfdata_*/{number}")]
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated"])

@@ -83,12 +83,11 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         checkpoints.load(newest, trainer(None, width=32).policy)
 
 
-def test_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_version_is_refused(tmp_path: Path, changed: Any) -> None:
     trainer(tmp_path).run()
     newest = checkpoints.latest(tmp_path / "checkpoints")
     assert newest is not None
-    manifest = json.loads((newest / "manifest.json").read_text())
-    (newest / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))
+    changed(newest / "manifest.json", lambda manifest: manifest.update(schema=99))
     with pytest.raises(CheckpointError, match="version 99"):
         trainer(tmp_path).run(resume=True)
 

@@ -1,16 +1,17 @@
-"""The process that judges hostile text. Run as a file of its own by `sandbox`.
+"""The process that works on hostile input; `process` starts it.
 
-Two processes: a *keeper*, which has imported what judging needs and never touches an answer,
-and its forked *child*, which judges. A child that hangs or dies is replaced by a fork, in
+Two processes: a *keeper*, which has imported what the work needs and never touches a request,
+and its forked *child*, which does. A child that hangs or dies is replaced by a fork, in
 milliseconds. What they run is a *job*, a module with two functions:
 
     prepare(setting: str) -> None       in the keeper: load what this setting needs; first for ""
-    run(setting: str, *request: str)    in the child: judge; the result is a JSON value
+    run(setting: str, *request: str)    in the child: the work; the result is a JSON value
 
-This file imports nothing of the library: what it costs to start is the job.
+The clock is the keeper's, which the child cannot touch, and behind it the library's, which ends a
+keeper that is late; the child's own timer only ends a child whose keeper cannot.
 
 Each request bears a number drawn at random, and its reply the same one, so that a reply that comes
-late, or that a judged text has forged, answers no other request.
+late, or that hostile input has forged, answers no other request.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol
 
+from latentgym.bounded._confine import confine
+
 HEADER = 4
 # Old children hold the algebra system's growing caches.
 CALLS_PER_CHILD = 500
 # How often a request is made whose child something else has killed.
 TRIES = 3
 ENDED = ("timeout", "crash", "killed")
-# Signals that the system or a person sends; a judged text ends its process in other ways.
+# Signals that the system or a person sends; hostile input ends its process in other ways.
 _OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 # What a child may do beyond arithmetic: import and read files. All else that Python audits
 # (processes, sockets, writing, removing, foreign functions) is refused.
@@ -87,26 +90,16 @@ def write_frame(stream: ByteStream, value: Any) -> None:
     stream.flush()
 
 
-def _limit(memory: int) -> None:
-    """Bound what a child may take; a platform may lack some of these limits."""
-    import resource
-
-    bounds = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0, "RLIMIT_NPROC": 0}
-    for kind, bound in bounds.items():
-        with suppress(AttributeError, ValueError, OSError):
-            resource.setrlimit(getattr(resource, kind), (bound, bound))
-
-
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """An audit hook, which no code can take off again: nothing a child runs has an effect."""
     global _refused
     writes = event == "open" and int(arguments[2] or 0) & _WRITES
     if event not in _ALLOWED or writes:
         _refused = True
-        raise PermissionError(f"a judged text may not do this: {event}")
+        raise PermissionError(f"this may not be done here: {event}")
 
 
-def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> None:
+def _serve(job: Job, connection: socket.socket, timeout: float, memory: int, keeper: int) -> None:
     """The child: answer requests until the connection closes."""
     global _refused
     # Holding the keeper's pipes would hide the library's end from it; closing them would let
@@ -115,7 +108,7 @@ def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> 
     for descriptor in (0, 1):
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
-    _limit(memory)
+    confine(memory, int(CALLS_PER_CHILD * (timeout + 1.0)), keeper)
     stream = connection.makefile("rwb")
     sys.addaudithook(_refuse)
     with suppress(EOFError, ConnectionError):
@@ -133,7 +126,7 @@ def _serve(job: Job, connection: socket.socket, timeout: float, memory: int) -> 
 
 
 class Child:
-    """A forked judge and the keeper's connection to it.
+    """A forked worker and the keeper's connection to it.
 
     Args:
         job: what it runs.
@@ -143,13 +136,13 @@ class Child:
 
     def __init__(self, job: Job, timeout: float, memory: int) -> None:
         mine, theirs = socket.socketpair()
-        self.calls = 0
+        self.calls, keeper = 0, os.getpid()
         self.ended = False
         self.pid = os.fork()
         if self.pid == 0:
             mine.close()
             try:
-                _serve(job, theirs, timeout, memory)
+                _serve(job, theirs, timeout, memory, keeper)
             finally:
                 os._exit(0)
         theirs.close()
@@ -233,7 +226,7 @@ def main(timeout: float, memory: int, module: str) -> None:
                 number, *asked = request
                 verdict = "killed"
                 for attempt in range(TRIES):
-                    # A child that was killed, idle or not, is not this answer's fault; one that
+                    # A child that was killed, idle or not, is not the request's fault; one that
                     # died otherwise may have died while it was idle, so there is a second try.
                     child = child if child.alive() else Child(job, timeout, memory)
                     verdict = child.ask(asked, timeout)
@@ -255,8 +248,3 @@ def _prepare(job: Job, setting: str) -> str:
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "ready"
-
-
-if __name__ == "__main__":
-    sys.path[:] = json.loads(sys.argv[3])
-    main(float(sys.argv[1]), int(sys.argv[2]), sys.argv[4])

@@ -1,0 +1,176 @@
+"""What is written is what is read: JSON with a seal, and hashes of the files beside it.
+
+A seal is the SHA-256 of all else in a JSON object, as its last key. It finds a damaged disk, half a
+copy or a slip in an editor. It is no signature: whoever means to deceive can seal anew.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from math import isfinite
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from latentgym.errors import Notice
+from latentgym.storage import cache_folder
+
+SEAL = "sha256"
+_MOST_BYTES = 64 * 2**20
+_MOST_DEPTH = 64
+
+
+class UnverifiedWarning(Notice):
+    """What was read has no seal, so nothing says whether it is what was written."""
+
+
+def sealed(data: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """JSON data with its seal.
+
+    Args:
+        data: keys are texts.
+        before: what comes before it, such as the seal of the line above; it is sealed with it.
+    """
+    return {**data, SEAL: _seal(data, before)}
+
+
+def opened(data: dict[str, Any], before: str = "") -> bool:
+    """Take the seal off: whether there was one.
+
+    Args:
+        data: what `sealed` gave, after it was written and read.
+        before: as it was given there.
+
+    Raises:
+        ValueError: it is not the data's.
+    """
+    if SEAL not in data:
+        return False
+    if data.pop(SEAL) != _seal(data, before):
+        raise ValueError("it is not what was written: its SHA-256 differs")
+    return True
+
+
+def _seal(data: Mapping[str, Any], before: str) -> str:
+    # Through JSON once before, or keys that are numbers would be sorted as numbers.
+    plain = json.loads(json.dumps(data))
+    return sha256(f"{before}{json.dumps(plain, sort_keys=True)}".encode("ascii")).hexdigest()
+
+
+def parsed(text: bytes) -> Any:
+    """What JSON says, which may be anyone's.
+
+    Raises:
+        ValueError: it is damaged, or nested without end.
+    """
+    try:
+        value = json.loads(text)
+        _bounded(value, _MOST_DEPTH)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _bounded(value: Any, left: int) -> None:
+    if left < 0:
+        raise RecursionError
+    inner: Iterable[Any] = ()
+    if isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, list):
+        inner = value
+    for each in inner:
+        if isinstance(each, dict | list):
+            _bounded(each, left - 1)
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Any], bool]:
+    """A sealed object of a file: what it says, and whether there was a seal.
+
+    Raises:
+        ValueError: it is damaged, no object, or larger than anything that is written here.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"it is larger than {_MOST_BYTES >> 20} MiB")
+    data = parsed(text)
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    return data, opened(data)
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether JSON data is of a type, such as `dict[str, float] | None`; numbers are finite."""
+    if kind is Any:
+        return True
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(is_of(value, each) for each in inner)
+    if origin is list:
+        return isinstance(value, list) and all(is_of(each, inner[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(is_of(each, inner[1]) for each in value.values())
+    if isinstance(value, bool) or kind is not float:
+        return type(value) is kind
+    return isinstance(value, int | float) and isfinite(value)
+
+
+def note_unverified(what: str) -> None:
+    """Say that something has no seal."""
+    warnings.warn(
+        f"{what} was written before there were hashes, so it is not verified.",
+        UnverifiedWarning,
+        stacklevel=3,
+    )
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    found = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file in a folder, by its path within."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest(path) for path in files}
+
+
+def damaged(folder: Path, files: Mapping[str, str]) -> str | None:
+    """The first file of a folder that is not what was written; None if all are.
+
+    What was right is not read again until a size or time differs: there may be gigabytes of it.
+
+    Args:
+        folder: of which `digests` was taken.
+        files: what it gave.
+    """
+    try:
+        states = [[name, files[name], _state(folder / name)] for name in sorted(files)]
+    except OSError as error:
+        return str(Path(error.filename).relative_to(folder))
+    what = json.dumps([str(folder.resolve()), states])
+    seen = cache_folder() / "verified" / sha256(what.encode("ascii")).hexdigest()[:32]
+    if seen.is_file():
+        return None
+    for name, written in files.items():
+        if digest(folder / name) != written:
+            return name
+    with suppress(OSError):  # without a cache it is read again
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        seen.touch()
+    return None
+
+
+def _state(path: Path) -> list[int]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns, state.st_ino]

@@ -1,0 +1,29 @@
+"""Text for a terminal, which obeys control characters, and for rich, which obeys markup.
+
+Names, questions, answers and paths are whoever's: all that is shown of them goes through here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+def printable(text: str) -> str:
+    """Text without the control and other invisible characters in it, but for line breaks."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def shown(what: object, most: int | None = None) -> Text:
+    """Whatever it is in one line, for rich: neither markup nor control characters.
+
+    Args:
+        what: taken as text.
+        most: characters that are shown of it.
+    """
+    from rich.text import Text  # here, or every message of the command line would load it
+
+    line = " ".join(printable(str(what)).split())
+    return Text(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
