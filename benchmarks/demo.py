@@ -15,7 +15,7 @@ from pathlib import Path
 
 from latentgym.cli.leaderboard import show
 from latentgym.cli.main import main as latentgym
-from latentgym.cli.options import say
+from latentgym.cli.options import output, say
 from latentgym.registry import make_vector_env
 from latentgym.results import Result, find_results
 from latentgym.stats import wilson
@@ -104,7 +104,7 @@ def main() -> None:
     mnns(options.out)
     gsm8k(options.out, options.limit)
     say("\nLeaderboard")
-    show(find_results([options.out]))
+    show(find_results([options.out]), output())
     minutes = (time.perf_counter() - started) / 60
     say(f"\n{minutes:.1f} minutes; results, checkpoints and curves are in {options.out}")
     say(f"curves: tensorboard --logdir {options.out}")

@@ -39,7 +39,10 @@ class Notice(UserWarning):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of an error message: the nearest known names, or all of them if none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    same = [each for each in known if each.casefold() == name.casefold()]
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+    near = same or [folded[each] for each in close]
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"known names are {', '.join(known)}."

@@ -12,7 +12,7 @@ import tyro
 
 from latentgym.cli.evaluate import check_out
 from latentgym.cli.leaderboard import show
-from latentgym.cli.options import EnvPairs, emit, env_options, parse, say
+from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate_respondent, questions_of
 from latentgym.recommenders import make_recommender
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     if o.out is not None:
         evaluation.save(o.out)
         say(f"wrote {o.out / RESULT}")
-    show([(o.out or Path("-"), evaluation.result)])
+    show([(o.out or Path("-"), evaluation.result)], output(o.json))
     emit(vars(evaluation.result), o.json)
     return 0
 

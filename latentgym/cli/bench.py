@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import importlib
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latentgym.cli.options import parse, say
+from latentgym.cli.options import output, parse, say
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.results import git_commit, versions
-from latentgym.storage import atomic_write, writable
+from latentgym.storage import atomic_write, to_json, writable
 from latentgym.terminal import shown
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {
-    "latentseek": ("latentgym.bench.latentseek", "LatentSeekBench"),
-    "recommend": ("latentgym.bench.recommend", "RecommendBench"),
-    "retrieval": ("latentgym.bench.retrieval", "RetrievalBench"),
-    "rollout": ("latentgym.bench.rollout", "RolloutBench"),
-    "train": ("latentgym.bench.train", "TrainBench"),
+    "latentseek": (
+        "latentgym.bench.latentseek",
+        "LatentSeekBench",
+        "the batched search against one question at a time",
+    ),
+    "recommend": (
+        "latentgym.bench.recommend",
+        "RecommendBench",
+        "ranking a catalogue against generate with allowed prefixes",
+    ),
+    "retrieval": ("latentgym.bench.retrieval", "RetrievalBench", "Lucene beside bm25s"),
+    "rollout": (
+        "latentgym.bench.rollout",
+        "RolloutBench",
+        "the engine against transformers' generate and the machine",
+    ),
+    "train": ("latentgym.bench.train", "TrainBench", "a GRPO step against TRL's"),
 }
 # Figures by name that a report may have, and what they are.
 TABLES = {
@@ -42,28 +51,48 @@ TABLES = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run benchmarks by name; all of them without one. `--json FILE` also writes the figures."""
+    """Run benchmarks by name or `all`, or list them. `--json FILE` also writes the figures."""
     words = list(argv)
     target = _take_json(words)
-    names = []
-    while words and not words[0].startswith("-"):
-        names.append(words.pop(0))
-    for name in names:
-        if name not in BENCHES:
-            raise UsageError(f"no benchmark {name!r}; {did_you_mean(name, BENCHES)}")
+    names = [word for word in words if word == "all" or word in BENCHES]
+    rest = [word for word in words if word not in names]
+    if rest and not rest[0].startswith("-"):
+        raise UsageError(f"no benchmark {rest[0]!r}; {did_you_mean(rest[0], [*BENCHES, 'all'])}")
+    if not names:
+        return _list(rest)
+    if target is not None and target.parent and not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent} for {target.name}; make it first.")
     reports = []
-    for name in names or list(BENCHES):
-        module_name, options_name = BENCHES[name]
+    for name in BENCHES if "all" in names else names:
+        module_name, options_name, _ = BENCHES[name]
         module = importlib.import_module(module_name)
         about = (module.__doc__ or "").strip()
-        options = parse(getattr(module, options_name), words, f"bench {name}", about)
+        options = parse(getattr(module, options_name), rest, f"bench {name}", about)
         report = {**module.run(options), "versions": versions(), "git": git_commit()}
         _show(report)
         reports.append(report)
         if target is not None:  # after each, so that none is lost with one that fails
-            with writable(target, "give --json another file"), atomic_write(target) as partial:
-                partial.write_text(json.dumps(reports, indent=2) + "\n")
+            with writable(target), atomic_write(target) as partial:
+                partial.write_text(to_json(reports, indent=2) + "\n")
             say(f"wrote {target}")
+    return 0
+
+
+def _list(options: Sequence[str]) -> int:
+    """Say which benchmarks there are."""
+    if options and not {"-h", "--help"} & {*options}:
+        raise UsageError(
+            f"{options[0]} goes with a benchmark; name one of {', '.join(BENCHES)}, or all."
+        )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("benchmark", "what is measured"):
+        table.add_column(name)
+    for name, (_, _, about) in BENCHES.items():
+        table.add_row(name, about)
+    console = output()
+    console.print("usage: latentgym bench NAME ... | all [options] [--json FILE]\n", markup=False)
+    console.print(table)
+    console.print("\nlatentgym bench NAME --help shows the options of one.")
     return 0
 
 
@@ -81,7 +110,7 @@ def _take_json(words: list[str]) -> Path | None:
 
 def _show(report: dict[str, Any]) -> None:
     # Without emoji, or ":llama:" in a model's name becomes one.
-    console = Console(width=None if sys.stdout.isatty() else 100, emoji=False)
+    console = output()
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
     about = shown(f"  {settings}; {report['device']}")
     console.print(Text.assemble((report["bench"], "bold"), " ", about))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from latentgym.cli.options import emit, parse, say
+from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.terminal import shown
 
@@ -42,7 +40,7 @@ class _Options:
     split: Literal["time", "leave-one-out"] = "time"
     """8:1:1 of all rows in time, or a user's last row in test and the one before it in valid."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,7 @@ def _make(read: Interactions, recipe: Recipe, o: _Options) -> int:
     table.add_column(justify="right")
     for name in ("users", "items", "interactions", "train", "valid", "test", "first", "last"):
         table.add_row(name, shown(facts[name]))
-    Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
+    output(o.json).print(table)
     if made.untitled:
         say(
             f"note: {made.untitled} interactions were not read; their items have no title, or one "

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from latentgym.cli.options import EnvPairs, emit, env_options, parse, say
+from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.progress import progress_bar
 from latentgym.registry import FAMILY_NAMES, NAMESPACE, TASKS, make_vector_env
 from latentgym.terminal import shown
@@ -25,7 +23,7 @@ class ListOptions:
     """Options of envs."""
 
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 def list_envs(argv: Sequence[str]) -> int:
@@ -33,7 +31,7 @@ def list_envs(argv: Sequence[str]) -> int:
     from latentgym.data import DATASETS, available
 
     options = parse(ListOptions, argv, "envs", "List the environments.")
-    console = Console(width=None if sys.stdout.isatty() else 110, emoji=False)
+    console = output(options.json)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "families", "data", "licence"):
         table.add_column(name)
@@ -74,7 +72,7 @@ class EnvOptions:
     """The first so many questions."""
     env_option: EnvPairs = field(default_factory=list)
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 def _make(options: EnvOptions) -> Any:
@@ -106,7 +104,7 @@ def info(argv: Sequence[str]) -> int:
         **{name: str(fact) for name, fact in task.about.items()},
         "grader": inspect.cleandoc(task.grade.__doc__ or type(task).__name__).splitlines()[0],
     }
-    console = Console(width=None if sys.stdout.isatty() else 110, emoji=False)
+    console = output(options.json)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -141,7 +139,8 @@ def validate(argv: Sequence[str]) -> int:
             advance(1)
     for line in wrong[:20]:
         say(line)
-    say(f"{task.name} {task.split} ({task.source}): {len(task)} questions, {len(wrong)} faults")
+    told = f"{task.name} {task.split} ({task.source}): {len(task)} questions, {len(wrong)} faults"
+    output(options.json).print(shown(told))
     emit({"task": task.name, "questions": len(task), "faults": len(wrong)}, options.json)
     return int(bool(wrong))
 

@@ -23,6 +23,7 @@ from latentgym.cli.options import (
     env_model,
     env_options,
     fresh_folder,
+    output,
     parse,
     resumable,
     say,
@@ -37,6 +38,7 @@ from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, find_results, load_result, load_rollouts, require_all
 from latentgym.stats import question_interval
 from latentgym.storage import to_json
+from latentgym.terminal import shown
 from latentgym.training import checkpoint
 
 
@@ -73,7 +75,7 @@ class EvalOptions(RunOptions):
     watch: bool = False
     """Show each attempt of an agent that searches at test time, best with one --index."""
     json: bool = False
-    """Print the result as one JSON line last."""
+    """Print the result as one JSON line on stdout, and nothing else there."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -119,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
         if options.out is not None:
             evaluation.save(options.out)
             say(f"wrote {options.out / RESULT}")
-    show([(options.out or Path("-"), evaluation.result)])
+    show([(options.out or Path("-"), evaluation.result)], output(options.json))
     emit(vars(evaluation.result), options.json)
     return 0
 
@@ -139,7 +141,7 @@ def _finished(out: Path, run: Run, record: dict[str, Any], options: EvalOptions)
         asked["n"] = result.n
     require_same(stored, json.loads(to_json(asked)), out)
     say(f"{out} holds the whole result: nothing is left to do")
-    show([(out, result)])
+    show([(out, result)], output(options.json))
     emit(vars(result), options.json)
     return 0
 
@@ -205,7 +207,7 @@ class RescoreOptions:
     folder: tyro.conf.Positional[Path]
     """Folder with result.json and rollouts.jsonl.gz."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 def rescore(argv: Sequence[str]) -> int:
@@ -239,9 +241,10 @@ def _rescore(folder: Path, as_json: bool) -> int:
         changed += grade.score != rollout["score"]
     table = np.array([scores[index] for index in sorted(scores)])
     accuracy, (low, high) = float(table.mean()), question_interval(table)
-    say(
+    told = (
         f"{folder}: accuracy {accuracy:.4f} [{low:.4f}, {high:.4f}], stored {result.accuracy:.4f}; "
         f"{changed} of {table.size} scores changed"
     )
+    output(as_json).print(shown(told))
     emit({"folder": str(folder), "accuracy": accuracy, "changed": changed}, as_json)
     return int(changed > 0)

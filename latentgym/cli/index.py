@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from latentgym.cli.options import emit, parse, say
+from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.terminal import shown
 
@@ -36,7 +34,7 @@ class BuildOptions:
     threads: int = 2
     """Of Lucene."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class SearchOptions:
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 5
     """How many passages."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class InfoOptions:
     index: tyro.conf.Positional[Path]
     """Folder of an index."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -99,7 +97,7 @@ def _search(argv: Sequence[str]) -> int:
         cells = [shown(text, _SNIPPET) for text in (p.id, p.title, p.text)]
         table.add_row(str(rank), f"{hit.score:.3f}", *cells)
     if hits:
-        Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
+        output(o.json).print(table)
     else:
         say("nothing was found; try other words.")
     found = [{"score": hit.score, **asdict(hit.passage)} for hit in hits]
@@ -117,6 +115,6 @@ def _info(argv: Sequence[str]) -> int:
     table.add_column()
     for name, value in facts.items():
         table.add_row(shown(name), shown(value, _SNIPPET))
-    Console(width=None if sys.stdout.isatty() else 110, emoji=False).print(table)
+    output(o.json).print(table)
     emit(facts, o.json)
     return 0

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from latentgym.cli.options import emit, parse, say
+from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.results import Result, find_results
 from latentgym.terminal import shown
 
 _RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
+_NAMES = ("run", "agent", "model")
+_LEAST = 12  # characters of each of them
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class LeaderboardOptions:
     folders: tyro.conf.Positional[list[Path]] = field(default_factory=lambda: [Path("runs")])
     """Folders with results, searched with all below."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line instead of the table."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,68 +39,105 @@ def main(argv: Sequence[str]) -> int:
     if not found:
         folders = ", ".join(map(str, options.folders))
         raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
-    show(found)
+    show(found, output(options.json))
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0
 
 
-def show(found: Sequence[tuple[Path, Result]]) -> None:
-    """Print a table of runs on stderr, best first within each task.
+Run = tuple[Path, Result]
+
+
+def show(found: Sequence[Run], console: Console) -> None:
+    """Print tables of runs, one for each task, split and source, best first.
 
     Args:
         found: folder and record of each run.
+        console: where to; columns that it is too narrow for are left out, the last ones first.
     """
-    console = Console(stderr=True, width=None if sys.stderr.isatty() else 150, emoji=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    ranking = [k for k in _RANKING if any(k in r.metrics for _, r in found)]
-    for name, justify in (
-        ("task", "left"),
-        ("run", "left"),
-        ("agent", "left"),
-        ("model", "left"),
-        ("n", "right"),
-        ("seeds", "right"),
-        ("accuracy %", "right"),
-        ("95 %", "left"),
-        *((f"{name.upper()} %", "right") for name in ranking),
-        ("thoughts", "right"),
-        ("tokens", "right"),
-        ("GFLOP", "right"),
-        ("answers/s", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for folder, r in sorted(found, key=lambda pair: (pair[1].task, -pair[1].accuracy)):
-        low, high = r.accuracy_ci95
-        table.add_row(
-            shown(_task(r)),
-            shown(folder.name),
-            shown(_agent(r)),
-            shown(r.model),
-            str(r.n),
-            str(len(r.seeds)),
-            f"{100 * r.accuracy:.2f}",
-            shown(f"[{100 * low:.1f}, {100 * high:.1f}]"),
-            *(f"{100 * r.metrics[name]:.2f}" if name in r.metrics else "" for name in ranking),
-            f"{r.thoughts_mean:.1f}",
-            f"{r.tokens_mean:.1f}",
-            f"{r.flops_per_answer / 1e9:.3g}",
-            f"{r.answers_per_s:.3g}",
-        )
-    console.print(table)
-    if any(r.source == "sample" for _, r in found):
-        console.print("* on the packaged sample, which is not the real data set: no result.")
-    for folder, r in found:
+    for questions, some in groupby(sorted(found, key=_order), key=lambda run: _questions(run[1])):
+        runs = list(some)
+        console.print(shown(questions, console.width), style="bold")
+        console.print(_table(runs, console.width))
+        for note in _notes(runs):
+            console.print(shown(note), style="dim")
+        console.print()
+
+
+def _order(run: Run) -> tuple[str, float]:
+    return _questions(run[1]), -run[1].accuracy
+
+
+def _questions(r: Result) -> str:
+    return f"{r.task} ({r.family}), {r.split}, {r.source}"
+
+
+class _Column(NamedTuple):
+    name: str
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (self.name, *self.cells)))
+
+
+def _table(runs: Sequence[Run], width: int) -> Table:
+    numbers, room = [], width - len(_NAMES) * (_LEAST + 1)
+    for column in _numbers([r for _, r in runs]):
+        room -= column.width + 1
+        if room < 0:
+            break
+        numbers.append(column)
+    names = [(folder.name or str(folder), _agent(r), r.model) for folder, r in runs]
+    columns = [
+        _Column(name, list(cells))
+        for name, cells in zip(_NAMES, zip(*names, strict=True), strict=True)
+    ]
+    # What is left goes to the names that need it, the run's first.
+    left = width - sum(c.width + 1 for c in numbers) - len(_NAMES) * (_LEAST + 1)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    widths = []
+    for column in columns:
+        more = min(max(0, column.width - _LEAST), max(0, left))
+        left -= more
+        widths.append(_LEAST + more)
+        table.add_column(column.name, no_wrap=True)
+    for column in numbers:
+        table.add_column(column.name, justify="right", no_wrap=True)
+    for row in range(len(runs)):
+        cells = [shown(c.cells[row], most) for c, most in zip(columns, widths, strict=True)]
+        table.add_row(*cells, *(shown(c.cells[row]) for c in numbers))
+    return table
+
+
+def _numbers(results: Sequence[Result]) -> Iterator[_Column]:
+    """Columns of numbers, the most needed first."""
+
+    def percent(share: float | None) -> str:
+        return "" if share is None else f"{100 * share:.2f}"
+
+    yield _Column("%", [percent(r.accuracy) for r in results])
+    intervals = [[100 * bound for bound in r.accuracy_ci95] for r in results]
+    yield _Column("[95 %]", [f"[{low:.1f}, {high:.1f}]" for low, high in intervals])
+    yield _Column("n", [f"{r.n}" + (f" x{len(r.seeds)}" if r.seeds[1:] else "") for r in results])
+    for name in _RANKING:
+        if any(name in r.metrics for r in results):
+            yield _Column(f"{name.upper()} %", [percent(r.metrics.get(name)) for r in results])
+    yield _Column("GFLOP", [f"{r.flops_per_answer / 1e9:.3g}" for r in results])
+    yield _Column("thoughts", [f"{r.thoughts_mean:.1f}" for r in results])
+    yield _Column("tokens", [f"{r.tokens_mean:.1f}" for r in results])
+    yield _Column("answers/s", [f"{r.answers_per_s:.3g}" for r in results])
+
+
+def _notes(runs: Sequence[Run]) -> Iterator[str]:
+    if any(r.source == "sample" for _, r in runs):
+        yield "sample: made-up questions in the place of the real data, so these are no results."
+    for folder, r in runs:
         if r.trained_on:
-            console.print(f"{folder.name}: {r.trained_on} of {r.n} questions were trained on.")
-    if any(r.oracle for _, r in found):
-        console.print("(oracle) looks at the gold answers to choose: an upper bound, no result.")
+            yield f"{folder.name}: {r.trained_on} of {r.n} questions were trained on."
+    if any(r.oracle for _, r in runs):
+        yield "(oracle): looks at the gold answers to choose, so it is an upper bound."
 
 
 def _agent(result: Result) -> str:
     marks = [*([result.control] if result.control else []), *(["oracle"] if result.oracle else [])]
     return f"{result.agent} ({', '.join(marks)})" if marks else result.agent
-
-
-def _task(result: Result) -> str:
-    mark = "*" if result.source == "sample" else ""
-    return f"{result.task}{mark} ({result.family})"

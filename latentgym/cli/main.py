@@ -16,6 +16,7 @@ from latentgym.terminal import printable
 COMMANDS = {
     "envs": ("latentgym.cli.envs:list_envs", "the ids, with family, data and licence"),
     "info": ("latentgym.cli.envs:info", "one environment: spaces, prompt, example, grader"),
+    "agents": ("latentgym.cli.agents:main", "the agents, with their presets"),
     "train": ("latentgym.cli.train:main", "train an agent: latentgym train AGENT ENV"),
     "eval": ("latentgym.cli.evaluate:main", "evaluate an agent: latentgym eval AGENT ENV"),
     "baseline": (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from rich.console import Console
 
 from latentgym.errors import UsageError
 from latentgym.storage import to_json
@@ -46,7 +47,7 @@ class RunOptions:
     dtype: str = "auto"
     """float32, bfloat16 or auto."""
     json: bool = False
-    """Print one JSON line last."""
+    """Print one JSON line on stdout, and nothing else there."""
 
 
 def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: str) -> Options:
@@ -108,9 +109,14 @@ def env_model(model: str) -> str | None:
 
 
 def emit(data: dict[str, Any], as_json: bool) -> None:
-    """With --json, one line last on stdout."""
+    """With --json, one line on stdout."""
     if as_json:
         print(to_json(data), flush=True)
+
+
+def output(as_json: bool = False) -> Console:
+    """Where results are printed for people: stdout, unless JSON goes there."""
+    return Console(quiet=as_json, emoji=False, highlight=False)
 
 
 def say(text: str) -> None:

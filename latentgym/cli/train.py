@@ -13,7 +13,15 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
-from latentgym.cli.options import RunOptions, emit, env_options, fresh_folder, resumable, say
+from latentgym.cli.options import (
+    RunOptions,
+    emit,
+    env_options,
+    fresh_folder,
+    output,
+    resumable,
+    say,
+)
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate, questions_of
 from latentgym.lock import in_use
@@ -21,6 +29,7 @@ from latentgym.losses import CLEAN
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.results import RESULT
 from latentgym.rollout import Policy
+from latentgym.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
 
 DEFAULT_TINY = "tiny:gpt2:2x2x32"
@@ -242,8 +251,9 @@ def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
     result = evaluation.result
     low, high = result.accuracy_ci95
     note = "" if not result.trained_on else f", {result.trained_on} of them trained on"
-    say(
+    told = (
         f"{options.eval_split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}] on "
         f"{result.n} questions{note}"
     )
+    output(options.json).print(shown(told))
     return result.accuracy

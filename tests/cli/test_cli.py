@@ -133,7 +133,9 @@ def test_adapters_train_alone_and_are_read_back(
 
 def test_leaderboard_shows_what_was_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["leaderboard", str(trained)]) == 0
-    assert "MNNS (continuous)" in capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert "MNNS (continuous), test, generated" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_envs_and_info(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +161,7 @@ def test_validate(env: str) -> None:
         (["info", "latent/GSM8K-tokens"], "did you mean 'latent/GSM8K-token'"),
         (["eval", "cott", "latent/MNNS-token"], "did you mean 'cot'"),
         (["eval", "cot", "latent/MNNS-continuous"], "latent/MNNS-token"),
-        (["eval", "cot", "latent/MNNS-token", "--model", "no/such/folder"], "cannot load"),
+        (["eval", "cot", "latent/MNNS-token", "--model", "no/such/folder"], "there is no folder"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny:rnn"], "no tiny architecture"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "-o", "depth=3"], "depth"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "-o", "depth"], "name=value"),

@@ -80,7 +80,7 @@ def test_amazon(amazon: list[str], tmp_path: Path, run: Run) -> None:
         "start": None,
         "untitled": 1,
     }
-    assert "interactions  " in shown and "2017-07-19" in shown
+    assert len(shown.splitlines()) == 1
     assert "note: 1 interactions were not read" in notes
     data, catalogue = sequences(DATASETS["AmazonCDs"], "test", source=out)
     assert len(data) == 3 and len(catalogue) == 6

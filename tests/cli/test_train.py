@@ -94,7 +94,7 @@ def test_questions_that_were_trained_on_are_counted(
     evaluation = ["eval", "cot", "latent/MNNS-token", "--checkpoint", str(out), "--limit", "50"]
     assert main([*evaluation, "--split", "train", "--out", str(tmp_path / "again")]) == 0
     assert load_result(tmp_path / "again").trained_on == 40
-    assert "40 of 50 questions were trained on" in " ".join(capsys.readouterr().err.split())
+    assert "40 of 50 questions were trained on" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_run_is_made_longer_on_the_command_line(

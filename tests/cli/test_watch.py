@@ -46,5 +46,5 @@ def test_an_oracle_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*SEEK, "--limit", "2", "--reward", "psrm", "--out", str(out)]) == 0
     capsys.readouterr()
     assert main(["leaderboard", str(out)]) == 0
-    shown = capsys.readouterr().err
-    assert "latentseek (oracle)" in shown and "an upper bound, no result" in shown
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(oracle): looks at the gold answers to choose, so it is an upper bound" in shown

@@ -1,0 +1,43 @@
+"""`latentgym agents`: what can be trained and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from latentgym.agents.base import Agent, agent_class
+from latentgym.cli.agent_options import summary
+from latentgym.cli.options import emit, output, parse
+from latentgym.registry import AGENTS
+
+
+@dataclass(frozen=True)
+class AgentsOptions:
+    """Options of agents."""
+
+    json: bool = False
+    """Print one JSON line instead of the table."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """List the agents."""
+    options = parse(AgentsOptions, argv, "agents", "List the agents and their presets.")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("agent", "family", "what it does", "presets"):
+        table.add_column(name, overflow="fold")
+    rows = []
+    for name in AGENTS:
+        cls = agent_class(name)
+        row = {"agent": name, "families": list(cls.families), "about": summary(cls)}
+        rows.append({**row, "trains": _trains(cls), "presets": list(cls.presets)})
+        about = summary(cls) if _trains(cls) else f"{summary(cls)} No training."
+        table.add_row(name, ", ".join(cls.families), about, ", ".join(cls.presets))
+    output(options.json).print(table)
+    emit({"agents": rows}, options.json)
+    return 0
+
+
+def _trains(cls: type[Agent[object]]) -> bool:
+    return cls.recipe is not Agent.recipe
