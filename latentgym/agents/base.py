@@ -17,6 +17,7 @@ from latentgym.answers import Answer, Answered
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Protocol
+from latentgym.ranges import check_ranges
 from latentgym.registry import AGENTS
 from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches, latent_statistics
 from latentgym.training import Recipe
@@ -28,7 +29,8 @@ class Agent(ABC, Generic[Config]):
     """Base of all agents.
 
     Args:
-        config: settings; a frozen dataclass whose field docstrings become `--help`.
+        config: settings, a frozen dataclass whose numbers have ranges (`latentgym.ranges`) and
+            whose field docstrings become `--help`.
 
     Attributes:
         name: on the command line.
@@ -36,6 +38,9 @@ class Agent(ABC, Generic[Config]):
         config_class: of the settings.
         searches: whether it makes several attempts at a question, which can be watched.
         presets: named settings.
+
+    Raises:
+        UsageError: a number outside its range.
     """
 
     name: ClassVar[str]
@@ -45,6 +50,7 @@ class Agent(ABC, Generic[Config]):
     presets: ClassVar[Mapping[str, Any]]
 
     def __init__(self, config: Config) -> None:
+        check_ranges(config)
         self.config = config
 
     @property

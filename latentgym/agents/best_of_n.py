@@ -14,6 +14,7 @@ from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import Positive, PositiveShare, Size
 from latentgym.rollout import Policy
 from latentgym.search import Attempt, Search
 
@@ -22,11 +23,11 @@ from latentgym.search import Attempt, Search
 class BestOfNConfig(SearchConfig):
     """Settings of best-of-n."""
 
-    samples: int = 3
+    samples: Size = 3
     """Most chains of a question."""
-    temperature: float = 0.7
+    temperature: Positive = 0.7
     """Of sampling."""
-    top_p: float = 0.95
+    top_p: PositiveShare = 0.95
     """Sample among the most likely tokens that hold this probability."""
     early: bool = False
     """Stop at the first chain whose reward is above the threshold; else all are drawn."""

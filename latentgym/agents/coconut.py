@@ -20,6 +20,7 @@ from latentgym.agents.base import Agent
 from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Protocol
+from latentgym.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, Steps
 from latentgym.rollout import Policy
 from latentgym.training import CurriculumConfig, GRPOConfig, Optimisation, Recipe
 
@@ -37,24 +38,24 @@ class CoconutConfig:
     """The curriculum, or policy gradient on what is spoken behind the latents."""
     thought: Literal["hidden", "pause", "none"] = "hidden"
     """What takes the steps' place: hidden states (Coconut), a learned pause, or nothing."""
-    c: int = 1
+    c: SizeOrZero = 1
     """Latents in the place of each step; the paper has 2 on GSM8K, 1 elsewhere."""
-    stages: int | None = None
+    stages: Size | None = None
     """Steps that latents take the place of, one more at each stage. Default: as many as the
     environment's thoughts allow. One more stage leaves out all that remains of the reasoning."""
-    steps_per_stage: int = 1000
+    steps_per_stage: Steps = 1000
     """Training steps of each stage."""
-    first_stage: int = 0
+    first_stage: SizeOrZero = 0
     """Where to begin: 1 where the checkpoint has learnt the chain in words."""
-    mix: float = 0.0
+    mix: Share = 0.0
     """Share of the demonstrations that are of any stage up to the present one."""
-    batch_size: int = 32
+    batch_size: Size = 32
     """Demonstrations per supervised step."""
-    micro_batch: int = 0
+    micro_batch: SizeOrZero = 0
     """Most demonstrations in memory at once; 0 for all."""
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
     """Of the input embeddings, latents among them, in supervised steps."""
-    prompt_weight: float = 0.0
+    prompt_weight: NotNegative = 0.0
     """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(default_factory=Optimisation)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)

@@ -19,6 +19,7 @@ from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import NotNegative, PositiveShare, Size, SizeOrZero
 from latentgym.rollout import Policy
 from latentgym.training import CompressionConfig, GRPOConfig, Optimisation, Recipe
 
@@ -31,41 +32,41 @@ class CoLaRConfig:
 
     stage: Literal["sft", "grpo"] = "sft"
     """Supervised training on compressed chains, or policy gradient."""
-    speed: int = 2
+    speed: Size = 2
     """Tokens per thought, c, that the cue asks for when answering and in policy gradient."""
     cue: str = "( Thinking speed : {c} )"
     """Read behind every prompt; {c} stands for the speed."""
-    c_min: int = 1
+    c_min: Size = 1
     """Fewest tokens per thought in supervised training."""
-    c_max: int = 5
+    c_max: Size = 5
     """Most tokens per thought in supervised training."""
     pooling: Literal["sqrt_mean", "mean"] = "sqrt_mean"
     """How the embeddings of a group become one; `mean` is the paper's ablation MP."""
     latent_loss: Literal["soft_mse", "nll"] = "soft_mse"
     """Of the latent head; `nll` is the paper's ablation of that name."""
-    latent_weight: float = 1.0
+    latent_weight: NotNegative = 1.0
     """Of the latent loss beside that on words."""
-    entropy_weight: float = 0.0
+    entropy_weight: NotNegative = 0.0
     """Of the latents' entropy in soft_mse. At 0, the authors' default, the noise that policy
     gradient explores with dies out in long training."""
     deterministic: bool = False
     """Think the mean of the Gaussian: the paper's ablation DL."""
     density: Literal["mean", "sum"] = "mean"
     """Log-probability of a latent: mean over its elements as published, or their sum."""
-    inner: int | None = None
+    inner: Size | None = None
     """Width of the latent head's layers; none takes the model's. The authors have 2048 beside
     models of 1536 to 4096."""
-    temperature: float = 1.0
+    temperature: NotNegative = 1.0
     """Of latents when answering; 0 thinks the mean."""
-    stop_temperature: float = 1.0
+    stop_temperature: NotNegative = 1.0
     """Of the token that ends thinking, when answering; 0 is greedy."""
-    answer_temperature: float = 1.0
+    answer_temperature: NotNegative = 1.0
     """Of the answer's tokens, when answering; 0 is greedy."""
-    answer_top_p: float = 0.9
+    answer_top_p: PositiveShare = 0.9
     """When answering: sample among the most likely tokens that hold this probability."""
-    batch_size: int = 64
+    batch_size: Size = 64
     """Demonstrations per supervised step."""
-    micro_batch: int = 0
+    micro_batch: SizeOrZero = 0
     """Most demonstrations in memory at once; 0 for all."""
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(lr=1e-4, schedule="constant", warmup=0.0)

@@ -19,6 +19,7 @@ from latentgym.answers import Answer
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import NotNegative, Positive, PositiveShare, ShareBelowOne, Size, SizeOrZero
 from latentgym.rollout import Episodes, Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 
@@ -29,23 +30,23 @@ class CoTConfig:
 
     stage: Literal["sft", "grpo"] = "sft"
     """Training: supervised on demonstrations, or group-relative policy optimisation."""
-    samples: int = 1
+    samples: Size = 1
     """Episodes per question when answering; 1 decodes greedily unless temperature is set."""
     vote: Literal["first", "majority"] = "first"
     """Of several samples take the first, or the most frequent answer (self-consistency)."""
-    temperature: float = 0.0
+    temperature: NotNegative = 0.0
     """When answering; 0 is greedy."""
-    top_p: float = 1.0
+    top_p: PositiveShare = 1.0
     """When answering: sample among the most likely tokens that hold this probability."""
-    train_temperature: float = 1.0
+    train_temperature: Positive = 1.0
     """Of the rollouts of GRPO."""
-    batch_size: int = 64
+    batch_size: Size = 64
     """Demonstrations per supervised step."""
-    micro_batch: int = 0
+    micro_batch: SizeOrZero = 0
     """Most demonstrations in memory at once; 0 for all."""
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
     """Of the input embeddings, in supervised steps."""
-    prompt_weight: float = 0.0
+    prompt_weight: NotNegative = 0.0
     """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(default_factory=Optimisation)
     grpo: GRPOConfig = field(default_factory=GRPOConfig)

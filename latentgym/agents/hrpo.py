@@ -18,6 +18,7 @@ from typing import ClassVar
 from latentgym.agents.base import Agent
 from latentgym.heads import GatedHead, TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import NotNegative, Positive, PositiveShare, Steps
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe
 
@@ -39,18 +40,18 @@ _PAPER = Optimisation(
 class HRPOConfig:
     """Settings of HRPO; the defaults are the authors' for GSM8K."""
 
-    temperature: float = 0.5
+    temperature: Positive = 0.5
     """Of sampling, and of the mixture behind the soft embedding; the paper sweeps .3 to .9."""
-    top_k: int | None = 50
+    top_k: Steps | None = 50
     """Sample and mix among the k likeliest tokens, as the authors' code does by a default of its
     libraries; none takes the whole vocabulary."""
-    r_min: float = 0.98
+    r_min: PositiveShare = 0.98
     """The gate starts with a(r = 1) between r_min and r_max; the paper sweeps .95, .98, .99."""
-    r_max: float = 0.999
+    r_max: PositiveShare = 0.999
     """See r_min."""
-    gate_lr: float = 1e-4
+    gate_lr: NotNegative = 1e-4
     """Learning rate of the gate's linear layers."""
-    lambda_lr: float = 1e-3
+    lambda_lr: NotNegative = 1e-3
     """Learning rate of Lambda."""
     official_temperature: bool = False
     """Score at temperature 1 what was sampled at another, as the authors' code does."""

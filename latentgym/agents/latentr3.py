@@ -24,6 +24,7 @@ from latentgym.errors import UsageError
 from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Protocol
+from latentgym.ranges import NotNegative, ShareBelowOne, Size, SizeOrZero
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, PathwiseConfig, Recipe, SupervisedConfig
 from latentgym.training.latents import latents_of
@@ -38,15 +39,15 @@ class LatentR3Config:
     thought: Literal["ratt", "hidden", "pause"] = "ratt"
     """What makes the latent: attention over the prompt, or its last hidden state alone; or, as a
     control of equal cost, a learned vector that is always the same."""
-    std: float = 1.5
+    std: NotNegative = 1.5
     """Of the noise in policy gradient, in units of the input embeddings."""
     estimator: Literal["likelihood", "score"] = "likelihood"
     """Gradient through the latent, as published; or the score function of the noise."""
-    batch_size: int = 128
+    batch_size: Size = 128
     """Demonstrations per supervised step."""
-    micro_batch: int = 0
+    micro_batch: SizeOrZero = 0
     """Most demonstrations in memory at once; 0 for all."""
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
     """Of the input embeddings, in supervised steps."""
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(lr=3e-4, schedule="linear", warmup=0.02)

@@ -32,6 +32,7 @@ from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import Interval, NotNegative, Share
 from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.search import Attempt, Search, VerifierConfig
@@ -41,23 +42,23 @@ from latentgym.search import Attempt, Search, VerifierConfig
 class LatentSeekConfig(SearchConfig):
     """Settings of LatentSeek; the defaults are the paper's for GSM8K."""
 
-    lr: float = 0.03
+    lr: NotNegative = 0.03
     """Of Adam, which is new for every question."""
-    ratio: float = 0.2
+    ratio: Share = 0.2
     """rho: the share of the first answer's tokens that is searched."""
-    start: float = 0.0
+    start: Share = 0.0
     """The share of the first answer's tokens that stands before the searched ones."""
-    most: int = 300
+    most: Interval = 300
     """Most searched tokens."""
-    iterations: int = 10
+    iterations: Interval = 10
     """Most steps."""
-    grad_clip: float = 0.0
+    grad_clip: NotNegative = 0.0
     """Largest norm of a question's gradient; 0 for no bound."""
-    eps: float = 1e-8
+    eps: NotNegative = 1e-8
     """In the logarithm."""
     update: Literal["gradient", "noise"] = "gradient"
     """noise replaces steps by Gaussian noise on the first latents, as a control."""
-    sigma: float = 1.0
+    sigma: NotNegative = 1.0
     """Standard deviation of the noise."""
 
     def __post_init__(self) -> None:

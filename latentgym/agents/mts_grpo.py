@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from latentgym.agents.base import Agent
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import NotNegative, Positive, Share, ShareBelowOne, Size, Steps
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 
@@ -45,22 +46,22 @@ class MTSGRPOConfig:
     """How thoughts are made when answering: the whole mixture, K samples, or a Dirichlet point."""
     sampler: Literal["mts", "dirichlet"] = "mts"
     """What GRPO samples thoughts with."""
-    k: int = 3
+    k: Size = 3
     """Tokens per thought of MTS; the paper has 1, 3 and 6."""
-    gamma: float = 1.0
+    gamma: Positive = 1.0
     """Concentration of the Dirichlet."""
-    sampling_temperature: float = 1.0
+    sampling_temperature: Positive = 1.0
     """Of MTS; the authors' script has K (logits divided by K)."""
-    top_k: int | None = None
+    top_k: Steps | None = None
     """Mix this many ids in base thoughts; none mixes the whole vocabulary."""
-    batch_size: int = 64
+    batch_size: Size = 64
     """Demonstrations per supervised step."""
-    dropout: float = 0.05
+    dropout: ShareBelowOne = 0.05
     """Of the input embeddings in supervised steps: at test the model reads its own, slightly
     different mixtures, and noise is what makes it bear them."""
-    own_mixtures: float = 0.0
+    own_mixtures: Share = 0.0
     """Share of the demonstrations that are read with the model's own mixtures, not the targets."""
-    prompt_weight: float = 0.0
+    prompt_weight: NotNegative = 0.0
     """Weight of the targets that a task has on its prompts, beside those of the chain."""
     optimisation: Optimisation = field(
         default_factory=lambda: Optimisation(lr=3e-3, weight_decay=0.1)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from latentgym.agents.base import Agent
 from latentgym.answers import Answer, Answered
+from latentgym.ranges import Number
 from latentgym.rollout import Engine, Policy, Reading, collect
 from latentgym.search import (
     Attempt,
@@ -38,7 +39,7 @@ class SearchConfig:
     reward: str = "self"
     """What judges an answer: self (the model's own verifiers), psrm (the gold answer: an upper
     bound, marked as such), confidence, constant, or module:function of your own."""
-    threshold: float = -0.2
+    threshold: Number = -0.2
     """An answer whose reward is above it is good enough."""
     keep: Literal["last", "best"] = "last"
     """Answer with the last attempt, or with the first of the greatest reward."""

@@ -14,6 +14,7 @@ from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import Interval
 from latentgym.rollout import Policy
 from latentgym.search import Attempt, Search
 from latentgym.tokenizers import require_words
@@ -31,7 +32,7 @@ class SelfReflectionConfig(SearchConfig):
     reward: str = "constant"
     """What decides that an answer is good enough: constant (nothing does, all rounds are made),
     self, psrm (the gold answer: an upper bound, marked as such), confidence, or module:function."""
-    rounds: int = 1
+    rounds: Interval = 1
     """Most second thoughts."""
 
     def __post_init__(self) -> None:

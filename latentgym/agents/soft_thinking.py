@@ -14,6 +14,7 @@ from typing import ClassVar
 from latentgym.agents.base import Agent
 from latentgym.heads import MixtureHead, TokenHead
 from latentgym.lm.model import LatentLM
+from latentgym.ranges import Positive, PositiveShare, Steps
 from latentgym.rollout import Policy
 
 
@@ -21,11 +22,11 @@ from latentgym.rollout import Policy
 class SoftThinkingConfig:
     """Settings of Soft Thinking; the defaults are the authors'."""
 
-    top_k: int = 10
+    top_k: Steps = 10
     """Tokens in a mixture."""
-    top_p: float = 0.95
+    top_p: PositiveShare = 0.95
     """Leave out tokens beyond this probability."""
-    temperature: float = 0.6
+    temperature: Positive = 0.6
     """Of the mixture."""
 
 

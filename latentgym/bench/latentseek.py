@@ -26,6 +26,7 @@ from latentgym.agents.run import Run
 from latentgym.bench.plain_latentseek import PlainLatentSeek
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
+from latentgym.ranges import Positive, Size, SizeOrZero
 from latentgym.rollout import Policy
 from latentgym.search import Try, VerifierConfig
 from latentgym.tokenizers import Tokenizer
@@ -41,21 +42,21 @@ class LatentSeekBench:
 
     model: str = "smollm2-135m"
     """Model to search with."""
-    questions: int = 16
+    questions: Size = 16
     """Questions of GSM8K that ours searches at once."""
-    plain: int = 2
+    plain: Size = 2
     """The first so many of them, which the plain loop searches."""
-    new: int = 40
+    new: Size = 40
     """Most tokens of an answer."""
-    iterations: int = 2
+    iterations: Size = 2
     """Most steps of a search."""
-    lr: float = 0.03
+    lr: Positive = 0.03
     """Learning rate of the latents."""
-    verifier: int = 16
+    verifier: SizeOrZero = 16
     """Most tokens of a verifier's reasoning."""
     cached_verifiers: bool = True
     """Let the plain loop's verifiers keep transformers' cache."""
-    threads: int = 0
+    threads: SizeOrZero = 0
     """Torch threads; 0 leaves the default. On cores that others use, 1 is best for both."""
 
     def validate(self) -> None:

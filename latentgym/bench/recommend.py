@@ -24,6 +24,7 @@ from latentgym.heads import PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad
 from latentgym.progress import progress_bar
+from latentgym.ranges import Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, Ranked, rank
 
@@ -39,17 +40,17 @@ class RecommendBench:
     """Model to decode with."""
     source: str = "generated"
     """Purchases: generated, or as -o source of the environment; none takes what is installed."""
-    items: int = 5000
+    items: Steps = 5000
     """Size of a generated catalogue."""
-    users: int = 8
+    users: Size = 8
     """Users that are recommended to at once."""
-    beams: int = 10
+    beams: Size = 10
     """Beams, and titles that are found for each."""
-    sizes: tuple[int, ...] = (1000, 10_000, 100_000)
+    sizes: tuple[Steps, ...] = (1000, 10_000, 100_000)
     """Sizes of generated catalogues whose cost is compared."""
-    rounds: int = 3
+    rounds: Size = 3
     """Rounds; each runs everything once."""
-    threads: int = 0
+    threads: SizeOrZero = 0
     """Torch threads; 0 leaves the default."""
 
     def validate(self) -> None:

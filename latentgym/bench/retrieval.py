@@ -20,6 +20,7 @@ from latentgym.data import DATASETS, load
 from latentgym.data.retrieval import corpus_path, sample_encyclopedia
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
+from latentgym.ranges import Size
 from latentgym.retrieval import Hit, Retriever, build_index, open_index
 from latentgym.retrieval.index import ENGINES
 
@@ -35,11 +36,11 @@ class RetrievalBench:
 
     corpus: Path | None = None
     """A corpus; the real one under $LATENTGYM_DATA by default, else the sample's."""
-    queries: int = 500
+    queries: Size = 500
     """Questions of NQ to search for."""
-    k: int = 5
+    k: Size = 5
     """Passages for each."""
-    rounds: int = 3
+    rounds: Size = 3
     """Rounds; each runs everything once, and the median counts."""
 
     def validate(self) -> None:

@@ -35,6 +35,7 @@ from latentgym.heads import (
 from latentgym.lm import LatentLM, load_model
 from latentgym.progress import progress_bar
 from latentgym.protocol import Budget, Protocol
+from latentgym.ranges import Size, SizeOrZero
 from latentgym.rollout import Engine, Policy
 from latentgym.tokenizers import ByteTokenizer
 
@@ -60,15 +61,15 @@ class RolloutBench:
 
     model: str = "smollm2-135m"
     """Model to decode with."""
-    prompt: int = 256
+    prompt: Size = 256
     """Prompt tokens."""
-    new: int = 64
+    new: Size = 64
     """New positions per row."""
-    group: int = 8
+    group: Size = 8
     """Rows per prompt."""
-    rounds: int = 5
+    rounds: Size = 5
     """Rounds; each runs everything once."""
-    threads: int = 0
+    threads: SizeOrZero = 0
     """Torch threads; 0 leaves the default."""
     scaling: bool = True
     """Also vary group, prompt length and thought length."""

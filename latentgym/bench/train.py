@@ -26,6 +26,7 @@ from latentgym.data.chains import GeneratedChains
 from latentgym.errors import UsageError
 from latentgym.lm import load_model
 from latentgym.progress import progress_bar
+from latentgym.ranges import Size, SizeOrZero
 from latentgym.training import Optimisation, Trainer
 
 _LR = 1e-6
@@ -60,19 +61,19 @@ class TrainBench:
 
     model: str = "smollm2-135m"
     """Model to train."""
-    prompts: int = 2
+    prompts: Size = 2
     """Questions per step."""
-    group: int = 8
+    group: Size = 8
     """Completions per question."""
-    examples: int = 1
+    examples: Size = 1
     """Worked examples in front of a language model's question, which make prompts longer."""
-    new: int = 64
+    new: Size = 64
     """Tokens of a completion, exactly."""
-    micro_batch: int = 4
+    micro_batch: Size = 4
     """Rows in a forward pass. Of 4, 8 and 16, TRL is fastest with 4 and this library with 8."""
-    rounds: int = 3
+    rounds: Size = 3
     """Rounds; in each, everything takes one step."""
-    threads: int = 0
+    threads: SizeOrZero = 0
     """Torch threads; 0 leaves the default."""
     peer: Literal["trl", "none"] = "trl"
     """Measure TRL beside ours, or ours alone."""

@@ -15,6 +15,7 @@ from latentgym.cli.leaderboard import show
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate_respondent, questions_of
+from latentgym.ranges import Seed, Steps
 from latentgym.recommenders import make_recommender
 from latentgym.recommenders.respondent import check_catalogue, fit, respondent
 from latentgym.registry import make_vector_env, resolve
@@ -32,9 +33,9 @@ class BaselineOptions:
     env_option: EnvPairs = field(default_factory=list)
     split: str = "test"
     """Split to evaluate on; the recommender learns from train, and stops by valid."""
-    limit: int | None = None
+    limit: Steps | None = None
     """The first so many questions."""
-    seed: int = 0
+    seed: Seed = 0
     """Of whatever is random in the recommender."""
     exclude_history: bool = False
     """Do not rank what the question shows."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.ranges import Interval, Number, Size, SizeOrZero
 from latentgym.terminal import shown
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ class _Options:
 
     out: Path
     """The folder to make."""
-    core: int = 5
+    core: SizeOrZero = 5
     """Users and items have at least so many interactions with each other."""
     start: str | None = None
     """The first day that counts, such as 2015-10-01."""
     end: str | None = None
     """The last day that counts."""
-    min_rating: float | None = None
+    min_rating: Number | None = None
     """Lower ratings do not count."""
-    max_words: int = 20
+    max_words: Size = 20
     """Items with longer titles are left out."""
-    history: int = 10
+    history: Size = 10
     """The most items shown to have been chosen before, the newest."""
     split: Literal["time", "leave-one-out"] = "time"
     """8:1:1 of all rows in time, or a user's last row in test and the one before it in valid."""
@@ -51,7 +52,7 @@ class AmazonOptions(_Options):
     """The reviews of a category, 2018 or 2023, such as CDs_and_Vinyl_5.json.gz."""
     meta: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="META")]
     """Their metadata, such as meta_CDs_and_Vinyl.json.gz."""
-    min_items: int = 0
+    min_items: Interval = 0
     """If fewer are left, the start goes back by three months until there are so many."""
 
 

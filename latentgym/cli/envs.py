@@ -12,6 +12,7 @@ from rich.table import Table
 
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.progress import progress_bar
+from latentgym.ranges import Steps
 from latentgym.registry import FAMILY_NAMES, NAMESPACE, TASKS, make_vector_env
 from latentgym.terminal import shown
 
@@ -68,7 +69,7 @@ class EnvOptions:
     """Model whose vocabulary and prompts to use."""
     split: str | None = None
     """Split of the data."""
-    limit: int | None = None
+    limit: Steps | None = None
     """The first so many questions."""
     env_option: EnvPairs = field(default_factory=list)
     json: bool = False

@@ -34,6 +34,7 @@ from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, ques
 from latentgym.journal import JOURNAL
 from latentgym.lock import in_use
 from latentgym.parallel import answering
+from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, find_results, load_result, load_rollouts, require_all
 from latentgym.stats import question_interval
@@ -50,21 +51,21 @@ class EvalOptions(RunOptions):
     """smollm2-135m, a folder, a hub name or tiny; default the checkpoint's, else smollm2-135m."""
     split: str = "test"
     """Split to evaluate on."""
-    limit: int | None = None
+    limit: Steps | None = None
     """The first so many questions."""
-    index: list[int] = field(default_factory=list)
+    index: list[Interval] = field(default_factory=list)
     """Only the questions of these numbers, counted from 0."""
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: list[Seed] = field(default_factory=lambda: [0])
     """Each seed answers all questions once."""
     force: bool = False
     """Evaluate a checkpoint of another agent: its weights, with this agent's own settings."""
     control: str | None = None
     """Replace thoughts by: zero, pause, shuffle, noise, word (the plain token)."""
-    batch: int = 0
+    batch: SizeOrZero = 0
     """Rows at once; 0 chooses by the size of the model."""
     backend: Literal["local", "ray"] = "local"
     """Who answers: this process, or workers on Ray."""
-    workers: int | None = None
+    workers: Size | None = None
     """Workers on Ray; each takes a processor and, where there are any, a GPU."""
     ray_address: str | None = None
     """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""

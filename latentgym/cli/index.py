@@ -12,6 +12,7 @@ from rich.table import Table
 
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.ranges import NotNegative, Share, Size
 from latentgym.terminal import shown
 
 _SNIPPET = 160
@@ -27,11 +28,11 @@ class BuildOptions:
     """The folder to make."""
     engine: str = "auto"
     """lucene, bm25s, or auto for the first of them that can run."""
-    k1: float = 0.9
+    k1: NotNegative = 0.9
     """Of BM25: how soon further occurrences of a word stop to count."""
-    b: float = 0.4
+    b: Share = 0.4
     """Of BM25: how much long passages are marked down."""
-    threads: int = 2
+    threads: Size = 2
     """Of Lucene."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
@@ -45,7 +46,7 @@ class SearchOptions:
     """Folder of an index, or prebuilt:NAME for one of pyserini's."""
     query: tyro.conf.Positional[str]
     """What to search for."""
-    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 5
+    k: Annotated[Size, tyro.conf.arg(aliases=["-k"])] = 5
     """How many passages."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +14,11 @@ import tyro
 from rich.console import Console
 
 from latentgym.errors import UsageError
+from latentgym.ranges import check_ranges
 from latentgym.storage import to_json
 from latentgym.terminal import printable
 
 Options = TypeVar("Options")
-_WHOLE = ("run", "config", "cluster")  # groups whose options stand without the group's name
 EnvPairs = Annotated[
     tyro.conf.UseAppendAction[list[str]],  # or of several -o only the last would count
     tyro.conf.arg(aliases=["-o"], help="A further option of the environment, name=value."),
@@ -54,26 +52,13 @@ def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: s
     """Parse a dataclass of options; exits with code 2 and a sentence if that fails.
 
     Raises:
-        UsageError: a number that is not finite.
+        UsageError: a number outside its range.
     """
     parsed = tyro.cli(
         kind, args=list(argv), prog=f"latentgym {prog}", description=about, use_underscores=False
     )
-    for name, value in _numbers(parsed):
-        if not math.isfinite(value):
-            raise UsageError(f"--{name} is {value}; give a finite number.")
+    check_ranges(parsed)
     return parsed
-
-
-def _numbers(options: Any, within: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a dataclass of options, with what they are called on the command line."""
-    for f in dataclasses.fields(options):
-        name, value = within + f.name.replace("_", "-"), getattr(options, f.name)
-        if dataclasses.is_dataclass(value):
-            own = "" if not within and f.name in _WHOLE else f"{name}."
-            yield from _numbers(value, own)
-        elif isinstance(value, float):
-            yield name, value
 
 
 def key_values(pairs: Sequence[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from latentgym.evaluation import evaluate, questions_of
 from latentgym.lock import in_use
 from latentgym.losses import CLEAN
 from latentgym.openrlhf.job import ClusterOptions, Job
+from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.results import RESULT
 from latentgym.rollout import Policy
 from latentgym.terminal import shown
@@ -45,21 +46,21 @@ class TrainOptions(RunOptions):
     """Start from the weights of this run."""
     dtype: str = "auto"
     """Of the forward pass: float32, bfloat16 or auto (bfloat16 on a GPU); weights are float32."""
-    steps: int = 1000
+    steps: Steps = 1000
     """Training steps."""
-    seed: int = 0
+    seed: Seed = 0
     """Of initial weights, order and draws."""
     out: Path = Path("runs/train")
     """Folder of the run: checkpoints, metrics, TensorBoard, final evaluation."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
-    save_every: int = 200
+    save_every: Interval = 200
     """Steps between checkpoints."""
-    log_every: int = 0
+    log_every: Interval = 0
     """Steps between logged metrics; 0 logs every few seconds. OpenRLHF logs every step."""
-    lora_r: int = 0
+    lora_r: SizeOrZero = 0
     """Train low-rank adapters of this rank instead of all weights; 0 trains all weights."""
-    lora_alpha: int | None = None
+    lora_alpha: Size | None = None
     """Scale of the adapters; default twice the rank."""
     split: str | None = None
     """Split to train on."""
@@ -67,7 +68,7 @@ class TrainOptions(RunOptions):
     """Leave out questions that are too long for the model's positions, instead of stopping."""
     eval_split: str = "test"
     """Split of the final evaluation."""
-    eval_limit: int | None = None
+    eval_limit: Interval | None = None
     """Questions of the final evaluation; all by default, 0 for none."""
     backend: Literal["local", "openrlhf"] = "local"
     """Where to train: in this process, or through OpenRLHF on Ray."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from latentgym.errors import UsageError
+from latentgym.ranges import Interval, Size, Steps
 from latentgym.rng import derive
 from latentgym.training import GRPOConfig, Optimisation, Order
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 class ClusterOptions:
     """Where OpenRLHF trains, and how the model is spread."""
 
-    gpus: int = 1
+    gpus: Size = 1
     """Policy workers per machine, one GPU each; on machines without GPUs, processes on the CPU."""
-    nodes: int = 1
+    nodes: Size = 1
     """Machines."""
     zero: Literal[0, 1, 2, 3] = 2
     """DeepSpeed's ZeRO stage: 1 spreads optimiser states, 2 gradients too, 3 weights too."""
@@ -31,9 +32,9 @@ class ClusterOptions:
     """Recompute activations in the backward pass instead of keeping them."""
     ray_address: str | None = None
     """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""
-    object_store_mb: int = 200
+    object_store_mb: Steps = 200
     """Shared memory of an own cluster, in MiB; what does not fit goes to disk."""
-    eval_every: int = 0
+    eval_every: Interval = 0
     """Steps between evaluations during training; 0 for none."""
 
     @property

@@ -21,6 +21,7 @@ from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.protocol import Budget, MarkTable, Protocol
+from latentgym.ranges import NotNegative, PositiveShare, SizeOrZero
 from latentgym.rollout import Engine, Kind, Policy, Reading, Rollouts
 from latentgym.rollout.reading import common
 from latentgym.search.attempts import Attempt
@@ -47,23 +48,23 @@ _WORDS = re.compile(r"true|false", re.IGNORECASE)
 class VerifierConfig:
     """Settings of the self-reward; the weights are the authors'."""
 
-    calculation: float = 2.0
+    calculation: NotNegative = 2.0
     """Weight of the check of calculations."""
-    correctness: float = 1.0
+    correctness: NotNegative = 1.0
     """Weight of the check of the final answer."""
-    completeness: float = 2.0
+    completeness: NotNegative = 2.0
     """Weight of the check that everything is answered."""
-    understanding: float = 1.0
+    understanding: NotNegative = 1.0
     """Weight of the check that the question is understood."""
-    format: float = 0.0
+    format: NotNegative = 0.0
     """Subtracted, over the weight of the four, where the answer is not in the form asked for."""
-    tokens: int = 512
+    tokens: SizeOrZero = 512
     """Most tokens of a verifier's reasoning; 0 asks for the verdict at once."""
     forced: bool = True
     """Ask for the verdict when the tokens run out, instead of counting the check as failed."""
-    temperature: float = 0.0
+    temperature: NotNegative = 0.0
     """Of the verifiers; 0 is greedy. The authors sample, with the model's own settings."""
-    top_p: float = 1.0
+    top_p: PositiveShare = 1.0
     """Of the verifiers."""
     official_parsing: bool = False
     """Read the verdict as the authors do: behind the last mark of the whole text, the prompt

@@ -30,6 +30,7 @@ from latentgym.heads.gaussian import GaussianHead
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad
+from latentgym.ranges import NotNegative, Size, SizeOrZero, check_ranges
 from latentgym.rng import derive
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations
@@ -81,32 +82,31 @@ class CompressionConfig:
 
     cue: str
     """Read behind every prompt; {c} stands for the number of tokens of a thought."""
-    batch_size: int = 64
+    batch_size: Size = 64
     """Demonstrations per step."""
-    micro_batch: int = 0
+    micro_batch: SizeOrZero = 0
     """Most demonstrations in memory at once; 0 for all."""
-    c_min: int = 1
+    c_min: Size = 1
     """Fewest tokens of a thought."""
-    c_max: int = 5
+    c_max: Size = 5
     """Most tokens of a thought."""
     pooling: Pooling = "sqrt_mean"
     """How embeddings of a group become one."""
     latent_loss: Literal["soft_mse", "nll"] = "soft_mse"
     """Expected squared error less the entropy, or negative log-likelihood."""
-    latent_weight: float = 1.0
+    latent_weight: NotNegative = 1.0
     """Of the loss on latents."""
-    entropy_weight: float = 0.0
+    entropy_weight: NotNegative = 0.0
     """Of the Gaussian's entropy in soft_mse; at 0 the noise dies out."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
+        check_ranges(self)
         if not 1 <= self.c_min <= self.c_max:
             raise UsageError(
                 f"a thought holds at least one token: choose 1 <= c_min <= c_max, not "
                 f"{self.c_min} and {self.c_max}."
             )
-        if self.latent_weight < 0 or self.entropy_weight < 0:
-            raise UsageError("latent_weight and entropy_weight cannot be negative.")
         if self.pooling not in ("sqrt_mean", "mean"):
             raise UsageError(f"no pooling {self.pooling!r}; choose sqrt_mean or mean.")
         if self.latent_loss not in ("soft_mse", "nll"):

@@ -6,40 +6,33 @@ import math
 from dataclasses import dataclass
 
 from latentgym.errors import UsageError
+from latentgym.ranges import NotNegative, Positive, ShareBelowOne, check_ranges
 
 
 @dataclass(frozen=True)
 class Optimisation:
     """How parameters move, whatever the loss."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Peak learning rate of the model."""
-    weight_decay: float = 0.01
+    weight_decay: NotNegative = 0.01
     """Decoupled weight decay of AdamW, of matrices alone: not of biases, norms, other vectors."""
-    beta1: float = 0.9
+    beta1: ShareBelowOne = 0.9
     """First-moment decay of AdamW."""
-    beta2: float = 0.999
+    beta2: ShareBelowOne = 0.999
     """Second-moment decay of AdamW."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     schedule: str = "cosine"
     """Learning rate after warm-up: constant, linear or cosine (both to zero)."""
-    warmup: float = 0.05
+    warmup: ShareBelowOne = 0.05
     """Share of the steps over which the learning rate rises from zero."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
-        numbers = (self.lr, self.weight_decay, self.beta1, self.beta2, self.max_grad_norm)
-        if not all(map(math.isfinite, numbers)):
-            raise UsageError("the numbers of --optimisation must be finite.")
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise UsageError("beta1 and beta2 lie in [0, 1).")
-        if self.lr <= 0 or self.weight_decay < 0 or self.max_grad_norm < 0:
-            raise UsageError("lr must be positive, weight_decay and max_grad_norm not negative.")
+        check_ranges(self, "optimisation.")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise UsageError(f"no schedule {self.schedule!r}; choose constant, linear or cosine.")
-        if not 0 <= self.warmup < 1:
-            raise UsageError(f"warmup is a share of the steps in [0, 1), but is {self.warmup}.")
 
     def lengthened(self, before: int, steps: int) -> str:
         """What it means for a run of `before` steps to go on as one of `steps`, as a sentence."""

@@ -22,6 +22,7 @@ import numpy as np
 
 from latentgym.errors import UsageError
 from latentgym.protocol import Protocol
+from latentgym.ranges import Share, Size, SizeOrZero, Steps
 from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.training.latents import with_latents
@@ -35,18 +36,18 @@ _LOOKED_AT = 16
 class CurriculumConfig(SupervisedConfig):
     """Settings of the curriculum."""
 
-    own_thoughts: float = 1.0
+    own_thoughts: Share = 1.0
     """Always 1: a latent has no target that could be read."""
-    c: int = 1
+    c: SizeOrZero = 1
     """Latents in the place of each step of the reasoning; 0 for none."""
-    stages: int | None = None
+    stages: Size | None = None
     """How many steps latents take the place of, one more at each stage; None for as many as the
     environment's thoughts allow."""
-    steps_per_stage: int = 1000
+    steps_per_stage: Steps = 1000
     """Training steps of each stage."""
-    first_stage: int = 0
+    first_stage: SizeOrZero = 0
     """Where to begin: 1 where the policy has learnt the whole chain in words before."""
-    mix: float = 0.0
+    mix: Share = 0.0
     """Share of the demonstrations that are of any stage up to the present one, drawn anew at every
     step."""
 
@@ -56,16 +57,6 @@ class CurriculumConfig(SupervisedConfig):
             raise UsageError(
                 "a curriculum's latents are the policy's own; leave own_thoughts at 1."
             )
-        if self.c < 0 or self.steps_per_stage < 1 or self.first_stage < 0:
-            raise UsageError(
-                f"a curriculum needs c >= 0, steps_per_stage >= 1 and first_stage >= 0, but has "
-                f"c={self.c}, steps_per_stage={self.steps_per_stage}, "
-                f"first_stage={self.first_stage}."
-            )
-        if self.stages is not None and self.stages < 1:
-            raise UsageError(f"a curriculum needs at least one stage, but stages is {self.stages}.")
-        if not 0 <= self.mix <= 1:
-            raise UsageError(f"mix is a share between 0 and 1, but is {self.mix}.")
 
     def check(self, rules: Protocol) -> None:
         """Whether an episode thinks as often as the last stage does.

@@ -29,6 +29,7 @@ from latentgym.losses import (
     kl_estimate,
     masked_mean,
 )
+from latentgym.ranges import NotNegative, Share, Size, check_ranges, check_rows
 from latentgym.rng import derive
 from latentgym.rollout import (
     Engine,
@@ -51,23 +52,23 @@ from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
 class GRPOConfig:
     """Settings of the policy gradient."""
 
-    prompts: int = 16
+    prompts: Size = 16
     """Questions per step."""
-    group_size: int = 8
+    group_size: Size = 8
     """Episodes per question."""
-    updates: int = 1
+    updates: Size = 1
     """Passes over each rollout; each takes one optimiser step per mini-batch."""
-    mini_batches: int = 1
+    mini_batches: Size = 1
     """Optimiser steps per pass."""
-    micro_batch: int = 64
+    micro_batch: Size = 64
     """Most rows replayed at once."""
     advantage: str = "group_norm"
     """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
-    clip_low: float = 0.2
+    clip_low: Share = 0.2
     """How far a ratio may fall below one."""
-    clip_high: float = 0.2
+    clip_high: NotNegative = 0.2
     """How far a ratio may rise above one."""
-    kl: float = 0.0
+    kl: NotNegative = 0.0
     """Weight of the divergence from the starting policy; 0 keeps no reference."""
     kl_estimator: str = "k3"
     """k1, k2 or k3."""
@@ -80,14 +81,14 @@ class GRPOConfig:
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
-        if min(self.prompts, self.updates, self.mini_batches, self.micro_batch) < 1:
-            raise UsageError("prompts, updates, mini_batches and micro_batch must be at least 1.")
+        check_ranges(self, "grpo.")
         if self.group_size < 2:
-            raise UsageError("group_size must be at least 2: a group of one has no advantage.")
+            raise UsageError("--grpo.group-size must be at least 2: one row has no advantage.")
+        check_rows(self.rows)
         if self.rows % self.mini_batches:
             raise UsageError(
-                f"mini_batches = {self.mini_batches} does not divide the {self.rows} rows of a "
-                "step."
+                f"--grpo.mini-batches is {self.mini_batches}, which does not divide the "
+                f"{self.rows} rows of a step."
             )
         if self.reward not in ("task", "perplexity"):
             raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")

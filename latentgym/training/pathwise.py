@@ -29,6 +29,7 @@ from torch import Tensor
 from latentgym.errors import UsageError
 from latentgym.lm.mode import mode
 from latentgym.losses import CLEAN, advantages, clipped_surrogate, masked
+from latentgym.ranges import NotNegative, Share, Size, SizeOrZero, check_ranges, check_rows
 from latentgym.rng import derive
 from latentgym.rollout import Policy
 from latentgym.rollout.rollouts import IntArray
@@ -44,35 +45,35 @@ from latentgym.training.supervised import OwnThoughts, SupervisedLoss, supervise
 class PathwiseConfig:
     """Settings of the policy gradient through thoughts."""
 
-    prompts: int = 32
+    prompts: Size = 32
     """Questions per step."""
-    group_size: int = 8
+    group_size: Size = 8
     """Chains of thought per question."""
-    updates: int = 1
+    updates: Size = 1
     """Optimiser steps per batch of chains; with one, every ratio is 1."""
-    micro_batch: int = 64
+    micro_batch: Size = 64
     """Most rows in memory at once, but no less than a group."""
     advantage: str = CLEAN
     """Estimator: clean_batch (LatentR3: the baseline is the mean reward of the first chain of each
     group, which has no noise), or any of GRPO's."""
-    baseline_prompts: int = 0
+    baseline_prompts: SizeOrZero = 0
     """Questions that share a baseline and a norm; 0 for all of a step. The authors' two GPUs make
     it 2."""
-    clip_low: float = 0.2
+    clip_low: Share = 0.2
     """How far a ratio may fall below one."""
-    clip_high: float = 0.28
+    clip_high: NotNegative = 0.28
     """How far a ratio may rise above one."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
-        if min(self.prompts, self.updates, self.micro_batch) < 1 or self.group_size < 2:
-            raise UsageError(
-                "prompts, updates and micro_batch must be at least 1, and group_size at least 2."
-            )
+        check_ranges(self, "rl.")
+        if self.group_size < 2:
+            raise UsageError("--rl.group-size must be at least 2: one row has no advantage.")
+        check_rows(self.rows)
         if self.baseline_prompts < 0 or self.prompts % (self.baseline_prompts or self.prompts):
             raise UsageError(
-                f"baseline_prompts = {self.baseline_prompts} does not divide the {self.prompts} "
-                "questions of a step."
+                f"--rl.baseline-prompts is {self.baseline_prompts}, which does not divide the "
+                f"{self.prompts} questions of a step."
             )
 
     @property

@@ -31,6 +31,7 @@ from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
 from latentgym.losses import soft_target_loss
+from latentgym.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, check_ranges
 from latentgym.rng import Draws, derive
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
@@ -185,16 +186,16 @@ def _read_prompts(
 class SupervisedConfig:
     """Settings of supervised training."""
 
-    batch_size: int = 64
+    batch_size: Size = 64
     """Demonstrations per step."""
-    micro_batch: int = 0
+    micro_batch: SizeOrZero = 0
     """Most demonstrations in memory at once; 0 for all."""
-    dropout: float = 0.0
+    dropout: ShareBelowOne = 0.0
     """Of the input embeddings, see `supervised_loss`."""
-    own_thoughts: float = 0.0
+    own_thoughts: Share = 0.0
     """Share of the demonstrations that are read with the policy's own thoughts in place of the
     targets, drawn anew at every step."""
-    prompt_weight: float = 0.0
+    prompt_weight: NotNegative = 0.0
     """Of the loss of the targets that demonstrations have on their prompts."""
     latents: bool = False
     """Put thoughts of the policy's own before each demonstration, as many as an episode has; for
@@ -202,12 +203,9 @@ class SupervisedConfig:
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
+        check_ranges(self)
         if self.latents and self.own_thoughts != 1:
             raise UsageError("latents are thoughts of the policy's own; set own_thoughts to 1.")
-        if not 0 <= self.own_thoughts <= 1:
-            raise UsageError(
-                f"a share lies between 0 and 1, but own thoughts are {self.own_thoughts}."
-            )
 
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Supervised:
         """The stage that trains this policy."""

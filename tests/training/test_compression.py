@@ -224,11 +224,11 @@ def test_the_cue_is_read_behind_every_prompt(random_lm: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"c_min": 0}, "at least one token"),
+        ({"c_min": 0}, "--c-min must be at least 1"),
         ({"c_min": 4, "c_max": 3}, "c_min <= c_max"),
         ({"pooling": "max"}, "sqrt_mean or mean"),
         ({"latent_loss": "l1"}, "soft_mse or nll"),
-        ({"entropy_weight": -1.0}, "cannot be negative"),
+        ({"entropy_weight": -1.0}, "--entropy-weight must be at least 0"),
     ],
 )
 def test_bad_settings_are_refused(change: dict[str, Any], says: str) -> None:

@@ -366,7 +366,7 @@ def test_a_share_of_own_thoughts_is_drawn_anew_and_a_function_of_the_step() -> N
     assert torch.equal(rows[0].row_B, rows[2].row_B)
     assert not torch.equal(rows[0].row_B, rows[1].row_B)
     assert 16 < int(rows[0].row_B.sum()) < 48
-    with pytest.raises(UsageError, match="between 0 and 1"):
+    with pytest.raises(UsageError, match="at least 0 and at most 1"):
         Supervised(stage.policy, env, SupervisedConfig(own_thoughts=1.5))
 
 
