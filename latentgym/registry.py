@@ -121,14 +121,16 @@ def resolve(env: str) -> tuple[str, str, str]:
 
 
 def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
-    """`gymnasium.make_vec` whose errors name the nearest ids.
+    """`gymnasium.make_vec` for an agent that says itself when a row gets a new question.
+
+    Its errors name the nearest ids.
 
     Raises:
-        UsageError: no such id.
+        UsageError: no such id, or an argument that cannot work.
     """
     import gymnasium
 
     if env_id not in gymnasium.registry:
         known = [known_id for known_id, _, _ in env_ids()]
         raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
-    return gymnasium.make_vec(env_id, num_envs=num_envs, **options)
+    return gymnasium.make_vec(env_id, num_envs=num_envs, autoreset_mode="Disabled", **options)

@@ -57,6 +57,8 @@ class LiveEpisodes:
         self.insert_budget = max(1, len(self.protocol.bridge), self.protocol.reply)
         self._inserted_NM = np.full((n, self.insert_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._inserted_length_N: IntArray = np.zeros(n, dtype=np.int64)
+        self._known: dict[str, npt.NDArray[Any]] = {}  # infos from the beginning, by name
+        self._final: dict[int, dict[str, Any]] = {}  # of the rows that are over
 
     def observation_space(self) -> spaces.Dict:
         """The space of one row's observation."""
@@ -116,6 +118,10 @@ class LiveEpisodes:
             self._used_N[row] = self._heard_N[row] = 0
             self._prompt_NP[row, : len(ids)] = ids
             self._prompt_length_N[row] = len(ids)
+            self._final.pop(row, None)
+            for name, value in self.info(row).items():
+                kind = np.int64 if isinstance(value, int) else object
+                self._known.setdefault(name, np.zeros(len(self.index_N), dtype=kind))[row] = value
         self._bridge()
 
     def act(
@@ -153,7 +159,7 @@ class LiveEpisodes:
         rewards = np.zeros(len(before))
         finals: dict[int, dict[str, Any]] = {}
         for row in np.flatnonzero(acting & self.clock.done).tolist():
-            finals[row] = self._final(row)
+            finals[row] = self._final[row] = self._graded(row)
             rewards[row] = finals[row]["score"]
         return rewards, finals
 
@@ -252,7 +258,18 @@ class LiveEpisodes:
             "index": index,
         }
 
-    def _final(self, row: int) -> dict[str, Any]:
+    def infos(self, rows: BoolArray) -> dict[str, Any]:
+        """What is known of these rows from their beginning, batched as Gymnasium does, with masks.
+
+        A new dict of new arrays; an info that has no entry for a row is None or 0 there.
+        """
+        batch: dict[str, Any] = {}
+        for name, value_N in self._known.items() if rows.any() else ():
+            batch[name] = np.where(rows, value_N, None if value_N.dtype == object else 0)
+            batch[f"_{name}"] = rows.copy()
+        return batch
+
+    def _graded(self, row: int) -> dict[str, Any]:
         completion, answer = self._text(row, _WORD), self._text(row, _ANSWER)
         grade = self.task.grade(int(self.index_N[row]), completion, answer)
         return {
@@ -276,9 +293,22 @@ class LiveEpisodes:
         phase = Phase(int(self.clock.phase[row])).name.lower()
         used, left = self.clock.think_used[row], self.protocol.think.steps
         lines.append(f"phase     {phase}, {used} of {left} thoughts")
+        if final := self._final.get(row):
+            gold = printable(self.task.question(int(self.index_N[row])).gold)
+            status = "" if final["status"] == "ok" else f" ({final['status']})"
+            lines += [f"gold      {gold}", f"score     {final['score']:g}{status}"]
         return "\n".join(lines)
 
 
 def batched(space: gym.Space[Any], n: int) -> gym.Space[Any]:
     """The space of n rows."""
     return gym.vector.utils.batch_space(space, n)
+
+
+def one(observation: Observation, row: int) -> Observation:
+    """The observation of a row, as a single environment gives it."""
+    # A zero-dimensional element is a NumPy scalar, as Discrete spaces want it.
+    return {
+        key: value[row] if value.ndim == 1 else value[row].copy()
+        for key, value in observation.items()
+    }

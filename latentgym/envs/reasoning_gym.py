@@ -6,12 +6,25 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from latentgym.data import Question
 from latentgym.envs._scorer import pack, setting_of
+from latentgym.envs.arguments import (
+    Answer,
+    ExactThoughts,
+    ForceAnswer,
+    Format,
+    Limit,
+    Seed,
+    Size,
+    Split,
+    System,
+    Think,
+)
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError
+from latentgym.options import Option
 from latentgym.protocol import Protocol
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
@@ -82,17 +95,18 @@ class ReasoningGymTask(TextTask):
         family: Family,
         tokenizer: Tokenizer | None = None,
         *,
-        split: str = "train",
-        size: int = 1000,
-        seed: int = 0,
-        limit: int | None = None,
-        config: dict[str, Any] | None = None,
-        format: str = "hashes",
-        system: str | None = None,
-        think: int | None = None,
-        answer: int | None = None,
-        exact_thoughts: bool = False,
-        force_answer: bool | None = None,
+        split: Split = "train",
+        size: Size = 1000,
+        seed: Seed = 0,
+        limit: Limit | None = None,
+        config: Annotated[dict[str, Any], Option("further settings of the generator")]
+        | None = None,
+        format: Format = "hashes",
+        system: System | None = None,
+        think: Think | None = None,
+        answer: Answer | None = None,
+        exact_thoughts: ExactThoughts = False,
+        force_answer: ForceAnswer | None = None,
     ) -> None:
         try:
             import reasoning_gym
