@@ -74,7 +74,7 @@ class Keyword:
         if isinstance(value, bool) or not isinstance(value, Real):
             return True
         low, high = self._range(int if isinstance(value, Integral) else float)
-        return low <= value <= high
+        return low <= float(value) <= high
 
     def _range(self, kind: Any) -> tuple[float, float]:
         bound = _BOUND if kind is int else math.inf
@@ -85,7 +85,7 @@ class Keyword:
         if kind in (int, float):
             low, high = self._range(kind)
             between = f" from {low:g}" if low > -_BOUND else ""
-            between += f" to {high:.10g}" if high < _BOUND else " on" if between else ""
+            between += f" to {high:.10g}" if high < math.inf else " on" if between else ""
             return f"a {'whole ' if kind is int else ''}number{between}"
         if get_origin(kind) is Literal:
             return " or ".join(map(repr, get_args(kind)))
@@ -136,10 +136,9 @@ def _is(value: Any, kind: Any) -> bool:
         return True
     if get_origin(kind) is Literal:
         return value in get_args(kind)
-    if kind is int:
-        return isinstance(value, Integral) and not isinstance(value, bool)
-    if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if kind in (int, float):
+        number = isinstance(value, Integral if kind is int else Real)
+        return number and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, get_origin(kind) or kind)
 
 

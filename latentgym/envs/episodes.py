@@ -38,6 +38,7 @@ class LiveEpisodes:
         protocol: the rules.
         index_N: the question of each row.
         clock: where each row stands.
+        last_N: the token that each row's last action was read by.
     """
 
     def __init__(self, task: Task, n: int, protocol: Protocol | None = None) -> None:
@@ -51,7 +52,7 @@ class LiveEpisodes:
         self._part_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.uint8)
         self._used_N: IntArray = np.zeros(n, dtype=np.int64)
         self._heard_N: IntArray = np.zeros(n, dtype=np.int64)  # tape up to the last reply
-        self._last_N: IntArray = np.zeros(n, dtype=np.int64)
+        self.last_N: IntArray = np.zeros(n, dtype=np.int64)
         self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
         self.insert_budget = max(1, len(self.protocol.bridge), self.protocol.reply)
@@ -82,7 +83,7 @@ class LiveEpisodes:
             "phase": self.clock.phase.copy(),
             "thoughts_used": self.clock.think_used.copy(),
             "answer_used": self.clock.answer_used.copy(),
-            "token": self._last_N.copy(),
+            "token": self.last_N.copy(),
             "inserted": self._inserted_NM.copy(),
             "inserted_length": self._inserted_length_N.copy(),
         }
@@ -110,7 +111,7 @@ class LiveEpisodes:
         """Begin new episodes in `rows`, with the questions of `index_N`."""
         prompts = {int(row): self.checked_prompt(int(index_N[row])) for row in np.flatnonzero(rows)}
         self.index_N[rows] = index_N[rows]
-        self._last_N[rows] = self.task.tokenizer.pad_id
+        self.last_N[rows] = self.task.tokenizer.pad_id
         self._prompt_NP[rows] = self._inserted_NM[rows] = self.task.tokenizer.pad_id
         self._inserted_length_N[rows] = 0
         self.clock.reset(rows)
@@ -154,7 +155,7 @@ class LiveEpisodes:
         self._used_N[rows] += 1
         for row in np.flatnonzero(spoken & (before == Phase.THINK)).tolist():
             self._write_mark(row)
-        self._last_N[acting] = token_N[acting]
+        self.last_N[acting] = token_N[acting]
         self._bridge()
         rewards = np.zeros(len(before))
         finals: dict[int, dict[str, Any]] = {}
@@ -172,7 +173,7 @@ class LiveEpisodes:
             start, end = int(self._used_N[row]), int(self._used_N[row]) + n
             self._reserve(end)
             self._tape_NT[row, start:end], self._part_NT[row, start:end] = tokens[:n], part
-            self._used_N[row], self._last_N[row] = end, tokens[n - 1]
+            self._used_N[row], self.last_N[row] = end, tokens[n - 1]
             self._inserted_length_N[row] = 0
             self._inserted_NM[row] = self.task.tokenizer.pad_id
         return n
@@ -265,7 +266,8 @@ class LiveEpisodes:
         """
         batch: dict[str, Any] = {}
         for name, value_N in self._known.items() if rows.any() else ():
-            batch[name] = np.where(rows, value_N, None if value_N.dtype == object else 0)
+            missing: Any = None if value_N.dtype == object else 0
+            batch[name] = np.where(rows, value_N, missing)
             batch[f"_{name}"] = rows.copy()
         return batch
 

@@ -89,7 +89,12 @@ def _make_qa(
 
 
 def _qa_takes(name: str, in_words: bool) -> Makers:
-    return [("", _Where), ("", RetrievalTask), (GENERATED, _Asked), (GENERATED, EncyclopediaSettings)]
+    return [
+        ("", _Where),
+        ("", RetrievalTask),
+        (GENERATED, _Asked),
+        (GENERATED, EncyclopediaSettings),
+    ]
 
 
 make_qa = TaskMaker(_make_qa, _qa_takes)

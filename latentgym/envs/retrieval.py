@@ -79,9 +79,7 @@ class RetrievalTask(TextTask):
         passages: Annotated[int, Option("how many are shown for a query", 0, 1000)] = 3,
         passage_tokens: Annotated[int, Option("the most tokens of each", 1, 100_000)] | None = None,
         turns: Annotated[int, Option("how often an episode may search", 1, 1000)] = 4,
-        reward: Annotated[
-            Literal["em", "f1"], Option("exact match, or F1 of the words")
-        ] = "em",
+        reward: Annotated[Literal["em", "f1"], Option("exact match, or F1 of the words")] = "em",
         format: Format = "hashes",
         system: System | None = None,
         think: Think = 256,

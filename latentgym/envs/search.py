@@ -16,6 +16,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -303,7 +304,7 @@ def _graph_problems(
     name: str,
     split: str,
     size: int,
-    source: str | None,
+    source: str | Path | None,
     seed: int,
     limit: int | None,
     slots: int | None,

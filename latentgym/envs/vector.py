@@ -286,6 +286,10 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.episodes.reply()
         return self._result(rewards, finals, acted)
 
+    def speak(self, token_N: IntArray) -> Any:
+        """Actions of all rows that say these tokens plainly."""
+        return self.family.speak(token_N, self.hidden_size, self.support)
+
     def check_resets(self) -> None:
         """Raise `UsageError` unless resets are left to the agent."""
         if self.autoreset_mode is not AutoresetMode.DISABLED:
@@ -299,7 +303,8 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Raise `ActionError` unless all tokens are in the vocabulary."""
         family_of("token").read(tokens, self.task.tokenizer.vocab_size)
 
-    def render(self) -> tuple[str | None, ...]:
+    def render(self) -> tuple[Any, ...]:
+        """The transcript of every row, see `LatentEnv.render`."""
         return self.call("render")
 
     def _result(
@@ -364,7 +369,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         for env, value in zip(self.envs, values, strict=True):
             env.set_wrapper_attr(name, value)
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> Any:
         """The generator of each row."""
         return tuple(self.rng(row) for row in range(self.num_envs))

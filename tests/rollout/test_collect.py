@@ -17,6 +17,7 @@ from latentgym.envs import Call, Demonstration, Task
 from latentgym.errors import UsageError
 from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.protocol import Budget, MarkTable, Protocol
+from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import (
     Engine,
@@ -118,7 +119,7 @@ def setting(request: pytest.FixtureRequest, random_lm: Callable) -> tuple[Engine
 
 
 def collected(engine: Engine, env_id: str, rows: int = 12, **options: Any) -> Episodes:
-    env = gym.make_vec(env_id, num_envs=rows)
+    env = make_vector_env(env_id, rows)
     return collect(engine, env, QUESTIONS, group_size=G, seed=2, **options)
 
 
@@ -159,7 +160,7 @@ def test_turns_replay_exactly(setting: tuple[Engine, str]) -> None:
 def test_turns_of_a_row_do_not_depend_on_the_others(setting: tuple[Engine, str]) -> None:
     engine, env_id = setting
     together = collected(engine, env_id).rollouts
-    env = gym.make_vec(env_id, num_envs=1)
+    env = make_vector_env(env_id, 1)
     for row in (0, 5, 11):
         alone = collect(engine, env, [QUESTIONS[row // G]], seed=2, first_sample=row % G).rollouts
         assert alone.tokens(0).tolist() == together.tokens(row).tolist()
@@ -175,7 +176,7 @@ def test_rows_that_are_not_needed_stay_idle(setting: tuple[Engine, str]) -> None
 
 def test_batches_cover_all_questions_and_change_nothing(setting: tuple[Engine, str]) -> None:
     engine, env_id = setting
-    env = gym.make_vec(env_id, num_envs=2 * G)
+    env = make_vector_env(env_id, 2 * G)
     batches = collect_in_batches(engine, env, QUESTIONS, group_size=G, seed=2)
     infos: dict[int, Any] = {}
     for places, episodes in batches:
@@ -200,7 +201,7 @@ def test_begun_episodes_are_those_that_begin_so_by_themselves(
     """Also where the environment has spoken before the given tokens end: those are drawn anew."""
     lm = random_lm("llama")
     engine = Engine(Policy(lm, TokenHead()), compact_every=2)
-    env = gym.make_vec(f"latent/Asking-{family}", num_envs=len(QUESTIONS) + 1)
+    env = make_vector_env(f"latent/Asking-{family}", len(QUESTIONS) + 1)
     chain = collect(engine, env, QUESTIONS, seed=4)
     assert chain.rollouts.kind_NT[:, 1:6].max() == Kind.INSERTED  # it is asked early
     reading = Reading(lm) if reads else None
@@ -215,7 +216,7 @@ def test_begun_episodes_are_those_that_begin_so_by_themselves(
 
 def test_samples_and_prompts_of_each_question(random_lm: Callable) -> None:
     engine = Engine(Policy(random_lm("llama"), TokenHead()))
-    env = gym.make_vec("latent/Asking-token", num_envs=3)
+    env = make_vector_env("latent/Asking-token", 3)
     prompts = [[70, 71], [72], [73, 74, 75]]
     first = np.array([3, 0, 1])
     together = collect(engine, env, QUESTIONS, seed=4, first_sample=first, prompts=prompts)
