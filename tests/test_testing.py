@@ -16,7 +16,6 @@ from latentgym.envs import Demonstration, LatentVectorEnv, Task
 from latentgym.rewards import Grade
 from latentgym.testing import EnvConformance, check_task, check_vector_env
 
-
 FLAGS = ("terminated", "truncated")
 
 

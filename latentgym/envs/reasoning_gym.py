@@ -124,7 +124,12 @@ class ReasoningGymTask(TextTask):
         if answer is None:
             answer = 512 if self.several_lines else 64
         settings = {"seed": seed + _SPLIT_SEEDS[split], "size": limit or size, **(config or {})}
-        self.dataset = reasoning_gym.create_dataset(generator, **settings)
+        try:
+            self.dataset = reasoning_gym.create_dataset(generator, **settings)
+        except (TypeError, ValueError, AssertionError) as error:  # how their settings are checked
+            raise UsageError(
+                f"the generator of {name} does not take these settings ({error}); mend config."
+            ) from error
         super().__init__(
             family,
             tokenizer or ByteTokenizer(),

@@ -170,7 +170,7 @@ class _Steps:
 def row_info(info: Any, row: int) -> Info:
     """What a batch of infos, or a list of them, tells of one row, as plain data."""
     if not isinstance(info, Mapping):
-        return dict(info[row])
+        return {name: _plain(value) for name, value in info[row].items()}
     told = {}
     for name, value in info.items():
         mask = info.get(f"_{name}")
@@ -181,6 +181,8 @@ def row_info(info: Any, row: int) -> Info:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 

@@ -149,7 +149,7 @@ def test_validate(env: str) -> None:
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny:rnn"], "no tiny architecture"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "-o", "depth=3"], "depth"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "-o", "depth"], "name=value"),
-        (["info", "latent/MNNS-token", "-o", "m=99", "-o", "high=9"], "m=99"),
+        (["info", "latent/MNNS-token", "-o", "m=99", "-o", "high=9"], "from 2 to 8, not 99"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--limit", "99999"], "questions"),
         (["eval", "cot", "latent/MNNS-token", "--limit", "3", "--index", "1"], "one of them out"),
         (["eval", "cot", "latent/MNNS-token", "--checkpoint", "nowhere"], "no complete checkpoint"),

@@ -41,7 +41,7 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
         ),
         (
             lambda: make("GSM8K-token", think=-1, source="sample"),
-            "from 0 to 2147483647 or none, not -1",
+            "from 0 to 2147483647 or none",
         ),
         (lambda: make(model="tiny:bert"), "choose gpt2, llama or qwen2"),
         (lambda: make("MNNS-continuous", support=90), "choose support <= 89"),
