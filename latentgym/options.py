@@ -91,7 +91,8 @@ class Keyword:
             return " or ".join(map(repr, get_args(kind)))
         names = {bool: "true or false", type(None): "none", Any: "anything", str: "text"}
         plain = get_origin(kind) or kind
-        return names.get(plain, "a mapping" if plain is dict else f"a {plain.__name__}")
+        article = "an" if plain.__name__[:1] in "AEIOU" else "a"
+        return names.get(plain, "a mapping" if plain is dict else f"{article} {plain.__name__}")
 
 
 def keywords(maker: Callable[..., Any], when: str = "") -> dict[str, Keyword]:

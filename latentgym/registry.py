@@ -96,7 +96,8 @@ def register_task(name: str, entry_point: str) -> None:
     Args:
         name: of the task.
         entry_point: `module:function`; the function takes the name, the action family, a model's
-            tokenizer or None, and a mapping of options, and gives a `latentgym.envs.Task`.
+            tokenizer or None, and a mapping of options, and gives a `latentgym.envs.Task`. A
+            `latentgym.envs.TaskMaker` has its options checked.
 
     Raises:
         UsageError: there is a task of that name.

@@ -14,7 +14,7 @@ from latentgym.registry import NAMESPACE, TASKS
 from latentgym.spaces import Family
 from latentgym.tokenizers import Tokenizer
 
-_DEFAULT_WIDTH = 64
+DEFAULT_WIDTH = 64
 
 Factory = Callable[[str, Family, "Tokenizer | None", Mapping[str, Any]], Task]
 Makers = list[tuple[str, Callable[..., Any]]]
@@ -58,7 +58,7 @@ def make_task(
     """
     factory = factory_of(name)
     env = f"{NAMESPACE}/{name}-{family.name}"
-    tokenizer, width = None, _DEFAULT_WIDTH
+    tokenizer, width = None, DEFAULT_WIDTH
     if model is not None:
         from latentgym.lm.zoo import describe, parse_tiny
 

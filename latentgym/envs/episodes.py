@@ -5,7 +5,7 @@ Legend: N rows, P prompt budget, M most tokens inserted at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -21,6 +21,20 @@ from latentgym.tokenizers import printable
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Observation = dict[str, Any]
+
+OBSERVATION: Mapping[str, str] = {
+    "prompt": "token ids of the question's prompt, from the left; padding behind",
+    "prompt_length": "how many of them are the prompt",
+    "phase": "what the next action is: 0 a thought, 1 a token of the answer; 2 never shows, as a "
+    "call is answered at once; 3 nothing, the episode is over",
+    "thoughts_used": "thoughts so far; what the environment inserts is none",
+    "answer_used": "tokens of the answer so far",
+    "token": "the token that the last action was read by; padding before the first",
+    "inserted": "token ids that the environment has said behind the last action (a reply to a "
+    "call, the bridge to an answer), which the agent reads next; padding behind",
+    "inserted_length": "how many of them it has said; 0 mostly",
+}
+"""The entries of an observation, and what each is."""
 
 _FIRST_CAPACITY = 16
 _THOUGHT, _WORD, _ANSWER, _REPLY = 1, 2, 4, 8  # parts of an episode; a token may be of several

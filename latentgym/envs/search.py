@@ -73,6 +73,7 @@ class SymbolTask(Task):
         return self.tokenizer.chat("", self.question(index).text + self.closing)
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
+        """Equality with the right symbol."""
         return _EXACT(answer, self.question(index).gold)
 
     def demonstration(self, index: int) -> Demonstration:
