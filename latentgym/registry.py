@@ -134,4 +134,9 @@ def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
     if env_id not in gymnasium.registry:
         known = [known_id for known_id, _, _ in env_ids()]
         raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
+    if "autoreset_mode" in options:
+        raise UsageError(
+            "this environment leaves all resets to the agent; leave autoreset_mode out, or use "
+            "gymnasium.make_vec."
+        )
     return gymnasium.make_vec(env_id, num_envs=num_envs, autoreset_mode="Disabled", **options)

@@ -75,8 +75,9 @@ class _Flat(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     Args:
         env: a single environment of the family.
         scale: what the numbers are multiplied with.
-        parts: the entries of the family's action.
-        size: how many numbers there are, from the family's action space.
+
+    Attributes:
+        parts: the entries of the family's actions, in order.
     """
 
     parts: tuple[str, ...]
@@ -96,6 +97,7 @@ class _Flat(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
         self.action_space = gym.spaces.Box(-1.0, 1.0, (self._size(space),), np.float32)
 
     def _size(self, space: gym.spaces.Dict) -> int:
+        """How many numbers make an action of that space."""
         raise NotImplementedError
 
     def _numbers(self, action: Any) -> npt.NDArray[np.float64]:

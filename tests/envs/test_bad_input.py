@@ -59,6 +59,7 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
         (lambda: make("ProsQA-token", limit=11, size=10), "choose a limit from 1 to 10"),
         (lambda: make("RG_gcd-token", limit=11, size=10), "limit of at most 10"),
         (lambda: vector(0), "num_envs must be at least 1"),
+        (lambda: make_vector_env("latent/MNNS-token", 2, autoreset_mode="NextStep"), "leave auto"),
     ],
 )
 def test_bad_arguments(call: Callable[[], Any], sentence: str) -> None:
