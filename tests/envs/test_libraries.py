@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from typing import Any
 
@@ -20,6 +21,9 @@ with warnings.catch_warnings():
     from stable_baselines3.common.evaluation import evaluate_policy
     from torchrl.envs import GymEnv, GymWrapper
     from torchrl.envs.utils import check_env_specs
+
+# TorchRL changes how every later process is started, which is nothing for the other tests.
+multiprocessing.set_start_method(None, force=True)
 
 # What they know actions of: none of them plays a Dict.
 PLAIN: dict[str, Any] = {"token": None, "continuous": BoxMixture, "hybrid": FlatHybrid}
