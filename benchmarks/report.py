@@ -1,4 +1,4 @@
-"""Writes the recorded results into README and docs, between their markers.
+"""Writes the recorded results into README and docs, between their markers, and the pages of tasks.
 
 python -m benchmarks.report            # after a suite or `latentgym bench ... --json` has run
 python -m benchmarks.report --check    # exit code 1 if a page is not what the records say
@@ -18,6 +18,7 @@ from benchmarks import (
     sections_recommendation,
     sections_retrieval,
     sections_search,
+    task_pages,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +29,18 @@ SECTIONS = {
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
+    **task_pages.SECTIONS,
 }
-_DOCS = ("engine", "graders", "models", "openrlhf", "recommendation", "results", "training")
+_DOCS = (
+    "engine",
+    "graders",
+    "models",
+    "openrlhf",
+    "recommendation",
+    "results",
+    "semantics",
+    "training",
+)
 PAGES = ("README.md", *(f"docs/{page}.md" for page in _DOCS))
 
 
@@ -49,13 +60,13 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     stale = []
-    for name in PAGES:
+    wanted = {name: filled((ROOT / name).read_text()) for name in PAGES} | task_pages.pages()
+    for name, new in wanted.items():
         path = ROOT / name
-        old = path.read_text()
-        new = filled(old)
-        if new != old:
+        if not path.exists() or path.read_text() != new:
             stale.append(name)
             if not check:
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(new)
     print(", ".join(stale) if stale else "all pages are what the records say")
     sys.exit(int(check and bool(stale)))

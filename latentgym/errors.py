@@ -16,6 +16,13 @@ class UsageError(LatentGymError, ValueError):
     """An argument, option or combination of them that cannot work."""
 
 
+class OptionError(UsageError, TypeError):
+    """A keyword argument that an environment does not take.
+
+    Also a `TypeError`, as Python's own is: libraries try an argument, and go on without it then.
+    """
+
+
 class ActionError(LatentGymError, ValueError):
     """An action outside the action space, or one with NaN or infinite numbers in it."""
 

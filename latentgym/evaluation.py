@@ -44,7 +44,8 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
         agent: an agent.
         policy: its acting policy.
         env_id: for the record.
-        env: a vector environment of that id.
+        env: a vector environment of that id. Wrappers of rewards and infos around it are honoured:
+            the metric `return` is what they made of the reward, accuracy stays the grader's.
         options: see `evaluate_respondent`.
 
     Raises:
@@ -257,8 +258,9 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
         for name in answers[0].info
         if name.startswith("reward/")
     }
-    if "calls" in answers[0].info:
-        metrics["calls"] = float(np.mean([a.info["calls"] for a in answers]))
+    for name in ("calls", "return"):
+        if name in answers[0].info:
+            metrics[name] = float(np.mean([a.info[name] for a in answers]))
     for name in sorted({name for a in answers for name in a.metrics}):
         metrics[name] = float(np.mean([a.metrics[name] for a in answers if name in a.metrics]))
     for status in TROUBLES:

@@ -144,6 +144,11 @@ class Protocol:
         return self.think.steps + len(self.bridge) + self.answer.steps
 
     @property
+    def max_actions(self) -> int:
+        """The most actions of an episode; what the environment inserts is none."""
+        return self.think.steps + self.answer.steps
+
+    @property
     def max_steps(self) -> int:
         """The most positions that an episode can add to its prompt, as far as calls are bounded."""
         return self.turn_steps + (self.calls or 0) * self.reply

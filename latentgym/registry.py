@@ -96,7 +96,8 @@ def register_task(name: str, entry_point: str) -> None:
     Args:
         name: of the task.
         entry_point: `module:function`; the function takes the name, the action family, a model's
-            tokenizer or None, and a mapping of options, and gives a `latentgym.envs.Task`.
+            tokenizer or None, and a mapping of options, and gives a `latentgym.envs.Task`. A
+            `latentgym.envs.TaskMaker` has its options checked.
 
     Raises:
         UsageError: there is a task of that name.
@@ -121,14 +122,21 @@ def resolve(env: str) -> tuple[str, str, str]:
 
 
 def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
-    """`gymnasium.make_vec` whose errors name the nearest ids.
+    """`gymnasium.make_vec` for an agent that says itself when a row gets a new question.
+
+    Its errors name the nearest ids.
 
     Raises:
-        UsageError: no such id.
+        UsageError: no such id, or an argument that cannot work.
     """
     import gymnasium
 
     if env_id not in gymnasium.registry:
         known = [known_id for known_id, _, _ in env_ids()]
         raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
-    return gymnasium.make_vec(env_id, num_envs=num_envs, **options)
+    if "autoreset_mode" in options:
+        raise UsageError(
+            "this environment leaves all resets to the agent; leave autoreset_mode out, or use "
+            "gymnasium.make_vec."
+        )
+    return gymnasium.make_vec(env_id, num_envs=num_envs, autoreset_mode="Disabled", **options)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 from benchmarks import (
@@ -19,6 +20,7 @@ from benchmarks import (
     openrlhf_mnns,
     recommendation,
     retrieval_qa,
+    task_pages,
 )
 from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
@@ -36,6 +38,24 @@ def test_pages_are_what_the_records_say() -> None:
     for name in PAGES:
         text = (ROOT / name).read_text()
         assert filled(text) == text, f"{name} is stale: run python -m benchmarks.report"
+
+
+def test_pages_of_tasks_are_what_the_registry_says() -> None:
+    pages = task_pages.pages()
+    for name, text in pages.items():
+        assert (ROOT / name).read_text() == text, (
+            f"{name} is stale: run python -m benchmarks.report"
+        )
+    there = {f"docs/tasks/{path.name}" for path in (ROOT / "docs/tasks").iterdir()}
+    assert there == pages.keys()
+    nav = (ROOT / "mkdocs.yml").read_text()
+    assert all(f" {name.removeprefix('docs/')}\n" in nav for name in pages)
+    assert task_pages.ABOUT.keys() == set(task_pages.names())
+
+
+def test_every_entry_of_an_observation_is_described() -> None:
+    spaces = gym.make("latent/MNNS-token").observation_space
+    assert isinstance(spaces, gym.spaces.Dict) and set(spaces) == task_pages.OBSERVATION.keys()
 
 
 SUITES = {

@@ -125,7 +125,7 @@ def test_a_failing_grader_stops_the_worker_and_names_the_questions() -> None:
         (["--backend", "ray", "--workers", "2", "--limit", "99999"], "questions, not 99999"),
         (["--backend", "ray", "--workers", "2", "--index", "99999"], "no question 99999"),
         (["--backend", "ray", "--workers", "2", "--control", "shuffle"], "--backend local"),
-        (["--backend", "ray", "--workers", "2", "-o", "m=99"], "m=99"),
+        (["--backend", "ray", "--workers", "2", "-o", "m=99"], "from 2 to 8, not 99"),
     ],
 )
 def test_mistakes_are_found_before_a_cluster_starts(

@@ -16,12 +16,14 @@ from latentgym.envs import Demonstration, LatentVectorEnv, Task
 from latentgym.rewards import Grade
 from latentgym.testing import EnvConformance, check_task, check_vector_env
 
+FLAGS = ("terminated", "truncated")
+
 
 class Sound(LatentVectorEnv):
     """The environment that the others break."""
 
     def __init__(self, num_envs: int) -> None:
-        super().__init__("MNNS", "token", num_envs, limit=50)
+        super().__init__("MNNS", "token", num_envs, limit=50, autoreset_mode="Disabled")
 
 
 class OtherRows(Sound):
@@ -36,7 +38,9 @@ class UnbatchedSpace(Sound):
 
 
 class Autoreset(Sound):
-    metadata = {**Sound.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+        self.metadata["autoreset_mode"] = AutoresetMode.NEXT_STEP
 
 
 class ReusedArrays(Sound):
@@ -79,6 +83,8 @@ class SameSeedForAll(Sound):
 
 class NeverEnds(Sound):
     def step(self, actions: Any) -> Any:
+        if self.episodes.clock.done.all():
+            self.reset()
         observation, reward, *_, info = super().step(actions)
         return observation, reward, *(np.zeros(self.num_envs, dtype=bool) for _ in range(2)), info
 
@@ -93,6 +99,12 @@ class EatsOptions(Sound):
         result = super().reset(seed=seed, options=options)
         (options or {}).clear()
         return result
+
+
+class EndsOnAndOn(Sound):
+    def step(self, actions: Any) -> Any:
+        observation, reward, *_, info = super().step(actions)
+        return observation, reward, *(getattr(self.episodes.clock, x).copy() for x in FLAGS), info
 
 
 class PaysTheDead(Sound):
@@ -118,10 +130,11 @@ def test_a_sound_environment_passes() -> None:
         (NoMasks, "has no mask"),
         (Unseeded, "unequal episodes"),
         (SameSeedForAll, "list of seed . row differ"),
-        (NeverEnds, "never end an episode"),
+        (NeverEnds, "one episode should end"),
+        (EndsOnAndOn, "told so once more"),
         (ResetsEverything, "rows it does not name"),
         (EatsOptions, "changes the options"),
-        (PaysTheDead, "rewards rows that are done"),
+        (PaysTheDead, "rewards rows that are over"),
     ],
 )
 def test_a_broken_environment_is_found(

@@ -46,7 +46,7 @@ def make_answer(
             inserted=float(rollouts.inserted_N[rows].sum()),
         ),
         context=prompt + int(rollouts.length_N[chosen]),
-        samples=tuple(float(episodes.reward_N[row]) for row in rows),
+        samples=tuple(float(episodes.infos[row]["score"]) for row in rows),
     )
 
 

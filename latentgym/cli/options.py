@@ -65,23 +65,50 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     """`name=value` options; values are JSON where they can be, else text.
 
     Raises:
-        UsageError: a pair without `=`.
+        UsageError: a pair without `=`, a name given twice, or a value that is nested too deeply.
     """
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"{pair!r} is no option; write name=value, such as think=64.")
+        if name in options:
+            raise UsageError(f"-o {name} is given twice; leave one of them out.")
         try:
             options[name] = json.loads(value)
         except ValueError:
             options[name] = value
+        except RecursionError:
+            raise UsageError(f"the value of -o {name} is nested too deeply to be read.") from None
     return options
 
 
+# Arguments of environments that commands decide on, with what the user says instead.
+_DECIDED = {
+    "model": "say --model",
+    "split": "say --split, or --eval-split",
+    "num_envs": "the command says how many rows there are (--batch, --grpo.prompts)",
+    **dict.fromkeys(
+        ("task", "family", "id"), "the id of the environment says what it is; name another one"
+    ),
+    **dict.fromkeys(("autoreset_mode", "render_mode"), "commands reset and show rows themselves"),
+    **dict.fromkeys(
+        ("vectorization_mode", "vector_kwargs", "wrappers"),
+        "commands make the batched environment, without wrappers",
+    ),
+}
+
+
 def env_options(split: str | None, pairs: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments of the environment."""
+    """Keyword arguments of the environment.
+
+    Raises:
+        UsageError: see `key_values`, or an option that the command itself decides on.
+    """
     options = key_values(pairs)
+    for name in options:
+        if name in _DECIDED:
+            raise UsageError(f"{name} cannot be given with -o; {_DECIDED[name]}.")
     return options if split is None else {**options, "split": split}
 
 

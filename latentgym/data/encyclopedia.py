@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, repeat
-from typing import Any, overload
+from typing import Annotated, Any, TypeAlias, overload
 
 from latentgym.data.chains import RESERVED
 from latentgym.data.facts import FISH, NO, RELATIONS, TRADES, YES, Asked, Thing, ask, make_world
@@ -32,6 +32,7 @@ from latentgym.data.names import MOST_PARTS, PRONOUNS, SYMBOLS, Names, pronoun
 from latentgym.data.passage import Passage
 from latentgym.data.question import Question
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.options import Option
 from latentgym.rng import derive
 
 SPLITS = ("train", "dev", "test")
@@ -53,6 +54,9 @@ def vocabulary(extra: Iterable[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*_SPECIALS, *_MARKS, *RESERVED, *known, *extra]))
 
 
+_Count: TypeAlias = Annotated[int, Option("how many the encyclopedia has", 3, 100_000)]
+
+
 @dataclass(frozen=True)
 class EncyclopediaSettings:
     """How large an encyclopedia is.
@@ -68,15 +72,19 @@ class EncyclopediaSettings:
         UsageError: settings that cannot work.
     """
 
-    people: int = 1200
-    books: int = 800
-    towns: int = 300
-    companies: int = 300
-    countries: int = 30
-    lakes: int = 60
-    parts: int = MOST_PARTS
-    held_out: int = 20
-    seed: int = 0
+    people: _Count = 1200
+    books: _Count = 800
+    towns: _Count = 300
+    companies: _Count = 300
+    countries: _Count = 30
+    lakes: _Count = 60
+    parts: Annotated[int, Option("first and last names that people have", 3, MOST_PARTS)] = (
+        MOST_PARTS
+    )
+    held_out: Annotated[
+        int, Option("of so many things one is asked about in dev, and one in test", 3, 10_000)
+    ] = 20
+    seed: Annotated[int, Option("of names and facts", least=0)] = 0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from latentgym.data.files import Row
 from latentgym.data.items import Catalogue
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.options import Option
 
 SPLITS = ("train", "valid", "test")
 _SHARES = (0.8, 0.9)  # of the purchases, in time: where valid and test begin
@@ -67,14 +68,18 @@ class ShopSettings:
         UsageError: settings that cannot work.
     """
 
-    items: int = 200
-    customers: int = 2000
-    purchases: int = 12
-    genres: int = 4
-    follow: float = 0.7
-    recall: float = 0.15
+    items: Annotated[int, Option("books of the shop", 4, 100_000)] = 200
+    customers: Annotated[int, Option("each buys `purchases` books", 1, 100_000)] = 2000
+    purchases: Annotated[int, Option("of each customer", 3, 1000)] = 12
+    genres: Annotated[int, Option("every book has one", 1, 1000)] = 4
+    follow: Annotated[
+        float, Option("probability of the book that follows the last one in its genre", 0, 1)
+    ] = 0.7
+    recall: Annotated[
+        float, Option("probability of the book that follows the last but one", 0, 1)
+    ] = 0.15
     history: int = 10
-    seed: int = 0
+    seed: Annotated[int, Option("of the shop", least=0)] = 0
 
     def __post_init__(self) -> None:
         for name in ("items", "customers", "purchases", "genres", "history", "seed"):

@@ -1,17 +1,25 @@
 """The tasks as Gymnasium environments."""
 
 from latentgym.envs.single import LatentEnv
-from latentgym.envs.task import Call, Choices, Demonstration, Task
+from latentgym.envs.task import Call, Choices, Demonstration, Task, TaskMaker
 from latentgym.envs.vector import LatentVectorEnv
-from latentgym.envs.wrappers import EpisodeStatistics, RecordTranscripts
+from latentgym.envs.wrappers import (
+    BoxMixture,
+    EpisodeStatistics,
+    FlatHybrid,
+    RecordTranscripts,
+)
 
 __all__ = [
+    "BoxMixture",
     "Call",
     "Choices",
     "Demonstration",
     "EpisodeStatistics",
+    "FlatHybrid",
     "LatentEnv",
     "LatentVectorEnv",
     "RecordTranscripts",
     "Task",
+    "TaskMaker",
 ]

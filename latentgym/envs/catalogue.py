@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from latentgym.envs.task import Task
-from latentgym.errors import UsageError, did_you_mean
-from latentgym.registry import TASKS
+from latentgym.envs.task import Task, TaskMaker
+from latentgym.errors import OptionError, UsageError, did_you_mean
+from latentgym.options import Keyword, check, keywords
+from latentgym.registry import NAMESPACE, TASKS
 from latentgym.spaces import Family
 from latentgym.tokenizers import Tokenizer
 
-_DEFAULT_WIDTH = 64
+DEFAULT_WIDTH = 64
 
 Factory = Callable[[str, Family, "Tokenizer | None", Mapping[str, Any]], Task]
+Makers = list[tuple[str, Callable[..., Any]]]
+
+GENERATED = "source=generated"
+
+
+def factory_of(name: str) -> Factory:
+    """What makes the tasks of that name: a `TaskMaker`, or a function of somebody else's.
+
+    Raises:
+        UsageError: no such task.
+    """
+    entry = TASKS.get(name)
+    if entry is None:
+        raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
+    module, attribute = entry.split(":")
+    factory: Factory = getattr(importlib.import_module(module), attribute)
+    return factory
 
 
 def make_task(
-    name: str, family: Family, model: str | None, options: Mapping[str, Any]
+    name: str,
+    family: Family,
+    model: str | None,
+    options: Mapping[str, Any],
+    known: Mapping[str, Keyword] = MappingProxyType({}),
 ) -> tuple[Task, int]:
     """A task by name, and the width of its model's latents.
 
@@ -27,14 +50,15 @@ def make_task(
         family: action family.
         model: whose vocabulary and prompts to use; None for the task's own small tokenizer.
         options: keyword arguments of the task.
+        known: keyword arguments that its environment takes beside, for messages.
 
     Raises:
-        UsageError: no such task, model or option.
+        OptionError: the task does not take such an argument.
+        UsageError: no such task or model, or a value that an argument cannot have.
     """
-    entry = TASKS.get(name)
-    if entry is None:
-        raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
-    tokenizer, width = None, _DEFAULT_WIDTH
+    factory = factory_of(name)
+    env = f"{NAMESPACE}/{name}-{family.name}"
+    tokenizer, width = None, DEFAULT_WIDTH
     if model is not None:
         from latentgym.lm.zoo import describe, parse_tiny
 
@@ -44,20 +68,27 @@ def make_task(
             tokenizer, width = info.tokenizer, info.hidden_size
         else:
             width = spec.width  # tiny models speak the task's own symbols
-    module, attribute = entry.split(":")
-    factory: Factory = getattr(importlib.import_module(module), attribute)
+    if isinstance(factory, TaskMaker):
+        words = tokenizer is not None
+        other = "without a model of words" if words else "with the model= of a language model"
+        check(
+            options,
+            {**known, **factory.keywords(name, words)},
+            env,
+            dict.fromkeys(factory.keywords(name, not words), other),
+        )
+        return factory(name, family, tokenizer, options), width
     try:
         return factory(name, family, tokenizer, options), width
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        raise UsageError(f"{name} does not know this option: {error}.") from error
+        raise OptionError(f"{env} does not take all of these arguments: {error}.") from error
 
 
-def make_maths(
+def _make_maths(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> Task:
-    """A mathematics task; those of GSM8KAug may be generated."""
     from latentgym.envs.chains import GENERATOR_OPTIONS, ChainsTask
     from latentgym.envs.maths import MathsTask
 
@@ -72,26 +103,55 @@ def make_maths(
     return MathsTask(name, family, tokenizer, **options)
 
 
-def make_search(
+def _maths_takes(name: str, in_words: bool) -> Makers:
+    from latentgym.envs.chains import ChainsTask
+    from latentgym.envs.maths import MathsTask
+
+    generated: Makers = [(GENERATED, ChainsTask)] if name == ChainsTask.name else []
+    return [("", MathsTask), *generated]
+
+
+def _make_search(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> Task:
-    """A search puzzle: in its own symbols, or in words for a language model."""
     from latentgym.envs.search import MNNS, GraphTask
     from latentgym.envs.words import WordsTask
 
-    words = {}
-    if tokenizer is not None:
-        known = ("format", "system", "think", "answer", "exact_thoughts", "force_answer")
-        words = {key: value for key, value in options.items() if key in known}
-        options = {key: value for key, value in options.items() if key not in known}
+    worded = keywords(WordsTask) if tokenizer is not None else {}
+    words = {key: value for key, value in options.items() if key in worded}
+    options = {key: value for key, value in options.items() if key not in worded}
     task = MNNS(family, **options) if name == "MNNS" else GraphTask(name, family, **options)
     return task if tokenizer is None else WordsTask(task, family, tokenizer, **words)
 
 
-def make_reasoning_gym(
+def _search_takes(name: str, in_words: bool) -> Makers:
+    from latentgym.envs.search import MNNS, GraphTask
+    from latentgym.envs.words import WordsTask
+
+    # What is asked in words passes its budgets on to the words.
+    worded: Makers = [("", WordsTask)] if in_words else []
+    return [*worded, ("", MNNS if name == "MNNS" else GraphTask)]
+
+
+def _make_reasoning_gym(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> Task:
-    """A procedural task of Reasoning Gym."""
     from latentgym.envs.reasoning_gym import ReasoningGymTask
 
     return ReasoningGymTask(name, family, tokenizer, **options)
+
+
+def _reasoning_gym_takes(name: str, in_words: bool) -> Makers:
+    from latentgym.envs.reasoning_gym import ReasoningGymTask
+
+    return [("", ReasoningGymTask)]
+
+
+make_maths = TaskMaker(_make_maths, _maths_takes)
+"""Mathematics; the questions of GSM8KAug may be generated."""
+
+make_search = TaskMaker(_make_search, _search_takes)
+"""Search puzzles: in their own symbols, or in words for a language model."""
+
+make_reasoning_gym = TaskMaker(_make_reasoning_gym, _reasoning_gym_takes)
+"""Procedural tasks of Reasoning Gym."""

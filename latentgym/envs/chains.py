@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from latentgym.data.chains import ChainSettings, GeneratedChains, vocabulary
+from typing import Annotated, TypeAlias
+
+from latentgym.data.chains import (
+    LARGEST,
+    MOST_OPERATIONS,
+    ChainSettings,
+    GeneratedChains,
+    vocabulary,
+)
+from latentgym.envs.arguments import (
+    Answer,
+    ExactThoughts,
+    ForceAnswer,
+    Format,
+    Limit,
+    Seed,
+    Size,
+    Split,
+    System,
+    Think,
+)
 from latentgym.envs.maths import KINDS
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError
+from latentgym.options import Option
 from latentgym.spaces import Family
 from latentgym.tokenizers import SymbolTokenizer, Tokenizer
 
 GENERATOR_OPTIONS = {"size", *ChainSettings.__dataclass_fields__}
 _SYMBOLS_PER_EQUATION = 8  # six, and a little room
 _DEFAULTS = ChainSettings()
+
+Operations: TypeAlias = Annotated[int, Option("equations of a chain", 1, MOST_OPERATIONS)]
 
 
 class ChainsTask(TextTask):
@@ -41,19 +64,21 @@ class ChainsTask(TextTask):
         family: Family,
         tokenizer: Tokenizer | None = None,
         *,
-        split: str = "train",
-        size: int | None = None,
-        seed: int = _DEFAULTS.seed,
-        min_operations: int = _DEFAULTS.min_operations,
-        max_operations: int = _DEFAULTS.max_operations,
-        largest: int = _DEFAULTS.largest,
-        limit: int | None = None,
-        format: str = "hashes",
-        system: str | None = None,
-        think: int | None = None,
-        answer: int | None = None,
-        exact_thoughts: bool = False,
-        force_answer: bool | None = None,
+        split: Split = "train",
+        size: Size | None = None,
+        seed: Seed = _DEFAULTS.seed,
+        min_operations: Operations = _DEFAULTS.min_operations,
+        max_operations: Operations = _DEFAULTS.max_operations,
+        largest: Annotated[int, Option("the largest number in a chain", 9, LARGEST)] = (
+            _DEFAULTS.largest
+        ),
+        limit: Limit | None = None,
+        format: Format = "hashes",
+        system: System | None = None,
+        think: Think | None = None,
+        answer: Answer | None = None,
+        exact_thoughts: ExactThoughts = False,
+        force_answer: ForceAnswer | None = None,
     ) -> None:
         settings = ChainSettings(min_operations, max_operations, largest, seed)
         data = GeneratedChains(split, size, settings)

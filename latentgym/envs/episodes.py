@@ -5,7 +5,7 @@ Legend: N rows, P prompt budget, M most tokens inserted at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -21,6 +21,20 @@ from latentgym.terminal import printable
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Observation = dict[str, Any]
+
+OBSERVATION: Mapping[str, str] = {
+    "prompt": "token ids of the question's prompt, from the left; padding behind",
+    "prompt_length": "how many of them are the prompt",
+    "phase": "what the next action is: 0 a thought, 1 a token of the answer; 2 never shows, as a "
+    "call is answered at once; 3 nothing, the episode is over",
+    "thoughts_used": "thoughts so far; what the environment inserts is none",
+    "answer_used": "tokens of the answer so far",
+    "token": "the token that the last action was read by; padding before the first",
+    "inserted": "token ids that the environment has said behind the last action (a reply to a "
+    "call, the bridge to an answer), which the agent reads next; padding behind",
+    "inserted_length": "how many of them it has said; 0 mostly",
+}
+"""The entries of an observation, and what each is."""
 
 _FIRST_CAPACITY = 16
 _THOUGHT, _WORD, _ANSWER, _REPLY = 1, 2, 4, 8  # parts of an episode; a token may be of several
@@ -38,6 +52,7 @@ class LiveEpisodes:
         protocol: the rules.
         index_N: the question of each row.
         clock: where each row stands.
+        last_N: the token that each row's last action was read by.
     """
 
     def __init__(self, task: Task, n: int, protocol: Protocol | None = None) -> None:
@@ -51,12 +66,14 @@ class LiveEpisodes:
         self._part_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.uint8)
         self._used_N: IntArray = np.zeros(n, dtype=np.int64)
         self._heard_N: IntArray = np.zeros(n, dtype=np.int64)  # tape up to the last reply
-        self._last_N: IntArray = np.zeros(n, dtype=np.int64)
+        self.last_N: IntArray = np.zeros(n, dtype=np.int64)
         self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
         self.insert_budget = max(1, len(self.protocol.bridge), self.protocol.reply)
         self._inserted_NM = np.full((n, self.insert_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._inserted_length_N: IntArray = np.zeros(n, dtype=np.int64)
+        self._known: dict[str, npt.NDArray[Any]] = {}  # infos from the beginning, by name
+        self._final: dict[int, dict[str, Any]] = {}  # of the rows that are over
 
     def observation_space(self) -> spaces.Dict:
         """The space of one row's observation."""
@@ -80,7 +97,7 @@ class LiveEpisodes:
             "phase": self.clock.phase.copy(),
             "thoughts_used": self.clock.think_used.copy(),
             "answer_used": self.clock.answer_used.copy(),
-            "token": self._last_N.copy(),
+            "token": self.last_N.copy(),
             "inserted": self._inserted_NM.copy(),
             "inserted_length": self._inserted_length_N.copy(),
         }
@@ -108,7 +125,7 @@ class LiveEpisodes:
         """Begin new episodes in `rows`, with the questions of `index_N`."""
         prompts = {int(row): self.checked_prompt(int(index_N[row])) for row in np.flatnonzero(rows)}
         self.index_N[rows] = index_N[rows]
-        self._last_N[rows] = self.task.tokenizer.pad_id
+        self.last_N[rows] = self.task.tokenizer.pad_id
         self._prompt_NP[rows] = self._inserted_NM[rows] = self.task.tokenizer.pad_id
         self._inserted_length_N[rows] = 0
         self.clock.reset(rows)
@@ -116,6 +133,10 @@ class LiveEpisodes:
             self._used_N[row] = self._heard_N[row] = 0
             self._prompt_NP[row, : len(ids)] = ids
             self._prompt_length_N[row] = len(ids)
+            self._final.pop(row, None)
+            for name, value in self.info(row).items():
+                kind = np.int64 if isinstance(value, int) else object
+                self._known.setdefault(name, np.zeros(len(self.index_N), dtype=kind))[row] = value
         self._bridge()
 
     def act(
@@ -148,12 +169,12 @@ class LiveEpisodes:
         self._used_N[rows] += 1
         for row in np.flatnonzero(spoken & (before == Phase.THINK)).tolist():
             self._write_mark(row)
-        self._last_N[acting] = token_N[acting]
+        self.last_N[acting] = token_N[acting]
         self._bridge()
         rewards = np.zeros(len(before))
         finals: dict[int, dict[str, Any]] = {}
         for row in np.flatnonzero(acting & self.clock.done).tolist():
-            finals[row] = self._final(row)
+            finals[row] = self._final[row] = self._graded(row)
             rewards[row] = finals[row]["score"]
         return rewards, finals
 
@@ -166,7 +187,7 @@ class LiveEpisodes:
             start, end = int(self._used_N[row]), int(self._used_N[row]) + n
             self._reserve(end)
             self._tape_NT[row, start:end], self._part_NT[row, start:end] = tokens[:n], part
-            self._used_N[row], self._last_N[row] = end, tokens[n - 1]
+            self._used_N[row], self.last_N[row] = end, tokens[n - 1]
             self._inserted_length_N[row] = 0
             self._inserted_NM[row] = self.task.tokenizer.pad_id
         return n
@@ -252,7 +273,19 @@ class LiveEpisodes:
             "index": index,
         }
 
-    def _final(self, row: int) -> dict[str, Any]:
+    def infos(self, rows: BoolArray) -> dict[str, Any]:
+        """What is known of these rows from their beginning, batched as Gymnasium does, with masks.
+
+        A new dict of new arrays; an info that has no entry for a row is None or 0 there.
+        """
+        batch: dict[str, Any] = {}
+        for name, value_N in self._known.items() if rows.any() else ():
+            missing: Any = None if value_N.dtype == object else 0
+            batch[name] = np.where(rows, value_N, missing)
+            batch[f"_{name}"] = rows.copy()
+        return batch
+
+    def _graded(self, row: int) -> dict[str, Any]:
         completion, answer = self._text(row, _WORD), self._text(row, _ANSWER)
         grade = self.task.grade(int(self.index_N[row]), completion, answer)
         return {
@@ -276,9 +309,22 @@ class LiveEpisodes:
         phase = Phase(int(self.clock.phase[row])).name.lower()
         used, left = self.clock.think_used[row], self.protocol.think.steps
         lines.append(f"phase     {phase}, {used} of {left} thoughts")
+        if final := self._final.get(row):
+            gold = printable(self.task.question(int(self.index_N[row])).gold)
+            status = "" if final["status"] == "ok" else f" ({final['status']})"
+            lines += [f"gold      {gold}", f"score     {final['score']:g}{status}"]
         return "\n".join(lines)
 
 
 def batched(space: gym.Space[Any], n: int) -> gym.Space[Any]:
     """The space of n rows."""
     return gym.vector.utils.batch_space(space, n)
+
+
+def one(observation: Observation, row: int) -> Observation:
+    """The observation of a row, as a single environment gives it."""
+    # A zero-dimensional element is a NumPy scalar, as Discrete spaces want it.
+    return {
+        key: value[row] if value.ndim == 1 else value[row].copy()
+        for key, value in observation.items()
+    }

@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentgym.data import DATASETS, load
+from latentgym.envs.arguments import (
+    Answer,
+    ExactThoughts,
+    ForceAnswer,
+    Format,
+    Limit,
+    Source,
+    Split,
+    System,
+    Think,
+)
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.rewards import Grader, MathGrader, NumberGrader
@@ -68,15 +79,15 @@ class MathsTask(TextTask):
         family: Family,
         tokenizer: Tokenizer | None = None,
         *,
-        split: str | None = None,
-        source: str | None = None,
-        limit: int | None = None,
-        format: str | None = None,
-        system: str | None = None,
-        think: int | None = None,
-        answer: int | None = None,
-        exact_thoughts: bool = False,
-        force_answer: bool | None = None,
+        split: Split | None = None,
+        source: Source | None = None,
+        limit: Limit | None = None,
+        format: Format | None = None,
+        system: System | None = None,
+        think: Think | None = None,
+        answer: Answer | None = None,
+        exact_thoughts: ExactThoughts = False,
+        force_answer: ForceAnswer | None = None,
     ) -> None:
         if name not in KINDS:
             raise UsageError(f"no mathematics task {name!r}; {did_you_mean(name, KINDS)}")

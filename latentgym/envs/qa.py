@@ -3,46 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from latentgym.data import DATASETS, load
 from latentgym.data.encyclopedia import Encyclopedia, EncyclopediaSettings, vocabulary
 from latentgym.data.retrieval import HOPS, corpus_path, sample_encyclopedia
+from latentgym.envs.arguments import Limit, Source, Split
+from latentgym.envs.catalogue import GENERATED, Makers
 from latentgym.envs.maths import default_split
 from latentgym.envs.retrieval import RetrievalTask
+from latentgym.envs.task import TaskMaker
 from latentgym.errors import UsageError
+from latentgym.options import Option, keywords
 from latentgym.retrieval import Retriever, cached_index
 from latentgym.spaces import Family
 from latentgym.tokenizers import SymbolTokenizer, Tokenizer
 
-_GENERATOR = {field.name for field in fields(EncyclopediaSettings)} | {"hops"}
 _SYMBOL_BUDGETS = {"think": 48, "answer": 4, "passage_tokens": 32}
 
 
-def make_qa(
+@dataclass(frozen=True)
+class _Where:
+    """Where questions and passages come from."""
+
+    split: Split | None = None
+    source: Source | None = None
+    limit: Limit | None = None
+    index: (
+        Annotated[
+            Any, Option("where passages are found: a folder, `prebuilt:NAME`, or a retriever")
+        ]
+        | None
+    ) = None
+    corpus: Annotated[str | Path, Option("a file of passages, to be indexed")] | None = None
+    engine: Annotated[str, Option("`lucene`, `bm25s` or `auto`")] | None = None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What generated questions are like, beside the encyclopedia."""
+
+    hops: Annotated[int, Option("passages that a question needs; by default the task's", 1, 2)] = 1
+
+
+_GENERATOR = keywords(EncyclopediaSettings).keys() | keywords(_Asked).keys()
+
+
+def _make_qa(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> RetrievalTask:
-    """A retrieval task by name.
-
-    Args:
-        name: NQ, TriviaQA, HotpotQA, 2WikiMultihopQA or Bamboogle.
-        family: action family.
-        tokenizer: of the model, if there is one.
-        options: `split`, `source` and `limit` choose questions; `index` (a folder, `prebuilt:NAME`
-            or a retriever), `corpus` (a file) and `engine` say where passages are found; with
-            `source=generated` those of `EncyclopediaSettings` and `hops` (default: the task's); the
-            rest is `RetrievalTask`'s.
-
-    Raises:
-        UsageError: options that cannot work.
-        DataError, RetrievalError: data or index cannot be had.
-    """
     rest = dict(options)
-    split, source, limit = (rest.pop(key, None) for key in ("split", "source", "limit"))
+    where = {key: rest.pop(key, None) for key in keywords(_Where)}
+    split, source, limit = (where.pop(key) for key in ("split", "source", "limit"))
     generator = {key: rest.pop(key) for key in _GENERATOR & rest.keys()}
-    where = {key: rest.pop(key, None) for key in ("index", "corpus", "engine")}
     none = rest.get("passages") == 0
     if none and (useless := [key for key, value in where.items() if value is not None]):
         raise UsageError(f"passages=0 shows none; leave {' and '.join(useless)} out.")
@@ -71,6 +86,19 @@ def make_qa(
         tokenizer = SymbolTokenizer(vocabulary())
     index = None if none else _index("generated", **where, world=world)
     return RetrievalTask(name, family, tokenizer, questions, index, **rest)
+
+
+def _qa_takes(name: str, in_words: bool) -> Makers:
+    return [
+        ("", _Where),
+        ("", RetrievalTask),
+        (GENERATED, _Asked),
+        (GENERATED, EncyclopediaSettings),
+    ]
+
+
+make_qa = TaskMaker(_make_qa, _qa_takes)
+"""Questions over a corpus."""
 
 
 def _index(

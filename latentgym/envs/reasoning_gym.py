@@ -6,13 +6,26 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from latentgym.data import Question
 from latentgym.envs._scorer import pack, setting_of
+from latentgym.envs.arguments import (
+    Answer,
+    ExactThoughts,
+    ForceAnswer,
+    Format,
+    Limit,
+    Seed,
+    Size,
+    Split,
+    System,
+    Think,
+)
 from latentgym.envs.task import GradingError
 from latentgym.envs.text import TextTask
 from latentgym.errors import UsageError
+from latentgym.options import Option
 from latentgym.protocol import Protocol
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
@@ -83,17 +96,18 @@ class ReasoningGymTask(TextTask):
         family: Family,
         tokenizer: Tokenizer | None = None,
         *,
-        split: str = "train",
-        size: int = 1000,
-        seed: int = 0,
-        limit: int | None = None,
-        config: dict[str, Any] | None = None,
-        format: str = "hashes",
-        system: str | None = None,
-        think: int | None = None,
-        answer: int | None = None,
-        exact_thoughts: bool = False,
-        force_answer: bool | None = None,
+        split: Split = "train",
+        size: Size = 1000,
+        seed: Seed = 0,
+        limit: Limit | None = None,
+        config: Annotated[dict[str, Any], Option("further settings of the generator")]
+        | None = None,
+        format: Format = "hashes",
+        system: System | None = None,
+        think: Think | None = None,
+        answer: Answer | None = None,
+        exact_thoughts: ExactThoughts = False,
+        force_answer: ForceAnswer | None = None,
     ) -> None:
         try:
             import reasoning_gym
@@ -111,7 +125,12 @@ class ReasoningGymTask(TextTask):
         if answer is None:
             answer = 512 if self.several_lines else 64
         settings = {"seed": seed + _SPLIT_SEEDS[split], "size": limit or size, **(config or {})}
-        self.dataset = reasoning_gym.create_dataset(generator, **settings)
+        try:
+            self.dataset = reasoning_gym.create_dataset(generator, **settings)
+        except (TypeError, ValueError, AssertionError) as error:  # how their settings are checked
+            raise UsageError(
+                f"the generator of {name} does not take these settings ({error}); mend config."
+            ) from error
         super().__init__(
             family,
             tokenizer or ByteTokenizer(),

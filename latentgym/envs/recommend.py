@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -23,8 +23,11 @@ from latentgym.data.dataset import Dataset
 from latentgym.data.items import Catalogue
 from latentgym.data.recommendation import THINGS, generated, sequences
 from latentgym.data.shop import ShopSettings
-from latentgym.envs.task import Choices, Demonstration, Task
+from latentgym.envs.arguments import Limit, Source, Split, System
+from latentgym.envs.catalogue import GENERATED, Makers
+from latentgym.envs.task import Choices, Demonstration, Task, TaskMaker
 from latentgym.errors import UsageError
+from latentgym.options import Option, keywords
 from latentgym.protocol import Budget, Protocol
 from latentgym.rewards import Grade, TitleGrader
 from latentgym.spaces import Family
@@ -33,7 +36,16 @@ from latentgym.trie import Trie
 
 _SPECIALS = ("<pad>", "<bos>", "<eos>")
 _AND, _NEXT = "<and>", "<next>"  # between titles, and before the one that is asked for
-_GENERATOR = {field.name for field in fields(ShopSettings)} - {"history"}
+_GENERATOR = keywords(ShopSettings).keys() - {"history"}
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Where the purchases come from."""
+
+    split: Split | None = None
+    source: Source | None = None
+    limit: Limit | None = None
 
 
 class RecommendTask(Task):
@@ -67,14 +79,14 @@ class RecommendTask(Task):
         data: Dataset,
         catalogue: Catalogue,
         *,
-        history: int = 10,
-        think: int | None = None,
-        beams: int = 20,
-        system: str | None = None,
+        history: Annotated[int, Option("the most titles in a prompt, the newest", least=1)] = 10,
+        think: Annotated[int, Option("thoughts before the answer, exactly; 0 in words", least=0)]
+        | None = None,
+        beams: Annotated[
+            int, Option("answers that a ranking searches side by side; 0 for all titles", least=0)
+        ] = 20,
+        system: System | None = None,
     ) -> None:
-        for option, value, least in (("history", history, 1), ("beams", beams, 0)):
-            if type(value) is not int or value < least:
-                raise UsageError(f"{option} is a whole number from {least} on, not {value!r}.")
         super().__init__(family, tokenizer or _words_of(catalogue))
         self.name, self.split, self.source = name, data.split, data.source
         self.dataset_hash, self.licence = data.hash, data.licence
@@ -151,24 +163,11 @@ class RecommendTask(Task):
         return said, said
 
 
-def make_recommend(
+def _make_recommend(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> RecommendTask:
-    """A recommendation task by name.
-
-    Args:
-        name: AmazonCDs, AmazonOffice, AmazonIndustrial or MovieLens.
-        family: action family.
-        tokenizer: of the model, if there is one.
-        options: `split`, `source` and `limit` choose the purchases; with `source=generated` those
-            of `ShopSettings` describe the shop; the rest is `RecommendTask`'s.
-
-    Raises:
-        UsageError: options that cannot work.
-        DataError: the data cannot be had, or is damaged.
-    """
     rest = dict(options)
-    split, source, limit = (rest.pop(key, None) for key in ("split", "source", "limit"))
+    split, source, limit = (rest.pop(key, None) for key in keywords(_Where))
     shop = {key: rest.pop(key) for key in _GENERATOR & rest.keys()}
     spec = DATASETS[name]
     if source == "generated":
@@ -180,6 +179,15 @@ def make_recommend(
     else:
         data, catalogue = sequences(spec, split or "train", source=source, limit=limit)
     return RecommendTask(name, family, tokenizer, data, catalogue, **rest)
+
+
+def _recommend_takes(name: str, in_words: bool) -> Makers:
+    # Of the two that are called `history` the first counts, which is the task's.
+    return [("", _Where), ("", RecommendTask), (GENERATED, ShopSettings)]
+
+
+make_recommend = TaskMaker(_make_recommend, _recommend_takes)
+"""Next-item recommendation."""
 
 
 def _spelling(tokenizer: Tokenizer) -> Callable[[str], str]:

@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from latentgym.data import Question
+from latentgym.envs.arguments import (
+    Answer,
+    ExactThoughts,
+    ForceAnswer,
+    Format,
+    System,
+    Think,
+)
 from latentgym.envs.passages import END_FOUND, END_SEARCH, SEARCH, SYMBOLS, WORDS, Shown, query_of
 from latentgym.envs.task import Call, Demonstration
 from latentgym.envs.text import TextTask
-from latentgym.errors import UsageError, did_you_mean
+from latentgym.errors import UsageError
+from latentgym.options import Option
 from latentgym.protocol import MarkTable, Protocol
 from latentgym.retrieval import Hit, Passage, Retriever, retriever_of
 from latentgym.rewards import Grader, SpanGrader
 from latentgym.spaces import Family
 from latentgym.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer
 
-MODES, REWARDS = ("prompt", "action"), ("em", "f1")
 _BLOCK = 64  # questions whose passages are looked up together
 _REMEMBERED = 1 << 15
 _FRAME = 48  # tokens of a reply beside its passages
@@ -64,24 +72,29 @@ class RetrievalTask(TextTask):
         data: Any,
         index: Retriever | Path | str | None,
         *,
-        search: str = "prompt",
-        passages: int = 3,
-        passage_tokens: int | None = None,
-        turns: int = 4,
-        reward: Literal["em", "f1"] = "em",
-        format: str = "hashes",
-        system: str | None = None,
-        think: int = 256,
-        answer: int = 32,
-        exact_thoughts: bool = False,
-        force_answer: bool | None = None,
+        search: Annotated[
+            Literal["prompt", "action"],
+            Option("`prompt`: passages stand in the prompt; `action`: the agent searches"),
+        ] = "prompt",
+        passages: Annotated[int, Option("how many are shown for a query", 0, 1000)] = 3,
+        passage_tokens: Annotated[int, Option("the most tokens of each", 1, 100_000)] | None = None,
+        turns: Annotated[int, Option("how often an episode may search", 1, 1000)] = 4,
+        reward: Annotated[Literal["em", "f1"], Option("exact match, or F1 of the words")] = "em",
+        format: Format = "hashes",
+        system: System | None = None,
+        think: Think = 256,
+        answer: Answer = 32,
+        exact_thoughts: ExactThoughts = False,
+        force_answer: ForceAnswer | None = None,
     ) -> None:
         tokenizer = tokenizer or ByteTokenizer()
         if passage_tokens is None:
             passage_tokens = 768 if isinstance(tokenizer, ByteTokenizer) else 192
-        self._check(family, search, passages, passage_tokens, turns, exact_thoughts)
-        if reward not in REWARDS:
-            raise UsageError(f"no reward {reward!r}; {did_you_mean(reward, REWARDS)}")
+        if search == "action" and (family.mixes or exact_thoughts or not passages):
+            raise UsageError(
+                "search=action needs thoughts that are read by single tokens (token or hybrid "
+                "family), passages above 0 and no exact_thoughts; or choose search=prompt."
+            )
         self.reward = reward
         super().__init__(
             family,
@@ -112,24 +125,6 @@ class RetrievalTask(TextTask):
             self.prompt_budget *= 4
         found = {} if index is None else dict(self.retriever.about)
         self.about = {"search": search, "passages": passages, "turns": self.turns, "index": found}
-
-    @staticmethod
-    def _check(
-        family: Family, search: str, passages: int, most: int, turns: int, exact: bool
-    ) -> None:
-        if search not in MODES:
-            raise UsageError(f"no search mode {search!r}; {did_you_mean(search, MODES)}")
-        whole = all(type(value) is int for value in (passages, most, turns))
-        if not whole or passages < 0 or most < 1 or turns < 1:
-            raise UsageError(
-                "passages must be a whole number from 0 on, passage_tokens and turns from 1 on, "
-                f"but they are {passages!r}, {most!r} and {turns!r}."
-            )
-        if search == "action" and (family.mixes or exact or not passages):
-            raise UsageError(
-                "search=action needs thoughts that are read by single tokens (token or hybrid "
-                "family), passages above 0 and no exact_thoughts; or choose search=prompt."
-            )
 
     @property
     def retriever(self) -> Retriever:

@@ -16,13 +16,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from latentgym.data import DATASETS, Question, available, load
+from latentgym.envs.arguments import Arrow, Chain, Limit, Seed, Size, Source, Split
 from latentgym.envs.problems import graph_text, graphs, mnns
 from latentgym.envs.task import Demonstration, Task
 from latentgym.errors import UsageError
+from latentgym.options import Option
 from latentgym.protocol import Budget, Protocol
 from latentgym.rewards import ExactGrader, Grade
 from latentgym.spaces import Family
@@ -69,6 +73,7 @@ class SymbolTask(Task):
         return self.tokenizer.chat("", self.question(index).text + self.closing)
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
+        """Equality with the right symbol."""
         return _EXACT(answer, self.question(index).gold)
 
     def demonstration(self, index: int) -> Demonstration:
@@ -107,15 +112,16 @@ class MNNS(SymbolTask):
         self,
         family: Family,
         *,
-        split: str = "train",
-        m: int = 4,
-        low: int = 1,
-        high: int = 9,
-        paths: int | None = None,
-        think: int | None = None,
-        arrow: bool | None = None,
-        split_seed: int = 42,
-        limit: int | None = None,
+        split: Split = "train",
+        m: Annotated[int, Option("how many digits", 2, 8)] = 4,
+        low: Annotated[int, Option("the least digit", 1, 999)] = 1,
+        high: Annotated[int, Option("the greatest digit", 1, 999)] = 9,
+        paths: Annotated[int, Option("sign patterns that a soft target follows", 1, 256)]
+        | None = None,
+        think: Chain | None = None,
+        arrow: Arrow | None = None,
+        split_seed: Annotated[int, Option("which multisets are for training", least=0)] = 42,
+        limit: Limit | None = None,
     ) -> None:
         if split not in self.splits:
             raise UsageError(f"MNNS has the splits train and test, not {split!r}.")
@@ -184,15 +190,16 @@ class GraphTask(SymbolTask):
         name: str,
         family: Family,
         *,
-        split: str = "train",
-        size: int = 20_000,
-        think: int | None = None,
-        arrow: bool | None = None,
-        edge_end: bool = False,
-        slots: int | None = None,
-        source: str | None = None,
-        seed: int = 0,
-        limit: int | None = None,
+        split: Split = "train",
+        size: Size = 20_000,
+        think: Chain | None = None,
+        arrow: Arrow | None = None,
+        edge_end: Annotated[bool, Option("close every edge of the prompt with a symbol")] = False,
+        slots: Annotated[int, Option("most vertices of ProsQA's generator", 6, graphs.N_SLOTS)]
+        | None = None,
+        source: Source | None = None,
+        seed: Seed = 0,
+        limit: Limit | None = None,
     ) -> None:
         super().__init__(family, graphs.vocabulary(self.max_nodes), _STEPS[name], think, arrow)
         self.name, self.split, self.edge_end = name, split, edge_end
@@ -298,7 +305,7 @@ def _graph_problems(
     name: str,
     split: str,
     size: int,
-    source: str | None,
+    source: str | Path | None,
     seed: int,
     limit: int | None,
     slots: int | None,

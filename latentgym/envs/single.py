@@ -7,34 +7,101 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 
-from latentgym.envs.episodes import Observation
+from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, RenderMode, Support
+from latentgym.envs.episodes import Observation, batched, one
 from latentgym.envs.task import Demonstration, Task
-from latentgym.envs.vector import LatentVectorEnv
-from latentgym.errors import ActionError, UsageError
+from latentgym.envs.vector import IntArray, LatentVectorEnv, check_render_mode
+from latentgym.errors import ActionError, OptionError
+from latentgym.options import keywords
 from latentgym.protocol import Phase, Protocol
+from latentgym.registry import NAMESPACE
 
 
 class LatentEnv(gym.Env[Any, Any]):
     """One question, one episode: think, then answer.
 
-    Arguments are those of `LatentVectorEnv` without `num_envs`. `reset(options={"index": i})`
-    picks a question. `step` takes one action, `step_segment` a whole run of them, `step_turn` as
-    many of a run as there are before the environment speaks.
+    Arguments are those of `LatentVectorEnv` without `num_envs` and what concerns several rows.
+    `reset(options={"index": i})` picks a question. `step` takes one action, `step_segment` a whole
+    run of them, `step_turn` as many of a run as there are before the environment speaks.
+
+    Raises:
+        OptionError: it does not take such an argument; also a `TypeError`.
+        UsageError: an argument that cannot work.
     """
 
     metadata = {"render_modes": ["ansi", "human"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
-        self, task: str, family: str, *, render_mode: str | None = None, **options: Any
+        self,
+        task: str,
+        family: str,
+        *,
+        support: Support = 8,
+        hidden_size: HiddenSize | None = None,
+        prompt_budget: PromptBudget | None = None,
+        render_mode: RenderMode | None = None,
+        model: ModelName | None = None,
+        **options: Any,
     ) -> None:
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise UsageError(f"no render mode {render_mode!r}; choose ansi or human.")
-        self.render_mode = render_mode
-        self._rows = LatentVectorEnv(task, family, 1, **options)
-        self.action_space = self._rows.single_action_space
-        self.observation_space = self._rows.single_observation_space
+        name = f"{NAMESPACE}/{task}-{family}"
+        check_render_mode(render_mode, self.metadata["render_modes"], name)
+        several = keywords(LatentVectorEnv).keys() - keywords(LatentEnv).keys()
+        if wrong := next((key for key in options if key in {*several, "num_envs"}), None):
+            raise OptionError(
+                f"{name} got an unexpected keyword argument {wrong!r}; it is for "
+                "gymnasium.make_vec, which makes several rows."
+            )
+        rows = LatentVectorEnv(
+            task,
+            family,
+            1,
+            support=support,
+            hidden_size=hidden_size,
+            prompt_budget=prompt_budget,
+            model=model,
+            **options,
+        )
+        self._be(rows, 0, render_mode)
+
+    @classmethod
+    def of_row(cls, rows: LatentVectorEnv, row: int) -> LatentEnv:
+        """A row of a vector environment, as an environment of its own: a view, not a copy."""
+        env = cls.__new__(cls)
+        env._be(rows, row, rows.render_mode)
+        return env
+
+    def _be(self, rows: LatentVectorEnv, row: int, render_mode: str | None) -> None:
+        self._rows, self._row, self.render_mode = rows, row, render_mode
+        self.action_space = rows.single_action_space
+        self.observation_space = rows.single_observation_space
+        self._one_action = batched(self.action_space, 1)
+        self._only = np.arange(rows.num_envs) == row  # the rows that its actions are for
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What it was made by; `max_episode_steps` follows from the budgets."""
+        return self._rows.spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._rows.spec = spec
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """The generator that questions are drawn with."""
+        return self._rows.rng(self._row)
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._rows.use_rng(self._row, value)
+
+    @property
+    def np_random_seed(self) -> int:
+        """Of the generator; -1 where somebody has given another one."""
+        seed: int = self._rows.np_random_seed[self._row]
+        return seed
 
     @property
     def task(self) -> Task:
@@ -72,19 +139,21 @@ class LatentEnv(gym.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        self._rows.use_rng(0, self.np_random)
-        observation, _ = self._rows.reset(options=options)
+        if seed is not None:
+            assert self._np_random is not None  # Gymnasium has just made it
+            self._rows.use_rng(self._row, self._np_random, seed)
+        self._rows.reset(options={**(options or {}), "reset_mask": self._only})
         if self.render_mode == "human":
             self.render()
-        return _first(observation), self._rows.episodes.info(0)
+        return one(self._rows.episodes.observe(), self._row), self._rows.episodes.info(self._row)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        batched = (
+        batch = (
             {k: np.asarray(v)[None] for k, v in action.items()}
             if isinstance(action, dict)
             else np.asarray(action)[None]
         )
-        return self._take(self._rows.read(batched))
+        return self._result(*self._act(self._rows.read_as(self._one_action, batch)))
 
     def step_segment(self, tokens: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take several actions, each read by its token; the same as stepping one by one.
@@ -93,8 +162,8 @@ class LatentEnv(gym.Env[Any, Any]):
             ActionError: the episode ends before the last one.
         """
         array = self._segment(tokens)
-        for position, token in enumerate(array):
-            result = self._take(token[None])
+        for position in range(len(array)):
+            result = self._result(*self._act(array[position : position + 1]))
             if position + 1 < len(array) and (result[2] or result[3]):
                 raise ActionError(
                     f"the episode ended after {position + 1} of {len(array)} actions of a segment."
@@ -110,62 +179,55 @@ class LatentEnv(gym.Env[Any, Any]):
             How many actions were taken, and the result of the last one.
         """
         array, episodes = self._segment(tokens), self._rows.episodes
-        taken = episodes.pass_over(0, array)
+        taken = episodes.pass_over(self._row, array)
         reward, final = 0.0, dict[str, Any]()
         while taken < len(array):
             reward, final = self._act(array[taken : taken + 1])
             taken += 1
-            if final or episodes.speaks(0):
+            if final or episodes.speaks(self._row):
                 break
-            taken += episodes.pass_over(0, array[taken:])
+            taken += episodes.pass_over(self._row, array[taken:])
         return taken, *self._result(reward, final)
 
-    def _segment(self, tokens: Any) -> npt.NDArray[np.int64]:
+    def _segment(self, tokens: Any) -> IntArray:
         array = np.asarray(tokens, dtype=np.int64)
         if array.ndim != 1 or not array.size:
             raise ActionError("a segment is a list of at least one token.")
         self._rows.family_check(array)
         return array
 
-    def _take(self, token: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        return self._result(*self._act(token))
-
-    def _act(self, token: Any) -> tuple[float, dict[str, Any]]:
+    def _act(self, token: IntArray) -> tuple[float, dict[str, Any]]:
         """One action; its reward, and the final info if it ended the episode."""
         episodes = self._rows.episodes
-        if episodes.clock.phase[0] == Phase.DONE:
+        if episodes.clock.phase[self._row] == Phase.DONE:
             raise gym.error.ResetNeeded("the episode is over; call reset() before step().")
-        rewards, finals = episodes.act(token)
+        rewards, finals = episodes.act(np.where(self._only, token, 0), self._only)
         episodes.reply()
         if self.render_mode == "human":
             self.render()
-        return float(rewards[0]), finals.get(0, {})
+        return float(rewards[self._row]), finals.get(self._row, {})
 
     def _result(
         self, reward: float, final: dict[str, Any]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         episodes = self._rows.episodes
         return (
-            _first(episodes.observe()),
+            one(episodes.observe(), self._row),
             reward,
-            bool(episodes.clock.terminated[0]),
-            bool(episodes.clock.truncated[0]),
-            {**episodes.info(0), **final},
+            bool(episodes.clock.terminated[self._row]),
+            bool(episodes.clock.truncated[self._row]),
+            {**episodes.info(self._row), **final},
         )
 
     def render(self) -> str | None:
-        """The transcript so far; thoughts show as the tokens nearest to them."""
+        """The transcript so far, and the gold answer and the score at the end.
+
+        Thoughts show as the tokens nearest to them.
+        """
         if self.render_mode is None:
             return None
-        text = self._rows.episodes.transcript(0)
+        text = self._rows.episodes.transcript(self._row)
         if self.render_mode == "human":
             print(text)
             return None
         return text
-
-
-def _first(observation: Observation) -> Observation:
-    # A zero-dimensional element is a NumPy scalar, as Discrete spaces want it.
-    return {
-        key: value[0] if value.ndim == 1 else value[0].copy() for key, value in observation.items()
-    }

@@ -9,7 +9,7 @@ Legend: T steps, S ids in the support of a soft target.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from latentgym.data import Question
 from latentgym.errors import LatentGymError
+from latentgym.options import Keyword, keywords
 from latentgym.protocol import Protocol
 from latentgym.rewards import Grade, GraderError
 from latentgym.spaces import Family
@@ -196,3 +197,29 @@ class Task(ABC):
         At least one and at most `Protocol.reply`; multi-turn tasks override it.
         """
         raise NotImplementedError(f"{self.name} has no calls, but its protocol names a call mark")
+
+
+@dataclass(frozen=True)
+class TaskMaker:
+    """Makes the tasks of a kind, and knows what keyword arguments they take.
+
+    Attributes:
+        make: from a name, an action family, a model's tokenizer or None, and options.
+        takes: given the name and whether there is a model's tokenizer, what the options are passed
+            on to, each with when it is: `("source=generated", ChainSettings)`, or an empty text.
+    """
+
+    make: Callable[[str, Family, Tokenizer | None, Mapping[str, Any]], Task]
+    takes: Callable[[str, bool], Iterable[tuple[str, Callable[..., Any]]]]
+
+    def __call__(
+        self, name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
+    ) -> Task:
+        return self.make(name, family, tokenizer, options)
+
+    def keywords(self, name: str, in_words: bool) -> dict[str, Keyword]:
+        """The keyword arguments of a task; of two of the same name, the first."""
+        found: dict[str, Keyword] = {}
+        for when, maker in self.takes(name, in_words):
+            found = {**keywords(maker, when), **found}
+        return found

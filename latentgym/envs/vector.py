@@ -4,47 +4,56 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
+from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, RenderMode, Support
 from latentgym.envs.catalogue import make_task
-from latentgym.envs.episodes import LiveEpisodes, Observation, batched
+from latentgym.envs.episodes import BoolArray, LiveEpisodes, Observation, batched, one
 from latentgym.envs.task import Demonstration
-from latentgym.errors import ActionError, UsageError
+from latentgym.errors import ActionError, OptionError, UsageError
+from latentgym.options import Option, check, keywords
 from latentgym.protocol import Protocol
+from latentgym.registry import NAMESPACE
 from latentgym.spaces import family as family_of
 
+if TYPE_CHECKING:
+    from latentgym.envs.single import LatentEnv
+
 IntArray = npt.NDArray[np.int64]
-StepResult = tuple[
-    Observation,
-    npt.NDArray[np.float64],
-    npt.NDArray[np.bool_],
-    npt.NDArray[np.bool_],
-    dict[str, Any],
-]
+StepResult = tuple[Observation, npt.NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]
 
 
 class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     """N questions at once.
 
-    Rows are never reset by themselves (`AutoresetMode.DISABLED`): one question is one episode,
-    and the agent decides when a row gets a new one. Actions of rows that are done are ignored.
+    What becomes of a row whose episode is over is said by `autoreset_mode`, as in Gymnasium: its
+    next step starts another question (`NEXT_STEP`), the step that ends it does (`SAME_STEP`), or
+    nothing does but a `reset` (`DISABLED`). In the last case rows that are over ignore actions and
+    are told as over once, in the step that ends them.
 
     Args:
         task: name of the task, as in the environment id.
         family: `token`, `hybrid` or `continuous`.
         num_envs: rows.
+        autoreset_mode: a `gymnasium.vector.AutoresetMode` or its value.
+        max_episode_steps: as Gymnasium passes it on; not below what an episode may take.
         support: ids in a superposition (continuous family).
         hidden_size: width of a latent (hybrid family); a given model's own by default.
         prompt_budget: longest prompt in tokens; default by task.
         render_mode: `ansi` or None.
         model: name of the model whose vocabulary and prompts to use; none for the built-in ones.
         options: of the task, see its class: `split`, `source`, `limit`, `think`, ...
+
+    Raises:
+        OptionError: it does not take such an argument; also a `TypeError`.
+        UsageError: an argument that cannot work.
 
     `reset(options=...)` knows `index` (a question number, or one per started row), `reset_mask`
     (which rows start; the others are done if they never started) and `group_size` (that many
@@ -54,7 +63,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     metadata = {  # noqa: RUF012 - Gymnasium's own convention
         "render_modes": ["ansi"],
         "render_fps": 4,
-        "autoreset_mode": AutoresetMode.DISABLED,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
 
     def __init__(
@@ -63,20 +72,46 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         family: str,
         num_envs: int = 1,
         *,
-        support: int = 8,
-        hidden_size: int | None = None,
-        prompt_budget: int | None = None,
-        render_mode: str | None = None,
-        model: str | None = None,
+        autoreset_mode: Annotated[
+            AutoresetMode | str, Option("`NextStep`, `SameStep` or `Disabled`")
+        ] = AutoresetMode.NEXT_STEP,
+        max_episode_steps: Annotated[int, Option("not below what an episode may take")]
+        | None = None,
+        support: Support = 8,
+        hidden_size: HiddenSize | None = None,
+        prompt_budget: PromptBudget | None = None,
+        render_mode: RenderMode | None = None,
+        model: ModelName | None = None,
         **options: Any,
     ) -> None:
-        if num_envs < 1:
-            raise UsageError(f"num_envs must be at least 1, but is {num_envs}.")
+        if type(num_envs) is not int or num_envs < 1:
+            raise UsageError(f"num_envs must be at least 1, but is {num_envs!r}.")
         self.family = family_of(family)
-        self.task, width = make_task(task, self.family, model, options)
+        known, name = keywords(LatentVectorEnv), f"{NAMESPACE}/{task}-{family}"
+        own = {
+            "autoreset_mode": autoreset_mode,
+            "max_episode_steps": max_episode_steps,
+            "support": support,
+            "hidden_size": hidden_size,
+            "prompt_budget": prompt_budget,
+            "render_mode": render_mode,
+            "model": model,
+        }
+        check(own, known, name)
+        check_render_mode(render_mode, self.metadata["render_modes"], name)
+        self.autoreset_mode = _mode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
+        self.task, width = make_task(task, self.family, model, options, known)
         if prompt_budget is not None:
             self.task.prompt_budget = prompt_budget
         self.episodes = LiveEpisodes(self.task, num_envs)
+        most = self.protocol.max_actions
+        if max_episode_steps is not None and max_episode_steps < most:
+            raise UsageError(
+                f"an episode of {name} may take {most} steps, its budgets of thoughts and answer, "
+                f"and is graded at their end; lower these, not max_episode_steps "
+                f"({max_episode_steps})."
+            )
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.support, self.hidden_size = support, hidden_size or width
@@ -85,7 +120,13 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.single_observation_space = self.episodes.observation_space()
         self.action_space = batched(self.single_action_space, num_envs)
         self.observation_space = batched(self.single_observation_space, num_envs)
-        self._rngs: list[np.random.Generator | None] = [None] * num_envs
+        self._begin()
+
+    def _begin(self) -> None:
+        """The state of an environment that was never reset."""
+        self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * self.num_envs
+        self._envs: list[LatentEnv] | None = None
+        self._started = False
 
     # What engines and agents ask beyond Gymnasium's own interface.
 
@@ -111,10 +152,21 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """A further environment over the same task, with episodes of its own; nothing is loaded."""
         other = copy.copy(self)
         other.episodes = LiveEpisodes(self.task, self.num_envs, self.protocol)
-        other._rngs = [None] * self.num_envs
+        other._begin()
         return other
 
     # Gymnasium.
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What it was made by; `max_episode_steps` follows from the budgets."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = bounded(spec, self.protocol)
+
+    _spec: EnvSpec | None = None
 
     def reset(
         self,
@@ -136,16 +188,21 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             raise UsageError(
                 f"unknown reset options {sorted(options)}; known are index, reset_mask, group_size."
             )
+        self._start(mask, chosen, group)
+        return self.episodes.observe(), self.episodes.infos(mask)
+
+    def _start(self, mask: BoolArray, chosen: Any = None, group: int = 1) -> None:
+        """Begin new episodes in these rows."""
+        rows = np.flatnonzero(mask)
         index_N = self.episodes.index_N.copy()
         index_N[rows] = self._choose(rows, chosen, group)
         self.episodes.start(mask, index_N)
-        infos = {row: self.episodes.info(row) for row in rows.tolist()}
-        return self.episodes.observe(), self._infos(infos)
+        self._started = True
 
     def _choose(self, rows: IntArray, chosen: Any, group: int) -> IntArray:
         n = self.n_questions
         if chosen is None:
-            leaders = [int(self._rng(int(row)).integers(n)) for row in rows[::group]]
+            leaders = [int(self.rng(int(row)).integers(n)) for row in rows[::group]]
             return np.repeat(np.array(leaders, dtype=np.int64), group)
         index = np.atleast_1d(np.asarray(chosen, dtype=np.int64))
         if index.size == rows.size // group and group > 1:
@@ -160,9 +217,16 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return np.broadcast_to(index, rows.shape)
 
     def step(self, actions: Any) -> StepResult:
-        rewards, finals = self.episodes.act(self.read(actions))
-        self.episodes.reply()
-        return self._result(rewards, finals)
+        tokens, episodes = self.read(actions), self.episodes
+        over = episodes.clock.done
+        renewed = over & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
+        if not self._started or (over & ~renewed).all():
+            raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
+        rewards, finals = episodes.act(tokens, ~over)
+        episodes.reply()
+        if renewed.any():
+            self._start(renewed)
+        return self._result(rewards, finals, ~over | renewed)
 
     def read(self, actions: Any) -> IntArray:
         """The tokens that a batch of actions is read by, int64 (num_envs,).
@@ -170,15 +234,19 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         Raises:
             ActionError: an action is outside the action space.
         """
+        return self.read_as(self.action_space, actions)
+
+    def read_as(self, space: gym.Space[Any], actions: Any) -> IntArray:
+        """The same of a batch of another number of rows, from the space of such batches."""
         tokens = self.family.read(actions, self.task.tokenizer.vocab_size)
-        space = self.action_space
         parts = space.spaces if isinstance(space, gym.spaces.Dict) else {"action": space}
         given = actions if isinstance(space, gym.spaces.Dict) else {"action": actions}
         for name, part in parts.items():
-            if np.shape(given[name]) != part.shape:
+            shape: Any = part.shape
+            if np.shape(given[name]) != shape:
                 raise ActionError(
-                    f"{name} has the shape {np.shape(given[name])} for {self.num_envs} rows, but "
-                    f"the action space has {part.shape}."
+                    f"{name} has the shape {np.shape(given[name])} for {shape[0]} rows, but "
+                    f"the action space has {shape}."
                 )
         return tokens
 
@@ -190,7 +258,12 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         Args:
             tokens: for each row its action tokens in order; rows may differ in length, and a row
                 that is done or idle has none.
+
+        Raises:
+            UsageError: rows are reset by themselves, or there is not one segment per row.
+            ActionError: a token is outside the vocabulary.
         """
+        self.check_resets()
         arrays = [np.asarray(row, dtype=np.int64) for row in tokens]
         if len(arrays) != self.num_envs:
             raise UsageError(f"{len(arrays)} segments for {self.num_envs} rows.")
@@ -201,6 +274,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             padded[row, : len(array)] = array
         rewards = np.zeros(self.num_envs)
         finals: dict[int, dict[str, Any]] = {}
+        acted = (padded[:, 0] >= 0) & ~self.episodes.clock.done
         for column in padded.T:
             acting = column >= 0
             # Replies are asked for together, so only when a row cannot go on without.
@@ -210,50 +284,141 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             rewards += gained
             finals.update(ended)
         self.episodes.reply()
-        return self._result(rewards, finals)
+        return self._result(rewards, finals, acted)
+
+    def speak(self, token_N: IntArray) -> Any:
+        """Actions of all rows that say these tokens plainly."""
+        return self.family.speak(token_N, self.hidden_size, self.support)
+
+    def check_resets(self) -> None:
+        """Raise `UsageError` unless resets are left to the agent."""
+        if self.autoreset_mode is not AutoresetMode.DISABLED:
+            raise UsageError(
+                "who takes segments says when a row gets a new question; make the environment with "
+                f"autoreset_mode={AutoresetMode.DISABLED.value!r}, as "
+                "latentgym.registry.make_vector_env does."
+            )
 
     def family_check(self, tokens: IntArray) -> None:
         """Raise `ActionError` unless all tokens are in the vocabulary."""
         family_of("token").read(tokens, self.task.tokenizer.vocab_size)
 
-    def render(self) -> tuple[str, ...] | None:
-        if self.render_mode is None:
-            return None
-        return tuple(self.episodes.transcript(row) for row in range(self.num_envs))
+    def render(self) -> tuple[Any, ...]:
+        """The transcript of every row, see `LatentEnv.render`."""
+        return self.call("render")
 
     def _result(
-        self, rewards: npt.NDArray[np.float64], finals: dict[int, dict[str, Any]]
+        self,
+        rewards: npt.NDArray[np.float64],
+        finals: dict[int, dict[str, Any]],
+        told: BoolArray,
     ) -> StepResult:
-        clock = self.episodes.clock
-        infos = {row: {**self.episodes.info(row), **final} for row, final in finals.items()}
-        return (
-            self.episodes.observe(),
-            rewards,
-            clock.terminated.copy(),
-            clock.truncated.copy(),
-            self._infos(infos),
-        )
+        """What a step returns, where these episodes have ended and these rows have news."""
+        episodes = self.episodes
+        ended = np.isin(np.arange(self.num_envs), list(finals))
+        terminated, truncated = ended & episodes.clock.terminated, ended & episodes.clock.truncated
+        observation = episodes.observe()
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and finals:
+            finals = {
+                row: {
+                    "final_obs": one(observation, row),
+                    "final_info": {**episodes.info(row), **final},
+                }
+                for row, final in finals.items()
+            }
+            self._start(ended)
+            observation = episodes.observe()
+        infos = episodes.infos(told)
+        for row, final in finals.items():
+            infos = self._add_info(infos, final, row)
+        return observation, rewards, terminated, truncated, infos
 
-    def _infos(self, rows: dict[int, dict[str, Any]]) -> dict[str, Any]:
-        infos: dict[str, Any] = {}
-        for row, info in rows.items():
-            infos = self._add_info(infos, info, row)
-        return infos
+    # Rows as environments of their own, as `SyncVectorEnv` has them.
+
+    @property
+    def envs(self) -> list[LatentEnv]:
+        """Each row as a single environment: a view, not a copy."""
+        if self._envs is None:
+            from latentgym.envs.single import LatentEnv
+
+            self._envs = [LatentEnv.of_row(self, row) for row in range(self.num_envs)]
+        return self._envs
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Call a method of every row, or read an attribute; the results by row."""
+        found = [env.get_wrapper_attr(name) for env in self.envs]
+        return tuple(x(*args, **kwargs) if callable(x) else x for x in found)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every row."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of every row.
+
+        Args:
+            name: of the attribute.
+            values: a list or tuple with one for each row, or one value for all.
+
+        Raises:
+            UsageError: another number of values than rows.
+        """
+        values = values if isinstance(values, list | tuple) else [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise UsageError(f"{len(values)} values for {self.num_envs} rows.")
+        for env, value in zip(self.envs, values, strict=True):
+            env.set_wrapper_attr(name, value)
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> Any:
+        """The generator of each row."""
+        return tuple(self.rng(row) for row in range(self.num_envs))
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seed of each row's generator; -1 where somebody has given another generator."""
+        self.np_random  # noqa: B018 - rows without a generator get one
+        return tuple(known[1] for known in self._rngs if known is not None)
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
             return
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != self.num_envs:
+            raise UsageError(f"{len(seeds)} seeds for {self.num_envs} rows.")
         for row, value in enumerate(seeds):
             if value is not None:
-                self._rngs[row] = seeding.np_random(value)[0]
+                self._rngs[row] = seeding.np_random(value)
 
-    def _rng(self, row: int) -> np.random.Generator:
-        rng = self._rngs[row]
-        if rng is None:
-            rng = self._rngs[row] = seeding.np_random(None)[0]
-        return rng
+    def rng(self, row: int) -> np.random.Generator:
+        """The generator that a row draws its questions with."""
+        known = self._rngs[row]
+        if known is None:
+            known = self._rngs[row] = seeding.np_random(None)
+        return known[0]
 
-    def use_rng(self, row: int, rng: np.random.Generator) -> None:
+    def use_rng(self, row: int, rng: np.random.Generator, seed: int = -1) -> None:
         """Let a row draw its questions with a generator of the caller's."""
-        self._rngs[row] = rng
+        self._rngs[row] = rng, seed
+
+
+def bounded(spec: EnvSpec | None, rules: Protocol) -> EnvSpec | None:
+    """A specification that says how many steps an episode may take."""
+    if spec is not None:
+        spec = copy.deepcopy(spec)
+        spec.max_episode_steps = rules.max_actions
+    return spec
+
+
+def check_render_mode(mode: str | None, known: Sequence[str], env: str) -> None:
+    """Raise `OptionError` unless there is such a render mode."""
+    if mode is not None and mode not in known:
+        raise OptionError(f"{env} has no render mode {mode!r}; choose {' or '.join(known)}.")
+
+
+def _mode(value: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(value)
+    except ValueError:
+        known = ", ".join(mode.value for mode in AutoresetMode)
+        raise UsageError(f"no autoreset_mode {value!r}; choose one of {known}.") from None

@@ -7,6 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from latentgym.data import Question
+from latentgym.envs.arguments import (
+    Answer,
+    ExactThoughts,
+    ForceAnswer,
+    Format,
+    System,
+    Think,
+)
 from latentgym.envs.problems import graph_text, mnns
 from latentgym.envs.search import MNNS, GraphTask
 from latentgym.envs.text import TextTask
@@ -61,12 +69,12 @@ class WordsTask(TextTask):
         family: Family,
         tokenizer: Tokenizer,
         *,
-        format: str = "hashes",
-        system: str | None = None,
-        think: int | None = None,
-        answer: int = 16,
-        exact_thoughts: bool = False,
-        force_answer: bool | None = None,
+        format: Format = "hashes",
+        system: System | None = None,
+        think: Think | None = None,
+        answer: Answer = 16,
+        exact_thoughts: ExactThoughts = False,
+        force_answer: ForceAnswer | None = None,
     ) -> None:
         grader = NumberGrader() if isinstance(task, MNNS) else ChoiceGrader()
         super().__init__(

@@ -105,7 +105,7 @@ def lines(options: Options) -> Iterator[str]:
     """
     try:
         given = json.loads(options.options)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise UsageError(f"""--options must be JSON such as '{{"think": 512}}', not {given!r}.""")

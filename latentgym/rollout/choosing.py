@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from latentgym.rollout.acting import actor
 from latentgym.rollout.beams import Ranked, rank
-from latentgym.rollout.collect import Episodes, finals, in_batches
+from latentgym.rollout.collect import Episodes, in_batches
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.rollouts import IntArray
 
@@ -33,20 +34,21 @@ def choose(
     Raises:
         UsageError: thinking may end without an answer, or wait for the environment.
     """
-    env = env.unwrapped
-    index, choices = np.asarray(questions, dtype=np.int64), env.task.choices
-    mask = np.arange(env.num_envs) < index.size
-    env.reset(options={"index": index, "reset_mask": mask})
-    prompts = [env.prompt(int(i)) for i in index]
-    session = engine.start(prompts, env.protocol, seed=seed, question_Q=index)
+    base = env.unwrapped
+    index, choices = np.asarray(questions, dtype=np.int64), base.task.choices
+    playing = actor(env)
+    playing.reset(index)
+    prompts = [base.prompt(int(i)) for i in index]
+    session = engine.start(prompts, base.protocol, seed=seed, question_Q=index)
     session.run(answers=False)
     ranked = rank(engine.policy.lm, session.standing, choices.trie, choices.beams)
     rollouts = session.finish()
-    segments: list[Any] = [[] for _ in range(env.num_envs)]
-    for row, entry in enumerate(ranked.entry_QK[:, 0].tolist()):
-        segments[row] = [*rollouts.action_tokens(row).tolist(), *choices.tokens(entry)]
-    _, reward, _, _, info = env.step_segment(segments)
-    return Episodes(rollouts, reward[: index.size], finals(info, index.size)), ranked
+    segments = [
+        np.concatenate([rollouts.action_tokens(row), choices.tokens(entry)])
+        for row, entry in enumerate(ranked.entry_QK[:, 0].tolist())
+    ]
+    taken = playing.take(segments, session.waiting)
+    return Episodes.played(env, rollouts, taken.reward_N, taken.finals), ranked
 
 
 def choose_in_batches(

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latentgym.rollout.acting import Info, actor
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.reading import Reading
 from latentgym.rollout.rollouts import IntArray, Rollouts
 
-Info = dict[str, Any]
+RETURN = "return"  # the info of what wrappers made of the reward, summed up over an episode
 COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated", "rollout/calls")
 
 
@@ -46,6 +47,19 @@ class Episodes:
         return dict(zip(COUNTS, [*counts, *calls], strict=False))
 
     @staticmethod
+    def played(
+        env: Any,
+        rollouts: Rollouts,
+        reward_N: npt.NDArray[np.float64],
+        finals: Mapping[int, Info],
+    ) -> Episodes:
+        """Episodes of an environment that are over; with wrappers, infos have the return too."""
+        wrapped = env is not env.unwrapped  # else it is the score
+        added = [{RETURN: float(reward)} if wrapped else {} for reward in reward_N]
+        infos = [{**finals.get(row, {}), **more} for row, more in enumerate(added)]
+        return Episodes(rollouts, reward_N, infos)
+
+    @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
         """The rows of all parts."""
         return Episodes(
@@ -72,8 +86,10 @@ def collect(
 
     Args:
         engine: with the policy.
-        env: a vector environment with at least Q * G rows, such as `gym.make_vec` gives for our
-            ids, or one of the same interface (`protocol`, `prompt`, `step_segment`).
+        env: a vector environment with at least Q * G rows that leaves resets to the agent, such as
+            `make_vector_env` gives, or one of the same interface (`protocol`, `prompt`,
+            `step_segment`). Wrappers of rewards and infos may be around ours: it is stepped
+            through them then, and infos have the return.
         questions: numbers of the questions.
         group_size: samples per question.
         seed: of the draws.
@@ -81,15 +97,18 @@ def collect(
             or one for each.
         prompts: token ids to read in place of the environment's own prompts.
         begun, reading, quiet: see `Engine.start`.
+
+    Raises:
+        UsageError: the environment resets rows by itself, or has wrappers that change more.
     """
-    env = env.unwrapped
     index = np.asarray(questions, dtype=np.int64)
     n = index.size * group_size
-    mask = np.arange(env.num_envs) < n
-    env.reset(options={"index": np.repeat(index, group_size), "reset_mask": mask})
+    playing = actor(env)
+    playing.reset(np.repeat(index, group_size))
+    base = env.unwrapped
     session = engine.start(
-        [env.prompt(int(i)) for i in index] if prompts is None else prompts,
-        env.protocol,
+        [base.prompt(int(i)) for i in index] if prompts is None else prompts,
+        base.protocol,
         seed=seed,
         group_size=group_size,
         question_Q=index,
@@ -98,27 +117,24 @@ def collect(
         reading=reading,
         quiet=quiet,
     )
-    taken = np.zeros(n, dtype=np.int64)
-    reward = np.zeros(env.num_envs)
-    infos: list[Info] = [{} for _ in range(n)]
+    told = np.zeros(n, dtype=np.int64)
+    reward = np.zeros(n)
+    finals: dict[int, Info] = {}
     while True:
         session.run()
         rollouts = session.finish()
-        segments: list[Any] = [[] for _ in range(env.num_envs)]
-        for row in range(n):
-            tokens = rollouts.action_tokens(row)
-            segments[row] = tokens[taken[row] :]
-            taken[row] = len(tokens)
-        observation, gained, _, _, info = env.step_segment(segments)
-        reward += gained
-        for row, final in enumerate(finals(info, n)):
-            infos[row] = final or infos[row]
-        waiting = session.waiting
-        if not waiting.size:
-            return Episodes(rollouts, reward[:n], infos)
-        lengths = observation["inserted_length"]
-        replies = [observation["inserted"][row, : lengths[row]].tolist() for row in waiting]
-        session.insert(waiting, replies)
+        tokens = [rollouts.action_tokens(row) for row in range(n)]
+        taken = playing.take(
+            [new[start:] for new, start in zip(tokens, told, strict=True)], session.waiting
+        )
+        told = np.array([len(row) for row in tokens])
+        reward += taken.reward_N
+        finals |= taken.finals
+        if not taken.replies:
+            break
+        rows = np.array(sorted(taken.replies), dtype=np.int64)
+        session.insert(rows, [taken.replies[row] for row in rows.tolist()])
+    return Episodes.played(env, rollouts, reward, finals)
 
 
 def collect_in_batches(
@@ -149,16 +165,3 @@ def in_batches(env: Any, questions: IntArray, group_size: int = 1) -> Iterator[I
     size = max(1, env.unwrapped.num_envs // group_size)
     for start in range(0, len(order), size):
         yield order[start : start + size]
-
-
-def finals(info: Mapping[str, Any], n: int) -> list[Info]:
-    """The final info of each of the first n rows; empty where an episode has not just ended."""
-    ended = info.get("_score", np.zeros(n, dtype=bool))[:n]
-    return [
-        {k: _plain(v[row]) for k, v in info.items() if not k.startswith("_")} if ended[row] else {}
-        for row in range(n)
-    ]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

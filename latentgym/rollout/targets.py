@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latentgym.losses import masked
+from latentgym.rollout.acting import unstepped
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.replay import log_probs
@@ -38,11 +39,13 @@ def think(
         quiet: see `Engine.start`.
 
     Raises:
-        UsageError: a chain may end without an answer, or wait for the environment.
+        UsageError: the environment has wrappers, or a chain may end without an answer, or wait for
+            the environment.
     """
+    env = unstepped(env, "a reward of how well thoughts foresee the answer")
     session = engine.start(
-        [env.unwrapped.prompt(int(i)) for i in questions],
-        env.unwrapped.protocol,
+        [env.prompt(int(i)) for i in questions],
+        env.protocol,
         seed=seed,
         group_size=group_size,
         question_Q=questions,

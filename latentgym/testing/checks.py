@@ -132,8 +132,8 @@ def check_vector_env(
 
     Spaces are those of one row, batched; everything returned has its shape, type and place in its
     space, and is fresh at every call; infos come with masks; equal seeds give equal episodes, and
-    row i has the seed `seed + i`; rows that are done stay as they are until a `reset_mask` names
-    them, and nothing else is touched by it.
+    row i has the seed `seed + i`; rows that are over stay as they are, and are told as over once,
+    until a `reset_mask` names them, and nothing else is touched by it.
 
     Args:
         make_env: makes the environment with that many rows.
@@ -155,7 +155,8 @@ def check_vector_env(
         for later in episode[i + 1 : i + 3]:
             shared = any(np.shares_memory(a, b) for a in arrays(earlier) for b in arrays(later))
             assert not shared, "arrays of one call are used again by the next; return copies"
-    assert (episode[-1][2] | episode[-1][3]).all(), "random actions never end an episode"
+    ended = sum((terminated | truncated).astype(int) for _, _, terminated, truncated, _ in episode)
+    assert (ended == 1).all(), f"of each row one episode should end, but of the rows {ended} did"
     again = [result for _, result in play(make_env(num_envs), seed)]
     assert data_equivalence(episode, again, exact=True), "equal seeds give unequal episodes"
     seeds: Any = [seed + row for row in range(num_envs)]
@@ -163,9 +164,6 @@ def check_vector_env(
     assert equal(one_by_one, episode[0][0]), "seed and a list of seed + row differ"
 
     done = list(play(env, seed))[-1][1]
-    after = env.step(env.action_space.sample())
-    assert equal(after[0], done[0]), "a step changes rows that are done"
-    assert not after[1].any(), "a step rewards rows that are done"
     options = {"reset_mask": np.arange(num_envs) == 0}
     observation, info = env.reset(options=options)
     assert list(options) == ["reset_mask"], "reset changes the options it is given"
@@ -173,7 +171,10 @@ def check_vector_env(
     assert equal(*others), "reset_mask changes observations of rows it does not name"
     assert not row_info(info, 1), "reset_mask tells infos of rows it does not name"
     after = env.step(env.action_space.sample())
-    assert (after[2] | after[3])[1:].all(), "reset_mask starts rows it does not name"
+    others = [[x[1:] for x in arrays(part)] for part in (after[0], done[0])]
+    assert equal(*others), "a step changes rows that are over, or reset_mask starts others"
+    assert not after[1][1:].any(), "a step rewards rows that are over"
+    assert not (after[2] | after[3])[1:].any(), "rows that are over are told so once more"
 
 
 def play(env: AnyVectorEnv, seed: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
@@ -182,11 +183,13 @@ def play(env: AnyVectorEnv, seed: int) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     n = env.num_envs
     observation, info = env.reset(seed=seed)
     yield None, (observation, np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool), info)
+    over = np.zeros(n, dtype=bool)
     for _ in range(_MOST_STEPS):
         action = env.action_space.sample()
         result = env.step(action)
         yield action, result
-        if (result[2] | result[3]).all():
+        over |= result[2] | result[3]
+        if over.all():
             return
 
 

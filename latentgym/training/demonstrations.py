@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from latentgym.lm.model import left_pad
+from latentgym.rollout.acting import unstepped
 
 
 @dataclass
@@ -47,10 +48,13 @@ class Demonstrations:
 
     Args:
         env: a single or vector environment of ours.
+
+    Raises:
+        UsageError: it has wrappers of vector environments.
     """
 
     def __init__(self, env: Any) -> None:
-        self._env = env.unwrapped
+        self._env = unstepped(env, "learning from demonstrations")
         self._memo: dict[int, tuple[list[int], Any]] = {}
 
     def __len__(self) -> int:

@@ -191,10 +191,10 @@ class GRPO(QuestionStage):
 
     def _foreseen(self, questions: IntArray, seed: int) -> Episodes:
         """Chains of thought, rewarded by how well they foresee the right answer."""
-        c, env = self.config, self.env.unwrapped
+        c, env = self.config, self.env
         shape = {"group_size": c.group_size, "seed": seed, "quiet": self.quiet}
         rollouts = think(self.engine, env, questions, **shape)
-        shown = [env.demonstration(int(i)) for i in questions]
+        shown = [env.unwrapped.demonstration(int(i)) for i in questions]
         targets = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
         logp_NT, target_NT = target_log_probs(self.policy, rollouts, targets, c.micro_batch)
         reward_N = perplexity_reward(logp_NT, target_NT).double().numpy()

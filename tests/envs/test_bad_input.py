@@ -20,7 +20,7 @@ def make(env_id: str = "MNNS-token", **options: Any) -> Any:
 
 
 def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
-    return gym.make_vec(f"latent/{env_id}", num_envs=n)
+    return make_vector_env(f"latent/{env_id}", n)
 
 
 @pytest.mark.parametrize(
@@ -30,29 +30,36 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
         (lambda: gym.make("latentgym:latent/MNNS-token", task="MMNS"), "did you mean 'MNNS'"),
         (lambda: make(family="tokens"), "did you mean 'token'"),
         (lambda: LatentEnv("MNNS", "token", render_mode="rgb"), "choose ansi or human"),
-        (lambda: make(colour="red"), "MNNS does not know this option: .*colour"),
-        (lambda: make("GSM8K-token", paths=3), "GSM8K does not know this option: .*paths"),
+        (
+            lambda: make(colour="red"),
+            "latent/MNNS-token got an unexpected .*colour.*; its options are arrow, ",
+        ),
+        (lambda: make("GSM8K-token", paths=3), "latent/GSM8K-token got an unexpected .*paths"),
         (
             lambda: make("GSM8K-token", format="xml", source="sample"),
             "are boxed, hashes, json",
         ),
-        (lambda: make("GSM8K-token", think=-1, source="sample"), "cannot be negative"),
+        (
+            lambda: make("GSM8K-token", think=-1, source="sample"),
+            "from 0 to 2147483647 or none",
+        ),
         (lambda: make(model="tiny:bert"), "choose gpt2, llama or qwen2"),
         (lambda: make("MNNS-continuous", support=90), "choose support <= 89"),
         (lambda: make(split="valid"), "splits train and test, not 'valid'"),
         (lambda: make("ProsQA-token", split="dev"), "splits train, valid, test, not 'dev'"),
         (lambda: make("RG_gcd-token", split="dev"), "splits train and test, not 'dev'"),
-        (lambda: make(m=9), "2 <= m <= 8"),
+        (lambda: make(m=9), "from 2 to 8, not 9"),
         (lambda: make("MNNS-token", paths=2), "be 1 for tokens"),
         (lambda: make("MNNS-hybrid", paths=2), "be 1 for tokens and hybrids"),
         (lambda: make("MNNS-continuous", paths=17), "between 1 and 2.m = 16"),
         (lambda: make(think=2), "choose think=3 or, for no chain of thought, think=0"),
         (lambda: make("ProntoQA-token", think=5), "choose think=6"),
         (lambda: make(limit=6561), "choose a limit from 1 to"),
-        (lambda: make(limit=0), "choose a limit from 1 to"),
+        (lambda: make(limit=0), "a whole number from 1 to .*, not 0"),
         (lambda: make("ProsQA-token", limit=11, size=10), "choose a limit from 1 to 10"),
         (lambda: make("RG_gcd-token", limit=11, size=10), "limit of at most 10"),
         (lambda: vector(0), "num_envs must be at least 1"),
+        (lambda: make_vector_env("latent/MNNS-token", 2, autoreset_mode="NextStep"), "leave auto"),
     ],
 )
 def test_bad_arguments(call: Callable[[], Any], sentence: str) -> None:

@@ -77,9 +77,9 @@ def test_validate(split: str) -> None:
     [
         (lambda: task(split="dev"), "no split 'dev'"),
         (lambda: task(limit=51, size=50), "choose a limit from 1 to 50"),
-        (lambda: task(max_operations=9), "has 1 to 4 operations"),
+        (lambda: task(max_operations=9), "from 1 to 4, not 9"),
         (lambda: task(format="boxed"), "hashes only"),
-        (lambda: task(paths=3), "GSM8KAug does not know this option: .*paths"),
+        (lambda: task(paths=3), "latent/GSM8KAug-token got an unexpected .*paths"),
         (lambda: gym.make("latent/GSM8KAug-token", size=3), "have size; add source=generated"),
         (lambda: gym.make("latent/GSM8K-token", source="generated"), "GSM8K cannot be generated"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from latentgym.protocol import Phase
+from latentgym.registry import make_vector_env
 from latentgym.spaces import FAMILIES
 
 EASY = {"source": "sample", "think": 40, "answer": 8}
@@ -113,7 +114,13 @@ def test_the_transcript_shows_the_episode() -> None:
         f"question  {info['question']}\nthoughts  two####\nphase     answer, 7 of 40 thoughts"
     )
     say(env, "7\n")
-    assert "answer    7" in env.render() and "phase     done" in env.render()
+    gold = info["target"]
+    assert env.render() == (
+        f"question  {info['question']}\nthoughts  two####\nanswer    7\n\n"
+        f"phase     done, 7 of 40 thoughts\ngold      {gold}\nscore     {int(gold == '7')}"
+    )
+    env.reset(options={"index": 1})
+    assert "gold" not in env.render()
 
 
 def test_human_mode_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +159,7 @@ def test_rows_that_never_started_are_done() -> None:
 
 
 def test_a_shorter_segment_leaves_its_row_where_it_is() -> None:
-    env = gym.make_vec("latent/MNNS-token", num_envs=2)
+    env = make_vector_env("latent/MNNS-token", 2)
     env.reset(seed=0)
     observation, *_ = env.unwrapped.step_segment([[1, 2, 3], [1]])
     assert observation["thoughts_used"].tolist() == [3, 1]

@@ -1,4 +1,4 @@
-"""Wrappers watch an episode and change nothing of it."""
+"""Wrappers that watch an episode change nothing of it; those of actions give its family's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
 
-from latentgym.envs.wrappers import EpisodeStatistics, RecordTranscripts
+from latentgym.envs.wrappers import BoxMixture, EpisodeStatistics, FlatHybrid, RecordTranscripts
+from latentgym.errors import ActionError, UsageError
 
 
 def play(env: Any, index: int, right: bool) -> tuple[float, dict[str, Any]]:
@@ -51,3 +55,68 @@ def test_wrappers_survive_a_spec(tmp_path: Path) -> None:
     again = gym.make(env.spec)
     assert play(again, 0, True)[1]["episode_means"]["score"] == 1
     assert (tmp_path / "a.jsonl").exists()
+
+
+# Actions as one Box.
+
+
+@pytest.mark.parametrize(("family", "wrap"), [("continuous", BoxMixture), ("hybrid", FlatHybrid)])
+def test_any_point_of_the_box_is_an_action_of_the_family(family: str, wrap: Any) -> None:
+    env = wrap(gym.make(f"latent/MNNS-{family}"))
+    inner = env.env.action_space
+    space = env.action_space
+    assert space.dtype == np.float32 and (space.low == -1).all() and (space.high == 1).all()
+    space.seed(0)
+    for box in (*(space.sample() for _ in range(50)), space.low, space.high, 0 * space.low):
+        assert env.action(box) in inner
+    # What a Gaussian policy draws outside of the box counts as its border.
+    np.testing.assert_equal(env.action(9 * space.high), env.action(space.high))
+    for bad in (space.low[1:], np.full(space.shape, np.nan), np.zeros((1, *space.shape))):
+        env.reset(seed=0)
+        with pytest.raises(ActionError, match="finite numbers"):
+            env.step(bad)
+
+
+def test_logits_make_a_superposition() -> None:
+    env = BoxMixture(gym.make("latent/MNNS-continuous", support=3), scale=2.0)
+    logits = np.full(89, -1.0, dtype=np.float32)
+    logits[[7, 3, 50]] = 1.0, 0.5, 0.25
+    action = env.action(logits)
+    assert action["ids"].tolist() == [7, 3, 50]
+    expected = np.exp([2.0, 1.0, 0.5])
+    np.testing.assert_allclose(action["weights"], expected / expected.sum(), rtol=1e-6)
+    logits[3] = 1.0
+    assert env.action(logits)["ids"].tolist() == [3, 7, 50]
+
+
+def test_scores_latents_and_gates_lie_behind_each_other() -> None:
+    env = FlatHybrid(gym.make("latent/MNNS-hybrid", hidden_size=2), scale=3.0)
+    assert env.action_space.shape == (89 + 4,)
+    box = np.full(93, -1.0)
+    box[5], box[89:] = 0.0, [0.5, -1.0, 1.0, 0.0]
+    action = env.action(box)
+    assert action["token"] == 5
+    assert action["latent"].tolist() == [1.5, -3.0] and action["gate"].tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(("family", "wrap"), [("continuous", BoxMixture), ("hybrid", FlatHybrid)])
+def test_a_right_answer_can_be_given_in_the_box(family: str, wrap: Any) -> None:
+    env = wrap(gym.make(f"latent/MNNS-{family}"))
+    _, info = env.reset(options={"index": 3})
+    box = np.full(env.action_space.shape, -1.0)
+    box[env.unwrapped.task.tokenizer.encode(info["target"])] = 1.0
+    for _ in range(4):
+        _, reward, terminated, _, info = env.step(box)
+    assert terminated and reward == 1
+
+
+@pytest.mark.parametrize(("family", "wrap"), [("continuous", BoxMixture), ("hybrid", FlatHybrid)])
+def test_boxes_survive_a_spec_and_refuse_other_families(family: str, wrap: Any) -> None:
+    env = wrap(gym.make(f"latent/MNNS-{family}"), scale=4.0)
+    again: Any = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.get_wrapper_attr("scale") == 4.0 and again.action_space == env.action_space
+    with pytest.raises(UsageError, match="use it around an environment of that family"):
+        wrap(gym.make("latent/MNNS-token"))
+    for scale in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=r"scale of .* is above 0"):
+            wrap(gym.make(f"latent/MNNS-{family}"), scale=scale)

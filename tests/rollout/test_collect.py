@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import (
+    VectorActionWrapper,
+    VectorObservationWrapper,
+    VectorRewardWrapper,
+    VectorWrapper,
+)
+from gymnasium.wrappers.vector import DictInfoToList, NormalizeReward, RecordEpisodeStatistics
 from torch.testing import assert_close
 
 from latentgym import registry
@@ -17,6 +25,7 @@ from latentgym.envs import Call, Demonstration, Task
 from latentgym.errors import UsageError
 from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.protocol import Budget, MarkTable, Protocol
+from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import (
     Engine,
@@ -118,7 +127,7 @@ def setting(request: pytest.FixtureRequest, random_lm: Callable) -> tuple[Engine
 
 
 def collected(engine: Engine, env_id: str, rows: int = 12, **options: Any) -> Episodes:
-    env = gym.make_vec(env_id, num_envs=rows)
+    env = make_vector_env(env_id, rows)
     return collect(engine, env, QUESTIONS, group_size=G, seed=2, **options)
 
 
@@ -159,7 +168,7 @@ def test_turns_replay_exactly(setting: tuple[Engine, str]) -> None:
 def test_turns_of_a_row_do_not_depend_on_the_others(setting: tuple[Engine, str]) -> None:
     engine, env_id = setting
     together = collected(engine, env_id).rollouts
-    env = gym.make_vec(env_id, num_envs=1)
+    env = make_vector_env(env_id, 1)
     for row in (0, 5, 11):
         alone = collect(engine, env, [QUESTIONS[row // G]], seed=2, first_sample=row % G).rollouts
         assert alone.tokens(0).tolist() == together.tokens(row).tolist()
@@ -175,7 +184,7 @@ def test_rows_that_are_not_needed_stay_idle(setting: tuple[Engine, str]) -> None
 
 def test_batches_cover_all_questions_and_change_nothing(setting: tuple[Engine, str]) -> None:
     engine, env_id = setting
-    env = gym.make_vec(env_id, num_envs=2 * G)
+    env = make_vector_env(env_id, 2 * G)
     batches = collect_in_batches(engine, env, QUESTIONS, group_size=G, seed=2)
     infos: dict[int, Any] = {}
     for places, episodes in batches:
@@ -200,7 +209,7 @@ def test_begun_episodes_are_those_that_begin_so_by_themselves(
     """Also where the environment has spoken before the given tokens end: those are drawn anew."""
     lm = random_lm("llama")
     engine = Engine(Policy(lm, TokenHead()), compact_every=2)
-    env = gym.make_vec(f"latent/Asking-{family}", num_envs=len(QUESTIONS) + 1)
+    env = make_vector_env(f"latent/Asking-{family}", len(QUESTIONS) + 1)
     chain = collect(engine, env, QUESTIONS, seed=4)
     assert chain.rollouts.kind_NT[:, 1:6].max() == Kind.INSERTED  # it is asked early
     reading = Reading(lm) if reads else None
@@ -215,7 +224,7 @@ def test_begun_episodes_are_those_that_begin_so_by_themselves(
 
 def test_samples_and_prompts_of_each_question(random_lm: Callable) -> None:
     engine = Engine(Policy(random_lm("llama"), TokenHead()))
-    env = gym.make_vec("latent/Asking-token", num_envs=3)
+    env = make_vector_env("latent/Asking-token", 3)
     prompts = [[70, 71], [72], [73, 74, 75]]
     first = np.array([3, 0, 1])
     together = collect(engine, env, QUESTIONS, seed=4, first_sample=first, prompts=prompts)
@@ -271,3 +280,113 @@ def test_too_long_a_reply_is_refused(random_lm: Callable) -> None:
 def test_a_taken_name_is_refused() -> None:
     with pytest.raises(UsageError, match="a task 'Asking' already"):
         registry.register_task("Asking", "asking:make")
+
+
+# Environments with wrappers around them.
+
+
+class PerStep(VectorRewardWrapper[Any, Any, Any]):
+    """Something for every step, ten for the answer, and an info of its own."""
+
+    def step(self, actions: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        info = {**info, "reward/style": np.full(self.num_envs, 2.0)}
+        return observation, 10 * reward - 0.25, terminated, truncated, info
+
+
+class Noisy(VectorActionWrapper[Any, Any, Any, Any]):
+    def actions(self, actions: Any) -> Any:
+        return (actions + 1) % 259
+
+
+class Blind(VectorObservationWrapper[Any, Any, Any, Any]):
+    def observations(self, observations: Any) -> Any:
+        return {**observations, "prompt": 0 * observations["prompt"]}
+
+
+class Narrow(VectorObservationWrapper[Any, Any, Any, Any]):
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.single_observation_space = env.single_observation_space["prompt"]
+
+    def observations(self, observations: Any) -> Any:
+        return observations["prompt"]
+
+
+class Impatient(VectorWrapper[Any, Any, Any, Any, Any]):
+    def step(self, actions: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(actions)
+        return observation, reward, terminated, np.ones_like(truncated), info
+
+
+class OtherQuestions(VectorWrapper[Any, Any, Any, Any, Any]):
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return self.env.reset(seed=seed, options={**options, "index": 3})
+
+
+WATCHING = [
+    RecordEpisodeStatistics,
+    DictInfoToList,
+    lambda env: DictInfoToList(RecordEpisodeStatistics(PerStep(env))),
+    lambda env: PerStep(NormalizeReward(env)),
+]
+
+
+@pytest.mark.parametrize("wrap", WATCHING)
+def test_wrappers_change_rewards_and_infos_and_nothing_else(
+    wrap: Callable[[Any], Any], setting: tuple[Engine, str]
+) -> None:
+    engine, env_id = setting
+    shape = {"group_size": 2, "seed": 3}
+    plain = collect(engine, make_vector_env(env_id, 9), QUESTIONS, **shape)
+    seen = collect(engine, wrap(make_vector_env(env_id, 9)), QUESTIONS, **shape)
+    assert seen.rollouts.token_NT.tolist() == plain.rollouts.token_NT.tolist()
+    assert seen.rollouts.kind_NT.tolist() == plain.rollouts.kind_NT.tolist()
+    for row, (info, other) in enumerate(zip(plain.infos, seen.infos, strict=True)):
+        assert info.items() <= other.items()
+        assert other["return"] == seen.reward_N[row]
+        json.dumps(other)
+
+
+def test_wrappers_see_every_step_of_every_episode_once(setting: tuple[Engine, str]) -> None:
+    engine, env_id = setting
+    counted = RecordEpisodeStatistics(PerStep(make_vector_env(env_id, 7)))
+    for first in (0, 2):
+        episodes = collect(engine, counted, QUESTIONS, group_size=2, seed=3, first_sample=first)
+        for row, info in enumerate(episodes.infos):
+            steps = len(episodes.rollouts.action_tokens(row))
+            paid = 10 * info["score"] - 0.25 * steps
+            assert info["episode"]["l"] == steps
+            assert info["return"] == episodes.reward_N[row] == pytest.approx(paid)
+            assert info["episode"]["r"] == pytest.approx(paid)
+            assert info["reward/style"] == 2
+    assert counted.episode_count == 2 * len(episodes.infos)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "says"),
+    [
+        (Noisy, "change actions"),
+        (Blind, "change observations"),
+        (Narrow, "change the single_observation_space"),
+        (lambda env: DictInfoToList(Narrow(env)), "change the single_observation_space"),
+        (Impatient, "end episodes"),
+        (OtherQuestions, "ask other questions"),
+    ],
+)
+def test_wrappers_that_cannot_be_honoured_are_refused(
+    wrap: Callable[[Any], Any], says: str, random_lm: Callable
+) -> None:
+    engine = Engine(Policy(random_lm("llama"), TokenHead()))
+    with pytest.raises(UsageError, match=f"{says}.*, but the rollout engine has read"):
+        collect(engine, wrap(make_vector_env("latent/Asking-token", 3)), QUESTIONS, seed=0)
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, RecordEpisodeStatistics])
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_environments_that_reset_themselves_are_refused(
+    wrap: Callable[[Any], Any], mode: str, random_lm: Callable
+) -> None:
+    env = gym.make_vec("latent/Asking-token", num_envs=3, autoreset_mode=mode)
+    with pytest.raises(UsageError, match="autoreset_mode='Disabled'"):
+        collect(Engine(Policy(random_lm("llama"), TokenHead())), wrap(env), QUESTIONS, seed=0)

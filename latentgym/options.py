@@ -1,0 +1,186 @@
+"""Keyword arguments that are checked: their names, types and ranges, told at the parameter itself.
+
+A parameter says what it is by an annotation,
+
+    think: Annotated[int, Option("most thoughts of an episode", least=0)] = 256
+
+and what callables take is read off them, for checks, messages and the pages of the tasks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from latentgym.errors import OptionError, UsageError, did_you_mean
+
+_BOUND = 2**31 - 1  # of whole numbers that say nothing else: what counts in 64 bits stays safe
+
+
+@dataclass(frozen=True)
+class Option:
+    """What a keyword argument is.
+
+    Attributes:
+        about: in a few words.
+        least, most: the range of a number; None where it has no such end.
+    """
+
+    about: str
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """A keyword argument that some callable takes.
+
+    Attributes:
+        name: of it.
+        kinds: the types of its values, as annotated; `Any` for those that nothing is said of.
+        default: that it has.
+        option: what it is.
+        when: where it counts, such as "source=generated"; empty for everywhere.
+    """
+
+    name: str
+    kinds: tuple[Any, ...]
+    default: Any
+    option: Option
+    when: str = ""
+
+    def check(self, value: Any, env: str) -> None:
+        """Whether this may be a value.
+
+        Raises:
+            UsageError: it may not; it names the environment.
+        """
+        if not any(_is(value, kind) for kind in self.kinds) or not self._in_range(value):
+            shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+            raise UsageError(f"{self.name} of {env} is {self.expected}, not {shown}.")
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, in words."""
+        return " or ".join(dict.fromkeys(self._words(kind) for kind in self.kinds))
+
+    def _in_range(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return True
+        low, high = self._range(int if isinstance(value, Integral) else float)
+        return low <= float(value) <= high
+
+    def _range(self, kind: Any) -> tuple[float, float]:
+        bound = _BOUND if kind is int else math.inf
+        least, most = self.option.least, self.option.most
+        return -bound if least is None else least, bound if most is None else most
+
+    def _words(self, kind: Any) -> str:
+        if kind in (int, float):
+            low, high = self._range(kind)
+            between = f" from {low:g}" if low > -_BOUND else ""
+            between += f" to {high:.10g}" if high < math.inf else " on" if between else ""
+            return f"a {'whole ' if kind is int else ''}number{between}"
+        if get_origin(kind) is Literal:
+            return " or ".join(map(repr, get_args(kind)))
+        names = {bool: "true or false", type(None): "none", Any: "anything", str: "text"}
+        plain = get_origin(kind) or kind
+        article = "an" if plain.__name__[:1] in "AEIOU" else "a"
+        return names.get(plain, "a mapping" if plain is dict else f"{article} {plain.__name__}")
+
+
+def keywords(maker: Callable[..., Any], when: str = "") -> dict[str, Keyword]:
+    """The keyword arguments of a function, a class or a dataclass, by name.
+
+    Args:
+        maker: with annotations; arguments that have a place are left out, but for a dataclass.
+        when: they count.
+    """
+    return {k: Keyword(k, *known, when) for k, known in _read(maker).items()}
+
+
+@lru_cache(maxsize=64)
+def _read(maker: Callable[..., Any]) -> dict[str, tuple[tuple[Any, ...], Any, Option]]:
+    fields = hasattr(maker, "__dataclass_fields__")
+    made = maker.__init__ if isinstance(maker, type) and not fields else maker  # type: ignore[misc]
+    hints = get_type_hints(made, include_extras=True)
+    found = {}
+    for name, parameter in inspect.signature(maker).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY or fields:
+            kinds, option = _parts(hints.get(name, Any))
+            found[name] = kinds, parameter.default, option or Option("")
+    return found
+
+
+def _parts(hint: Any) -> tuple[tuple[Any, ...], Option | None]:
+    """The types of a union, and the option that is noted on it or on one of them."""
+    if get_origin(hint) is Annotated:
+        inner, *notes = get_args(hint)
+        kinds, option = _parts(inner)
+        return kinds, next((n for n in notes if isinstance(n, Option)), option)
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [_parts(part) for part in get_args(hint)]
+        noted = next((option for _, option in parts if option is not None), None)
+        return tuple(kind for kinds, _ in parts for kind in kinds), noted
+    return (hint,), None
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, as people mean it: true is no number, and nan is none."""
+    if kind is Any:
+        return True
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind in (int, float):
+        number = isinstance(value, Integral if kind is int else Real)
+        return number and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def check(
+    given: Mapping[str, Any],
+    known: Mapping[str, Keyword],
+    env: str,
+    elsewhere: Mapping[str, str] | None = None,
+) -> None:
+    """Whether these keyword arguments can be given to an environment.
+
+    Args:
+        given: the arguments.
+        known: those that it takes.
+        env: its id.
+        elsewhere: names that it takes under other circumstances, with which.
+
+    Raises:
+        OptionError: it takes no argument of that name.
+        UsageError: a value is of another type or outside its range.
+    """
+    for name, value in given.items():
+        if name not in known:
+            raise OptionError(unexpected(name, known, env, elsewhere))
+        known[name].check(value, env)
+
+
+def unexpected(
+    name: str,
+    known: Mapping[str, Keyword],
+    env: str,
+    elsewhere: Mapping[str, str] | None = None,
+) -> str:
+    """The sentence about an argument that an environment does not take; see `check`.
+
+    It begins as Python's own does, as other libraries look for that.
+    """
+    sentence = f"{env} got an unexpected keyword argument {name!r}"
+    if elsewhere and name in elsewhere:
+        return f"{sentence}; it has that one {elsewhere[name]}."
+    advice = did_you_mean(name, known)
+    if advice.startswith("did"):
+        advice += f" Its options are {', '.join(sorted(known))}."
+    return f"{sentence}; {advice.replace('known names', 'its options')}"
