@@ -19,7 +19,7 @@ from latentgym.envs.episodes import OBSERVATION
 from latentgym.options import Keyword, keywords
 from latentgym.registry import FAMILY_NAMES, NAMESPACE, REASONING_GYM_PREFIX, TASKS
 from latentgym.spaces import FAMILIES
-from latentgym.tokenizers import printable
+from latentgym.terminal import printable
 
 ABOUT: Mapping[str, str] = {
     "GSM8K": "Word problems of grade school whose answer is a whole number.",

@@ -91,6 +91,7 @@ _DECIDED = {
     **dict.fromkeys(
         ("task", "family", "id"), "the id of the environment says what it is; name another one"
     ),
+    "support": "the agent says how many ids a superposition has (its --k or --top-k)",
     **dict.fromkeys(("autoreset_mode", "render_mode"), "commands reset and show rows themselves"),
     **dict.fromkeys(
         ("vectorization_mode", "vector_kwargs", "wrappers"),
