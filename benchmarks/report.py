@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import (
     models,
     sections,
+    sections_chaos,
     sections_graders,
     sections_recommendation,
     sections_retrieval,
@@ -24,12 +25,22 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = {
     **models.SECTIONS,
     **sections.SECTIONS,
+    **sections_chaos.SECTIONS,
     **sections_graders.SECTIONS,
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
 }
-_DOCS = ("engine", "graders", "models", "openrlhf", "recommendation", "results", "training")
+_DOCS = (
+    "engine",
+    "faults",
+    "graders",
+    "models",
+    "openrlhf",
+    "recommendation",
+    "results",
+    "training",
+)
 PAGES = ("README.md", *(f"docs/{page}.md" for page in _DOCS))
 
 
