@@ -37,6 +37,27 @@ def test_a_flipped_bit_is_told_or_changes_nothing(files: list[Kind]) -> None:
         assert (found.tries, found.faults) == (25, [])
 
 
+def without_hashes(line: str) -> str:
+    data = json.loads(line)
+    return json.dumps({key: data[key] for key in data if key not in ("sha256", "files")})
+
+
+def test_a_file_from_before_there_were_hashes_is_told_or_read(tmp_path: Path) -> None:
+    """What it says cannot be known then, but nothing shows a traceback."""
+    older = ("result.json", "rollouts.jsonl.gz", "journal.jsonl", "manifest.json", "metrics.jsonl")
+    files = [kind for kind in kinds(tmp_path) if kind.name.endswith(older)]
+    assert len(files) == 6
+    for kind in files:
+        if kind.name == "journal.jsonl":
+            lines = kind.path.read_text().splitlines()
+            kind.path.write_text("".join(without_hashes(line) + "\n" for line in lines))
+        elif kind.path.suffix == ".json":
+            kind.path.write_text(without_hashes(kind.path.read_text()))
+    for kind in files:
+        anything = Kind(kind.name, kind.path, kind.read, lambda *_: True)
+        assert flips(anything, 80, random.Random(kind.name)).faults == []
+
+
 def test_a_file_that_says_something_else_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "plain"
     path.write_text("text without a hash")
@@ -80,8 +101,9 @@ def test_what_is_lost_is_found(
     broken.expected = {}
     assert "something else" in str(broken._fault_in_the_end(out, finished=True))
     monkeypatch.setattr(breaks, "_SECONDS", 0.1)
-    wait = [sys.executable, "-c", "input()", str(broken.folder)]
-    with subprocess.Popen(wait, stdin=subprocess.PIPE) as stray:
+    wait = [sys.executable, "-c", "print('on', flush=True); input()", str(broken.folder)]
+    with subprocess.Popen(wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stray:
+        assert stray.stdout is not None and stray.stdout.readline() == b"on\n"
         assert "leaves a process behind" in str(broken._stray())
         stray.kill()
     assert broken._stray() is None
@@ -91,6 +113,29 @@ def test_a_command_says_how_it_ended() -> None:
     end = run(["leaderboard", "/nowhere/at/all"])
     assert end.code == 2 and "there is no folder" in end.said and end.fault is None
     assert run(["train", "cot", "latent/MNNS-token"], seconds=0.0).code == -9
+
+
+TASK = ("mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16")
+STARVED = {
+    "train": ("train", *TASK, "--preset", "csft", "--steps", "3", "--eval-limit", "8"),
+    "eval": ("eval", *TASK, "--limit", "30", "--batch", "8"),
+}
+
+
+@pytest.mark.parametrize("command", STARVED)
+def test_a_full_disk_is_a_sentence(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path / "cache"))
+    named = set()
+    for most in (0, 10, 100, 1000, 4000):  # bytes of a file
+        words = [*STARVED[command], "--out", str(tmp_path / str(most))]
+        end = run(words, most_bytes=most)
+        assert end.code == 2 and end.fault is None, end.said
+        last = end.said.strip().splitlines()[-1]
+        assert "cannot write" in last and "make room" in last
+        named |= {name for name in ("metrics", "tensorboard", "step-", "journal") if name in last}
+    assert len(named) >= (3 if command == "train" else 1)
 
 
 def test_the_table_adds_up() -> None:
