@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 # Without a GPU the CPU build of torch is enough; say TORCH=torch for the default build.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
 
-.PHONY: run test test-newest lint docs clean
+.PHONY: run test test-newest chaos lint docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.demo
@@ -22,6 +22,11 @@ test: $(VENV)/.ready
 test-newest: $(NEWEST)/.ready
 	$(NEWEST)/bin/python -m pip install -qq --upgrade 'transformers<6'
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest tests/lm tests/heads tests/rollout tests/training
+
+# Kills, full disks, flipped bits, hostile answers; a quarter of an hour. SIZE=0.1 tries fewer.
+SIZE ?= 1
+chaos: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.chaos --size $(SIZE)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check --fix .

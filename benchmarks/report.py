@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import (
     models,
     sections,
+    sections_chaos,
     sections_graders,
     sections_recommendation,
     sections_retrieval,
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = {
     **models.SECTIONS,
     **sections.SECTIONS,
+    **sections_chaos.SECTIONS,
     **sections_graders.SECTIONS,
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
@@ -33,6 +35,7 @@ SECTIONS = {
 }
 _DOCS = (
     "engine",
+    "faults",
     "graders",
     "models",
     "openrlhf",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from latentgym.errors import LatentGymError, UsageError
@@ -17,6 +19,8 @@ _OFF = (
     *("RAY_USAGE_STATS_ENABLED", "RAY_enable_metrics_collection"),
     *("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_worker_niceness"),
 )
+_ASK_FOR_S = ("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
+_TERMINATED = 128 + signal.SIGTERM  # exit code
 _LEAST_STORE_MB = 75  # Ray's own minimum
 _KNOCK_SECONDS = 5.0
 
@@ -63,6 +67,9 @@ def connected(
     if address is None:
         import torch
 
+        # Else two of Ray's agents outlive a killed driver by a minute, asking for who is gone.
+        os.environ.setdefault(*_ASK_FOR_S)
+
         settings |= {
             "address": "local",
             "num_cpus": workers + 1,
@@ -74,24 +81,56 @@ def connected(
     else:
         settings["address"] = address
         _probe(address)
-    try:
-        ray.init(**settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"cannot connect to Ray at {address or 'this machine'} ({_line(error)}); check "
-            "--ray-address, or leave it out to start a cluster here."
-        ) from error
-    try:
-        found = int(ray.cluster_resources().get("GPU", 0))
-        if found < workers:
+    with _termination() as take_back:
+        try:
+            ray.init(**settings)
+        except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"{workers} workers need a GPU each, but the cluster has {found}; lower {option}, "
-                "or on machines without GPUs start Ray with --num-gpus of at least that many."
-            )
-        with failures(afterwards):
-            yield
+                f"cannot connect to Ray at {address or 'this machine'} ({_line(error)}); check "
+                "--ray-address, or leave it out to start a cluster here."
+            ) from error
+        try:
+            take_back()
+            found = int(ray.cluster_resources().get("GPU", 0))
+            if found < workers:
+                raise UsageError(
+                    f"{workers} workers need a GPU each, but the cluster has {found}; lower "
+                    f"{option}, or on machines without GPUs start Ray with --num-gpus of at least "
+                    "that many."
+                )
+            with failures(afterwards):
+                yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _termination() -> Iterator[Callable[[], object]]:
+    """Within it, a termination (SIGTERM) ends this process as an exit does, the cluster with it.
+
+    Ray would dump its stack. What the caller has set for the signal stays.
+
+    Yields:
+        What takes the signal back when Ray has taken it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before, ended = signal.getsignal(signal.SIGTERM), False
+
+    def end(number: int, _: object) -> None:
+        nonlocal ended
+        ended = True
+        raise SystemExit(_TERMINATED)
+
+    try:
+        yield lambda: signal.signal(signal.SIGTERM, before if callable(before) else end)
+    except SystemExit:
+        if ended:
+            raise SystemExit(_TERMINATED) from None  # Ray makes 1 of it
+        raise
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _probe(address: str) -> None:

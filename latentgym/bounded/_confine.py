@@ -17,6 +17,7 @@ import ctypes
 import os
 import signal
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 _OPEN_FILES = 64
@@ -85,13 +86,22 @@ def confine(memory: int, seconds: int, parent: int) -> None:
         if os.getppid() != parent:  # it has died meanwhile
             os._exit(1)
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    with suppress(AttributeError, OSError):
-        _filter_calls(ctypes.CDLL("libseccomp.so.2"))
+    if (made := call_filter()) is not None:
+        seccomp, rules = made
+        seccomp.seccomp_load(rules)
 
 
-def _filter_calls(seccomp: Any) -> None:
-    """Let the kernel refuse the system calls above, and opening files to write."""
-    seccomp.seccomp_init.restype = ctypes.c_void_p
+@cache
+def call_filter() -> tuple[Any, Any] | None:
+    """libseccomp, and the rules by which the kernel refuses calls; None where that is missing.
+
+    Made before a fork, it costs the child nothing.
+    """
+    try:
+        seccomp = ctypes.CDLL("libseccomp.so.2")
+        seccomp.seccomp_init.restype = ctypes.c_void_p
+    except (AttributeError, OSError):
+        return None
     rules = ctypes.c_void_p(seccomp.seccomp_init(ctypes.c_uint32(_ALLOW)))
 
     def refuse(name: str, *when: _Comparison) -> None:
@@ -111,5 +121,4 @@ def _filter_calls(seccomp: Any) -> None:
     # Neither a slower processor (against speculation, which no secret is here for) ...
     seccomp.seccomp_attr_set(rules, _SPECULATE, 1)
     seccomp.seccomp_attr_set(rules, _OPTIMIZE, _BY_SEARCH)  # ... nor a search one by one
-    seccomp.seccomp_load(rules)
-    seccomp.seccomp_release(rules)
+    return seccomp, rules

@@ -29,7 +29,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol
 
-from latentgym.bounded._confine import confine
+from latentgym.bounded._confine import call_filter, confine
 
 HEADER = 4
 # Old children hold the algebra system's growing caches.
@@ -214,6 +214,7 @@ def main(timeout: float, memory: int, module: str) -> None:
     except ImportError as error:
         write_frame(verdicts, f"import: {error}")
         return
+    call_filter()  # once, for all children
     child = Child(job, timeout, memory)
     write_frame(verdicts, "ready")
     with suppress(EOFError, BrokenPipeError):

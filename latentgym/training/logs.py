@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -79,6 +80,8 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = folder
+        # Its thread would print a traceback of what `write` or `close` then raises here.
+        self._hook, threading.excepthook = threading.excepthook, self._on_exception
         with _room(folder):
             self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
 
@@ -88,8 +91,15 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        with _room(self._folder):
-            self._writer.close()
+        try:
+            with _room(self._folder):
+                self._writer.close()
+        finally:
+            threading.excepthook = self._hook
+
+    def _on_exception(self, arguments: threading.ExceptHookArgs) -> None:
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            self._hook(arguments)
 
 
 class WandB:

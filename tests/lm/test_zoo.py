@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentgym.errors import UsageError
-from latentgym.lm import load_model
-from latentgym.lm.zoo import TinySpec, describe, parse_tiny, resolve
+from latentgym.lm import load_model, zoo
+from latentgym.lm.zoo import SMOLLM2, TinySpec, describe, parse_tiny, resolve
+from latentgym.sealed import UnverifiedWarning, digests, sealed
 from latentgym.storage import cache_folder
 from latentgym.tokenizers import ByteTokenizer
 
@@ -192,3 +194,41 @@ def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.delenv("LATENTGYM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "latentgym"
+
+
+def test_a_damaged_conversion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path))
+    folder = tmp_path / SMOLLM2
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    (folder / "hashes.json").write_text(json.dumps(sealed({"files": digests(folder)})))
+    assert resolve(SMOLLM2) == str(folder)
+    for name in ("model.safetensors", "hashes.json"):
+        whole = (folder / name).read_text()
+        (folder / name).write_text(f" {whole[:-1]}")
+        with pytest.raises(UsageError, match=rf"is damaged \({name} .* it is made again"):
+            resolve(SMOLLM2)
+        (folder / name).write_text(whole)
+
+
+def test_a_conversion_from_before_there_were_hashes_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path))
+    folder = tmp_path / SMOLLM2
+    folder.mkdir()
+    (folder / "config.json").touch()
+    monkeypatch.setattr(zoo, "_packaged_gguf", lambda: None)
+    with pytest.warns(UnverifiedWarning, match="not verified"):
+        assert resolve(SMOLLM2) == str(folder)
+    done: list[Path] = []
+
+    def convert(gguf: Path, where: Path) -> None:
+        done.append(gguf)
+        (where / "hashes.json").write_text(json.dumps(sealed({"files": digests(where)})))
+
+    monkeypatch.setattr(zoo, "_packaged_gguf", lambda: tmp_path / "x.gguf")
+    monkeypatch.setattr(zoo, "_convert", convert)
+    assert resolve(SMOLLM2) == resolve(SMOLLM2) == str(folder)
+    assert done == [tmp_path / "x.gguf"]

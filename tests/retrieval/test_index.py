@@ -29,7 +29,7 @@ from latentgym.retrieval import (
 from latentgym.retrieval import index as module
 from latentgym.retrieval.index import ENGINES, MANIFEST
 from latentgym.retrieval.java import find_java
-from latentgym.sealed import SEAL, digests, sealed
+from latentgym.sealed import SEAL, UnverifiedWarning, digests, sealed
 
 FEW = [Passage("a", "Ann", "Ann is a smith."), Passage("b", "Bob", "Bob is a baker.")]
 
@@ -266,3 +266,50 @@ def test_without_pyserini(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(find_java.__globals__, "find_spec", lambda name: None)
     with pytest.raises(RetrievalError, match="needs pyserini"):
         find_java()
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UsageError, match=r"cannot write .*make room, or let \$LATENTGYM_CACHE be"):
+        cached_index(FEW, "bm25s")
+
+
+@pytest.mark.parametrize("texts", [["a b c", "d e"], ["the of and"], ["?!", "1 2"]])
+def test_a_corpus_without_words_is_refused_and_leaves_nothing(
+    texts: list[str], tmp_path: Path
+) -> None:
+    passages = [Passage(str(i), "", text) for i, text in enumerate(texts)]
+    with pytest.raises(RetrievalError, match="no passage has a word that bm25s finds"):
+        build_index(passages, tmp_path / "index", engine="bm25s")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_from_before_there_were_hashes_is_read(tmp_path: Path, changed: Any) -> None:
+    build_index(FEW, tmp_path / "index", engine="bm25s")
+    changed(tmp_path / "index" / MANIFEST, lambda data: data.pop("files"), older=True)
+    with pytest.warns(UnverifiedWarning, match="not verified"):
+        retriever = open_index(tmp_path / "index")
+    assert retriever.search(["smith"], 1)[0][0].passage == FEW[0]
+
+
+@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+def test_its_files_are_told_from_others_though_they_cannot_be_compared(
+    tmp_path: Path, changed: Any
+) -> None:
+    build_index(FEW, tmp_path / "index", engine="bm25s")
+    changed(tmp_path / "index" / MANIFEST, lambda data: data.pop("files"), older=True)
+    said = []
+    for path in (tmp_path / "index" / "bm25s").iterdir():
+        whole = path.read_bytes()
+        for damage in (b"", b"{}", b"[]", b"null", whole[: len(whole) // 2], b"\x93NUMPY" * 9):
+            path.write_bytes(damage)
+            try:
+                open_index(tmp_path / "index").search(["smith"], 1)
+            except RetrievalError as error:
+                said.append(str(error))
+            finally:
+                path.write_bytes(whole)
+    assert len(said) > 20 and all("is damaged" in text and "\n" not in text for text in said)

@@ -116,9 +116,8 @@ def test_a_builder_ends_with_its_parent(how: signal.Signals, tmp_path: Path) -> 
     java = tmp_path / "java" / "bin" / "java"
     java.parent.mkdir(parents=True)
     number = tmp_path / "number"
-    java.write_text(
-        f"#!/bin/sh\necho $$ > {number}.part; mv {number}.part {number}\nexec sleep 99\n"
-    )
+    told = f"echo $$ > {number}.part; mv {number}.part {number}"
+    java.write_text(f"#!/bin/sh\n{told}\nexec sleep 99\n")
     java.chmod(0o755)
     argv = [sys.executable, "-c", _BUILDS, str(tmp_path / "java"), str(tmp_path / "index")]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as building:
@@ -137,7 +136,7 @@ def _wait(until: Callable[[], bool], otherwise: str) -> None:
 def test_nothing_is_left_in_the_temporary_folder(
     opened: LuceneRetriever, passages: Sequence[Passage]
 ) -> None:
-    """Its process is always killed in the end; Java does not ask where such files should be."""
+    """Its process is always killed in the end, and Java takes no other folder."""
     opened.search([passages[0].title], 1)
     number = process(opened)
     opened.close()

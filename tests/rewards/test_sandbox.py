@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import signal
@@ -332,3 +333,79 @@ def test_import_is_light() -> None:
         "& set(sys.modules)))"
     )
     assert done.stdout.strip() == "[]", done.stderr
+
+
+_FORK_EXEC = """
+import _posixsubprocess, os
+r, w = os.pipe()
+_posixsubprocess.fork_exec(
+    [b"/usr/bin/touch", b"{0}/x"], [b"/usr/bin/touch"], True, (w,), None, None,
+    -1, -1, -1, -1, -1, -1, r, w, True, False, 0, None, None, None, -1, None, False
+)
+"""
+# What Python's audit hook does not see.
+UNSEEN = {
+    "a process": _FORK_EXEC,
+    "a device": "import os; os.mknod('{0}/x')",
+    "a pipe with a name": "import os; os.mkfifo('{0}/x')",
+    "shared memory": "import _posixshmem, os\n"
+    "_posixshmem.shm_open('/latentgym-test', os.O_CREAT | os.O_RDWR, 0o600)",
+    "memory as a file": "import os; os.memfd_create('x')",
+    "a signal": "import os, signal; signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 9)",
+    "a thread": "import _thread; _thread.start_new_thread(print, ())",
+}
+
+
+def confined() -> bool:
+    """Whether the kernel refuses system calls here."""
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not confined(), reason="needs Linux with libseccomp")
+@pytest.mark.parametrize("what", UNSEEN)
+def test_what_python_does_not_see_the_kernel_refuses(
+    what: str, anything: Sandbox, tmp_path: Path
+) -> None:
+    before = set(os.listdir("/dev/shm"))
+    code = UNSEEN[what].replace("{0}", str(tmp_path))
+    assert anything.call("", code) in ("PermissionError", "RuntimeError", "TypeError")
+    assert list(tmp_path.iterdir()) == [] and set(os.listdir("/dev/shm")) <= before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_limits_cannot_be_taken_back(anything: Sandbox) -> None:
+    code = "result = open('/proc/self/status').read()"
+    status = dict(line.split(":\t", 1) for line in anything.call("", code).splitlines())
+    assert status["NoNewPrivs"] == "1" and (not confined() or status["Seccomp"] == "2")
+    for limit in ("AS", "NPROC", "NOFILE", "FSIZE", "CORE", "CPU"):
+        code = f"import resource as r; r.setrlimit(r.RLIMIT_{limit}, (1 << 40, 1 << 40))"
+        assert anything.call("", code) == "refused"
+        code = f"import resource as r; result = r.getrlimit(r.RLIMIT_{limit})[1] >= 0"
+        assert anything.call("", code) is True  # bounded: no limit is -1
+
+
+UNTIMED = "import signal; signal.setitimer(signal.ITIMER_REAL, 0)\nwhile True: pass"
+
+
+def test_the_clock_does_not_depend_on_its_timer(anything: Sandbox) -> None:
+    anything.start()
+    pid = keeper(anything)
+    assert anything.call("", UNTIMED) == "timeout"
+    assert keeper(anything) == pid  # which ended it in time
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+def test_without_its_timer_it_still_ends_with_its_keeper(anything: Sandbox) -> None:
+    anything.start()
+    asking = threading.Thread(target=anything.call, args=("", UNTIMED + "  # once more"))
+    asking.start()
+    time.sleep(0.3)
+    pid = keeper(anything)
+    [child] = children(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert gone(child)
+    asking.join()

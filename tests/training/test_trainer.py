@@ -69,6 +69,21 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
     assert newest.name == "step-00000006"
 
 
+@pytest.mark.parametrize(
+    "damage", [b"\xff\n", b"[1]\n", b"{}\n", b'{"step": "x"}\n', b"[" * 9000 + b"\n"]
+)
+def test_a_damaged_log_is_told_by_its_line(damage: bytes, tmp_path: Path) -> None:
+    trainer(tmp_path, save_every=2, log_every=1).run()
+    path = tmp_path / "metrics.jsonl"
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, damage, *rest]))
+    with pytest.raises(UsageError, match=r"metrics\.jsonl is damaged in line 2; delete that line"):
+        trainer(tmp_path, save_every=2).run(resume=True)
+    path.write_bytes(b"".join([first, *rest, damage.rstrip(b"\n")]))
+    trainer(tmp_path, save_every=2, log_every=1).run(resume=True)
+    assert path.read_bytes() == b"".join([first, *rest])
+
+
 def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, save_every=2).run()
     with pytest.raises(UsageError, match=r"another run \(it differs in name\)"):
