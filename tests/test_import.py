@@ -102,16 +102,20 @@ FORBIDDEN = {
 }
 
 
-# The base class says what an agent is, `Run` what is run on what; the command line and the
-# benchmarks know no more. Graders run in the bounded process, which imports nothing of ours itself.
+# The base class says what an agent is, `Run` what is run on what, the others what its settings come
+# to; the command line and the benchmarks know no more. Graders run in the bounded process, which
+# imports nothing of ours itself.
+_OF_AGENTS = ("base", "effect", "run", "settings")
 EXCEPTIONS = {
-    **dict.fromkeys(("cli", "bench"), ("latentgym.agents.base", "latentgym.agents.run")),
+    **dict.fromkeys(("cli", "bench"), tuple(f"latentgym.agents.{name}" for name in _OF_AGENTS)),
     "rewards": ("latentgym.bounded",),
 }
 
 
 def room(path: Path) -> str:
     first = path.relative_to(PACKAGE).parts[0]
+    if first == "__main__.py":
+        return "cli"
     return first if first in ROOMS else "core"
 
 

@@ -71,7 +71,7 @@ def launched(moments: str, out: Path) -> list[int]:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return [int(line) for line in done.stdout.split()]
+    return [int(line) for line in done.stdout.splitlines() if line.isdigit()]
 
 
 def without_seal(line: dict[str, Any]) -> dict[str, Any]:

@@ -154,13 +154,20 @@ HOSTILE = "\x1b[31mred\x07\x9b2J [bold]b[/] [/red] :smile: \u202ereversed"
 
 @pytest.mark.parametrize("name", ["agent", "model", "task", "family", "control"])
 def test_the_leaderboard_obeys_no_record(
-    name: str, tmp_path: Path, changed: Any, capsys: pytest.CaptureFixture[str]
+    name: str,
+    tmp_path: Path,
+    changed: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record(**{name: HOSTILE}, metrics={"hr@5": 0.5}).save(tmp_path / "[red]x", [])
-    assert main(["leaderboard", str(tmp_path), "--json"]) == 0
-    said = capsys.readouterr()
-    assert all(c.isprintable() or c == "\n" for c in said.err + said.out)
-    assert "[bold]b[/] [/red] :smile:" in said.err and "[red]x" in said.err
+    monkeypatch.setenv("COLUMNS", "300")
+    for how in ([], ["--json"]):
+        assert main(["leaderboard", str(tmp_path), *how]) == 0
+        said = capsys.readouterr()
+        assert all(c.isprintable() or c == "\n" for c in said.err + said.out)
+        assert "[bold]b[/] [/red] :smile:" in said.out
+        assert how or "[red]x" in said.out
     changed(tmp_path / "[red]x" / "result.json", lambda data: data.update(agent=7))
     assert main(["leaderboard", str(tmp_path)]) == 2
     said = capsys.readouterr()

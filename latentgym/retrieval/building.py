@@ -192,7 +192,8 @@ def cached_index(corpus: Corpus, engine: str = "auto") -> Path:
     else:
         what = fingerprint(corpus)
     version = engine_version(engine)
-    key = sha256(f"{SCHEMA} {engine} {version} {K1} {B} {what}".encode()).hexdigest()[:16]
+    # Those from before there were hashes have other names, and are left alone.
+    key = sha256(f"{SCHEMA} hashed {engine} {version} {K1} {B} {what}".encode()).hexdigest()[:16]
     out = cache_folder() / "indexes" / f"{engine}-{key}"
     if not (out / MANIFEST).exists():
         with writable_cache(), locked(out.with_suffix(".lock")):

@@ -33,7 +33,7 @@ def refused(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> N
     [
         (["--eval-split", "tset"], "splits train and test"),
         (["--eval-limit", "100000"], "questions, not 100000"),
-        (["--eval-limit", "-1"], "questions, not -1"),
+        (["--eval-limit", "-1"], "--eval-limit must be at least 0"),
         (["--device", "cuda"], "no device 'cuda' here"),
     ],
 )
