@@ -10,7 +10,7 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo tor
 .PHONY: run test test-newest chaos lint docs clean
 
 run: $(VENV)/.ready
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/latentgym demo
 
 test: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -22,11 +22,11 @@ from benchmarks import (
     retrieval_qa,
     task_pages,
 )
-from benchmarks.demo import majority
 from benchmarks.report import PAGES, ROOT, filled
 from benchmarks.suite import Cell, waves
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
+from latentgym.cli.demo import majority
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import parse
 from latentgym.cli.train import TrainOptions

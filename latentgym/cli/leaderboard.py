@@ -18,8 +18,7 @@ from latentgym.results import Result, find_results
 from latentgym.terminal import shown
 
 _RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
-_NAMES = ("run", "agent", "model")
-_LEAST = 12  # characters of each of them
+_LEAST = 12  # characters of each name
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ Run = tuple[Path, Result]
 
 
 def show(found: Sequence[Run], console: Console) -> None:
-    """Print tables of runs, one for each task, split and source, best first.
+    """Print tables of runs, one for each task, split and source of questions, best first.
 
     Args:
         found: folder and record of each run.
@@ -68,7 +67,7 @@ def _order(run: Run) -> tuple[str, float]:
 
 
 def _questions(r: Result) -> str:
-    return f"{r.task} ({r.family}), {r.split}, {r.source}"
+    return f"{r.task}, {r.split}, {r.source}"
 
 
 class _Column(NamedTuple):
@@ -81,36 +80,39 @@ class _Column(NamedTuple):
 
 
 def _table(runs: Sequence[Run], width: int) -> Table:
-    numbers, room = [], width - len(_NAMES) * (_LEAST + 1)
-    for column in _numbers([r for _, r in runs]):
-        room -= column.width + 1
-        if room < 0:
+    results = [r for _, r in runs]
+    names = [
+        _Column("run", [folder.name or str(folder) for folder, _ in runs]),
+        _Column("agent", [_agent(r) for r in results]),
+        _Column("model", [r.model for r in results]),
+    ]
+    numbers, left = [], width - len(names) * (_LEAST + 1)
+    for column in _numbers(results):
+        if (left := left - column.width - 1) < 0:
             break
         numbers.append(column)
-    names = [(folder.name or str(folder), _agent(r), r.model) for folder, r in runs]
-    columns = [
-        _Column(name, list(cells))
-        for name, cells in zip(_NAMES, zip(*names, strict=True), strict=True)
-    ]
-    # What is left goes to the names that need it, the run's first.
-    left = width - sum(c.width + 1 for c in numbers) - len(_NAMES) * (_LEAST + 1)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     widths = []
-    for column in columns:
+    for column in names:  # the run's first
         more = min(max(0, column.width - _LEAST), max(0, left))
         left -= more
         widths.append(_LEAST + more)
+    for column in _others(results):
+        if (left := left - column.width - 1) < 0:
+            break
+        numbers.append(column)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for column in names:
         table.add_column(column.name, no_wrap=True)
     for column in numbers:
         table.add_column(column.name, justify="right", no_wrap=True)
     for row in range(len(runs)):
-        cells = [shown(c.cells[row], most) for c, most in zip(columns, widths, strict=True)]
+        cells = [shown(c.cells[row], most) for c, most in zip(names, widths, strict=True)]
         table.add_row(*cells, *(shown(c.cells[row]) for c in numbers))
     return table
 
 
 def _numbers(results: Sequence[Result]) -> Iterator[_Column]:
-    """Columns of numbers, the most needed first."""
+    """Columns of numbers that come before whole names, the most needed first."""
 
     def percent(share: float | None) -> str:
         return "" if share is None else f"{100 * share:.2f}"
@@ -123,6 +125,11 @@ def _numbers(results: Sequence[Result]) -> Iterator[_Column]:
         if any(name in r.metrics for r in results):
             yield _Column(f"{name.upper()} %", [percent(r.metrics.get(name)) for r in results])
     yield _Column("GFLOP", [f"{r.flops_per_answer / 1e9:.3g}" for r in results])
+
+
+def _others(results: Sequence[Result]) -> Iterator[_Column]:
+    """Columns that come after whole names."""
+    yield _Column("family", [r.family for r in results])
     yield _Column("thoughts", [f"{r.thoughts_mean:.1f}" for r in results])
     yield _Column("tokens", [f"{r.tokens_mean:.1f}" for r in results])
     yield _Column("answers/s", [f"{r.answers_per_s:.3g}" for r in results])

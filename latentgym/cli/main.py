@@ -6,10 +6,12 @@ import importlib
 import os
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 
 from latentgym.errors import LatentGymError, Notice, did_you_mean
+from latentgym.registry import AGENTS
 from latentgym.terminal import printable
 
 # Each command's module has `main(argv) -> exit code`.
@@ -17,6 +19,7 @@ COMMANDS = {
     "envs": ("latentgym.cli.envs:list_envs", "the ids, with family, data and licence"),
     "info": ("latentgym.cli.envs:info", "one environment: spaces, prompt, example, grader"),
     "agents": ("latentgym.cli.agents:main", "the agents, with their presets"),
+    "demo": ("latentgym.cli.demo:main", "latent against word chains, in two minutes"),
     "train": ("latentgym.cli.train:main", "train an agent: latentgym train AGENT ENV"),
     "eval": ("latentgym.cli.evaluate:main", "evaluate an agent: latentgym eval AGENT ENV"),
     "baseline": (
@@ -98,13 +101,17 @@ def _terminate(*_: object) -> None:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
+    agents = textwrap.wrap(", ".join(AGENTS), 70)
     return "\n".join(
         [
             "usage: latentgym COMMAND [options]",
             "",
             *lines,
             "",
-            "latentgym COMMAND --help tells more.",
+            "Agents, for train and eval:",
+            *(f"  {line}" for line in agents),
+            "",
+            "latentgym COMMAND --help tells more, latentgym train AGENT --help all of an agent.",
         ]
     )
 

@@ -134,7 +134,7 @@ def test_adapters_train_alone_and_are_read_back(
 def test_leaderboard_shows_what_was_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["leaderboard", str(trained)]) == 0
     shown = capsys.readouterr().out
-    assert "MNNS (continuous), test, generated" in shown
+    assert "MNNS, test, generated" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
