@@ -22,17 +22,19 @@ from latentgym.cli.options import (
     resumable,
     say,
 )
-from latentgym.errors import UsageError
+from latentgym.errors import OptionError, UsageError
 from latentgym.evaluation import evaluate, questions_of
 from latentgym.lock import in_use
 from latentgym.losses import CLEAN
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
+from latentgym.registry import make_vector_env, resolve
 from latentgym.results import RESULT
 from latentgym.rollout import Policy
 from latentgym.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
 
+_HOLDOUT = 0.1
 DEFAULT_TINY = "tiny:gpt2:2x2x32"
 
 
@@ -121,7 +123,7 @@ def _run(options: TrainOptions, config: Any) -> Run:
         agent=options.agent,
         config=config,
         env=options.env,
-        env_options=env_options(options.split, options.env_option),
+        env_options=_held_out(options),
         model=options.model or begun.get("model") or DEFAULT_TINY,
         checkpoint=options.checkpoint,
         lora=lora or begun.get("lora"),
@@ -129,6 +131,24 @@ def _run(options: TrainOptions, config: Any) -> Run:
         device=options.device,
         dtype=options.dtype,
     )
+
+
+def _held_out(options: TrainOptions) -> dict[str, Any]:
+    """The environment's options; of a file that is the source some rows are not trained on."""
+    given = env_options(options.split, options.env_option)
+    source = given.get("source")
+    if not isinstance(source, str) or not Path(source).is_file() or "holdout" in given:
+        return given
+    held = {**given, "holdout": _HOLDOUT}
+    try:
+        make_vector_env(resolve(options.env)[0], 1, **held)
+    except OptionError:  # its splits come from elsewhere
+        return given
+    say(
+        f"{100 * _HOLDOUT:g} % of {source} are held out to evaluate on; -o holdout=0 trains on all "
+        "rows"
+    )
+    return held
 
 
 def _identity(run: Run, options: TrainOptions) -> dict[str, Any]:
@@ -140,7 +160,8 @@ def _asked(run: Run, options: TrainOptions) -> Run:
     """The run whose environment asks the questions of the final evaluation."""
     extras = env_options(options.eval_split, options.env_option)
     extras.pop("limit", None)  # that of the training data
-    return replace(run, env_options=extras)
+    held = {name: value for name, value in run.env_options.items() if name == "holdout"}
+    return replace(run, env_options={**held, **extras})
 
 
 def _check_evaluation(run: Run, options: TrainOptions) -> None:

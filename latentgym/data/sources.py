@@ -40,7 +40,12 @@ class _Found:
 
 
 def load(
-    spec: DatasetSpec, split: str, *, source: str | Path | None = None, limit: int | None = None
+    spec: DatasetSpec,
+    split: str,
+    *,
+    source: str | Path | None = None,
+    limit: int | None = None,
+    holdout: float = 0.0,
 ) -> Dataset:
     """Load one split of a data set from the first place that has it.
 
@@ -50,18 +55,26 @@ def load(
         source: where to look instead of the usual places: a file, a folder with the files of
             the data set, a hub id "owner/name" or "owner/name@revision", or "sample".
         limit: how many questions to load, from the first on; all by default.
+        holdout: where the source is a file, the share of its rows, evenly spread, that all splits
+            but `train` have, and `train` has not. With 0, every split has all rows.
 
     Returns:
         The questions. Every row has the fields it needs.
 
     Raises:
-        DataError: no such split or source, a damaged row, or fewer rows than `limit`.
+        DataError: no such split or source, a damaged row, fewer rows than `limit`, or rows to be
+            held out of something else than a file.
     """
     if limit is not None and limit < 1:
         raise DataError(f"the limit is {limit}; give a positive number, or none for all rows.")
     split = spec.alias.get(split, split)
+    if holdout and not (source is not None and Path(source).expanduser().is_file()):
+        raise DataError("rows are held out of a file; give one as source, or leave holdout out.")
     found = _search(spec, split) if source is None else _explicit(spec, split, source)
-    rows = list(islice(_checked(spec, found.rows), limit))
+    checked = _checked(spec, found.rows)
+    if holdout:
+        checked = _part(checked, holdout, held=split != "train")
+    rows = list(islice(checked, limit))
     here = f"{spec.name} {split} from {found.source}"
     if not rows:
         raise DataError(f"{here} has no rows; choose another source or split.")
@@ -76,6 +89,13 @@ def load(
             stacklevel=2,
         )
     return Dataset(spec, split, found.source, rows)
+
+
+def _part(rows: Iterator[Row], holdout: float, *, held: bool) -> Iterator[Row]:
+    """The rows that are held out, or the others."""
+    for place, row in enumerate(rows):
+        if (int((place + 1) * holdout) > int(place * holdout)) == held:
+            yield row
 
 
 def available(spec: DatasetSpec, split: str = "test") -> str:

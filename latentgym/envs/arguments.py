@@ -15,6 +15,15 @@ Source: TypeAlias = Annotated[
         "`sample`"
     ),
 ]
+Holdout: TypeAlias = Annotated[
+    float,
+    Option(
+        "where `source` is a file: the share of its rows, evenly spread, that all splits but "
+        "`train` have, and `train` has not; 0 is all rows for every split",
+        0,
+        0.9,
+    ),
+]
 Limit: TypeAlias = Annotated[int, Option("only the first so many questions", least=1)]
 Size: TypeAlias = Annotated[int, Option("how many questions are generated", least=1)]
 Seed: TypeAlias = Annotated[int, Option("of what is generated", least=0)]

@@ -20,6 +20,7 @@ Factory = Callable[[str, Family, "Tokenizer | None", Mapping[str, Any]], Task]
 Makers = list[tuple[str, Callable[..., Any]]]
 
 GENERATED = "source=generated"
+NOTHING_HELD = "rows are held out of a file, and these are generated; leave holdout out."
 
 
 def factory_of(name: str) -> Factory:
@@ -95,6 +96,8 @@ def _make_maths(
     if options.get("source") == "generated":
         if name != ChainsTask.name:
             raise UsageError(f"{name} cannot be generated; leave source out, or name another.")
+        if "holdout" in options:
+            raise UsageError(NOTHING_HELD)
         return ChainsTask(family, tokenizer, **{k: v for k, v in options.items() if k != "source"})
     if name == ChainsTask.name and (extra := sorted(GENERATOR_OPTIONS & options.keys())):
         raise UsageError(

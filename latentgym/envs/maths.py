@@ -11,6 +11,7 @@ from latentgym.envs.arguments import (
     ExactThoughts,
     ForceAnswer,
     Format,
+    Holdout,
     Limit,
     Source,
     Split,
@@ -65,6 +66,7 @@ class MathsTask(TextTask):
         tokenizer: of the model; bytes without one.
         split: of the data; default the training split, or the first there is.
         source: where to look for the data instead of the usual places.
+        holdout: share of a file's rows that are not for training, see `latentgym.data.load`.
         limit: use the first so many questions only.
         format, system, think, answer, exact_thoughts, force_answer: see `TextTask`; defaults by
             data set.
@@ -81,6 +83,7 @@ class MathsTask(TextTask):
         *,
         split: Split | None = None,
         source: Source | None = None,
+        holdout: Holdout = 0.0,
         limit: Limit | None = None,
         format: Format | None = None,
         system: System | None = None,
@@ -93,7 +96,8 @@ class MathsTask(TextTask):
             raise UsageError(f"no mathematics task {name!r}; {did_you_mean(name, KINDS)}")
         kind, spec = KINDS[name], DATASETS[name]
         self.name = name
-        data = load(spec, split or default_split(spec.splits), source=source, limit=limit)
+        split = split or default_split(spec.splits)
+        data = load(spec, split, source=source, limit=limit, holdout=holdout)
         super().__init__(
             family,
             tokenizer or ByteTokenizer(),

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from latentgym.data import DATASETS, load
 from latentgym.data.encyclopedia import Encyclopedia, EncyclopediaSettings, vocabulary
 from latentgym.data.retrieval import HOPS, corpus_path, sample_encyclopedia
-from latentgym.envs.arguments import Limit, Source, Split
-from latentgym.envs.catalogue import GENERATED, Makers
+from latentgym.envs.arguments import Holdout, Limit, Source, Split
+from latentgym.envs.catalogue import GENERATED, NOTHING_HELD, Makers
 from latentgym.envs.maths import default_split
 from latentgym.envs.retrieval import RetrievalTask
 from latentgym.envs.task import TaskMaker
@@ -30,6 +30,7 @@ class _Where:
 
     split: Split | None = None
     source: Source | None = None
+    holdout: Holdout = 0.0
     limit: Limit | None = None
     index: (
         Annotated[
@@ -57,6 +58,7 @@ def _make_qa(
     rest = dict(options)
     where = {key: rest.pop(key, None) for key in keywords(_Where)}
     split, source, limit = (where.pop(key) for key in ("split", "source", "limit"))
+    holdout = where.pop("holdout") or 0.0
     generator = {key: rest.pop(key) for key in _GENERATOR & rest.keys()}
     none = rest.get("passages") == 0
     if none and (useless := [key for key, value in where.items() if value is not None]):
@@ -68,9 +70,12 @@ def _make_qa(
                 "source=generated."
             )
         spec = DATASETS[name]
-        data = load(spec, split or default_split(spec.splits), source=source, limit=limit)
+        split = split or default_split(spec.splits)
+        data = load(spec, split, source=source, limit=limit, holdout=holdout)
         index = None if none else _index(data.source, **where)
         return RetrievalTask(name, family, tokenizer, data, index, **rest)
+    if holdout:
+        raise UsageError(NOTHING_HELD)
     hops = generator.pop("hops", HOPS[name])
     symbols = tokenizer is None
     world = Encyclopedia(EncyclopediaSettings(**generator), symbols)

@@ -97,6 +97,29 @@ def test_questions_that_were_trained_on_are_counted(
     assert "40 of 50 questions were trained on" in " ".join(capsys.readouterr().out.split())
 
 
+def test_rows_of_a_file_are_held_out_or_the_evaluation_says_that_they_were_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": f"What is {i} + 1?", "answer": f"#### {i + 1}"} for i in range(40)]
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["train", "cot", "latent/GSM8K-token", *TINY, "-o", f"source={mine}", "-o", "think=20"]
+    assert main([*argv, "--out", str(tmp_path / "a")]) == 0
+    assert "10 % of" in capsys.readouterr().err
+    held = load_result(tmp_path / "a")
+    assert (held.n, held.trained_on, held.source) == (4, 0, f"path:{mine}")
+    assert main([*argv, "-o", "holdout=0", "--out", str(tmp_path / "b")]) == 0
+    assert "40 questions, 40 of them trained on" in " ".join(capsys.readouterr().out.split())
+    assert load_result(tmp_path / "b").trained_on == 40
+    # The evaluation of the checkpoint asks what was held out, as the run itself did.
+    again = ["eval", "cot", "latent/GSM8K-token", "--checkpoint", str(tmp_path / "a")]
+    assert main([*again, "--out", str(tmp_path / "c")]) == 0
+    assert load_result(tmp_path / "c").n == 4
+    assert main(["leaderboard", str(tmp_path / "b")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "40 of 40 questions were trained on" in shown and "GSM8K, test, path:" in shown
+
+
 def test_a_run_is_made_longer_on_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
