@@ -21,11 +21,17 @@ _HOLE = "Qh7e2Z"  # stands in a conversation for what will be said
 
 
 class Tokenizer(Protocol):
-    """What environments and the rollout engine need of a tokenizer."""
+    """What environments and the rollout engine need of a tokenizer.
+
+    Attributes:
+        eos_id: ends an answer that is written for the model to learn.
+        eos_ids: any of them ends an answer of the model's: chat models often have several.
+    """
 
     name: str
     pad_id: int
     eos_id: int
+    eos_ids: tuple[int, ...]
 
     @property
     def vocab_size(self) -> int:
@@ -63,6 +69,7 @@ class ByteTokenizer:
     pad_id = 256
     bos_id = 257
     eos_id = 258
+    eos_ids: tuple[int, ...] = (eos_id,)
 
     @property
     def vocab_size(self) -> int:
@@ -99,6 +106,7 @@ class SymbolTokenizer:
         self.symbols = tuple(symbols)
         self._id = {symbol: i for i, symbol in enumerate(self.symbols)}
         self.pad_id, self.bos_id, self.eos_id = (self._id[s] for s in ("<pad>", "<bos>", "<eos>"))
+        self.eos_ids: tuple[int, ...] = (self.eos_id,)
         self._special = {self.pad_id, self.bos_id, self.eos_id}
 
     @property
@@ -158,24 +166,28 @@ class HFTokenizer:
     Args:
         tokenizer: a `transformers` tokenizer.
         vocab_size: the model's vocabulary, which may be padded beyond the tokenizer's.
-        eos_id: the model's end-of-sequence id, if it differs from the tokenizer's.
+        eos_ids: the model's end-of-sequence ids, if they are not the tokenizer's alone.
 
     Raises:
         UsageError: there is no end-of-sequence, or the model's vocabulary does not hold it.
     """
 
-    def __init__(self, tokenizer: Any, vocab_size: int, eos_id: int | None = None) -> None:
+    def __init__(self, tokenizer: Any, vocab_size: int, eos_ids: Sequence[int] = ()) -> None:
         self.hf = tokenizer
         self.name = str(tokenizer.name_or_path)
         self._vocab_size = vocab_size
-        eos = tokenizer.eos_token_id if eos_id is None else eos_id
-        if eos is None or not 0 <= int(eos) < vocab_size:
+        own = tokenizer.eos_token_id
+        known = [own] if not eos_ids and own is not None else eos_ids
+        self.eos_ids = tuple(dict.fromkeys(int(i) for i in known if 0 <= int(i) < vocab_size))
+        if not self.eos_ids:
             raise UsageError(
                 f"the model {self.name} has no end-of-sequence token "
-                f"{'' if eos is None else f'within its vocabulary of {vocab_size} '}by which an "
+                f"{f'within its vocabulary of {vocab_size} ' if known else ''}by which an "
                 "answer could end; set eos_token_id in its config.json, or choose another model."
             )
-        self.eos_id = int(eos)
+        self.eos_id = self.eos_ids[0]
+        if len(self.eos_ids) > 1:
+            self.eos_id = self._end_of_turn(own)
         pad_id = tokenizer.pad_token_id
         # A token for padding may have been added behind the model's vocabulary.
         self.pad_id = self.eos_id if pad_id is None or pad_id >= vocab_size else int(pad_id)
@@ -215,6 +227,17 @@ class HFTokenizer:
     def _read(self, text: str) -> list[int]:
         """The ids of a text in which names of special tokens are special tokens."""
         return list(self.hf.encode(text, add_special_tokens=False))
+
+    def _end_of_turn(self, own: int | None) -> int:
+        """Of several, the one that the chat template puts behind an answer.
+
+        Without a template it is the tokenizer's own, or the model's first.
+        """
+        behind = self._read(self._rendered({"user": "A question."}, begun=True))
+        first = next((i for i in behind if i in self.eos_ids), None)
+        if first is not None:
+            return first
+        return own if own in self.eos_ids else self.eos_ids[0]
 
     @functools.cached_property
     def _special(self) -> frozenset[int]:

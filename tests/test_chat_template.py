@@ -123,4 +123,4 @@ def test_a_conversation_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("eos", [None, 6, -1])
 def test_a_tokenizer_without_an_end_is_refused(eos: int | None) -> None:
     with pytest.raises(UsageError, match="has no end-of-sequence token"):
-        HFTokenizer(hugging_face(), vocab_size=6, eos_id=eos)
+        HFTokenizer(hugging_face(), vocab_size=6, eos_ids=() if eos is None else [eos])

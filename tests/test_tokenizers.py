@@ -86,8 +86,24 @@ def test_a_models_tokenizer_covers_its_padded_vocabulary(words: HFTokenizer) -> 
 
 def test_a_models_tokenizer_without_padding_pads_with_the_end(words: HFTokenizer) -> None:
     assert (words.eos_id, words.pad_id) == (2, 2)
-    other = HFTokenizer(_hugging_face(), vocab_size=6, eos_id=5)
+    other = HFTokenizer(_hugging_face(), vocab_size=6, eos_ids=[5])
     assert (other.eos_id, other.pad_id) == (5, 5)
+
+
+def test_chat_models_have_several_ends() -> None:
+    """As Llama 3 and Gemma: one ends a turn, one a text; a model's answer ends with any."""
+    chatty = _hugging_face()
+    chatty.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}three{% endif %} "
+        "{% endfor %}"
+    )
+    ends = HFTokenizer(chatty, vocab_size=6, eos_ids=[2, 5, 99])
+    assert ends.eos_ids == (2, 5)  # there is no 99
+    assert ends.eos_id == 5  # which the template puts behind an answer: so is it learnt
+    plain = HFTokenizer(_hugging_face(), vocab_size=6, eos_ids=[5, 2])
+    assert (plain.eos_ids, plain.eos_id) == ((5, 2), 2)  # its own, without a template
+    with pytest.raises(UsageError, match="within its vocabulary of 6"):
+        HFTokenizer(_hugging_face(), vocab_size=6, eos_ids=[99])
 
 
 def test_a_chat_template_is_used_where_there_is_one(words: HFTokenizer) -> None:

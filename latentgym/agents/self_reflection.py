@@ -87,7 +87,7 @@ class ReflectingSeeker(Seeker):
         tokenizer = self.lm.tokenizer
         for search in going_on:
             said = search.tries[-1].attempt.token_T.tolist()
-            if said and said[-1] == tokenizer.eos_id:  # the conversation closes it in its own way
+            if said and said[-1] in tokenizer.eos_ids:  # the conversation closes it in its own way
                 said.pop()
             self.talk[search.index] += [*said, *tokenizer.follow_up(REQUEST)]
             search.steps += 1

@@ -134,7 +134,7 @@ class RecommendTask(Task):
 
     def protocol(self) -> Protocol:
         longest = int(self.choices.trie.length_E.max())
-        return Protocol(self._think, Budget(longest), eos=(self.tokenizer.eos_id,))
+        return Protocol(self._think, Budget(longest), eos=self.tokenizer.eos_ids)
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         """Equality with the right title, but for blanks and the quotes around it."""

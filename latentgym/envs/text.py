@@ -81,7 +81,7 @@ class TextTask(Task):
             answer=Budget(self.answer),
             mark=MarkTable(fmt.mark, pieces),
             stop=MarkTable(fmt.stop, pieces) if fmt.stop and not lines else None,
-            eos=(self.tokenizer.eos_id,),
+            eos=self.tokenizer.eos_ids,
             force_answer=self.force_answer,
             bridge=tuple(self.tokenizer.encode(bridge)) if self.force_answer else (),
         )

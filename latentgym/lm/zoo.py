@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -243,10 +244,21 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(
         path, trust_remote_code=trust_remote_code, clean_up_tokenization_spaces=False
     )
-    text = config.get_text_config()
-    eos = text.eos_token_id if config.eos_token_id is None else config.eos_token_id
-    eos = next(iter(eos), None) if isinstance(eos, list) else eos
-    return HFTokenizer(tokenizer, int(text.vocab_size), eos)
+    return HFTokenizer(tokenizer, int(config.get_text_config().vocab_size), _ends(path, config))
+
+
+def _ends(path: str, config: Any) -> list[int]:
+    """The model's end-of-sequence ids: chat models have one for the turn, and one for the text."""
+    from transformers import GenerationConfig
+
+    places = [config, config.get_text_config()]
+    with suppress(OSError, ValueError):  # few small models have one
+        places.insert(0, GenerationConfig.from_pretrained(path))
+    found: list[int] = []
+    for place in places:
+        ids = getattr(place, "eos_token_id", None)
+        found += ids if isinstance(ids, list) else [] if ids is None else [ids]
+    return list(dict.fromkeys(found))
 
 
 def _not_found(name: str, error: Exception) -> str:

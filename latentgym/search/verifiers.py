@@ -104,7 +104,7 @@ class SelfReward(RewardSource):
             think=Budget(config.tokens),
             answer=Budget(VERDICT_TOKENS),
             mark=mark,
-            eos=(lm.tokenizer.eos_id,),
+            eos=lm.tokenizer.eos_ids,
             force_answer=config.forced and not config.official_parsing,
             bridge=tuple(lm.tokenizer.encode(f"\n{MARK}")),
         )
