@@ -58,6 +58,7 @@ def _bar(console: Console, what: str, total: int | None, done: int) -> Iterator[
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
+        transient=total is None,
     )
     room = max(10, console.width - _BAR - 2 * len(str(total or 10**5)) - _REST)
     name = _cut(printable(what), room // 2)
@@ -86,6 +87,8 @@ def _lines(_: Console, what: str, total: int | None, done: int) -> Iterator[Adva
         while not over.wait(wait):  # a thread of its own, as a single step may take minutes
             wait = _EVERY
             parts = [f"{done}" if total is None else f"{done} of {total}"]
+            if total is None and not done:
+                parts = ["under way"]
             rate = (done - first) / (time.monotonic() - started)
             if rate:
                 parts.append(_rate(rate))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentgym.agents.base import Agent, agent_class, config_dict
 from latentgym.errors import UsageError
+from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env, resolve
 from latentgym.rng import derive
 
@@ -142,14 +143,15 @@ class Run:
 
         from latentgym.lm import load_model
 
-        lm: LatentLM = load_model(
-            self.model,
-            tokenizer=self.make_env(1).unwrapped.task.tokenizer,
-            seed=self.seed,
-            device=self.device,
-            dtype=self.dtype,
-            mixed_precision=mixed_precision,
-        )
+        with progress_bar(f"loading {self.model}", None):
+            lm: LatentLM = load_model(
+                self.model,
+                tokenizer=self.make_env(1).unwrapped.task.tokenizer,
+                seed=self.seed,
+                device=self.device,
+                dtype=self.dtype,
+                mixed_precision=mixed_precision,
+            )
         if self.lora is not None:
             lm.add_lora(**self.lora, seed=self.seed)
         if lm.n_parameters() < _ONE_THREAD_BELOW:

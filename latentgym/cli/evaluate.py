@@ -214,8 +214,10 @@ class RescoreOptions:
 def rescore(argv: Sequence[str]) -> int:
     """Grade stored rollouts again; exit code 1 if a score differs from the stored one."""
     options = parse(RescoreOptions, argv, "rescore", "Score stored rollouts again.")
-    worst = 0
-    for folder, _ in find_results([options.folder]):
+    found, worst = find_results([options.folder]), 0
+    if not found:
+        raise UsageError(f"{options.folder} holds no {RESULT}; give a folder that eval wrote.")
+    for folder, _ in found:
         worst = max(worst, _rescore(folder, options.json))
     return worst
 

@@ -72,6 +72,15 @@ def main(argv: Sequence[str]) -> int:
     except LatentGymError as error:
         print(printable(f"latentgym {name}: {error}"), file=sys.stderr)
         return USAGE_ERROR
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        print(
+            f"latentgym {name}: there is not enough memory; take fewer rows at once (--batch, "
+            "--micro-batch, --grpo.micro-batch, --grpo.prompts) or a smaller model.",
+            file=sys.stderr,
+        )
+        return USAGE_ERROR
     except KeyboardInterrupt as stop:
         print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
         return _SIGNALS[type(stop)][1]
@@ -96,6 +105,12 @@ def run() -> None:
 
 def _terminate(*_: object) -> None:
     raise Terminated
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it is Python's, torch's on a GPU, or torch's on the CPU, which has no name."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def _help() -> str:

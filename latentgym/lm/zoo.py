@@ -244,6 +244,12 @@ def _tokenizer(path: str, config: Any, trust_remote_code: bool) -> HFTokenizer:
     tokenizer = AutoTokenizer.from_pretrained(
         path, trust_remote_code=trust_remote_code, clean_up_tokenization_spaces=False
     )
+    known, has = int(tokenizer.vocab_size), int(config.get_text_config().vocab_size)
+    if known > has:  # tokens that were added behind it may have no embedding: no text has them
+        raise UsageError(
+            f"the tokenizer of {path} has {known} tokens, but the model has embeddings for {has}; "
+            "get a tokenizer that is the model's."
+        )
     return HFTokenizer(tokenizer, int(config.get_text_config().vocab_size), _ends(path, config))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
@@ -19,6 +20,7 @@ from latentgym.cli.main import main
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
+_CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 TRAIN = ["train", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]
 
 
@@ -93,6 +95,11 @@ def test_rescore_agrees_and_notices_a_changed_answer(
 
 
 @pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+def test_rescore_of_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rescore", str(tmp_path)]) == 2
+    assert "holds no result.json" in capsys.readouterr().err
+
+
 def test_rescore_notices_rows_that_are_lost(
     trained: Path, tmp_path: Path, changed: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,3 +290,23 @@ def test_every_logged_key_is_documented(
     assert logged <= documented, sorted(logged - documented)
     elsewhere = {"reward/<component>", "eval/accuracy"}  # the latter through OpenRLHF alone
     assert documented <= logged | elsewhere, sorted(documented - logged)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError(_CPU), None],
+    ids=["python", "gpu", "cpu", "other"],
+)
+def test_too_little_memory_is_a_sentence(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> int:
+        raise error or RuntimeError("something else")
+
+    monkeypatch.setattr("latentgym.cli.agents.main", fails)
+    if error is None:  # a fault of ours stays one
+        with pytest.raises(RuntimeError, match="something else"):
+            main(["agents"])
+        return
+    assert main(["agents"]) == 2
+    assert "there is not enough memory" in capsys.readouterr().err

@@ -157,6 +157,14 @@ def test_a_file_of_weights_that_is_none_is_refused(folder: str, tmp_path: Path) 
         load_model(str(tmp_path))
 
 
+def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(folder: str, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 5}))
+    with pytest.raises(UsageError, match="has 7 tokens, but the model has embeddings for 5"):
+        describe(str(tmp_path))
+
+
 def test_tied_weights_are_not_missing(folder: str, tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
