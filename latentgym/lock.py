@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
@@ -33,8 +33,8 @@ def in_use(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    new = not folder.exists()
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         file = _locked(folder / LOCK)
     except OSError as error:
@@ -42,10 +42,10 @@ def in_use(folder: Path | None) -> Iterator[None]:
             f"cannot write to {folder} ({error.strerror or error}); choose another --out."
         ) from error
     with file:
-        file.truncate(0)
         about = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-        file.write(json.dumps(about))
-        file.flush()
+        with suppress(OSError):  # a full disk: the lock is held all the same
+            file.truncate(0)
+            file.write(json.dumps(about).encode("ascii"))
         try:
             yield
         finally:
@@ -54,9 +54,9 @@ def in_use(folder: Path | None) -> Iterator[None]:
                 folder.rmdir()  # what was refused leaves nothing
 
 
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path) -> IO[bytes]:
     while True:
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("ab+", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -70,7 +70,7 @@ def _locked(path: Path) -> IO[str]:
         file.close()  # its holder was just leaving, and took the name with it
 
 
-def _holder(file: IO[str]) -> str:
+def _holder(file: IO[bytes]) -> str:
     file.seek(0)
     try:
         about = json.loads(file.read(1000))

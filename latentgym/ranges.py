@@ -31,7 +31,7 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return False
         low = self.least < value if self.above else self.least <= value
         return low and (value < self.most if self.below else value <= self.most)
@@ -48,6 +48,8 @@ class Range:
 Number: TypeAlias = Annotated[float, Range()]
 NotNegative: TypeAlias = Annotated[float, Range(0)]
 Positive: TypeAlias = Annotated[float, Range(0, above=True)]
+Rate: TypeAlias = Annotated[float, Range(0, 1e6, above=True)]
+"""Of learning: beyond, no optimiser can compute."""
 Share: TypeAlias = Annotated[float, Range(0, 1)]
 ShareBelowOne: TypeAlias = Annotated[float, Range(0, 1, below=True)]
 PositiveShare: TypeAlias = Annotated[float, Range(0, 1, above=True)]

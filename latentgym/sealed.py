@@ -22,6 +22,7 @@ from latentgym.storage import cache_folder
 SEAL = "sha256"
 _MOST_BYTES = 64 * 2**20
 _MOST_DEPTH = 64
+_MOST_NUMBER = 10**300
 
 
 class UnverifiedWarning(Notice):
@@ -118,7 +119,9 @@ def is_of(value: Any, kind: Any) -> bool:
         return isinstance(value, dict) and all(is_of(each, inner[1]) for each in value.values())
     if isinstance(value, bool) or kind is not float:
         return type(value) is kind
-    return isinstance(value, int | float) and isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < _MOST_NUMBER  # beyond, no float holds it
+    return isinstance(value, float) and isfinite(value)
 
 
 def note_unverified(what: str) -> None:

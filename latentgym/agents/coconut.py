@@ -98,7 +98,11 @@ class Coconut(Agent[CoconutConfig]):
 
     @classmethod
     def answers_with(cls, setting: str) -> bool:
-        return setting in ("c", "stages")  # the latents that an episode must have, see `check`
+        return setting in (
+            "c",
+            "stages",
+            "thought",
+        )  # the latents that an episode must have, see `check`
 
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         head: PolicyHead = (

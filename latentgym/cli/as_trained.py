@@ -35,14 +35,18 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
     return restored(cls, run["config"], Path(str(path)))
 
 
-def env_as_trained(trained: Mapping[str, Any], env: str) -> dict[str, Any]:
+def env_as_trained(
+    trained: Mapping[str, Any], env: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Options of the environment that a run was trained on, but for those that choose questions.
 
-    Another task has other options: for it there are none.
+    Another task has other options: for it there are none. What is held out is of the run's own
+    source, so another one that is given has all its rows.
     """
     if not trained or resolve(trained["env"])[1] != resolve(env)[1]:
         return {}
-    return {k: v for k, v in trained["env_options"].items() if k not in ("split", "limit")}
+    left = {"split", "limit", *(["holdout"] if "source" in (given or {}) else [])}
+    return {k: v for k, v in trained["env_options"].items() if k not in left}
 
 
 def task_trained_on(trained: Mapping[str, Any]) -> Any:
@@ -67,6 +71,8 @@ def announce(run: Run, trained: Mapping[str, Any]) -> None:
         taken += [f"{name} {value}" for name, _, value in differences(cls.config_class(), stored)]
         changed += [f"{n} {was} to {now}" for n, was, now in differences(stored, run.config)]
     options = env_as_trained(trained, run.env)
+    if run.env_options.get("source") != options.get("source"):
+        options.pop("holdout", None)
     taken += [f"{name} {value}" for name, value in options.items()]
     changed += [
         f"{name} {options.get(name, 'not set')} to {value}"

@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         agent=options.agent,
         config=config,
         env=options.env,
-        env_options={**env_as_trained(trained, options.env), **given},
+        env_options={**env_as_trained(trained, options.env, given), **given},
         model=options.model or trained.get("model") or "smollm2-135m",
         checkpoint=options.checkpoint,
         lora=trained.get("lora"),

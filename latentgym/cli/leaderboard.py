@@ -86,16 +86,19 @@ def _table(runs: Sequence[Run], width: int) -> Table:
         _Column("agent", [_agent(r) for r in results]),
         _Column("model", [r.model for r in results]),
     ]
-    numbers, left = [], width - len(names) * (_LEAST + 1)
+    least = max(
+        4, min(_LEAST, (width - 7) // len(names) - 1)
+    )  # so that there is room for the share
+    numbers, left = [], width - len(names) * (least + 1)
     for column in _numbers(results):
         if (left := left - column.width - 1) < 0:
             break
         numbers.append(column)
     widths = []
     for column in names:  # the run's first
-        more = min(max(0, column.width - _LEAST), max(0, left))
+        more = min(max(0, column.width - least), max(0, left))
         left -= more
-        widths.append(_LEAST + more)
+        widths.append(least + more)
     for column in _others(results):
         if (left := left - column.width - 1) < 0:
             break

@@ -96,7 +96,8 @@ def run() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the caller has closed it
+            sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = _BROKEN_PIPE

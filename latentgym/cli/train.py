@@ -137,7 +137,8 @@ def _held_out(options: TrainOptions) -> dict[str, Any]:
     """The environment's options; of a file that is the source some rows are not trained on."""
     given = env_options(options.split, options.env_option)
     source = given.get("source")
-    if not isinstance(source, str) or not Path(source).is_file() or "holdout" in given:
+    chosen = "holdout" in given or options.split not in (None, "train")
+    if chosen or not isinstance(source, str) or not Path(source).expanduser().is_file():
         return given
     held = {**given, "holdout": _HOLDOUT}
     try:

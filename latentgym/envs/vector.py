@@ -174,11 +174,11 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        self._seed(seed)
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise UsageError(f"reset_mask must hold {self.num_envs} booleans, one per row.")
+        self._seed(seed, mask)
         group = int(options.pop("group_size", 1))
         rows = np.flatnonzero(mask)
         if group < 1 or rows.size % group:
@@ -380,14 +380,15 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.np_random  # noqa: B018 - rows without a generator get one
         return tuple(known[1] for known in self._rngs if known is not None)
 
-    def _seed(self, seed: int | Sequence[int | None] | None) -> None:
+    def _seed(self, seed: int | Sequence[int | None] | None, mask: BoolArray) -> None:
+        """Seed the rows that start; the others go on with their own."""
         if seed is None:
             return
         seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
         if len(seeds) != self.num_envs:
             raise UsageError(f"{len(seeds)} seeds for {self.num_envs} rows.")
         for row, value in enumerate(seeds):
-            if value is not None:
+            if value is not None and mask[row]:
                 self._rngs[row] = seeding.np_random(value)
 
     def rng(self, row: int) -> np.random.Generator:

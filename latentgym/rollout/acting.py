@@ -150,8 +150,18 @@ class _Steps:
         over_N = self._base.episodes.clock.done[: self._n]
         if not np.array_equal((terminated_N | truncated_N)[running], over_N[running]):
             raise self._refused("end episodes, or go on where they end")
-        taken.reward_N[running] += np.asarray(reward_N, dtype=np.float64)[running]
-        taken.finals |= {row: row_info(info, row) for row in running[over_N[running]].tolist()}
+        given_N = np.asarray(reward_N, dtype=np.float64)
+        if given_N.shape != token_N.shape or not np.isfinite(given_N[running]).all():
+            raise UsageError(
+                f"the wrappers {self._env} give rewards that are not one finite number for each "
+                "row; mend the one that does."
+            )
+        taken.reward_N[running] += given_N[running]
+        over = running[over_N[running]]
+        if over.size:
+            own = self._base.episodes.infos(self._base.episodes.clock.done)
+            # Wrappers add to what the task says of an episode; the grader's score stays its own.
+            taken.finals |= {r: {**row_info(info, r), **row_info(own, r)} for r in over.tolist()}
 
     def _check(self, observation: Any) -> None:
         own = self._base.episodes.observe()

@@ -25,12 +25,21 @@ from torch import Tensor
 import latentgym
 from latentgym.errors import CheckpointError
 from latentgym.rollout import Policy
-from latentgym.sealed import digest, digests, note_unverified, read_sealed, sealed
+from latentgym.sealed import digest, digests, is_of, note_unverified, read_sealed, sealed
 from latentgym.storage import atomic_write, discard
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{8})$")
 _POLICY, _OPTIMIZER, _MANIFEST = "policy.safetensors", "optimizer.safetensors", "manifest.json"
+# What is read of a run: of what types.
+_RUN = {
+    "model": str,
+    "agent": str | None,
+    "env": str,
+    "env_options": dict[str, Any],
+    "lora": dict[str, int] | None,
+    "config": dict[str, Any] | None,
+}
 _LM = "lm."  # where a policy's language model stands
 
 
@@ -158,9 +167,12 @@ def run_of(path: Path | None) -> dict[str, Any]:
     """What a checkpoint says of the run that wrote it: its model, adapters, settings."""
     if path is None:
         return {}
-    run = read_manifest(find(path)).get("run")
-    if not isinstance(run, dict) or not isinstance(run.get("model"), str):
-        raise CheckpointError(f"{path} does not say its model; train again.")
+    run: dict[str, Any] = read_manifest(find(path)).get("run") or {}
+    for name, kind in _RUN.items():
+        if not isinstance(run, dict) or not is_of(run.get(name), kind):
+            raise CheckpointError(
+                f"{path} does not say its {name}, as a run of latentgym train does; train again."
+            )
     return run
 
 

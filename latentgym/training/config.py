@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 
 from latentgym.errors import UsageError
-from latentgym.ranges import NotNegative, Positive, ShareBelowOne, check_ranges
+from latentgym.ranges import NotNegative, Rate, ShareBelowOne, check_ranges
 
 
 @dataclass(frozen=True)
 class Optimisation:
     """How parameters move, whatever the loss."""
 
-    lr: Positive = 1e-3
+    lr: Rate = 1e-3
     """Peak learning rate of the model."""
     weight_decay: NotNegative = 0.01
     """Decoupled weight decay of AdamW, of matrices alone: not of biases, norms, other vectors."""

@@ -63,7 +63,7 @@ def test_other_agents_take_their_place_beside(
     ("argv", "sentence"),
     [
         (["--group", "1"], "group and new at least 2"),
-        (["--rounds", "0"], "rounds and micro_batch must be at least 1"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
         (["--micro-batch", "3"], "micro_batch = 3 does not divide the 4 rows"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,30 @@ def test_the_run_of_another_task_gives_no_options(paused: Path) -> None:
     assert env_as_trained(run, "MNNS-token") == {"m": 4, "low": 2}
     assert env_as_trained(run, "latent/ProsQA-hybrid") == {}
     assert env_as_trained({}, ENV) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": 3}, {"env": 5}, {"env_options": None}, {"env_options": []}, {"lora": ["r"]},
+     {"lora": {"r": "8"}}, {"config": 3}],
+    ids=str,
+)  # fmt: skip
+def test_a_run_that_says_nothing_useful_of_itself_is_told(
+    change: dict[str, Any], paused: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(paused, copy)
+    manifest = checkpoint.find(copy) / "manifest.json"
+    data = json.loads(manifest.read_text())
+    data.pop("sha256", None)
+    manifest.write_text(json.dumps({**data, "run": {**data["run"], **change}}))
+    assert main(["eval", "coconut", ENV, "--checkpoint", str(copy), "--limit", "4"]) == 2
+    assert f"does not say its {next(iter(change))}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_is_held_out_is_of_the_runs_own_source() -> None:
+    from latentgym.cli.as_trained import env_as_trained
+
+    run = {"env": "latent/GSM8K-token", "env_options": {"source": "a.jsonl", "holdout": 0.1}}
+    assert env_as_trained(run, "GSM8K-token") == run["env_options"]
+    assert env_as_trained(run, "GSM8K-token", {"source": "b.jsonl"}) == {"source": "a.jsonl"}

@@ -320,7 +320,7 @@ def test_latents_in_demonstrations_are_read_and_not_learnt() -> None:
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        ({"group-size": 1}, "group_size"),
+        ({"group_size": 1}, "group-size"),
         ({"prompts": 0}, "at least 1"),
         ({"baseline_prompts": 3}, "does not divide"),
         ({"advantage": "clean"}, "clean_batch"),
