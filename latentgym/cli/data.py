@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
-from latentgym.cli.options import emit, output, parse, say
-from latentgym.errors import UsageError, did_you_mean
+from latentgym.cli.options import act, emit, output, parse, say
+from latentgym.errors import UsageError
 from latentgym.ranges import Interval, Number, Size, SizeOrZero
 from latentgym.terminal import shown
 
@@ -66,11 +66,11 @@ class MovieLensOptions(_Options):
 
 def main(argv: Sequence[str]) -> int:
     """Bring recommendation data as published into the layout of the tasks."""
-    actions = {"amazon": _amazon, "movielens": _movielens}
-    if not argv or argv[0] not in actions:
-        name = argv[0] if argv else ""
-        raise UsageError(f"data has no action {name!r}; {did_you_mean(name, actions)}")
-    return actions[argv[0]](argv[1:])
+    actions = {
+        "amazon": (_amazon, "Amazon reviews, as published in 2018 and 2023"),
+        "movielens": (_movielens, "MovieLens, a folder or a .zip"),
+    }
+    return act("data", actions, argv)
 
 
 def _amazon(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentgym.cli.leaderboard import show
+from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
 from latentgym.cli.options import output, parse, say
 from latentgym.data import DATASETS, available
@@ -25,6 +26,7 @@ from latentgym.registry import make_vector_env
 from latentgym.results import RESULT, Result, find_results
 from latentgym.stats import wilson
 
+_STOPPED = {130: KeyboardInterrupt, 143: Terminated}
 _MODEL = "smollm2-135m"
 
 
@@ -92,7 +94,10 @@ def _run(*argv: str) -> None:
         UsageError: it failed, and has said why.
     """
     say(f"\n$ latentgym {' '.join(argv)}")
-    if latentgym(list(argv)) != 0:
+    code = latentgym(list(argv))
+    if code in _STOPPED:
+        raise _STOPPED[code]
+    if code != 0:
         raise UsageError(f"latentgym {argv[0]} {argv[1]} failed")
 
 

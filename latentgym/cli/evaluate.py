@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
     }
     # Before a model is loaded, or minutes are spent on a cluster.
     questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
-    with in_use(options.out), resumable(options.out):
+    with in_use(options.out), resumable(options.out, JOURNAL):
         if options.out is not None and options.resume and (options.out / RESULT).exists():
             return _finished(options.out, run, record, options)
         check_out(options.out, options.resume)

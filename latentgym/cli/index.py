@@ -10,8 +10,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from latentgym.cli.options import emit, output, parse, say
-from latentgym.errors import UsageError, did_you_mean
+from latentgym.cli.options import act, emit, output, parse, say
 from latentgym.ranges import NotNegative, Share, Size
 from latentgym.terminal import shown
 
@@ -64,11 +63,12 @@ class InfoOptions:
 
 def main(argv: Sequence[str]) -> int:
     """Build, search or describe an index."""
-    actions = {"build": _build, "search": _search, "info": _info}
-    if not argv or argv[0] not in actions:
-        name = argv[0] if argv else ""
-        raise UsageError(f"index has no action {name!r}; {did_you_mean(name, actions)}")
-    return actions[argv[0]](argv[1:])
+    actions = {
+        "build": (_build, "an index of a file of passages"),
+        "search": (_search, "the passages that an index finds"),
+        "info": (_info, "what an index holds"),
+    }
+    return act("index", actions, argv)
 
 
 def _build(argv: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from rich.console import Console
 
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, did_you_mean
 from latentgym.ranges import check_ranges
 from latentgym.storage import to_json
 from latentgym.terminal import printable
@@ -137,14 +137,46 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
+Action = Callable[[Sequence[str]], int]
+
+
+def act(command: str, actions: Mapping[str, tuple[Action, str]], argv: Sequence[str]) -> int:
+    """Carry out the action of a command that its first word names, or list them.
+
+    Args:
+        command: its name.
+        actions: each with what it does, in a few words.
+        argv: words of the command line behind the command.
+
+    Raises:
+        UsageError: there is no such action.
+    """
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help"):
+        width = max(map(len, actions))
+        print(f"usage: latentgym {command} ACTION [options]\n")
+        for each, (_, about) in actions.items():
+            print(f"  {each:<{width}}  {about}")
+        print(f"\nlatentgym {command} ACTION --help tells more.")
+        return 0
+    if name not in actions:
+        raise UsageError(f"{command} has no action {name!r}; {did_you_mean(name, actions)}")
+    return actions[name][0](rest)
+
+
 @contextmanager
-def resumable(out: Path | None) -> Iterator[None]:
-    """Say how to go on with what is interrupted within it."""
+def resumable(out: Path | None, kept: str) -> Iterator[None]:
+    """Say how to go on with what is interrupted within it, if anything was kept.
+
+    Args:
+        out: folder of what goes on.
+        kept: what a resumed one begins with, as a pattern of paths in it.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        if out is not None:
-            say(f"what is done so far is in {out}; go on with the same command and --resume")
+        if out is not None and (found := sorted(out.glob(kept))):
+            say(f"{found[-1]} is kept; go on with the same command and --resume")
         raise
 
 

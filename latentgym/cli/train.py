@@ -94,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
             "--gpus, --nodes, --zero and the other options of a cluster need --backend openrlhf."
         )
     train = {"local": _train_here, "openrlhf": _train_openrlhf}[options.backend]
-    with in_use(options.out), resumable(options.out):
+    with in_use(options.out), resumable(options.out, "checkpoints/step-*"):
         fresh_folder(options.out, "metrics.jsonl", options.resume)
         _check_evaluation(run, options)
         policy, metrics = train(run, recipe, parsed)

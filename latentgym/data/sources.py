@@ -76,6 +76,11 @@ def load(
         checked = _part(checked, holdout, held=split != "train")
     rows = list(islice(checked, limit))
     here = f"{spec.name} {split} from {found.source}"
+    if not rows and holdout:
+        raise DataError(
+            f"{here} has no rows, as holdout={holdout:g} leaves it none; set another holdout, or 0 "
+            "for all rows in every split."
+        )
     if not rows:
         raise DataError(f"{here} has no rows; choose another source or split.")
     if limit is not None and len(rows) < limit:

@@ -310,3 +310,11 @@ def test_too_little_memory_is_a_sentence(
         return
     assert main(["agents"]) == 2
     assert "there is not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["index"], ["data"], ["index", "--help"], ["data", "-h"]])
+def test_commands_of_several_actions_list_them(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 0
+    assert f"usage: latentgym {argv[0]} ACTION" in capsys.readouterr().out

@@ -124,7 +124,6 @@ def test_the_window(amazon: list[str], tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        ([], "data has no action ''"),
         (["amazn"], "did you mean 'amazon'"),
         (["amazon", "nowhere", "META"], "there is no file nowhere"),
         (["amazon", "REVIEWS", "nowhere"], "there is no file nowhere"),

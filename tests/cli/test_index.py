@@ -59,7 +59,6 @@ def test_a_long_and_odd_query(
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["index"], "index has no action ''"),
         (["index", "bild"], "did you mean 'build'"),
         (["index", "build", "nowhere.jsonl", "--out", "x"], "there is no corpus"),
         (["index", "build", "CORPUS", "--out", "x", "--engine", "lucen"], "did you mean 'lucene'"),

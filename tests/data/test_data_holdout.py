@@ -20,3 +20,10 @@ def test_rows_that_are_held_out_are_of_no_other_split(tmp_path: Path, holdout: f
     assert len(held) == 40 * holdout and not kept & held and len(kept | held) == 40
     with pytest.raises(DataError, match="held out of a file"):
         load(GSM8K, "train", source="sample", holdout=holdout)
+
+
+def test_too_few_rows_to_hold_any_out_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"question": "What is 1?", "answer": "#### 1"}) + "\n")
+    with pytest.raises(DataError, match=r"holdout=0\.1 leaves it none"):
+        load(GSM8K, "test", source=file, holdout=0.1)
