@@ -14,7 +14,7 @@ from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from latentgym.errors import Notice
 from latentgym.storage import cache_folder
@@ -111,6 +111,8 @@ def is_of(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return any(value == each and type(value) is type(each) for each in inner)
     if origin in (Union, UnionType):
         return any(is_of(value, each) for each in inner)
     if origin is list:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from latentgym.agents.base import Agent
 from latentgym.errors import CheckpointError
+from latentgym.sealed import is_of
 
 
 def restored(cls: type[Agent[Any]], stored: Mapping[str, Any], where: Path) -> Any:
@@ -36,21 +37,16 @@ def _filled(default: Any, stored: Any, where: Path, within: str) -> Any:
             f"{where} was trained with settings that this version does not have "
             f"({', '.join(unknown)}); evaluate it with the version that wrote it."
         )
-    values = {
-        name: _value(fields[name], value, where, within + name) for name, value in stored.items()
-    }
+    kinds = get_type_hints(type(default))
+    values = {}
+    for name, value in stored.items():
+        if dataclasses.is_dataclass(fields[name]):
+            values[name] = _filled(fields[name], value, where, f"{within}{name}.")
+        elif is_of(value, kinds[name]):
+            values[name] = value
+        else:
+            raise _damaged(where, within + name, value)
     return dataclasses.replace(default, **values)
-
-
-def _value(default: Any, value: Any, where: Path, name: str) -> Any:
-    if dataclasses.is_dataclass(default):
-        return _filled(default, value, where, f"{name}.")
-    if isinstance(value, list):
-        value = tuple(value)
-    kinds = (int, float) if isinstance(default, float) else (type(default),)
-    if default is not None and value is not None and not isinstance(value, kinds):
-        raise _damaged(where, name, value)
-    return value
 
 
 def _damaged(where: Path, name: str, value: Any) -> CheckpointError:

@@ -101,6 +101,10 @@ def test_settings_come_back_as_they_were(name: str) -> None:
     [
         ({"thoughts": "pause"}, r"does not have \(thoughts\)"),
         ({"c": "two"}, "its setting c is 'two'"),
+        ({"c": None}, "its setting c is None"),
+        ({"c": True}, "its setting c is True"),
+        ({"thought": "bogus"}, "its setting thought is 'bogus'"),
+        ({"mix": float("nan")}, "its setting mix is nan"),
         ({"optimisation": {"lr": None, "rate": 1}}, r"does not have \(rate\)"),
         ({"optimisation": 3}, "its setting optimisation is 3"),
     ],
