@@ -121,7 +121,7 @@ def test_a_failing_grader_stops_the_worker_and_names_the_questions() -> None:
         (["--workers", "2"], "--backend ray"),
         (["--ray-address", "auto"], "--backend ray"),
         (["--backend", "ray"], "needs --workers"),
-        (["--backend", "ray", "--workers", "0"], "at least 1, but is 0"),
+        (["--backend", "ray", "--workers", "0"], "--workers must be at least 1"),
         (["--backend", "ray", "--workers", "2", "--limit", "99999"], "questions, not 99999"),
         (["--backend", "ray", "--workers", "2", "--index", "99999"], "no question 99999"),
         (["--backend", "ray", "--workers", "2", "--control", "shuffle"], "--backend local"),
