@@ -52,8 +52,9 @@ def _t95(df: int) -> float:
 def seed_interval(shares_S: Sequence[float], n: int) -> tuple[float, float, float]:
     """Mean and 95 % interval of shares in [0, 1], one for each trained seed.
 
-    Student's interval over the seeds, which ends at 0 and 1, and never is narrower than what as
-    many questions allow: seeds that agree by chance are no certainty.
+    Student's interval over the seeds, which ends at 0 and 1, and is widened by what questions that
+    were not seen may change (3.84 in n): seeds that agree by chance are no certainty. It is of the
+    training's chance, not of the choice of questions, of which `question_interval` tells.
 
     Args:
         shares_S: such as accuracies.

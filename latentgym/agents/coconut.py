@@ -98,11 +98,8 @@ class Coconut(Agent[CoconutConfig]):
 
     @classmethod
     def answers_with(cls, setting: str) -> bool:
-        return setting in (
-            "c",
-            "stages",
-            "thought",
-        )  # the latents that an episode must have, see `check`
+        # They say how many latents an episode must have, see `check`.
+        return setting in ("c", "stages", "thought")
 
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         head: PolicyHead = (

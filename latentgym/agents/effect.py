@@ -29,19 +29,19 @@ def idle(
         lm: the model.
         training: whether the agent is trained, or only answers.
     """
-    changed = list(_changed(given, default))
-    if not changed:
-        return []
-    whole = _made(cls, given, lm, training)
     found = []
-    for name, value in changed:
+    for name, value in _changed(given, default):
         if cls.answers_with(name.split(".")[0]):
             continue
         try:
-            without = _made(cls, _set(given, name.split("."), value), lm, training)
+            without = _set(given, name.split("."), value)
+            # Another recipe is effect enough. Its policy is not made: it might freeze the model.
+            if training and cls(without).recipe() != cls(given).recipe():
+                continue
+            same = _made(cls, without, lm, training) == _made(cls, given, lm, training)
         except UsageError:  # the others cannot do without it
             continue
-        if without == whole:
+        if same:
             found.append(f"--{name.replace('_', '-')}")
     return found
 
@@ -62,30 +62,22 @@ def _set(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _made(cls: type[Agent[Any]], config: Any, lm: LatentLM, training: bool) -> list[Any]:
-    """What the settings come to: recipe and policies, in a form that can be compared."""
-    agent = cls(config)
-    made: list[Any] = [agent.recipe()] if training else []
-    frozen = [p for p in lm.parameters() if not p.requires_grad]
+    """The policies that the settings come to, in a form that can be compared."""
+    agent, made = cls(config), list[Any]()
     for acting in (True, False) if training else (True,):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made += _traits(agent.policy(lm, acting=acting), lm)
-    lm.requires_grad_(True)  # a policy may have frozen the model, which the next may train
-    for parameter in frozen:
-        parameter.requires_grad_(False)
+            made += _traits(agent.policy(lm, acting=acting))
     return made
 
 
-def _traits(policy: Policy, lm: LatentLM) -> list[Any]:
-    own = {id(p) for p in lm.parameters()}
+def _traits(policy: Policy) -> list[Any]:
     groups = [
         {k: v for k, v in group.items() if k != "params"}
         for group in policy.head.parameter_groups(1.0)
-        if not own & {id(p) for p in group["params"]}
     ]
-    trained = any(p.requires_grad for p in lm.parameters())
     heads = [[type(head).__name__, _settings(head)] for head in (policy.head, policy.voice)]
-    return [heads, groups, trained, policy.cue, policy.attend_padding]
+    return [heads, groups, policy.cue, policy.attend_padding]
 
 
 def _settings(module: nn.Module) -> list[Any]:

@@ -62,17 +62,21 @@ def task_trained_on(trained: Mapping[str, Any]) -> Any:
     return env.unwrapped.task
 
 
-def announce(run: Run, trained: Mapping[str, Any]) -> None:
-    """Say what comes from a checkpoint's run, and what was changed."""
+def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Say what comes from a checkpoint's run, and what was changed.
+
+    Args:
+        run: what is evaluated.
+        trained: the checkpoint's run.
+        given: options of the environment that the user gave.
+    """
     taken, changed = [], []
     if run.agent == trained.get("agent") and "config" in trained:
         cls = agent_class(run.agent)
         stored = restored(cls, trained["config"], Path(str(run.checkpoint)))
         taken += [f"{name} {value}" for name, _, value in differences(cls.config_class(), stored)]
         changed += [f"{n} {was} to {now}" for n, was, now in differences(stored, run.config)]
-    options = env_as_trained(trained, run.env)
-    if run.env_options.get("source") != options.get("source"):
-        options.pop("holdout", None)
+    options = env_as_trained(trained, run.env, given)
     taken += [f"{name} {value}" for name, value in options.items()]
     changed += [
         f"{name} {options.get(name, 'not set')} to {value}"

@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         dtype=options.dtype,
     )
     if trained:
-        announce(run, trained)
+        announce(run, trained, given)
     record: dict[str, Any] = {
         "seeds": options.seeds,
         "limit": options.limit,

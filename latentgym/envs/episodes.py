@@ -273,6 +273,10 @@ class LiveEpisodes:
             "index": index,
         }
 
+    def final(self, row: int) -> dict[str, Any]:
+        """What is known of a row that is over: its beginning, and its grade."""
+        return {**self.info(row), **self._final[row]}
+
     def infos(self, rows: BoolArray) -> dict[str, Any]:
         """What is known of these rows from their beginning, batched as Gymnasium does, with masks.
 

@@ -157,11 +157,9 @@ class _Steps:
                 "row; mend the one that does."
             )
         taken.reward_N[running] += given_N[running]
-        over = running[over_N[running]]
-        if over.size:
-            own = self._base.episodes.infos(self._base.episodes.clock.done)
+        for row in running[over_N[running]].tolist():
             # Wrappers add to what the task says of an episode; the grader's score stays its own.
-            taken.finals |= {r: {**row_info(info, r), **row_info(own, r)} for r in over.tolist()}
+            taken.finals[row] = {**row_info(info, row), **self._base.episodes.final(row)}
 
     def _check(self, observation: Any) -> None:
         own = self._base.episodes.observe()

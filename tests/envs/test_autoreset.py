@@ -196,3 +196,20 @@ def test_a_row_is_a_view() -> None:
     assert env.episodes.clock.think_used.tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match="2 seeds for 3 rows"):
         env.reset(seed=[1, 2])
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_rows_that_go_on_keep_their_own_randomness(mode: AutoresetMode) -> None:
+    """A reset with a seed and a mask seeds the rows that start, as in `SyncVectorEnv`."""
+
+    def questions(seed_rows: np.ndarray[Any, Any]) -> list[int]:
+        env = gym.make_vec("latent/MNNS-token", num_envs=3, autoreset_mode=mode)
+        env.reset(seed=0)
+        env.reset(seed=9, options={"reset_mask": seed_rows})
+        env.reset()
+        return [int(i) for i in env.unwrapped.episodes.index_N]
+
+    masked = questions(np.array([True, False, True]))
+    whole, never = questions(np.ones(3, dtype=bool)), questions(np.zeros(3, dtype=bool))
+    assert [masked[0], masked[2]] == [whole[0], whole[2]]
+    assert masked[1] == never[1] != whole[1]

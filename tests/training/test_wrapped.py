@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.vector import VectorRewardWrapper
+from gymnasium.vector import VectorRewardWrapper, VectorWrapper
 
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.errors import UsageError
@@ -90,3 +91,44 @@ def test_stages_that_never_step_refuse_wrappers(stage: str) -> None:
 
     with pytest.raises(UsageError, match=r"never steps its environment.*give it env\.unwrapped"):
         run()
+
+
+class Told(VectorWrapper[Any, Any, Any, Any]):
+    """Infos are what a function makes of them."""
+
+    def __init__(self, env: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        super().__init__(env)
+        self.change = change
+
+    def step(self, actions: Any) -> Any:
+        *rest, info = super().step(actions)
+        return *rest, self.change(info)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: {**info, "score": info["score"] * 0 + 5.0} if "score" in info else info,
+        lambda _: {},
+    ],
+    ids=["another score", "nothing"],
+)
+def test_accuracy_is_the_graders_whatever_wrappers_tell(change: Any) -> None:
+    env = make_vector_env("latent/MNNS-token", 4, split="test")
+    policy, agent = Policy(tiny(env), TokenHead()), CoT(CoTConfig())
+    plain = evaluate(agent, policy, "latent/MNNS-token", env, limit=6).result
+    told = evaluate(agent, policy, "latent/MNNS-token", Told(env, change), limit=6).result
+    assert (told.accuracy, told.accuracy_ci95) == (plain.accuracy, plain.accuracy_ci95)
+
+
+@pytest.mark.parametrize("wage", [float("nan"), float("inf"), np.ones(3)], ids=str)
+def test_a_reward_that_is_no_number_of_each_row_stops_training_and_evaluation(wage: Any) -> None:
+    env = make_vector_env("latent/MNNS-token", 4)
+    paid = Paid(env, 0.0)
+    paid.wage_N = np.full(4, wage) if np.isscalar(wage) else wage
+    with pytest.raises(UsageError, match="one finite number for each row"):
+        grpo(paid)
+    with pytest.raises(UsageError, match="one finite number for each row"):
+        evaluate(
+            CoT(CoTConfig()), Policy(tiny(env), TokenHead()), "latent/MNNS-token", paid, limit=4
+        )
