@@ -16,7 +16,8 @@ test: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
 
 # What stands on transformers, on its newest release: OpenRLHF keeps the other environment at one.
 test-newest: $(NEWEST)/.ready

@@ -62,8 +62,12 @@ _WIDTH = 90  # of what is quoted
 
 
 def names() -> list[str]:
-    """The tasks that have a page of their own."""
-    return [task for task in TASKS if not task.startswith(REASONING_GYM_PREFIX)]
+    """The tasks that have a page of their own: those of this package, not what else is there."""
+    return [
+        task
+        for task, maker in TASKS.items()
+        if maker.startswith("latentgym.") and not task.startswith(REASONING_GYM_PREFIX)
+    ]
 
 
 def pages() -> dict[str, str]:

@@ -53,6 +53,12 @@ def test_pages_of_tasks_are_what_the_registry_says() -> None:
     assert task_pages.ABOUT.keys() == set(task_pages.names())
 
 
+def test_tasks_of_others_have_no_page(registered: Callable[..., Any]) -> None:
+    before = task_pages.names()
+    with registered("Talking", object):
+        assert task_pages.names() == before
+
+
 def test_every_entry_of_an_observation_is_described() -> None:
     spaces = gym.make("latent/MNNS-token").observation_space
     assert isinstance(spaces, gym.spaces.Dict) and set(spaces) == task_pages.OBSERVATION.keys()

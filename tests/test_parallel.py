@@ -164,7 +164,7 @@ def cluster() -> Iterator[Any]:
         yield ray
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_two_workers_give_the_record_of_one_process(cluster: Any, tmp_path: Path) -> None:
     run = sampling()
@@ -188,7 +188,7 @@ def test_two_workers_give_the_record_of_one_process(cluster: Any, tmp_path: Path
     assert positions[1] == positions[0]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_workers_search_as_one_process_does(cluster: Any) -> None:
     config = LatentSeekConfig(reward="psrm", ratio=1.0, lr=0.3)
@@ -200,7 +200,7 @@ def test_workers_search_as_one_process_does(cluster: Any) -> None:
     assert there.result.oracle and max(len(row["trace"]) for row in here.rollouts) > 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_a_failing_grader_in_a_worker_is_one_sentence(cluster: Any) -> None:
     run = sampling()
@@ -211,7 +211,7 @@ def test_a_failing_grader_in_a_worker_is_one_sentence(cluster: Any) -> None:
         evaluate_respondent(respondent, run.env_id, task, limit=40)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_what_workers_answered_before_one_failed_is_not_asked_again(
     cluster: Any, tmp_path: Path
@@ -240,7 +240,7 @@ def test_what_workers_answered_before_one_failed_is_not_asked_again(
     assert resumed.rollouts == whole.rollouts
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_a_worker_that_cannot_begin_says_why(cluster: Any) -> None:
     with pytest.raises(ClusterError, match="no tiny architecture"), failures("Again."):

@@ -71,6 +71,7 @@ def steps_in(out: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
+@pytest.mark.cluster
 def test_one_worker_is_the_local_backend(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "local", tmp_path / "openrlhf"
     argv = [*TRAIN, "--steps", "3", "--grpo.kl", "0.05"]
@@ -87,6 +88,7 @@ def test_one_worker_is_the_local_backend(tmp_path: Path) -> None:
     assert (theirs / "result.json").exists() and list((theirs / "tensorboard").iterdir())
 
 
+@pytest.mark.cluster
 def test_a_killed_worker_ends_the_run_and_it_resumes(tmp_path: Path) -> None:
     argv = [*TRAIN, "--steps", "400", *DISTRIBUTED, "--out", str(tmp_path)]
     process = start(*argv)

@@ -21,9 +21,12 @@ from latentgym.training import Trainer
 Weights = dict[str, torch.Tensor]
 
 # What Ray and DeepSpeed leave open while a cluster starts.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
-)
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+    ),
+]
 
 
 def through_openrlhf(job: Job, workers: Any) -> tuple[Any, Weights]:

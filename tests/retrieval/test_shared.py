@@ -15,7 +15,7 @@ from latentgym.cluster import connected
 from latentgym.errors import UsageError
 from latentgym.retrieval import Passage, RetrievalError, retriever_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]  # Ray's own
 
 
 def test_a_process_has_one_of_each(index: Callable[[str], Path]) -> None:

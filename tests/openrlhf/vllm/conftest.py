@@ -107,7 +107,7 @@ class Talking(Task):
         raise NotImplementedError
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def talking(registered: Callable[..., Any]) -> Iterator[None]:
     with registered("Talking", Talking):
         yield

@@ -28,7 +28,7 @@ def test_the_prompts_command_writes_its_file(folder: str, tmp_path: Path) -> Non
     assert len(out.read_text("utf-8").splitlines()) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
 def test_openrlhf_knows_every_option_of_the_training_command() -> None:
     pytest.importorskip("openrlhf", reason="needs OpenRLHF")

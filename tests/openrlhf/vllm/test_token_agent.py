@@ -91,7 +91,7 @@ def test_eight_episodes_at_once_are_those_of_the_environment(
     assert len({answer["reward"] for answer in answers}) > 2
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_openrlhf_loads_it_and_trains_on_what_it_answers(
     folder: str, lm: LatentLM, tokenizer: Any, engines: Any
 ) -> None:
