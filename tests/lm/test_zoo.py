@@ -196,9 +196,11 @@ def test_an_environment_takes_vocabulary_and_width_of_its_model(folder: str) -> 
 def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LATENTGYM_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
-    (tmp_path / "smollm2-135m").mkdir()
-    (tmp_path / "smollm2-135m" / "config.json").write_text("{}")
-    assert resolve("smollm2-135m") == str(tmp_path / "smollm2-135m")
+    folder = tmp_path / SMOLLM2
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "hashes.json").write_text(json.dumps(sealed({"files": digests(folder)})))
+    assert resolve(SMOLLM2) == str(folder)
     monkeypatch.delenv("LATENTGYM_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "latentgym"
