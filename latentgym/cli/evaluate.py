@@ -235,6 +235,7 @@ def _rescore(folder: Path, as_json: bool) -> int:
         )
     rollouts = list(load_rollouts(folder))
     require_all(result, rollouts, folder)
+    questions_of(task, index=list(dict.fromkeys(rollout["index"] for rollout in rollouts)))
     scores: dict[int, list[float]] = {}
     changed = 0
     for rollout in rollouts:

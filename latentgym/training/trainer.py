@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentgym.errors import Notice, TrainingError, UsageError, require_same
+from latentgym.errors import CheckpointError, Notice, TrainingError, UsageError, require_same
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
@@ -172,10 +172,16 @@ class Trainer:
             return 0
         manifest = checkpoint.read_manifest(folder)
         require_same(manifest.get("run") or {}, self.identity, folder)
-        done, before = checkpoint.load(folder, self.policy, self.optimizer), manifest["steps"]
+        before = manifest.get("steps")
+        if before is None:
+            raise CheckpointError(
+                f"{folder} does not say of how many steps its run was, so it cannot be resumed; "
+                "begin another run from its weights with --checkpoint."
+            )
+        done = checkpoint.load(folder, self.policy, self.optimizer)
         if self.steps < done:
             raise UsageError(f"{self.out} has taken {done} steps already; give more --steps.")
-        self._lengths = list(manifest.get("lengths", []))
+        self._lengths = list(manifest.get("lengths") or [])
         if self.steps != before:
             self._lengths.append({"at_step": done, "from": before, "to": self.steps})
             warnings.warn(self.optimisation.lengthened(before, self.steps), Notice, stacklevel=3)

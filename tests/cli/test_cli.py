@@ -115,6 +115,34 @@ def test_rescore_notices_rows_that_are_lost(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"env": "CartPole-v1"}, "no environment 'latent/CartPole-v1'"),
+        ({"env": "latent/Nothing-token"}, "no environment"),
+        ({"model": "no/such/model"}, "no/such/model"),
+        ({"config": {"env_options": {"m": "many"}}}, "m of latent/MNNS-continuous is"),
+        ({"config": {"env_options": []}}, "are no options by name"),
+        ({"config": {"env_options": {"num_envs": 2}}}, "num_envs cannot be among"),
+        ({"n": 10**12}, "no share of questions"),
+    ],
+    ids=str,
+)
+def test_rescore_of_a_foreign_record_is_told(
+    change: dict[str, Any],
+    says: str,
+    trained: Path,
+    tmp_path: Path,
+    changed: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    changed(tmp_path / "run" / "result.json", lambda data: data.update(change))
+    assert main(["rescore", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert says in said and "Traceback" not in said
+
+
 def test_controls_replace_thoughts(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,6 +114,35 @@ def test_damaged_manifest_is_refused(tmp_path: Path, damage: bytes) -> None:
         checkpoints.read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"step": None}, "says no step"),
+        ({"step": -5}, "says no step"),
+        ({"step": True}, "says no step"),
+        ({"step": 10**30}, "says no step"),
+        ({"steps": "6"}, "says no steps"),
+        ({"steps": -1}, "says no steps"),
+        ({"steps": None}, "cannot be resumed"),
+        ({"lengths": 3}, "says no lengths"),
+        ({"lengths": [[]]}, "says no lengths"),
+        ({"files": {"policy.safetensors": 3}}, "says no files"),
+        ({"run": "x"}, "says no run"),
+    ],
+    ids=str,
+)
+def test_a_manifest_of_other_values_is_refused(
+    change: dict[str, Any], says: str, tmp_path: Path, changed: Any
+) -> None:
+    run = trainer(tmp_path)
+    folder = checkpoints.save(
+        tmp_path / "checkpoints", 6, run.policy, run.optimizer, {"steps": 6, "run": run.identity}
+    )
+    changed(folder / "manifest.json", lambda manifest: manifest.update(change))
+    with pytest.raises(CheckpointError, match=says):
+        run.run(resume=True)
+
+
 def test_full_disk_is_said_and_the_last_checkpoint_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
