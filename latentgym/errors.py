@@ -55,6 +55,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"known names are {', '.join(known)}."
 
 
+def told(value: Any, most: int = 60) -> str:
+    """A value in a sentence, cut off where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def require_same(stored: Mapping[str, Any], asked: Mapping[str, Any], where: Path) -> None:
     """What is resumed must be what was started.
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -279,12 +280,16 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
 
 
 def _intervals(by_seed: Sequence[Sequence[Answer]]) -> dict[str, list[float]]:
-    """95 % intervals over questions of those numbers that every answer has of its own."""
+    """95 % intervals over questions of those numbers that every answer has of its own.
+
+    Numbers whose interval has no ends, as all are the same, have none.
+    """
     answers = [answer for answers in by_seed for answer in answers]
     own = [n for n in sorted(answers[0].metrics) if not n.startswith(_OF_BATCHES)]
-    names = [n for n in own if all(n in a.metrics for a in answers)]
+    names = [n for n in own if all(isfinite(a.metrics.get(n, nan)) for a in answers)]
     if not names:
         return {}
     value_SQM = [[[a.metrics[name] for name in names] for a in answers] for answers in by_seed]
     intervals = question_intervals(np.array(value_SQM, dtype=np.float64).transpose(2, 1, 0))
-    return {name: list(interval) for name, interval in zip(names, intervals, strict=True)}
+    ends = zip(names, intervals, strict=True)
+    return {name: [low, high] for name, (low, high) in ends if isfinite(low) and isfinite(high)}
