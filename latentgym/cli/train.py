@@ -98,10 +98,10 @@ def main(argv: Sequence[str]) -> int:
         fresh_folder(options.out, "metrics.jsonl", options.resume)
         _check_evaluation(run, options)
         policy, metrics = train(run, recipe, parsed)
-        say(
-            f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in "
-            f"{options.out}"
-        )
+        took = f"trained {options.steps} steps"
+        if not metrics:
+            took = f"nothing is left to train, all {options.steps} steps are taken"
+        say(f"{took}; checkpoint, metrics and TensorBoard are in {options.out}")
         final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
         if options.eval_limit != 0:
             if (options.out / RESULT).exists():

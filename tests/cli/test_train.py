@@ -135,6 +135,15 @@ def test_a_run_is_made_longer_on_the_command_line(
     assert steps == [1, 2, 3]
 
 
+def test_a_run_that_is_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*MNNS, "--out", str(tmp_path), "--eval-limit", "0"]
+    assert main(argv) == 0
+    assert "trained 2 steps" in capsys.readouterr().err
+    assert main([*argv, "--resume"]) == 0
+    told = capsys.readouterr().err
+    assert "nothing is left to train, all 2 steps are taken" in told and "trained 2" not in told
+
+
 def test_an_evaluation_that_is_finished_is_shown_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -206,6 +206,23 @@ def test_numbers_that_are_not_finite_stop_the_run_and_the_last_checkpoint_stays(
         assert all(bool(p.isfinite().all()) for p in run.policy.parameters())
 
 
+def test_weights_that_a_model_cannot_compute_with_are_not_saved(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=4, save_every=1)
+    step = run.step
+
+    def exploding(number: int) -> dict[str, float]:
+        metrics = step(number)
+        if number == 1:
+            with torch.no_grad():
+                for parameter in run.policy.parameters():
+                    parameter.mul_(1e30)
+        return metrics
+
+    run.step = exploding  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match=r"step 2: .*logits are not finite; .*step-00000001 is"):
+        run.run()
+
+
 def test_a_run_is_made_longer_and_says_what_that_means(tmp_path: Path) -> None:
     trainer(tmp_path, steps=2).run()
     with pytest.warns(UserWarning, match="of 2 steps and is now of 4: its learning rate goes on"):
