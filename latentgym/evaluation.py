@@ -17,7 +17,7 @@ from latentgym.answers import Answer, Identity, IntArray, Respondent
 from latentgym.errors import UsageError
 from latentgym.journal import JOURNAL, Journal
 from latentgym.lengths import how_long, too_long
-from latentgym.overlap import trained_on
+from latentgym.overlap import Trained, trained_on
 from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval, question_intervals
@@ -109,7 +109,7 @@ def evaluate_respondent(
     checkpoint: str | None = None,
     control: str | None = None,
     config: dict[str, Any] | None = None,
-    trained: Any = None,
+    trained: Trained | None = None,
     journal: Path | None = None,
 ) -> Evaluation:
     """Ask questions, grade and account.
@@ -122,7 +122,7 @@ def evaluate_respondent(
         limit: the first so many questions only.
         index: these questions only.
         checkpoint, control, config: for the record.
-        trained: task of the environment on whose questions the agent was trained, if that is known.
+        trained: on whose questions the agent was trained; None where there was no training.
         journal: folder in which answers are written down as they come. Those that are there
             already are not asked for again.
 

@@ -55,8 +55,8 @@ class Result:
         control: which control replaced the thoughts, or None.
         about: what the task adds, such as the index in which passages were found.
         oracle: whether gold answers took part in choosing among attempts: an upper bound.
-        trained_on: how many of the questions the checkpoint was trained on; None where there is
-            none, or where that is not known.
+        trained_on: how many of the questions the checkpoint was trained on, by its run or one that
+            the run began from; None where there is none, or where that is not known.
         index: numbers of the questions; empty for the first n, None in records from before.
         files: SHA-256 of what is stored beside the record; empty in records from before.
         config, versions, git, created: to do it again.

@@ -46,6 +46,7 @@ _RUN = {
     "agent": str | None,
     "env": str,
     "env_options": dict[str, Any],
+    "checkpoint": str | None,
     "lora": dict[str, int] | None,
     "config": dict[str, Any] | None,
 }
