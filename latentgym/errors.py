@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,12 @@ class OptionError(UsageError, TypeError):
     """A keyword argument that an environment does not take.
 
     Also a `TypeError`, as Python's own is: libraries try an argument, and go on without it then.
+
+    Attributes:
+        unknown: what `latentgym.options.unexpected` makes its sentence of, where it did.
     """
+
+    unknown: tuple[str, Collection[str], str, Mapping[str, str] | None] | None = None
 
 
 class ActionError(LatentGymError, ValueError):

@@ -252,9 +252,9 @@ def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
     return {**rollout, "trace": list(answer.trace)} if answer.trace else rollout
 
 
-def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
+def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float | None]:
     """Components, the answers' own numbers, trouble, and pass@k where several were drawn."""
-    metrics = {
+    metrics: dict[str, float | None] = {
         name: float(np.mean([a.info[name] for a in answers]))
         for name in answers[0].info
         if name.startswith("reward/")

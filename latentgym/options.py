@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -164,13 +164,15 @@ def check(
     """
     for name, value in given.items():
         if name not in known:
-            raise OptionError(unexpected(name, known, env, elsewhere))
+            error = OptionError(unexpected(name, known, env, elsewhere))
+            error.unknown = name, tuple(known), env, elsewhere
+            raise error
         known[name].check(value, env)
 
 
 def unexpected(
     name: str,
-    known: Mapping[str, Keyword],
+    known: Collection[str],
     env: str,
     elsewhere: Mapping[str, str] | None = None,
 ) -> str:

@@ -45,7 +45,7 @@ class Result:
         seeds: one evaluation of all questions each.
         accuracy: mean score over questions and seeds, in [0, 1].
         accuracy_ci95: 95 % interval over questions.
-        metrics: further numbers by name.
+        metrics: further numbers by name; None where one was not finite.
         metrics_ci95: 95 % intervals over questions of those that every answer has.
         thoughts_mean, tokens_mean: per answer.
         latent_share: share of the steps that were latent.
@@ -75,7 +75,7 @@ class Result:
     seeds: list[int]
     accuracy: float
     accuracy_ci95: list[float]
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     thoughts_mean: float
     tokens_mean: float
     latent_share: float

@@ -55,6 +55,12 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [found for found, _ in find_results([tmp_path])] == [folder]
 
 
+def test_a_metric_that_is_not_finite_is_no_damage(tmp_path: Path) -> None:
+    record(metrics={"gate": float("nan"), "calls": 1.0}).save(tmp_path, [])
+    assert load_result(tmp_path).metrics == {"gate": None, "calls": 1.0}
+    assert main(["leaderboard", str(tmp_path)]) == 0
+
+
 def test_versions_name_what_a_result_depends_on() -> None:
     assert {"python", "torch", "transformers", "gymnasium", "numpy"} <= set(versions())
 

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
 from latentgym.cli.main import main
+from latentgym.cli.options import DECIDED
+from latentgym.registry import RESERVED
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
@@ -212,6 +214,14 @@ def test_validate(env: str) -> None:
         (["info", "latent/MNNS-token", "-o", "m=4", "-o", "m=5"], "given twice"),
         (["info", "latent/MNNS-token", "-o", f"m={'[' * 100_000}"], "nested too deeply"),
         (["info", "latent/MNNS-token", "-o", f"m={'9' * 10_000}"], "from 2 to 8, not '999"),
+        (
+            ["info", "latent/MNNS-token", "-o", f"limit=1{'0' * 400}"],
+            "from 1 to 2147483647 or none, not 100",
+        ),
+        (
+            ["info", "latent/MNNS-hybrid", "-o", f"hidden_size=-1{'0' * 400}"],
+            "from 1 to 65536 or none, not -100",
+        ),
         (["info", "latent/MNNS-token", "-o", "low=NaN"], "from 1 to 999, not nan"),
         (["info", "latent/GSM8K-token", "-o", "source=sample", "-o", "answer=0"], "from 1 to"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--limit", "99999"], "questions"),
@@ -236,6 +246,23 @@ def test_mistakes_are_one_sentence_and_exit_code_two(
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["modle=x", "autoreset=3", "splitt=test", "nenvs=3"])
+def test_options_that_cannot_be_given_are_not_suggested(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", "latent/MNNS-token", "-o", option]) == 2
+    told = capsys.readouterr().err
+    assert "unexpected keyword argument" in told and "think" in told
+    assert not any(name in told.replace(repr(option.split("=")[0]), "") for name in NEVER)
+
+
+NEVER = DECIDED.keys() - {"id", "task", "split"}  # which are in other words of the sentence
+
+
+def test_whatever_commands_decide_on_is_in_no_record_and_no_pair() -> None:
+    assert DECIDED.keys() >= RESERVED
 
 
 def test_a_run_is_not_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
