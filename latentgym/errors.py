@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,12 @@ class OptionError(UsageError, TypeError):
     """A keyword argument that an environment does not take.
 
     Also a `TypeError`, as Python's own is: libraries try an argument, and go on without it then.
+
+    Attributes:
+        unknown: what `latentgym.options.unexpected` makes its sentence of, where it did.
     """
+
+    unknown: tuple[str, Collection[str], str, Mapping[str, str] | None] | None = None
 
 
 class ActionError(LatentGymError, ValueError):
@@ -53,6 +58,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(n) for n in near)}?"
     return f"known names are {', '.join(known)}."
+
+
+def told(value: Any, most: int = 60) -> str:
+    """A value in a sentence, cut off where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def require_same(stored: Mapping[str, Any], asked: Mapping[str, Any], where: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from latentgym.answers import Answer, Identity, IntArray, Respondent
 from latentgym.errors import UsageError
 from latentgym.journal import JOURNAL, Journal
 from latentgym.lengths import how_long, too_long
-from latentgym.overlap import trained_on
+from latentgym.overlap import Trained, trained_on
 from latentgym.progress import progress_bar
 from latentgym.results import TROUBLES, Result
 from latentgym.stats import pass_at_k, question_interval, question_intervals
@@ -108,7 +109,7 @@ def evaluate_respondent(
     checkpoint: str | None = None,
     control: str | None = None,
     config: dict[str, Any] | None = None,
-    trained: Any = None,
+    trained: Trained | None = None,
     journal: Path | None = None,
 ) -> Evaluation:
     """Ask questions, grade and account.
@@ -121,7 +122,7 @@ def evaluate_respondent(
         limit: the first so many questions only.
         index: these questions only.
         checkpoint, control, config: for the record.
-        trained: task of the environment on whose questions the agent was trained, if that is known.
+        trained: on whose questions the agent was trained; None where there was no training.
         journal: folder in which answers are written down as they come. Those that are there
             already are not asked for again.
 
@@ -251,9 +252,9 @@ def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
     return {**rollout, "trace": list(answer.trace)} if answer.trace else rollout
 
 
-def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
+def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float | None]:
     """Components, the answers' own numbers, trouble, and pass@k where several were drawn."""
-    metrics = {
+    metrics: dict[str, float | None] = {
         name: float(np.mean([a.info[name] for a in answers]))
         for name in answers[0].info
         if name.startswith("reward/")
@@ -279,12 +280,16 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float]:
 
 
 def _intervals(by_seed: Sequence[Sequence[Answer]]) -> dict[str, list[float]]:
-    """95 % intervals over questions of those numbers that every answer has of its own."""
+    """95 % intervals over questions of those numbers that every answer has of its own.
+
+    Numbers whose interval has no ends, as all are the same, have none.
+    """
     answers = [answer for answers in by_seed for answer in answers]
     own = [n for n in sorted(answers[0].metrics) if not n.startswith(_OF_BATCHES)]
-    names = [n for n in own if all(n in a.metrics for a in answers)]
+    names = [n for n in own if all(isfinite(a.metrics.get(n, nan)) for a in answers)]
     if not names:
         return {}
     value_SQM = [[[a.metrics[name] for name in names] for a in answers] for answers in by_seed]
     intervals = question_intervals(np.array(value_SQM, dtype=np.float64).transpose(2, 1, 0))
-    return {name: list(interval) for name, interval in zip(names, intervals, strict=True)}
+    ends = zip(names, intervals, strict=True)
+    return {name: [low, high] for name, (low, high) in ends if isfinite(low) and isfinite(high)}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
-from latentgym.errors import UsageError
+from latentgym.errors import Notice, UsageError
+from latentgym.storage import AT_ONCE, take_lock
 
 LOCK = ".lock"
 
@@ -22,7 +23,8 @@ def in_use(folder: Path | None) -> Iterator[None]:
     """Within it, the folder is this process's alone.
 
     The operating system gives the lock back when its process ends, however it ends, so the lock of
-    a dead process is none; the file that it leaves says only who had it.
+    a dead process is none; the file that it leaves says only who had it. Where a file system has no
+    locks, as some networks' have not, a warning says so.
 
     Args:
         folder: of a run; made if it is not there. None locks nothing.
@@ -58,13 +60,22 @@ def _locked(path: Path) -> IO[bytes]:
     while True:
         file = path.open("ab+", buffering=0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not take_lock(file, AT_ONCE):
+                warnings.warn(
+                    f"the file system of {path.parent} has no locks, so another process that works "
+                    "there is not noticed; see that there is none.",
+                    Notice,
+                    stacklevel=4,
+                )
         except BlockingIOError as error:
             with file:
                 raise UsageError(
                     f"{path.parent} is in use by {_holder(file)}; wait for it, or choose another "
                     "--out."
                 ) from error
+        except OSError:
+            file.close()
+            raise
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return file
         file.close()  # its holder was just leaving, and took the name with it

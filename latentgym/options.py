@@ -12,13 +12,13 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from latentgym.errors import OptionError, UsageError, did_you_mean
+from latentgym.errors import OptionError, UsageError, did_you_mean, told
 
 _BOUND = 2**31 - 1  # of whole numbers that say nothing else: what counts in 64 bits stays safe
 
@@ -62,8 +62,7 @@ class Keyword:
             UsageError: it may not; it names the environment.
         """
         if not any(_is(value, kind) for kind in self.kinds) or not self._in_range(value):
-            shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-            raise UsageError(f"{self.name} of {env} is {self.expected}, not {shown}.")
+            raise UsageError(f"{self.name} of {env} is {self.expected}, not {told(value)}.")
 
     @property
     def expected(self) -> str:
@@ -71,10 +70,11 @@ class Keyword:
         return " or ".join(dict.fromkeys(self._words(kind) for kind in self.kinds))
 
     def _in_range(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if type(value) is bool or not isinstance(value, Real):
             return True
         low, high = self._range(int if isinstance(value, Integral) else float)
-        return low <= float(value) <= high
+        given: Any = value  # no float: that would not hold every whole number
+        return bool(low <= given <= high)
 
     def _range(self, kind: Any) -> tuple[float, float]:
         bound = _BOUND if kind is int else math.inf
@@ -138,8 +138,9 @@ def _is(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if kind in (int, float):
-        number = isinstance(value, Integral if kind is int else Real)
-        return number and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+            return False
+        return isinstance(value, Integral) or math.isfinite(value)
     return isinstance(value, get_origin(kind) or kind)
 
 
@@ -163,13 +164,15 @@ def check(
     """
     for name, value in given.items():
         if name not in known:
-            raise OptionError(unexpected(name, known, env, elsewhere))
+            error = OptionError(unexpected(name, known, env, elsewhere))
+            error.unknown = name, tuple(known), env, elsewhere
+            raise error
         known[name].check(value, env)
 
 
 def unexpected(
     name: str,
-    known: Mapping[str, Keyword],
+    known: Collection[str],
     env: str,
     elsewhere: Mapping[str, str] | None = None,
 ) -> str:

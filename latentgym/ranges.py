@@ -31,7 +31,10 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if isinstance(value, float) and not math.isfinite(value):
+        try:
+            if not math.isfinite(value):
+                return False
+        except OverflowError:  # a whole number that no float holds, so that nothing can compute
             return False
         low = self.least < value if self.above else self.least <= value
         return low and (value < self.most if self.below else value <= self.most)

@@ -68,6 +68,11 @@ AGENTS: Mapping[str, str] = {
 
 NAMESPACE = "latent"
 
+RESERVED = frozenset(
+    "id task family model num_envs autoreset_mode vectorization_mode vector_kwargs wrappers".split()
+)
+"""Arguments that are no options of an environment: whoever makes it says them."""
+
 
 def env_ids() -> Iterator[tuple[str, str, str]]:
     """All environment ids with their task and family."""
@@ -121,7 +126,16 @@ def resolve(env: str) -> tuple[str, str, str]:
     return known[env_id]
 
 
-def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
+def stored_fault(options: Any) -> str | None:
+    """Why stored options of an environment, which may be anyone's, are none; None if they are."""
+    if not isinstance(options, dict):
+        return "its env_options are no options by name"
+    if said := sorted(RESERVED & options.keys()):
+        return f"{' and '.join(said)} cannot be among its env_options"
+    return None
+
+
+def make_vector_env(env_id: str, /, num_envs: int, **options: Any) -> Any:
     """`gymnasium.make_vec` for an agent that says itself when a row gets a new question.
 
     Its errors name the nearest ids.
@@ -131,9 +145,7 @@ def make_vector_env(env_id: str, num_envs: int, **options: Any) -> Any:
     """
     import gymnasium
 
-    if env_id not in gymnasium.registry:
-        known = [known_id for known_id, _, _ in env_ids()]
-        raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
+    env_id, _, _ = resolve(env_id)
     if "autoreset_mode" in options:
         raise UsageError(
             "this environment leaves all resets to the agent; leave autoreset_mode out, or use "

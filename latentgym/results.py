@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from latentgym.errors import UsageError
+from latentgym.registry import stored_fault
 from latentgym.sealed import digest, is_of, note_unverified, parsed, read_sealed, sealed
 from latentgym.storage import atomic_write, finite, gzipped, to_json, writable
 
@@ -29,6 +30,8 @@ RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
 TROUBLES = ("timeout", "too_long", "invalid", "refused", "no_answer")
 _ROUNDING = 1e-9  # of a mean of scores
 _MAX_LINE = 16 * 1024 * 1024
+_MOST = 2**31 - 1  # questions
+_ROLLOUT = {"index": int, "seed": int, "completion": str, "answer": str, "score": float}
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Result:
         seeds: one evaluation of all questions each.
         accuracy: mean score over questions and seeds, in [0, 1].
         accuracy_ci95: 95 % interval over questions.
-        metrics: further numbers by name.
+        metrics: further numbers by name; None where one was not finite.
         metrics_ci95: 95 % intervals over questions of those that every answer has.
         thoughts_mean, tokens_mean: per answer.
         latent_share: share of the steps that were latent.
@@ -52,8 +55,8 @@ class Result:
         control: which control replaced the thoughts, or None.
         about: what the task adds, such as the index in which passages were found.
         oracle: whether gold answers took part in choosing among attempts: an upper bound.
-        trained_on: how many of the questions the checkpoint was trained on; None where there is
-            none, or where that is not known.
+        trained_on: how many of the questions the checkpoint was trained on, by its run or one that
+            the run began from; None where there is none, or where that is not known.
         index: numbers of the questions; empty for the first n, None in records from before.
         files: SHA-256 of what is stored beside the record; empty in records from before.
         config, versions, git, created: to do it again.
@@ -72,7 +75,7 @@ class Result:
     seeds: list[int]
     accuracy: float
     accuracy_ci95: list[float]
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     thoughts_mean: float
     tokens_mean: float
     latent_share: float
@@ -152,9 +155,34 @@ def _read(path: Path) -> tuple[Result, bool]:
         if not is_of(value, kinds[key]):
             raise UsageError(f"{path} is damaged ({key} cannot be {_told(value)}); evaluate again.")
     result = Result(**known)
-    if len(result.accuracy_ci95) != 2 or not 0 <= result.accuracy <= 1 or result.n < 1:
-        raise UsageError(f"{path} is damaged (it is no share of questions); evaluate again.")
+    if fault := next(_faults(result), None):
+        raise UsageError(f"{path} is damaged ({fault}); evaluate again.")
     return result, verified
+
+
+def _faults(r: Result) -> Iterator[str]:
+    """What no evaluation says, in a record of which every value is of its type."""
+    if not 1 <= r.n <= _MOST or not all(0 <= x <= 1 for x in (r.accuracy, r.latent_share)):
+        yield "it is no share of questions"
+    if not all(len(each) == 2 and each[0] <= each[1] for each in _intervals(r)):
+        yield "an interval has a lower and an upper end"
+    if not all(0 <= bound <= 1 for bound in r.accuracy_ci95):
+        yield "an interval of shares lies between 0 and 1"
+    if not r.seeds or len({*r.seeds}) < len(r.seeds):
+        yield "every seed counts once, and there is at least one"
+    if r.index and (len({*r.index}) < len(r.index) or len(r.index) != r.n or min(r.index) < 0):
+        yield f"index does not name {r.n} questions"
+    if r.trained_on is not None and not 0 <= r.trained_on <= r.n:
+        yield f"{r.trained_on} of {r.n} questions cannot be trained on"
+    costs = (r.thoughts_mean, r.tokens_mean, r.flops_per_answer, r.wall_s, r.answers_per_s)
+    if min(*costs, *r.forward_positions.values()) < 0:
+        yield "a count is below 0"
+    if fault := stored_fault(r.config.get("env_options", {})):
+        yield fault
+
+
+def _intervals(r: Result) -> list[list[float]]:
+    return [r.accuracy_ci95, *r.metrics_ci95.values()]
 
 
 def _told(value: Any) -> str:
@@ -197,38 +225,48 @@ def require_all(result: Result, rollouts: Sequence[Mapping[str, Any]], folder: P
         UsageError: some are missing, there twice, of something else, in another order, or do not
             have the accuracy of the record.
     """
-    needed = {"index", "seed", "completion", "answer", "score"}
     for number, rollout in enumerate(rollouts, start=1):
-        if not isinstance(rollout, dict) or not needed <= rollout.keys():
+        whole = isinstance(rollout, dict) and rollout.keys() >= _ROLLOUT.keys()
+        if not whole or not all(is_of(rollout[name], kind) for name, kind in _ROLLOUT.items()):
             raise UsageError(f"{folder / ROLLOUTS} is damaged near line {number}; evaluate again.")
     found = [(rollout["seed"], rollout["index"]) for rollout in rollouts]
-    questions = result.index or list(range(result.n))
+    questions: Sequence[int] = result.index or range(result.n)
     if result.index is None:  # which they were is only known from the answers themselves
         first = dict.fromkeys(question for seed, question in found if seed == result.seeds[0])
         questions = list(first) if len(first) == result.n else questions
-    expected = [(seed, question) for seed in result.seeds for question in questions]
-    wanted, there = Counter(expected), Counter(found)
-    more = there - wanted
-    faults = {
-        "missing": [*(wanted - there)],
-        "there more than once": [each for each in more if each in wanted],
-        "not of this evaluation": [each for each in more if each not in wanted],
-        "out of order": [a for a, b in zip(found, expected, strict=False) if a != b],
-    }
-    told = next(((what, where) for what, where in faults.items() if where), None)
+    # As many as a record says there are, which may be far more than anybody has stored.
+    total = len(result.seeds) * len(questions)
+    there, known = Counter(found), questions if isinstance(questions, range) else set(questions)
+    own = {each: n for each, n in there.items() if each[0] in result.seeds and each[1] in known}
+    missing = next((each for each in _asked(result.seeds, questions) if each not in own), None)
+    more = [each for each, times in own.items() if times > 1]
+    strange = [each for each in there if each not in own]
+    moved = [a for a, b in zip(found, _asked(result.seeds, questions), strict=False) if a != b]
+    faults = (
+        (total - len(own), "missing", missing),
+        (len(more), "there more than once", next(iter(more), None)),
+        (len(strange), "not of this evaluation", next(iter(strange), None)),
+        (len(moved), "out of order", next(iter(moved), None)),
+    )
     scores = [rollout["score"] for rollout in rollouts]
-    if told is not None:
-        what, ((seed, question), *rest) = told
-        fault = f"of {len(expected)} answers {1 + len(rest)} are {what}, the first of them to "
-        fault += f"question {question} under seed {seed}"
-    elif abs(sum(scores) / len(scores) - result.accuracy) > _ROUNDING:
-        fault = f"their accuracy is {sum(scores) / len(scores)}, not {result.accuracy}"
+    for count, what, each in faults:
+        if each is not None:
+            fault = f"of {total} answers {count} are {what}, the first of them to "
+            fault += f"question {each[1]} under seed {each[0]}"
+            break
     else:
-        return
+        if abs(sum(scores) / len(scores) - result.accuracy) <= _ROUNDING:
+            return
+        fault = f"their accuracy is {sum(scores) / len(scores)}, not {result.accuracy}"
     raise UsageError(
         f"the rollouts in {folder} are not those of its {RESULT} ({fault}); restore the file, or "
         "evaluate again."
     )
+
+
+def _asked(seeds: Sequence[int], questions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Each question under each seed, in the order in which answers are stored."""
+    return ((seed, question) for seed in seeds for question in questions)
 
 
 def find_results(

@@ -30,7 +30,7 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+def mean_interval(values: Sequence[float] | Floats) -> tuple[float, float, float]:
     """Mean and Student's 95 % interval of independent values, for instance one per seed."""
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
@@ -61,11 +61,11 @@ def seed_interval(shares_S: Sequence[float], n: int) -> tuple[float, float, floa
         n: questions behind each of them.
 
     Raises:
-        ValueError: a number that is no share.
+        ValueError: no seeds, or a number that is no share.
     """
+    if not len(shares_S) or not all(0 <= share <= 1 for share in shares_S):
+        raise ValueError(f"there is a share in [0, 1] of each seed, but not {list(shares_S)}.")
     mean, low, high = mean_interval(shares_S)
-    if not 0 <= min(shares_S) <= max(shares_S) <= 1:
-        raise ValueError("a share lies in [0, 1].")
     unseen = _unseen(mean, n)
     return mean, max(0.0, min(low, unseen[0])), min(1.0, max(high, unseen[1]))
 
@@ -80,11 +80,16 @@ def question_interval(
     variance that is seen between questions (Kish's effective sample size), never narrower than what
     questions that were not seen may change. One seed of right-or-wrong scores thus has Wilson's own
     interval; none is a point, and none leaves [0, 1]. Other numbers have a bootstrap over
-    questions.
+    questions, joined with Student's interval, which is the wider of both where questions are few.
+    Those that are the same for every question do not tell how far others may be from them: theirs
+    is without ends.
 
     Args:
         scores_QS: scores of Q questions under S seeds.
         seed, draws: of the bootstrap.
+
+    Raises:
+        ValueError: no scores, or one that is not finite.
     """
     [interval] = question_intervals(np.asarray(scores_QS)[None], seed, draws)
     return interval
@@ -95,10 +100,12 @@ def question_intervals(
 ) -> list[tuple[float, float]]:
     """`question_interval` of each of M scores, from the same draws of questions."""
     scores = np.asarray(scores_MQS, dtype=np.float64)
+    if not scores.size or not np.isfinite(scores).all():
+        raise ValueError("an interval needs scores, and finite ones.")
     share_M = np.all((scores >= 0) & (scores <= 1), axis=(1, 2))
     mean_QM = scores.mean(2).T
     rest_QM = mean_QM[:, ~share_M]
-    drawn = iter(_bootstrap(rest_QM, seed, draws) if rest_QM.size else [])
+    drawn = iter(_intervals(rest_QM, seed, draws) if rest_QM.size else [])
     return [
         _share_interval(mean_QM[:, m]) if share else next(drawn)
         for m, share in enumerate(share_M.tolist())
@@ -122,6 +129,17 @@ def _unseen(p: float, n: int) -> tuple[float, float]:
     """
     seen = n / (n + _Z95**2)
     return p * seen, p * seen + 1 - seen
+
+
+def _intervals(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:
+    """95 % intervals of the means of numbers that may be any."""
+    drawn = _bootstrap(value_QM, seed, draws)
+    student = [mean_interval(value_Q)[1:] for value_Q in value_QM.T]
+    same_M = (value_QM == value_QM[0]).all(0)
+    return [
+        (-math.inf, math.inf) if same else (min(one[0], other[0]), max(one[1], other[1]))
+        for same, one, other in zip(same_M.tolist(), drawn, student, strict=True)
+    ]
 
 
 def _bootstrap(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:

@@ -27,7 +27,7 @@ from latentgym.errors import UsageError
 _WORKPLACE = ".latentgym-"
 _LOCK = "lock"
 _LEVEL = 6  # of gzip: more costs twice the time for two percent
-_AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
+AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)  # of some file systems
 
 
@@ -78,7 +78,7 @@ def clear(folder: Path) -> None:
     for left in folder.glob(f"{_WORKPLACE}*"):
         # What cannot be locked is still being written, or lies where there are no locks.
         with suppress(OSError), (left / _LOCK).open("w") as lock:
-            fcntl.flock(lock, _AT_ONCE)
+            fcntl.flock(lock, AT_ONCE)
             shutil.rmtree(left)
 
 
@@ -89,13 +89,9 @@ def _workplace(folder: Path) -> Iterator[Path]:
         while True:
             work = Path(tempfile.mkdtemp(prefix=_WORKPLACE, dir=folder))
             try:
-                lock = stack.enter_context((work / _LOCK).open("w"))
-                fcntl.flock(lock, _AT_ONCE)
+                take_lock(stack.enter_context((work / _LOCK).open("w")), AT_ONCE)
             except (FileNotFoundError, BlockingIOError):
                 continue  # another process took it for one that was left, before it was locked
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
             break
         try:
             yield work
@@ -103,12 +99,34 @@ def _workplace(folder: Path) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
+def take_lock(file: IO[Any], how: int) -> bool:
+    """Lock a file, until it is closed; whether its file system has locks at all.
+
+    Args:
+        file: open.
+        how: as `fcntl.flock` takes it.
+
+    Raises:
+        BlockingIOError: another process has the lock, and `how` says not to wait.
+    """
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Within it, no other process holds the lock of that name; waits for those that do."""
+    """Within it, no other process holds the lock of that name; waits for those that do.
+
+    Where there are no locks nobody waits: what two make then, the last to finish puts there whole.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, or its process ends
+        take_lock(file, fcntl.LOCK_EX)  # given back when the file is closed, or its process ends
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from latentgym.errors import UsageError
+from latentgym.errors import Notice, UsageError
 from latentgym.lock import LOCK, in_use
+from latentgym.storage import atomic_write, locked
 
 HOLD = """
 import sys, time
@@ -44,6 +46,32 @@ def test_a_folder_is_free_again_after_a_failure(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError), in_use(tmp_path):
             raise ZeroDivisionError
     with in_use(None):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told_and_used(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.warns(Notice, match="has no locks"), in_use(tmp_path / "run"):
+        (tmp_path / "run" / "made").write_text("")
+    with locked(tmp_path / "x.lock"), atomic_write(tmp_path / "x") as path:
+        path.write_text("whole")
+    assert (tmp_path / "x").read_text() == "whole" and not (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_disk_that_fails_is_no_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "it is broken")
+
+    monkeypatch.setattr("fcntl.flock", broken)
+    with pytest.raises(UsageError, match="it is broken"), in_use(tmp_path / "run"):
         pass
 
 

@@ -79,6 +79,8 @@ def test_values_that_fit(name: str, value: Any) -> None:
         ("count", "3", "not '3'"),
         ("count", None, "not None"),
         ("share", 1.5, "a number from 0 to 1, not 1.5"),
+        ("count", 10**400, r"not 1000.*\.\.\.\.$"),
+        ("share", 10**400, "a number from 0 to 1"),
         ("share", math.nan, "not nan"),
         ("share", math.inf, "not inf"),
         ("maybe", 0, "or none, not 0"),
@@ -93,6 +95,11 @@ def test_values_that_do_not_fit(name: str, value: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
         check({name: value}, keywords(takes), "latent/X")
     assert not isinstance(caught.value, TypeError)  # nobody may go on without it
+
+
+def test_a_number_that_cannot_be_written_is_told() -> None:
+    with pytest.raises(UsageError, match="not a number of thousands of digits"):
+        check({"count": 10**5000}, keywords(takes), "latent/X")
 
 
 @given(value=st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.none()))

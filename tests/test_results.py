@@ -55,6 +55,12 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [found for found, _ in find_results([tmp_path])] == [folder]
 
 
+def test_a_metric_that_is_not_finite_is_no_damage(tmp_path: Path) -> None:
+    record(metrics={"gate": float("nan"), "calls": 1.0}).save(tmp_path, [])
+    assert load_result(tmp_path).metrics == {"gate": None, "calls": 1.0}
+    assert main(["leaderboard", str(tmp_path)]) == 0
+
+
 def test_versions_name_what_a_result_depends_on() -> None:
     assert {"python", "torch", "transformers", "gymnasium", "numpy"} <= set(versions())
 
@@ -124,6 +130,24 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "a list for a name": {"agent": ["x"]},
     "a number for a name": {"model": 7},
     "seeds of text": {"seeds": ["0"]},
+    "more than anybody asks": {"n": 10**12},
+    "a share of more than one": {"latent_share": 1.5},
+    "an interval beyond all": {"accuracy_ci95": [0.1, 1e308]},
+    "an interval turned round": {"accuracy_ci95": [0.9, 0.1]},
+    "half an interval": {"metrics_ci95": {"hr@5": [0.1]}},
+    "no seeds": {"seeds": []},
+    "a seed twice": {"seeds": [3, 3]},
+    "fewer than none": {"trained_on": -1},
+    "more than were asked": {"trained_on": 3},
+    "questions of another number": {"index": [0, 1, 2]},
+    "a question twice": {"index": [1, 1]},
+    "a question before the first": {"index": [-1, 0]},
+    "less than no time": {"wall_s": -1.0},
+    "less than no positions": {"forward_positions": {"prompt": -2.0}},
+    "options without names": {"config": {"env_options": ["think=3"]}},
+    "options of whoever makes it": {"config": {"env_options": {"num_envs": 3}}},
+    "another way to reset": {"config": {"env_options": {"autoreset_mode": "SameStep"}}},
+    "another task": {"config": {"env_options": {"task": "ProsQA"}}},
     "deep": {"config": {"x": deep(100)}},
     "deeper": {"about": {"x": deep(800)}},
 }
@@ -249,6 +273,8 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     "seeds mixed": (lambda found: sorted(found, key=lambda r: r["index"]), "are out of order"),
     "of another checkpoint": (lambda found: [{**r, "score": 1.0} for r in found], "accuracy is 1"),
     "no answer": (lambda found: [{**found[0]}, {"index": 0}, *found[2:]], "damaged near line 2"),
+    "a score of text": (lambda found: [{**found[0], "score": "1"}, *found[1:]], "near line 1"),
+    "an index of a list": (lambda found: [{**found[0], "index": [0]}, *found[1:]], "near line 1"),
     "no row": (lambda found: [*found[:3], [], *found[4:]], "damaged near line 4"),
 }
 
@@ -263,3 +289,9 @@ def test_rollouts_of_something_else_are_told(asked: str, damage: str) -> None:
     with pytest.raises(UsageError, match=sentence) as error:
         require_all(result, change(found), Path("run"))
     assert "evaluate again" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_record_of_more_than_is_stored_takes_no_memory() -> None:
+    result = record(n=2**31 - 1, seeds=[0, 1], index=[])
+    with pytest.raises(UsageError, match=r"4294967290 are missing.*question 2 under seed 0"):
+        require_all(result, rows([0, 1]), Path("run"))

@@ -6,6 +6,7 @@ import itertools
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +80,26 @@ def test_more_seeds_of_the_same_questions_are_no_new_questions() -> None:
     assert high - low == pytest.approx(wide - narrow, rel=0.15)
 
 
+@pytest.mark.parametrize("scores", [[[5.0]], [[5.0]] * 7, [[0.1 + 0.2, 3.0]] * 3])
+def test_numbers_that_are_all_the_same_leave_their_interval_open(scores: list[list[float]]) -> None:
+    assert question_interval(scores) == (-math.inf, math.inf)
+
+
+def test_few_numbers_have_students_interval() -> None:
+    assert question_interval([[5.0], [7.0]]) == pytest.approx(mean_interval([5.0, 7.0])[1:])
+    drawn = np.random.default_rng(0).normal(3.0, 1.0, size=(400, 4, 1))
+    held = [low <= 3.0 <= high for low, high in map(question_interval, drawn)]
+    assert np.mean(held) > 0.92
+
+
+@pytest.mark.parametrize(
+    "scores", [np.zeros((0, 1)), np.zeros((3, 0)), [[math.nan]], [[0.5], [math.inf]]]
+)
+def test_an_interval_of_nothing_is_refused(scores: npt.ArrayLike) -> None:
+    with pytest.raises(ValueError, match="finite ones"):
+        question_interval(scores)
+
+
 def test_bootstrap_agrees_with_the_normal_interval_and_repeats() -> None:
     scores = 2 * np.random.default_rng(0).random((400, 2))
     low, high = question_interval(scores, seed=1)
@@ -119,6 +140,8 @@ def test_the_bootstrap_draws_questions_with_replacement(monkeypatch: pytest.Monk
     score_QS = np.random.default_rng(1).normal(size=(30, 3))
     picks = np.random.default_rng(7).integers(30, size=(500, 30))
     plain = np.quantile(score_QS.mean(1)[picks].mean(1), [0.025, 0.975])
+    # Student's interval would hide it.
+    monkeypatch.setattr(stats, "mean_interval", lambda values: (0.0, math.inf, -math.inf))
     assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
     monkeypatch.setattr(stats, "_PICKS", 70)  # in parts
     assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
@@ -164,5 +187,6 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
 def test_seeds_that_agree_are_no_certainty() -> None:
     assert seed_interval([1.0, 1.0, 1.0], 100)[1:] == pytest.approx((100 / 103.84, 1.0), abs=1e-4)
     assert seed_interval([0.2, 0.6, 0.9], 1000)[1:] == (0.0, 1.0)
-    with pytest.raises(ValueError, match="share"):
-        seed_interval([99.0], 10)
+    for shares in ([99.0], [0.5, math.nan], []):
+        with pytest.raises(ValueError, match="share"):
+            seed_interval(shares, 10)

@@ -132,10 +132,9 @@ class Agent(ABC, Generic[Config]):
             answered(done)
         return [answer for answer in answers if answer is not None]
 
-    @classmethod
-    def answers_with(cls, setting: str) -> bool:
-        """Whether a setting takes part in answering, beside what it does for the policy."""
-        return False
+    def answering(self) -> Any:
+        """What of the settings takes part in answering, beside what they do for the policy."""
+        return None
 
     def choose(
         self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ Where the authors' code differs from the paper, and we from both: docs/agents/co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from latentgym.agents.base import Agent
 from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
@@ -96,10 +96,9 @@ class Coconut(Agent[CoconutConfig]):
         ),
     }
 
-    @classmethod
-    def answers_with(cls, setting: str) -> bool:
-        # They say how many latents an episode must have, see `check`.
-        return setting in ("c", "stages", "thought")
+    def answering(self) -> Any:
+        c = self.config  # they say how many latents an episode must have, see `check`
+        return c.c, c.stages, c.thought
 
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         head: PolicyHead = (

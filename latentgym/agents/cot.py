@@ -87,7 +87,7 @@ class CoT(Agent[CoTConfig]):
             raise UsageError("several greedy samples are all the same; set a temperature.")
         if acting:
             return Policy(lm, TokenHead(c.temperature, top_p=c.top_p))
-        return Policy(lm, TokenHead(c.train_temperature))
+        return Policy(lm, TokenHead(c.train_temperature if c.stage == "grpo" else 1.0))
 
     def recipe(self) -> Recipe:
         c = self.config
@@ -99,9 +99,9 @@ class CoT(Agent[CoTConfig]):
     def samples_per_question(self) -> int:
         return self.config.samples
 
-    @classmethod
-    def answers_with(cls, setting: str) -> bool:
-        return setting in ("samples", "vote")
+    def answering(self) -> Any:
+        c = self.config
+        return c.samples, c.vote if c.samples > 1 else None
 
     def choose(
         self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]

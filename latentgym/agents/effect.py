@@ -1,18 +1,27 @@
-"""Which of an agent's settings have no effect on what is about to be done with them."""
+"""Which of an agent's settings have no effect on what is about to be done with them.
+
+Legend: B rows, P prompt positions, V vocabulary, D width.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
+from latentgym.heads import Readout
 from latentgym.lm.model import LatentLM
+from latentgym.rng import Draws
 from latentgym.rollout import Policy
+
+_ROWS = 2
 
 
 def idle(
@@ -31,8 +40,6 @@ def idle(
     """
     found = []
     for name, value in _changed(given, default):
-        if cls.answers_with(name.split(".")[0]):
-            continue
         try:
             without = _set(given, name.split("."), value)
             # Another recipe is effect enough. Its policy is not made: it might freeze the model.
@@ -62,32 +69,90 @@ def _set(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _made(cls: type[Agent[Any]], config: Any, lm: LatentLM, training: bool) -> list[Any]:
-    """The policies that the settings come to, in a form that can be compared."""
-    agent, made = cls(config), list[Any]()
+    """What the settings come to, in a form that can be compared."""
+    agent = cls(config)
+    made: list[Any] = [agent.answering()]
     for acting in (True, False) if training else (True,):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made += _traits(agent.policy(lm, acting=acting))
+            policy = agent.policy(lm, acting=acting)
+            made += _acting(policy) if acting else _learning(policy)
     return made
 
 
-def _traits(policy: Policy) -> list[Any]:
+def _acting(policy: Policy) -> list[Any]:
+    """Of a policy that answers only what it reads on the way counts.
+
+    A nucleus of a greedy head, or a learning rate, is there, but nobody looks at it.
+    """
+    heads = (policy.head, policy.voice)
+    with _reads(heads) as read:
+        _think(policy)
+    return [policy.cue, *(_traits(head, read) for head in heads)]
+
+
+def _learning(policy: Policy) -> list[Any]:
     groups = [
         {k: v for k, v in group.items() if k != "params"}
         for group in policy.head.parameter_groups(1.0)
     ]
-    heads = [[type(head).__name__, _settings(head)] for head in (policy.head, policy.voice)]
-    return [heads, groups, policy.cue, policy.attend_padding]
+    return [policy.cue, policy.attend_padding, groups, *map(_traits, (policy.head, policy.voice))]
 
 
-def _settings(module: nn.Module) -> list[Any]:
-    """A module's own attributes and weights, and those of the modules in it."""
+def _think(policy: Policy) -> None:
+    """One step of each head, about nothing in particular."""
+    lm, device, row = policy.lm, policy.lm.device, np.arange(_ROWS)
+    hidden_BD = torch.randn(_ROWS, lm.hidden_size).to(device)
+    memory_BPD = torch.randn(_ROWS, 3, lm.hidden_size).to(device)
+    mask_BP = torch.ones(_ROWS, 3, dtype=torch.bool, device=device)
+    logits_BV = torch.randn(_ROWS, lm.vocab_size).to(device)
+    read = Readout(logits_BV, hidden_BD, lm.table_VD, memory_BPD, mask_BP)
+    with torch.no_grad():
+        for head in (policy.head, policy.voice):
+            head.embed(head.sample(read, Draws.at(0, row, row, row)), lm.table_VD)
+
+
+@contextmanager
+def _reads(heads: Iterable[nn.Module]) -> Iterator[set[tuple[int, str]]]:
+    """Which attributes of these modules, and of those in them, are read within it."""
+    read: set[tuple[int, str]] = set()
+
+    def watched(kind: type[nn.Module]) -> type[nn.Module]:
+        def look(self: nn.Module, name: str) -> Any:
+            read.add((id(self), name))
+            return kind.__getattribute__(self, name)
+
+        return type(kind.__name__, (kind,), {"__getattribute__": look})
+
+    kinds = {part: type(part) for head in heads for part in head.modules()}
+    try:
+        for part, kind in kinds.items():
+            part.__class__ = watched(kind)
+        yield read
+    finally:
+        for part, kind in kinds.items():
+            part.__class__ = kind
+
+
+def _traits(module: nn.Module, read: Container[tuple[int, str]] | None = None) -> list[Any]:
+    """A module's own attributes and weights, and those of the modules in it.
+
+    Args:
+        module: a head.
+        read: the attributes that count; None for all.
+    """
     plain = [
-        {k: v for k, v in vars(part).items() if not k.startswith("_") and _is_plain(v)}
+        {
+            name: value
+            for name, value in vars(part).items()
+            if not name.startswith("_")
+            and _is_plain(value)
+            and (read is None or (id(part), name) in read)
+        }
         for part in module.modules()
     ]
     weights = {name: _sum(p) for name, p in module.named_parameters()}
-    return [plain, weights]
+    return [type(module).__name__, plain, weights]
 
 
 def _is_plain(value: Any) -> bool:

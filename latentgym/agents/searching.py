@@ -140,9 +140,8 @@ class SearchAgent(Agent[Config]):
     def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
         """What searches questions of an environment."""
 
-    @classmethod
-    def answers_with(cls, setting: str) -> bool:
-        return True  # it only answers
+    def answering(self) -> Any:
+        return self.config  # it only answers
 
     @property
     def oracle(self) -> bool:

@@ -12,8 +12,11 @@ from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
 from latentgym.cli.options import env_model, say
 from latentgym.errors import LatentGymError, UsageError
+from latentgym.overlap import Trained
 from latentgym.registry import make_vector_env, resolve
 from latentgym.training import checkpoint
+
+_MOST_RUNS = 16  # one begun from the other
 
 
 def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
@@ -49,17 +52,24 @@ def env_as_trained(
     return {k: v for k, v in trained["env_options"].items() if k not in left}
 
 
-def task_trained_on(trained: Mapping[str, Any]) -> Any:
-    """The task that a run was trained on, or None where it cannot be had any more."""
-    if not trained:
-        return None
-    words = env_model(trained["model"])
+def trained_by(run: Mapping[str, Any]) -> Trained:
+    """What a run was trained on, and before it the run that it began from, and so on.
+
+    What cannot be had any more is said.
+    """
+    tasks: list[Any] = []
     try:
-        env = make_vector_env(trained["env"], 1, model=words, **trained["env_options"])
+        while run:
+            if len(tasks) == _MOST_RUNS:
+                raise UsageError(f"it is the last of more than {_MOST_RUNS} runs.")
+            words, options = env_model(run["model"]), run["env_options"]
+            tasks.append(make_vector_env(run["env"], 1, model=words, **options).unwrapped.task)
+            begun = run.get("checkpoint")
+            run = checkpoint.run_of(None if begun is None else Path(begun))
     except LatentGymError as error:
-        say(f"whether these questions were trained on is not known: {error}")
-        return None
-    return env.unwrapped.task
+        say(f"not all that this checkpoint was trained on is known: {error}")
+        return Trained(tuple(tasks), whole=False)
+    return Trained(tuple(tasks))
 
 
 def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:

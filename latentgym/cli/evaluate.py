@@ -15,7 +15,7 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
-from latentgym.cli.as_trained import announce, as_trained, env_as_trained, task_trained_on
+from latentgym.cli.as_trained import announce, as_trained, env_as_trained, trained_by
 from latentgym.cli.leaderboard import show
 from latentgym.cli.options import (
     RunOptions,
@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         "control": options.control,
         "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
         "journal": options.out,
-        "trained": task_trained_on(trained),
+        "trained": trained_by(trained) if trained else None,
     }
     # Before a model is loaded, or minutes are spent on a cluster.
     questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
@@ -235,6 +235,7 @@ def _rescore(folder: Path, as_json: bool) -> int:
         )
     rollouts = list(load_rollouts(folder))
     require_all(result, rollouts, folder)
+    questions_of(task, index=list(dict.fromkeys(rollout["index"] for rollout in rollouts)))
     scores: dict[int, list[float]] = {}
     changed = 0
     for rollout in rollouts:

@@ -10,7 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 
-from latentgym.errors import LatentGymError, Notice, did_you_mean
+from latentgym.errors import LatentGymError, Notice, OptionError, did_you_mean
 from latentgym.registry import AGENTS
 from latentgym.terminal import printable
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
             warnings.showwarning = _show_warning
             return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
-        print(printable(f"latentgym {name}: {error}"), file=sys.stderr)
+        print(printable(f"latentgym {name}: {_sentence(error)}"), file=sys.stderr)
         return USAGE_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
@@ -84,6 +84,17 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
         return _SIGNALS[type(stop)][1]
+
+
+def _sentence(error: LatentGymError) -> str:
+    """What it says; of an option that there is not, beside those that a command line may give."""
+    if isinstance(error, OptionError) and error.unknown is not None:
+        from latentgym.cli.options import DECIDED
+        from latentgym.options import unexpected
+
+        option, known, env, elsewhere = error.unknown
+        return unexpected(option, [each for each in known if each not in DECIDED], env, elsewhere)
+    return str(error)
 
 
 def run() -> None:

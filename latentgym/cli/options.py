@@ -83,8 +83,7 @@ def key_values(pairs: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-# Arguments of environments that commands decide on, with what the user says instead.
-_DECIDED = {
+DECIDED = {
     "model": "say --model",
     "split": "say --split, or --eval-split",
     "num_envs": "the command says how many rows there are (--batch, --grpo.prompts)",
@@ -98,6 +97,7 @@ _DECIDED = {
         "commands make the batched environment, without wrappers",
     ),
 }
+"""Arguments of environments that commands decide on, with what the user says instead."""
 
 
 def env_options(split: str | None, pairs: Sequence[str]) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def env_options(split: str | None, pairs: Sequence[str]) -> dict[str, Any]:
     """
     options = key_values(pairs)
     for name in options:
-        if name in _DECIDED:
-            raise UsageError(f"{name} cannot be given with -o; {_DECIDED[name]}.")
+        if name in DECIDED:
+            raise UsageError(f"{name} cannot be given with -o; {DECIDED[name]}.")
     return options if split is None else {**options, "split": split}
 
 

@@ -13,6 +13,7 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
+from latentgym.cli.as_trained import trained_by
 from latentgym.cli.options import (
     RunOptions,
     emit,
@@ -27,6 +28,7 @@ from latentgym.evaluation import evaluate, questions_of
 from latentgym.lock import in_use
 from latentgym.losses import CLEAN
 from latentgym.openrlhf.job import ClusterOptions, Job
+from latentgym.overlap import Trained
 from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env, resolve
 from latentgym.results import RESULT
@@ -98,10 +100,10 @@ def main(argv: Sequence[str]) -> int:
         fresh_folder(options.out, "metrics.jsonl", options.resume)
         _check_evaluation(run, options)
         policy, metrics = train(run, recipe, parsed)
-        say(
-            f"trained {options.steps} steps; checkpoint, metrics and TensorBoard are in "
-            f"{options.out}"
-        )
+        took = f"trained {options.steps} steps"
+        if not metrics:
+            took = f"nothing is left to train, all {options.steps} steps are taken"
+        say(f"{took}; checkpoint, metrics and TensorBoard are in {options.out}")
         final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
         if options.eval_limit != 0:
             if (options.out / RESULT).exists():
@@ -253,7 +255,10 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
 
 
 def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
+    from latentgym.training import checkpoint
+
     agent, asked = run.make_agent(), _asked(run, options)
+    before = trained_by(checkpoint.run_of(run.checkpoint))
     evaluation = evaluate(
         agent,
         agent.acting(policy),
@@ -268,7 +273,7 @@ def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
             "steps": options.steps,
             "train_seed": options.seed,
         },
-        trained=run.make_env(1).unwrapped.task,
+        trained=Trained((run.make_env(1).unwrapped.task, *before.tasks), before.whole),
     )
     evaluation.save(options.out)
     result = evaluation.result

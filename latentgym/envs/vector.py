@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
@@ -17,8 +18,8 @@ from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, Render
 from latentgym.envs.catalogue import make_task
 from latentgym.envs.episodes import BoolArray, LiveEpisodes, Observation, batched, one
 from latentgym.envs.task import Demonstration
-from latentgym.errors import ActionError, OptionError, UsageError
-from latentgym.options import Option, check, keywords
+from latentgym.errors import ActionError, OptionError, UsageError, told
+from latentgym.options import Keyword, Option, check, keywords
 from latentgym.protocol import Protocol
 from latentgym.registry import NAMESPACE
 from latentgym.spaces import family as family_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from latentgym.envs.single import LatentEnv
 
 IntArray = npt.NDArray[np.int64]
+_ROWS = Keyword("num_envs", (int,), 1, Option("rows", least=1))
+_GROUP = Keyword("group_size", (int,), 1, Option("rows that share a question", least=1))
 StepResult = tuple[Observation, npt.NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]
 
 
@@ -84,10 +87,10 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         model: ModelName | None = None,
         **options: Any,
     ) -> None:
-        if type(num_envs) is not int or num_envs < 1:
-            raise UsageError(f"num_envs must be at least 1, but is {num_envs!r}.")
         self.family = family_of(family)
         known, name = keywords(LatentVectorEnv), f"{NAMESPACE}/{task}-{family}"
+        _ROWS.check(num_envs, name)
+        num_envs = int(num_envs)
         own = {
             "autoreset_mode": autoreset_mode,
             "max_episode_steps": max_episode_steps,
@@ -174,19 +177,25 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
+        if not isinstance(options, Mapping | None):
+            raise UsageError(
+                f"reset options are a mapping of names to values, not {told(options)}."
+            )
         options = dict(options or {})
         mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
         if mask.shape != (self.num_envs,) or mask.dtype != bool:
             raise UsageError(f"reset_mask must hold {self.num_envs} booleans, one per row.")
         self._seed(seed, mask)
-        group = int(options.pop("group_size", 1))
+        group = options.pop("group_size", 1)
+        _GROUP.check(group, "a reset")
         rows = np.flatnonzero(mask)
-        if group < 1 or rows.size % group:
+        if rows.size % group:
             raise UsageError(f"group_size {group} does not divide the {rows.size} rows that start.")
         chosen = options.pop("index", None)
         if options:
             raise UsageError(
-                f"unknown reset options {sorted(options)}; known are index, reset_mask, group_size."
+                f"unknown reset options {sorted(map(str, options))}; known are index, reset_mask, "
+                "group_size."
             )
         self._start(mask, chosen, group)
         return self.episodes.observe(), self.episodes.infos(mask)
@@ -204,7 +213,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if chosen is None:
             leaders = [int(self.rng(int(row)).integers(n)) for row in rows[::group]]
             return np.repeat(np.array(leaders, dtype=np.int64), group)
-        index = np.atleast_1d(np.asarray(chosen, dtype=np.int64))
+        index = _numbers(chosen)
         if index.size == rows.size // group and group > 1:
             index = np.repeat(index, group)
         if index.size not in (1, rows.size):
@@ -214,7 +223,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             raise UsageError(
                 f"there is no question {bad}: {self.task.name} has {n} (0 to {n - 1})."
             )
-        return np.broadcast_to(index, rows.shape)
+        return np.broadcast_to(index.astype(np.int64), rows.shape)
 
     def step(self, actions: Any) -> StepResult:
         tokens, episodes = self.read(actions), self.episodes
@@ -384,7 +393,13 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """Seed the rows that start; the others go on with their own."""
         if seed is None:
             return
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+        if not isinstance(seed, Integral | Sequence | np.ndarray):
+            raise UsageError(f"a seed is a whole number, or one for each row, not {told(seed)}.")
+        seeds = (
+            [int(seed) + i for i in range(self.num_envs)]
+            if isinstance(seed, Integral)
+            else list(seed)
+        )
         if len(seeds) != self.num_envs:
             raise UsageError(f"{len(seeds)} seeds for {self.num_envs} rows.")
         for row, value in enumerate(seeds):
@@ -401,6 +416,24 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def use_rng(self, row: int, rng: np.random.Generator, seed: int = -1) -> None:
         """Let a row draw its questions with a generator of the caller's."""
         self._rngs[row] = rng, seed
+
+
+def _numbers(chosen: Any) -> npt.NDArray[Any]:
+    """Numbers of questions, as somebody has given them, in one dimension.
+
+    Raises:
+        UsageError: they are no whole numbers, or have more dimensions.
+    """
+    try:
+        index = np.asarray(chosen)
+    except (TypeError, ValueError):  # lists of unequal length
+        index = np.empty((0, 0))
+    if index.ndim > 1 or index.dtype.kind not in "iu":
+        raise UsageError(
+            "index is the number of a question, or one for each row that starts, not "
+            f"{told(chosen)}."
+        )
+    return np.atleast_1d(index)
 
 
 def bounded(spec: EnvSpec | None, rules: Protocol) -> EnvSpec | None:

@@ -10,6 +10,7 @@ Legend: V vocabulary, K ids of a superposition, D width of a latent.
 from __future__ import annotations
 
 import json
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.errors import ActionError, UsageError
+from latentgym.errors import ActionError, UsageError, told
+from latentgym.ranges import Range
 
 
 class RecordTranscripts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -69,6 +71,9 @@ class EpisodeStatistics(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstru
         return observation, reward, terminated, truncated, info
 
 
+_SCALE = Range(0, float(np.finfo(np.float32).max), above=True)  # of what is float32 in an action
+
+
 class _Flat(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Actions are points of a Box of numbers from -1 to 1.
 
@@ -85,8 +90,10 @@ class _Flat(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any], scale: float) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, scale=scale)
         super().__init__(env)
-        if not (np.isfinite(scale) and scale > 0):
-            raise UsageError(f"the scale of {type(self).__name__} is above 0, not {scale!r}.")
+        if not _is_scale(scale):
+            raise UsageError(
+                f"the scale of {type(self).__name__} is a number {_SCALE}, not {told(scale)}."
+            )
         space = env.action_space
         if not isinstance(space, gym.spaces.Dict) or tuple(sorted(space)) != self.parts:
             raise UsageError(
@@ -113,6 +120,11 @@ class _Flat(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
         return np.clip(numbers, -1.0, 1.0)
 
 
+def _is_scale(value: Any) -> bool:
+    number = type(value) is not bool and isinstance(value, Real)
+    return number and value in _SCALE
+
+
 class BoxMixture(_Flat):
     """Continuous family: logits over the vocabulary, a Box of shape (V,), make a superposition.
 
@@ -124,7 +136,8 @@ class BoxMixture(_Flat):
         scale: logits are from -scale to scale.
 
     Raises:
-        UsageError: an environment of another family, or a scale that is not above 0.
+        UsageError: an environment of another family, or a scale that is not above 0 or more than
+            float32 can say.
     """
 
     parts = ("ids", "weights")
@@ -155,7 +168,8 @@ class FlatHybrid(_Flat):
         scale: the numbers of a latent are from -scale to scale.
 
     Raises:
-        UsageError: an environment of another family, or a scale that is not above 0.
+        UsageError: an environment of another family, or a scale that is not above 0 or more than
+            float32 can say.
     """
 
     parts = ("gate", "latent", "token")

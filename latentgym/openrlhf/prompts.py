@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.registry import make_vector_env, resolve
+from latentgym.registry import make_vector_env, resolve, stored_fault
 from latentgym.storage import atomic_write
 
 
@@ -109,6 +109,8 @@ def lines(options: Options) -> Iterator[str]:
         given = None
     if not isinstance(given, dict):
         raise UsageError(f"""--options must be JSON such as '{{"think": 512}}', not {given!r}.""")
+    if fault := stored_fault(given):
+        raise UsageError(f"--options cannot be taken: {fault}.")
     given |= {"model": options.model}
     given |= {} if options.split is None else {"split": options.split}
     first = Row(resolve(options.env)[0], 0, given)

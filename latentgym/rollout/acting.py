@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, told
 from latentgym.rollout.rollouts import IntArray
 
 Info = dict[str, Any]
@@ -159,7 +159,8 @@ class _Steps:
         taken.reward_N[running] += given_N[running]
         for row in running[over_N[running]].tolist():
             # Wrappers add to what the task says of an episode; the grader's score stays its own.
-            taken.finals[row] = {**row_info(info, row), **self._base.episodes.final(row)}
+            given = row_info(info, row, f"the wrappers {self._env}")
+            taken.finals[row] = {**given, **self._base.episodes.final(row)}
 
     def _check(self, observation: Any) -> None:
         own = self._base.episodes.observe()
@@ -175,17 +176,41 @@ class _Steps:
         )
 
 
-def row_info(info: Any, row: int) -> Info:
-    """What a batch of infos, or a list of them, tells of one row, as plain data."""
+def row_info(info: Any, row: int, who: str = "the environment") -> Info:
+    """What a batch of infos, or a list of them, tells of one row, as plain data.
+
+    Args:
+        info: of all rows.
+        row: which one.
+        who: gives them, for the error.
+
+    Raises:
+        UsageError: one of them does not have an entry for the row.
+    """
     if not isinstance(info, Mapping):
-        return {name: _plain(value) for name, value in info[row].items()}
-    told = {}
+        return {name: _plain(value) for name, value in _entry(info, row, "info", who).items()}
+    found = {}
     for name, value in info.items():
         mask = info.get(f"_{name}")
-        if not name.startswith("_") and (mask is None or mask[row]):
+        if not name.startswith("_") and (mask is None or _entry(mask, row, f"_{name}", who)):
             inner = isinstance(value, Mapping)
-            told[name] = row_info(value, row) if inner else _plain(value[row])
-    return told
+            found[name] = (
+                row_info(value, row, who) if inner else _plain(_entry(value, row, name, who))
+            )
+    return found
+
+
+def _entry(values: Any, row: int, name: str, who: str) -> Any:
+    """The entry of a row, of what should have one for each."""
+    try:
+        if isinstance(values, str | bytes):
+            raise TypeError("a text has no rows")
+        return values[row]
+    except (TypeError, LookupError) as error:
+        raise UsageError(
+            f"the info {name!r} of {who} is {told(values)}, with no entry for row {row}; "
+            "make it an array with one entry for each row, as Gymnasium's vector environments do."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,8 @@ from torch import Tensor
 
 import latentgym
 from latentgym.errors import CheckpointError
+from latentgym.ranges import Range
+from latentgym.registry import stored_fault
 from latentgym.rollout import Policy
 from latentgym.sealed import digest, digests, is_of, note_unverified, read_sealed, sealed
 from latentgym.storage import atomic_write, discard
@@ -31,15 +33,25 @@ from latentgym.storage import atomic_write, discard
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{8})$")
 _POLICY, _OPTIMIZER, _MANIFEST = "policy.safetensors", "optimizer.safetensors", "manifest.json"
-# What is read of a run: of what types.
+# What is read of a manifest, and of the run in it: of what types.
+_KINDS = {
+    "step": int,
+    "steps": int | None,
+    "lengths": list[dict[str, int]] | None,
+    "files": dict[str, str] | None,
+    "run": dict[str, Any] | None,
+}
 _RUN = {
     "model": str,
     "agent": str | None,
     "env": str,
     "env_options": dict[str, Any],
+    "checkpoint": str | None,
     "lora": dict[str, int] | None,
     "config": dict[str, Any] | None,
 }
+_MOST_STEPS = 10**9
+_LORA = Range(1, 2**16)
 _LM = "lm."  # where a policy's language model stands
 
 
@@ -115,15 +127,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} is of checkpoint version {found}, but this latentgym reads {SCHEMA}; train "
             "again, or install the version that wrote it."
         )
-    kinds = {"step": int, "files": dict, "run": dict}
-    wrong = [key for key, kind in kinds.items() if not isinstance(manifest.get(key, kind()), kind)]
-    if wrong or "step" not in manifest:
+    wrong = [key for key, kind in _KINDS.items() if not is_of(manifest.get(key), kind)]
+    wrong += [key for key in ("step", "steps") if key not in wrong and _no_count(manifest.get(key))]
+    if wrong:
         raise CheckpointError(
-            f"{path} is damaged (it says no {(*wrong, 'step')[0]}); use an older checkpoint."
+            f"{path} is damaged (it says no {wrong[0]}); use an older checkpoint."
         )
     if not verified and "files" not in manifest:
         note_unverified(f"the checkpoint {folder}")
     return manifest
+
+
+def _no_count(steps: int | None) -> bool:
+    return steps is not None and not 0 <= steps <= _MOST_STEPS
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None = None) -> int:
@@ -164,15 +180,27 @@ def find(path: Path) -> Path:
 
 
 def run_of(path: Path | None) -> dict[str, Any]:
-    """What a checkpoint says of the run that wrote it: its model, adapters, settings."""
+    """What a checkpoint says of the run that wrote it: its model, adapters, settings.
+
+    Raises:
+        CheckpointError: there is none, or what it says is not what a run does.
+    """
     if path is None:
         return {}
     run: dict[str, Any] = read_manifest(find(path)).get("run") or {}
     for name, kind in _RUN.items():
-        if not isinstance(run, dict) or not is_of(run.get(name), kind):
+        if not is_of(run.get(name), kind):
             raise CheckpointError(
                 f"{path} does not say its {name}, as a run of latentgym train does; train again."
             )
+    lora = run.get("lora")
+    fault = stored_fault(run["env_options"])
+    if lora is not None and (
+        lora.keys() != {"r", "alpha"} or not all(v in _LORA for v in lora.values())
+    ):
+        fault = f"{lora} are no adapters"
+    if fault:
+        raise CheckpointError(f"{path} is damaged ({fault}); use another checkpoint.")
     return run
 
 

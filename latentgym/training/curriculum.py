@@ -65,13 +65,16 @@ class CurriculumConfig(SupervisedConfig):
             UsageError: it does not, or something else than the rest of the chain comes after.
         """
         thoughts = rules.think.steps
-        if self.stages is None and self.c:
+        if not self.c:
+            fits, made, think = thoughts == 0, "no latents", "0"
+        elif self.stages is None:
             fits = thoughts > 0 and thoughts % self.c == 0
-            each, think = "each stage", "STAGES" if self.c == 1 else f"{self.c}*STAGES"
+            made = f"{self.c} latents for each stage"
+            think = "STAGES" if self.c == 1 else f"{self.c}*STAGES"
         else:
-            wanted = (self.stages or 0) * self.c
-            fits = thoughts == wanted
-            each, think = f"each of {self.stages} stages", str(wanted)
+            fits = thoughts == self.stages * self.c
+            made = f"{self.c} latents for each of {self.stages} stages"
+            think = str(self.stages * self.c)
         if not rules.think.exact or rules.bridge:
             raise UsageError(
                 "latents come in a fixed number and the rest of the chain is spoken after them; "
@@ -79,8 +82,8 @@ class CurriculumConfig(SupervisedConfig):
             )
         if not fits:
             raise UsageError(
-                f"{self.c} latents for {each} do not make the {thoughts} thoughts of this "
-                f"environment; set -o think={think}, or choose other stages."
+                f"{made} do not make the {thoughts} thoughts of this environment; set "
+                f"-o think={think}, or choose other stages."
             )
 
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Curriculum:

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentgym.errors import Notice, TrainingError, UsageError, require_same
+from latentgym.errors import CheckpointError, Notice, TrainingError, UsageError, require_same
+from latentgym.lm.mode import mode
+from latentgym.lm.model import LatentLM
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
 from latentgym.training.logs import Sink, open_sinks
 from latentgym.training.stage import Metrics, Stage
 
+_PROBE = 8  # tokens
 _LOG_SECONDS = 5.0  # TensorBoard and the disk need no line for every step of a tiny model
 
 
@@ -150,6 +153,8 @@ class Trainer:
     def _save(self, done: int) -> None:
         if not all(bool(p.isfinite().all()) for p in self._parameters):
             raise self._diverged("there are weights that are not finite")
+        if not _computes(self.policy.lm):
+            raise self._diverged("the weights are so large that the model's logits are not finite")
         if self.checkpoints is not None:
             manifest = {"steps": self.steps, "run": self.identity, "lengths": self._lengths}
             checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest)
@@ -172,14 +177,32 @@ class Trainer:
             return 0
         manifest = checkpoint.read_manifest(folder)
         require_same(manifest.get("run") or {}, self.identity, folder)
-        done, before = checkpoint.load(folder, self.policy, self.optimizer), manifest["steps"]
+        before = manifest.get("steps")
+        if before is None:
+            raise CheckpointError(
+                f"{folder} does not say of how many steps its run was, so it cannot be resumed; "
+                "begin another run from its weights with --checkpoint."
+            )
+        done = checkpoint.load(folder, self.policy, self.optimizer)
         if self.steps < done:
             raise UsageError(f"{self.out} has taken {done} steps already; give more --steps.")
-        self._lengths = list(manifest.get("lengths", []))
+        self._lengths = list(manifest.get("lengths") or [])
         if self.steps != before:
             self._lengths.append({"at_step": done, "from": before, "to": self.steps})
             warnings.warn(self.optimisation.lengthened(before, self.steps), Notice, stacklevel=3)
         return done
+
+
+@torch.no_grad()
+def _computes(lm: LatentLM) -> bool:
+    """Whether what a model says to a few tokens is finite, which that of finite weights may not be.
+
+    The next loss would tell, but a checkpoint is written before.
+    """
+    ids_BT = torch.arange(min(_PROBE, lm.vocab_size), device=lm.device)[None]
+    with mode(lm, training=False):
+        hidden_BTD = lm.hidden(lm.embed(ids_BT), torch.ones_like(ids_BT, dtype=torch.bool))
+        return bool(lm.logits(hidden_BTD).isfinite().all())
 
 
 def _check_precision(parameters: Iterable[Tensor]) -> None:

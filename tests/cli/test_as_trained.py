@@ -142,6 +142,22 @@ def test_a_run_that_says_nothing_useful_of_itself_is_told(
     assert f"does not say its {next(iter(change))}" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"env_options": {"num_envs": 3}}, {"env_options": {"model": "x"}}, {"lora": {"r": 8}},
+     {"lora": {"r": -1, "alpha": 2}}],
+    ids=str,
+)  # fmt: skip
+def test_a_run_that_says_what_no_run_does_is_damaged(
+    change: dict[str, Any], paused: Path, tmp_path: Path, changed: Any
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(paused, copy)
+    changed(checkpoint.find(copy) / "manifest.json", lambda data: data["run"].update(change))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoint.run_of(copy)
+
+
 def test_what_is_held_out_is_of_the_runs_own_source() -> None:
     from latentgym.cli.as_trained import env_as_trained
 

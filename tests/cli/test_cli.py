@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
 from latentgym.cli.main import main
+from latentgym.cli.options import DECIDED
+from latentgym.registry import RESERVED
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
@@ -115,6 +117,34 @@ def test_rescore_notices_rows_that_are_lost(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"env": "CartPole-v1"}, "no environment 'latent/CartPole-v1'"),
+        ({"env": "latent/Nothing-token"}, "no environment"),
+        ({"model": "no/such/model"}, "no/such/model"),
+        ({"config": {"env_options": {"m": "many"}}}, "m of latent/MNNS-continuous is"),
+        ({"config": {"env_options": []}}, "are no options by name"),
+        ({"config": {"env_options": {"num_envs": 2}}}, "num_envs cannot be among"),
+        ({"n": 10**12}, "no share of questions"),
+    ],
+    ids=str,
+)
+def test_rescore_of_a_foreign_record_is_told(
+    change: dict[str, Any],
+    says: str,
+    trained: Path,
+    tmp_path: Path,
+    changed: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    changed(tmp_path / "run" / "result.json", lambda data: data.update(change))
+    assert main(["rescore", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert says in said and "Traceback" not in said
+
+
 def test_controls_replace_thoughts(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,6 +214,14 @@ def test_validate(env: str) -> None:
         (["info", "latent/MNNS-token", "-o", "m=4", "-o", "m=5"], "given twice"),
         (["info", "latent/MNNS-token", "-o", f"m={'[' * 100_000}"], "nested too deeply"),
         (["info", "latent/MNNS-token", "-o", f"m={'9' * 10_000}"], "from 2 to 8, not '999"),
+        (
+            ["info", "latent/MNNS-token", "-o", f"limit=1{'0' * 400}"],
+            "from 1 to 2147483647 or none, not 100",
+        ),
+        (
+            ["info", "latent/MNNS-hybrid", "-o", f"hidden_size=-1{'0' * 400}"],
+            "from 1 to 65536 or none, not -100",
+        ),
         (["info", "latent/MNNS-token", "-o", "low=NaN"], "from 1 to 999, not nan"),
         (["info", "latent/GSM8K-token", "-o", "source=sample", "-o", "answer=0"], "from 1 to"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--limit", "99999"], "questions"),
@@ -208,6 +246,23 @@ def test_mistakes_are_one_sentence_and_exit_code_two(
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", ["modle=x", "autoreset=3", "splitt=test", "nenvs=3"])
+def test_options_that_cannot_be_given_are_not_suggested(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", "latent/MNNS-token", "-o", option]) == 2
+    told = capsys.readouterr().err
+    assert "unexpected keyword argument" in told and "think" in told
+    assert not any(name in told.replace(repr(option.split("=")[0]), "") for name in NEVER)
+
+
+NEVER = DECIDED.keys() - {"id", "task", "split"}  # which are in other words of the sentence
+
+
+def test_whatever_commands_decide_on_is_in_no_record_and_no_pair() -> None:
+    assert DECIDED.keys() >= RESERVED
 
 
 def test_a_run_is_not_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,25 @@ def test_questions_that_were_trained_on_are_counted(
     assert "40 of 50 questions were trained on" in " ".join(capsys.readouterr().out.split())
 
 
+def test_what_a_run_began_from_was_trained_on_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = (tmp_path / name for name in "abc")
+    assert main([*MNNS, "-o", "limit=40", "--eval-limit", "0", "--out", str(first)]) == 0
+    last = [*MNNS, "--split", "test", "-o", "limit=10", "--checkpoint", str(first)]
+    assert main([*last, "--eval-limit", "20", "--eval-split", "train", "--out", str(second)]) == 0
+    assert "20 questions, 20 of them trained on" in " ".join(capsys.readouterr().out.split())
+    asked = ["eval", "cot", "latent/MNNS-token", "--checkpoint", str(second), "--split", "train"]
+    assert main([*asked, "--limit", "50", "--out", str(third)]) == 0
+    assert load_result(third).trained_on == 40
+    shutil.rmtree(first)
+    for split, known in (("train", None), ("test", 10)):
+        out = tmp_path / split
+        assert main([*asked[:-1], split, "--limit", "50", "--out", str(out)]) == 0
+        assert load_result(out).trained_on == known
+        assert "not all that this checkpoint was trained on is known" in capsys.readouterr().err
+
+
 def test_rows_of_a_file_are_held_out_or_the_evaluation_says_that_they_were_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +152,15 @@ def test_a_run_is_made_longer_on_the_command_line(
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == [1, 2, 3]
+
+
+def test_a_run_that_is_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*MNNS, "--out", str(tmp_path), "--eval-limit", "0"]
+    assert main(argv) == 0
+    assert "trained 2 steps" in capsys.readouterr().err
+    assert main([*argv, "--resume"]) == 0
+    told = capsys.readouterr().err
+    assert "nothing is left to train, all 2 steps are taken" in told and "trained 2" not in told
 
 
 def test_an_evaluation_that_is_finished_is_shown_again(

@@ -58,7 +58,9 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
         (lambda: make(limit=0), "a whole number from 1 to .*, not 0"),
         (lambda: make("ProsQA-token", limit=11, size=10), "choose a limit from 1 to 10"),
         (lambda: make("RG_gcd-token", limit=11, size=10), "limit of at most 10"),
-        (lambda: vector(0), "num_envs must be at least 1"),
+        (lambda: vector(0), "num_envs of latent/MNNS-token is a whole number from 1 to .*, not 0"),
+        (lambda: vector(10**400), "num_envs of latent/MNNS-token is a whole number"),
+        (lambda: make("MNNS-hybrid", hidden_size=10**400), "hidden_size of latent/MNNS-hybrid is"),
         (lambda: make_vector_env("latent/MNNS-token", 2, autoreset_mode="NextStep"), "leave auto"),
     ],
 )
@@ -72,6 +74,9 @@ def test_a_limit_beyond_the_data() -> None:
         make("GSM8K-token", source="sample", limit=10_000)
 
 
+ODD: tuple[Any, ...] = (1.7, 2.0, "3", True, float("nan"), 10**30, {}, object())
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -79,7 +84,16 @@ def test_a_limit_beyond_the_data() -> None:
         ({"index": [0, 1, 2, 10**6]}, "there is no question 1000000"),
         ({"index": [1, 2, 3]}, "3 question numbers for 4 rows"),
         ({"group_size": 3}, "group_size 3 does not divide the 4 rows"),
-        ({"group_size": 0}, "group_size 0 does not divide"),
+        ({"group_size": 0}, "group_size of a reset is a whole number from 1"),
+        *(({"group_size": size}, "group_size of a reset is a whole number") for size in ODD),
+        *(({"index": number}, "index is the number of a question, or one for") for number in ODD),
+        ({"index": [[0, 1], [2, 3]]}, "index is the number of a question, or one for"),
+        ({"index": [[0], [1, 2]]}, "index is the number of a question, or one for"),
+        ({"index": [0, 1.5, 2, 3]}, "index is the number of a question, or one for"),
+        ({"index": [True] * 4}, "index is the number of a question, or one for"),
+        ({"index": 2**64 - 1}, "there is no question 18446744073709551615"),
+        ("index", "reset options are a mapping of names to values, not 'index'"),
+        ({1: 2, "indx": 3}, r"unknown reset options \['1', 'indx'\]"),
         ({"indx": 3}, r"unknown reset options \['indx'\]; known are index"),
         ({"reset_mask": np.ones(4)}, "must hold 4 booleans"),
         ({"reset_mask": np.ones(3, dtype=bool)}, "must hold 4 booleans"),
@@ -88,6 +102,17 @@ def test_a_limit_beyond_the_data() -> None:
 def test_bad_reset_options(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         vector().reset(options=options)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    env, other = gym.make_vec("latent/MNNS-token", num_envs=np.int64(4)), vector()
+    index = np.array([3, 1], dtype=np.uint8)
+    env.reset(seed=np.int64(5), options={"index": index, "group_size": np.int32(2)})
+    other.reset(seed=5, options={"index": [3, 3, 1, 1]})
+    assert env.unwrapped.episodes.index_N.tolist() == other.unwrapped.episodes.index_N.tolist()
+    assert env.unwrapped.np_random_seed == other.unwrapped.np_random_seed
+    with pytest.raises(UsageError, match="a seed is a whole number, or one for each row"):
+        env.reset(seed=1.5)
 
 
 def test_a_prompt_beyond_the_budget_names_its_row_and_the_remedy() -> None:

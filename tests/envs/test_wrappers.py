@@ -77,6 +77,16 @@ def test_any_point_of_the_box_is_an_action_of_the_family(family: str, wrap: Any)
             env.step(bad)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e30, float(np.finfo(np.float32).max)])
+@pytest.mark.parametrize(("family", "wrap"), [("continuous", BoxMixture), ("hybrid", FlatHybrid)])
+def test_any_scale_makes_actions_that_the_environment_takes(
+    family: str, wrap: Any, scale: float
+) -> None:
+    env = wrap(gym.make(f"latent/MNNS-{family}"), scale=scale)
+    env.reset(seed=0)
+    env.step(np.linspace(-1, 1, env.action_space.shape[0]))
+
+
 def test_logits_make_a_superposition() -> None:
     env = BoxMixture(gym.make("latent/MNNS-continuous", support=3), scale=2.0)
     logits = np.full(89, -1.0, dtype=np.float32)
@@ -117,6 +127,6 @@ def test_boxes_survive_a_spec_and_refuse_other_families(family: str, wrap: Any) 
     assert again.get_wrapper_attr("scale") == 4.0 and again.action_space == env.action_space
     with pytest.raises(UsageError, match="use it around an environment of that family"):
         wrap(gym.make("latent/MNNS-token"))
-    for scale in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(UsageError, match=r"scale of .* is above 0"):
+    for scale in (0, -1, float("nan"), float("inf"), 1e39, 10**400, "2", None, True):
+        with pytest.raises(UsageError, match=r"scale of .* is a number above 0 and at most"):
             wrap(gym.make(f"latent/MNNS-{family}"), scale=scale)

@@ -114,6 +114,35 @@ def test_damaged_manifest_is_refused(tmp_path: Path, damage: bytes) -> None:
         checkpoints.read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"step": None}, "says no step"),
+        ({"step": -5}, "says no step"),
+        ({"step": True}, "says no step"),
+        ({"step": 10**30}, "says no step"),
+        ({"steps": "6"}, "says no steps"),
+        ({"steps": -1}, "says no steps"),
+        ({"steps": None}, "cannot be resumed"),
+        ({"lengths": 3}, "says no lengths"),
+        ({"lengths": [[]]}, "says no lengths"),
+        ({"files": {"policy.safetensors": 3}}, "says no files"),
+        ({"run": "x"}, "says no run"),
+    ],
+    ids=str,
+)
+def test_a_manifest_of_other_values_is_refused(
+    change: dict[str, Any], says: str, tmp_path: Path, changed: Any
+) -> None:
+    run = trainer(tmp_path)
+    folder = checkpoints.save(
+        tmp_path / "checkpoints", 6, run.policy, run.optimizer, {"steps": 6, "run": run.identity}
+    )
+    changed(folder / "manifest.json", lambda manifest: manifest.update(change))
+    with pytest.raises(CheckpointError, match=says):
+        run.run(resume=True)
+
+
 def test_full_disk_is_said_and_the_last_checkpoint_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +204,23 @@ def test_numbers_that_are_not_finite_stop_the_run_and_the_last_checkpoint_stays(
     assert all(bool(tensor.isfinite().all()) for tensor in weights(tmp_path).values())
     if fault != "weights":  # no step was taken with it
         assert all(bool(p.isfinite().all()) for p in run.policy.parameters())
+
+
+def test_weights_that_a_model_cannot_compute_with_are_not_saved(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=4, save_every=1)
+    step = run.step
+
+    def exploding(number: int) -> dict[str, float]:
+        metrics = step(number)
+        if number == 1:
+            with torch.no_grad():
+                for parameter in run.policy.parameters():
+                    parameter.mul_(1e30)
+        return metrics
+
+    run.step = exploding  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match=r"step 2: .*logits are not finite; .*step-00000001 is"):
+        run.run()
 
 
 def test_a_run_is_made_longer_and_says_what_that_means(tmp_path: Path) -> None:

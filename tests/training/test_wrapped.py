@@ -121,6 +121,24 @@ def test_accuracy_is_the_graders_whatever_wrappers_tell(change: Any) -> None:
     assert (told.accuracy, told.accuracy_ci95) == (plain.accuracy, plain.accuracy_ci95)
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (3.0, r"'extra' of the wrappers <Told.*> is 3.0, with no entry for row 0"),
+        (np.float64(3.0), "'extra' of"),
+        (np.array([]), "'extra' of"),
+        ("text", "is 'text', with no entry for row 0"),
+        (None, "'extra' of"),
+        ({"inner": 1}, "'inner' of"),
+    ],
+)
+def test_an_info_without_rows_is_told_by_name(value: Any, says: str) -> None:
+    env = make_vector_env("latent/MNNS-token", 4, split="test")
+    told = Told(env, lambda info: {**info, "extra": value})
+    with pytest.raises(UsageError, match=says):
+        evaluate(CoT(CoTConfig()), Policy(tiny(env), TokenHead()), "latent/MNNS-token", told)
+
+
 @pytest.mark.parametrize("wage", [float("nan"), float("inf"), np.ones(3)], ids=str)
 def test_a_reward_that_is_no_number_of_each_row_stops_training_and_evaluation(wage: Any) -> None:
     env = make_vector_env("latent/MNNS-token", 4)
