@@ -121,6 +121,12 @@ def env_model(model: str) -> str | None:
     return None if model == "-" or model.startswith("tiny") else model
 
 
+def default_model(name: str) -> str:
+    """The model where neither options nor a checkpoint name one, which is said."""
+    say(f"model {name}, as there is no --model")
+    return name
+
+
 def emit(data: dict[str, Any], as_json: bool) -> None:
     """With --json, one line on stdout."""
     if as_json:

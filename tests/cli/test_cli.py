@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
 from latentgym.cli.main import main
+from latentgym.registry import AGENTS
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
@@ -229,6 +230,17 @@ def test_unknown_option_exits_with_two() -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+    assert f"latentgym train {TRAIN[1]} --help" in done.stderr  # where its options are listed
+
+
+def test_help_lists_the_agents_that_the_command_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, others in (("train", {"best-of-n", "soft-thinking"}), ("eval", set[str]())):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        listed = told.partition("Agents: ")[2].partition(".")[0].split(", ")
+        assert "cot" in listed and others <= set(AGENTS) - set(listed)
+        assert command == "train" or listed == list(AGENTS)
 
 
 def test_every_option_of_the_environment_counts(capsys: pytest.CaptureFixture[str]) -> None:
