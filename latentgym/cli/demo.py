@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from latentgym.cli.leaderboard import show
 from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
 from latentgym.cli.options import output, parse, say
+from latentgym.console import Console
 from latentgym.data import DATASETS, available
 from latentgym.data.sources import DATA_VARIABLE
 from latentgym.errors import UsageError

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from latentgym.cli.options import emit, output, parse, say
+from latentgym.console import Console
 from latentgym.errors import UsageError
 from latentgym.results import Result, find_results
 from latentgym.terminal import shown

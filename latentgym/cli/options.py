@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from rich.console import Console
 
+from latentgym.console import Console
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.ranges import check_ranges
 from latentgym.storage import to_json

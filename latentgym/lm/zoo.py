@@ -352,9 +352,10 @@ def _packaged_gguf() -> Path | None:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """GGUF to safetensors, about half a minute; a half-written folder never gets the name."""
-    from rich.console import Console
     from safetensors.torch import save_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from latentgym.console import Console
 
     with (
         atomic_write(folder) as work,

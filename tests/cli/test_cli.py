@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
-from latentgym.cli.main import main
+from latentgym.cli.main import main, run
 from latentgym.registry import AGENTS
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
@@ -322,6 +324,33 @@ def test_too_little_memory_is_a_sentence(
         return
     assert main(["agents"]) == 2
     assert "there is not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "closed"),
+    [
+        *((argv.split(), "stdout") for argv in (
+            "envs", "envs --json", "agents", "info MNNS-token", "leaderboard", "bench", "--help",
+            "train cot MNNS-token --help", "validate MNNS-token --limit 3",
+        )),
+        (["nothing"], "stderr"),
+        (["info", "nothing"], "stderr"),
+    ],
+)  # fmt: skip
+def test_a_reader_that_leaves_ends_any_command_alike(
+    argv: list[str], closed: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    folder = [str(trained)] if argv == ["leaderboard"] else []
+    monkeypatch.setattr(sys, "argv", ["latentgym", *argv, *folder])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with os.fdopen(write, "w", buffering=1) as pipe, (tmp_path / "other").open("w") as other:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, pipe if name == closed else other)
+        with pytest.raises(SystemExit) as end:
+            run()
+    assert end.value.code == 141
 
 
 @pytest.mark.parametrize("argv", [["index"], ["data"], ["index", "--help"], ["data", "-h"]])
