@@ -176,8 +176,7 @@ def _grader(env: Any) -> Iterator[str]:
     task = env.task
     completion, answer = task.gold_completion(0)
     grade = task.grade(0, completion, answer)
-    about = type(task).grade.__doc__ or type(task.grader).__doc__
-    yield f"{about.splitlines()[0]} See [Graders](../graders.md)."
+    yield f"{task.grading} See [Graders](../graders.md)."
     parts = ", ".join(f"`reward/{name}`" for name in grade.components)
     yield (
         f"The gold answer of the question above, `{task.question(0).gold}`, said as `{answer}`, "

@@ -14,9 +14,17 @@ from latentgym.envs.episodes import Observation, batched, one
 from latentgym.envs.task import Demonstration, Task
 from latentgym.envs.vector import IntArray, LatentVectorEnv, check_render_mode
 from latentgym.errors import ActionError, OptionError
-from latentgym.options import keywords
+from latentgym.options import Keyword, keywords
 from latentgym.protocol import Phase, Protocol
 from latentgym.registry import NAMESPACE
+
+
+class _Row(LatentVectorEnv):
+    """The row behind an environment of its own, which has no arguments for several."""
+
+    @staticmethod
+    def _known() -> dict[str, Keyword]:
+        return keywords(LatentEnv)
 
 
 class LatentEnv(gym.Env[Any, Any]):
@@ -53,7 +61,7 @@ class LatentEnv(gym.Env[Any, Any]):
                 f"{name} got an unexpected keyword argument {wrong!r}; it is for "
                 "gymnasium.make_vec, which makes several rows."
             )
-        rows = LatentVectorEnv(
+        rows = _Row(
             task,
             family,
             1,

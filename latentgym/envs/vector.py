@@ -18,7 +18,7 @@ from latentgym.envs.catalogue import make_task
 from latentgym.envs.episodes import BoolArray, LiveEpisodes, Observation, batched, one
 from latentgym.envs.task import Demonstration
 from latentgym.errors import ActionError, OptionError, UsageError
-from latentgym.options import Option, check, keywords
+from latentgym.options import Keyword, Option, check, keywords
 from latentgym.protocol import Protocol
 from latentgym.registry import NAMESPACE
 from latentgym.spaces import family as family_of
@@ -101,7 +101,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         check_render_mode(render_mode, self.metadata["render_modes"], name)
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.task, width = make_task(task, self.family, model, options, known)
+        self.task, width = make_task(task, self.family, model, options, self._known())
         if prompt_budget is not None:
             self.task.prompt_budget = prompt_budget
         self.episodes = LiveEpisodes(self.task, num_envs)
@@ -121,6 +121,11 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.action_space = batched(self.single_action_space, num_envs)
         self.observation_space = batched(self.single_observation_space, num_envs)
         self._begin()
+
+    @staticmethod
+    def _known() -> dict[str, Keyword]:
+        """The keyword arguments that its messages name beside those of the task."""
+        return keywords(LatentVectorEnv)
 
     def _begin(self) -> None:
         """The state of an environment that was never reset."""

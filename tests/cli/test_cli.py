@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
 from latentgym.cli.main import main, run
-from latentgym.registry import AGENTS
+from latentgym.registry import AGENTS, TASKS
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
@@ -153,8 +153,43 @@ def test_envs_and_info(capsys: pytest.CaptureFixture[str]) -> None:
     tasks = last_json(capsys)["tasks"]
     assert isinstance(tasks, list)
     assert {"GSM8K", "MNNS", "RG_chain_sum"} <= {task["task"] for task in tasks}
+    for more, listed in (([], False), (["--all"], True)):
+        assert main(["envs", *more]) == 0
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+        words = shown.split()
+        assert all(f"latent/{task}-*" in words for task in TASKS if task[:3] != "RG_" or listed)
+        assert ("latent/RG_chain_sum-*" in words) == listed
     assert main(["info", "latent/MNNS-token"]) == 0
     assert "exactly 3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "env", ["GSM8K-token", "NQ-token", "MNNS-token", "MovieLens-token", "RG_gcd-token"]
+)
+def test_info_says_how_answers_are_graded(env: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["-o", "engine=bm25s"] if env == "NQ-token" else []
+    assert main(["info", env, *options, "--json"]) == 0
+    out = capsys.readouterr().out
+    grader = json.loads(out)["grader"]  # all of stdout is JSON
+    assert len(grader.split()) > 3 and grader.endswith(".") and out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ("RG_chainsum-token", "'latent/RG_chain_sum-token'"),
+        ("RG_xyzzy-token", "latentgym envs lists all."),
+        ("gsm8k-token", "did you mean 'latent/GSM8K-token'?"),
+        ("MNNS-continous", "did you mean 'latent/MNNS-continuous'?"),
+        ("MNNS", "'latent/MNNS-token' or 'latent/MNNS-hybrid' or 'latent/MNNS-continuous'"),
+    ],
+)
+def test_the_nearest_ids_are_named(
+    wrong: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", wrong]) == 2
+    assert advice in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -290,8 +325,8 @@ def test_every_logged_key_is_documented(
     }.items():
         assert main(["train", *argv, "--out", str(tmp_path / name)]) == 0
     logged = set()
-    for run in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
-        for line in (run / "metrics.jsonl").read_text().splitlines():
+    for out in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
+        for line in (out / "metrics.jsonl").read_text().splitlines():
             logged |= set(json.loads(line)) - {"step"}
     assert main(SEARCH) == 0
     metrics = last_json(capsys)["metrics"]
