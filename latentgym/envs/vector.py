@@ -75,7 +75,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         autoreset_mode: Annotated[
             AutoresetMode | str, Option("`NextStep`, `SameStep` or `Disabled`")
         ] = AutoresetMode.NEXT_STEP,
-        max_episode_steps: Annotated[int, Option("not below what an episode may take")]
+        max_episode_steps: Annotated[int, Option("no fewer than an episode may take")]
         | None = None,
         support: Support = 8,
         hidden_size: HiddenSize | None = None,
