@@ -134,7 +134,9 @@ def validate(argv: Sequence[str]) -> int:
     with progress_bar(f"validate {task.name}", len(task)) as advance:
         for index in range(len(task)):
             completion, answer = task.gold_completion(index)
-            if task.grade(index, completion, answer).score != 1.0:
+            if not task.question(index).gold.strip():
+                wrong.append(f"the gold answer of question {index} is empty, so none can be right")
+            elif task.grade(index, completion, answer).score != 1.0:
                 wrong.append(f"gold answer of question {index} scores below 1: {answer!r}")
             for bad in GARBAGE:
                 if task.grade(index, bad, bad).score != 0.0:

@@ -175,6 +175,12 @@ def test_info_says_how_answers_are_graded(env: str, capsys: pytest.CaptureFixtur
     assert len(grader.split()) > 3 and grader.endswith(".") and out.count("\n") == 1
 
 
+def test_validate_tells_a_gold_answer_that_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "RG_ab-token", "--limit", "19"]) == 1  # all tokens of 18 vanish
+    said = capsys.readouterr()
+    assert "gold answer of question 18 is empty" in said.err and "1 faults" in said.out
+
+
 @pytest.mark.parametrize(
     ("wrong", "advice"),
     [
