@@ -18,6 +18,9 @@ from latentgym.options import Keyword, keywords
 from latentgym.protocol import Phase, Protocol
 from latentgym.registry import NAMESPACE
 
+# What `gymnasium.make_vec` notes of its call.
+_OF_SEVERAL = frozenset({"num_envs", "vectorization_mode", "autoreset_mode", "max_episode_steps"})
+
 
 class _Row(LatentVectorEnv):
     """The row behind an environment of its own, which has no arguments for several."""
@@ -89,8 +92,16 @@ class LatentEnv(gym.Env[Any, Any]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """What it was made by; `max_episode_steps` follows from the budgets."""
-        return self._rows.spec
+        """What it is made by; `max_episode_steps` follows from the budgets.
+
+        A row of several has none of the arguments that are for several.
+        """
+        spec = self._rows.spec
+        if spec is None or spec.kwargs.keys().isdisjoint(_OF_SEVERAL):
+            return spec
+        spec = copy.copy(spec)
+        spec.kwargs = {k: v for k, v in spec.kwargs.items() if k not in _OF_SEVERAL}
+        return spec
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:

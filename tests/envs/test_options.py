@@ -127,6 +127,14 @@ def test_a_specification_says_how_long_an_episode_may_be(make: Any) -> None:
     assert gym.spec("latent/GSM8K-token").max_episode_steps is None  # it depends on the options
 
 
+def test_a_row_of_several_can_be_made_again_alone() -> None:
+    rows = gym.make_vec("latent/MNNS-token", num_envs=2, m=3, autoreset_mode="SameStep")
+    spec = rows.get_attr("spec")[0]
+    assert spec.kwargs == {"task": "MNNS", "family": "token", "m": 3}
+    assert gym.make(spec).unwrapped.protocol == rows.unwrapped.protocol
+    assert rows.spec.kwargs["num_envs"] == 2 and gym.make_vec(rows.spec).num_envs == 2
+
+
 def test_gymnasiums_own_time_limit_cuts_an_episode_off_ungraded() -> None:
     env = gym.make("latent/MNNS-token", max_episode_steps=2)
     env.reset(seed=0)
