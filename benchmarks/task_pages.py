@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 
 from latentgym.data import DATASETS, DatasetSpec
-from latentgym.envs import LatentVectorEnv
+from latentgym.envs import LatentEnv, LatentVectorEnv
 from latentgym.envs.catalogue import DEFAULT_WIDTH, factory_of
 from latentgym.envs.episodes import OBSERVATION
 from latentgym.options import Keyword, keywords
@@ -58,6 +59,7 @@ CHANGES: Mapping[str, tuple[str, ...]] = {
 }
 _RG_PAGE = "reasoning-gym"
 _NOTE = "<!-- made by python -m benchmarks.report; do not edit -->"
+_WORDED = "`model=` a language model"
 _WIDTH = 90  # of what is quoted
 
 
@@ -124,7 +126,11 @@ def _common(task: str, env: Any) -> Iterator[str]:
     yield "Of `gym.make` and, on the command line, `-o name=value`:"
     yield _arguments(_task_keywords(task))
     yield "And of every environment:"
-    yield _arguments(keywords(LatentVectorEnv).values())
+    single = keywords(LatentEnv)
+    yield _arguments(
+        k if name in single else replace(k, when="`gym.make_vec`")
+        for name, k in keywords(LatentVectorEnv).items()
+    )
     yield (
         "`reset(options=...)` takes `index` (the number of a question) and, of a batched "
         "environment, `reset_mask` and `group_size`; see [Semantics](../semantics.md)."
@@ -180,8 +186,7 @@ def _grader(env: Any) -> Iterator[str]:
     task = env.task
     completion, answer = task.gold_completion(0)
     grade = task.grade(0, completion, answer)
-    about = type(task).grade.__doc__ or type(task.grader).__doc__
-    yield f"{about.splitlines()[0]} See [Graders](../graders.md)."
+    yield f"{task.grading} See [Graders](../graders.md)."
     parts = ", ".join(f"`reward/{name}`" for name in grade.components)
     yield (
         f"The gold answer of the question above, `{task.question(0).gold}`, said as `{answer}`, "
@@ -204,12 +209,13 @@ def _task_keywords(task: str) -> list[Keyword]:
     """Of a task, without a model and then what is only there with one."""
     maker: Any = factory_of(task)
     own, worded = (maker.keywords(task, in_words) for in_words in (False, True))
-    more = [
-        Keyword(k.name, k.kinds, k.default, k.option, "`model=` a language model")
-        for k in worded.values()
-        if k.name not in own or k.option != own[k.name].option
-    ]
-    return [*own.values(), *more]
+    for name, k in worded.items():
+        if name not in own:
+            own[name] = replace(k, when=_WORDED)
+        elif k.option != own[name].option:  # one argument with two meanings
+            about = f"{own[name].option.about}; with {_WORDED}: {k.option.about}"
+            own[name] = replace(own[name], option=replace(k.option, about=about))
+    return list(own.values())
 
 
 def _arguments(known: Iterable[Keyword]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 
 from latentgym.accounting import Positions, flops
 from latentgym.answers import Answer, Identity, IntArray, Respondent
-from latentgym.errors import UsageError
+from latentgym.errors import Notice, UsageError
 from latentgym.journal import JOURNAL, Journal
 from latentgym.lengths import how_long, too_long
 from latentgym.overlap import Trained, trained_on
@@ -153,6 +154,13 @@ def evaluate_respondent(
         by_seed, wall = _ask(respondent, questions, seeds, kept, advance)
 
     answers = [answer for answers in by_seed for answer in answers]
+    if _alike(by_seed):
+        warnings.warn(
+            f"the {len(seeds)} seeds gave the same answers, as nothing was drawn: they say no more "
+            "than one",
+            Notice,
+            stacklevel=2,
+        )
     score_QS = np.array([[a.info["score"] for a in answers] for answers in by_seed]).T
     positions = sum((a.positions for a in answers), Positions()).scaled(1 / len(answers))
     thoughts = positions.thought if not task.family.words else 0.0
@@ -227,6 +235,12 @@ def _ask(
             known |= {(seed, answer.index): answer for answer in made}
     by_seed = [[known[seed, question] for question in questions.tolist()] for seed in seeds]
     return by_seed, time.perf_counter() - started
+
+
+def _alike(by_seed: Sequence[Sequence[Answer]]) -> bool:
+    """Whether there are several seeds, and all have thought and said the same."""
+    said = [[(a.thoughts, a.info["completion"]) for a in answers] for answers in by_seed]
+    return len(said) > 1 and all(each == said[0] for each in said)
 
 
 def _rollout(answer: Answer, seed: int) -> dict[str, Any]:

@@ -5,10 +5,11 @@ To add a task or an agent, write its file and add its line here.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from latentgym.errors import UsageError, did_you_mean
+from latentgym.errors import UsageError
 
 FAMILY_NAMES = ("token", "hybrid", "continuous")
 
@@ -122,7 +123,7 @@ def resolve(env: str) -> tuple[str, str, str]:
     env_id = env if "/" in env else f"{NAMESPACE}/{env}"
     known = {known_id: (known_id, task, family) for known_id, task, family in env_ids()}
     if env_id not in known:
-        raise UsageError(f"no environment {env_id!r}; {did_you_mean(env_id, known)}")
+        raise UsageError(f"no environment {env_id!r}; {_nearest(env_id)}")
     return known[env_id]
 
 
@@ -133,6 +134,25 @@ def stored_fault(options: Any) -> str | None:
     if said := sorted(RESERVED & options.keys()):
         return f"{' and '.join(said)} cannot be among its env_options"
     return None
+
+
+def _nearest(env_id: str) -> str:
+    """The ids nearest to one that there is not: task and family are compared apart.
+
+    What ids have in common would make any two of them alike.
+    """
+    word = env_id.removeprefix(f"{NAMESPACE}/")
+    task, _, family = word.rpartition("-") if "-" in word else (word, "", "")
+    names = {_own_name(name): name for name in TASKS}
+    wanted = _own_name(task)
+    near = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, 3, 0.5)
+    families = difflib.get_close_matches(family, FAMILY_NAMES, 1, 0.5) or FAMILY_NAMES
+    ids = [repr(f"{NAMESPACE}/{names[each]}-{kind}") for each in near for kind in families]
+    return f"did you mean {' or '.join(ids[:3])}?" if ids else "latentgym envs lists all."
+
+
+def _own_name(task: str) -> str:
+    return task.casefold().removeprefix(REASONING_GYM_PREFIX.casefold())
 
 
 def make_vector_env(env_id: str, /, num_envs: int, **options: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from latentgym.accounting import ModelSizes, Positions
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.answers import Answer, Answered, Identity, Respondent
-from latentgym.errors import UsageError
+from latentgym.errors import Notice, UsageError
 from latentgym.evaluation import evaluate_respondent, questions_of
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
@@ -26,13 +28,16 @@ def answer_to(index: int, **more: Any) -> Answer:
     return Answer(index, {**info, **numbers}, "", Positions(4, 2, 1), 7, (1.0,), **more)
 
 
-def respondent(**more: Sequence[Any]) -> Respondent:
-    """Who gives question i the i-th of each of `more`."""
+def respondent(*, draws: bool = True, **more: Sequence[Any]) -> Respondent:
+    """Who gives question i the i-th of each of `more`, and may think the same under every seed."""
 
     def answer(questions: Any, seed: int, answered: Answered) -> list[Answer]:
         given = {name: [values[i] for i in questions] for name, values in more.items()}
+        say = f"as drawn with seed {seed}" if draws else ""
         answers = [
-            answer_to(int(i), **{name: values[n] for name, values in given.items()})
+            replace(
+                answer_to(int(i), **{k: values[n] for k, values in given.items()}), thoughts=say
+            )
             for n, i in enumerate(questions)
         ]
         answered(answers)
@@ -44,6 +49,15 @@ def respondent(**more: Sequence[Any]) -> Respondent:
 @pytest.fixture(scope="module")
 def task() -> Any:
     return make_vector_env(ENV, 1, split="test").unwrapped.task
+
+
+def test_seeds_that_change_nothing_are_told(task: Any) -> None:
+    with pytest.warns(Notice, match="the 3 seeds gave the same answers, as nothing was drawn"):
+        evaluate_respondent(respondent(draws=False), ENV, task, limit=4, seeds=[0, 1, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate_respondent(respondent(draws=False), ENV, task, limit=4)
+        evaluate_respondent(respondent(), ENV, task, limit=4, seeds=[0, 1])
 
 
 def test_an_answers_own_numbers_are_averaged_over_the_answers_that_have_them(task: Any) -> None:

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands."""
+"""The Python of the README, and of the page on data of one's own, runs as it stands."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+from latentgym.data import DATASETS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+OWN_DATA = (ROOT / "docs" / "your-own-data.md").read_text()
+_BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+BLOCKS = _BLOCK.findall(README)
 
 
-def shown(code: str) -> str:
+def shown(code: str, page: str = README) -> str:
     """The output that stands behind a block of code."""
-    behind = README.partition(code)[2].removeprefix("```")
+    behind = page.partition(code)[2].removeprefix("```")
     block = re.match(r"\s*```\n(.*?)```", behind, re.DOTALL)
     assert block is not None
     return block[1].strip()
@@ -38,3 +43,23 @@ def test_readme_has_an_environment_and_an_agent() -> None:
     assert len(BLOCKS) == 2
     assert "gym.make(" in BLOCKS[0]
     assert "PolicyHead" in BLOCKS[1]
+
+
+def test_data_of_ones_own_is_read_as_its_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = _BLOCK.findall(OWN_DATA)
+    exec(compile(code, "your-own-data.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == shown(code, OWN_DATA)
+
+
+def test_the_page_on_ones_own_data_has_the_fields_of_every_data_set() -> None:
+    table = OWN_DATA.partition("<!-- fields -->")[2].partition("<!-- /fields -->")[0]
+    told = {}
+    for tasks, fields, _ in (row.strip("| ").split(" | ") for row in table.splitlines()[3:] if row):
+        told |= dict.fromkeys(tasks.split(", "), re.findall(r"`(\w+)`", fields.partition(";")[0]))
+    assert set(told) == set(DATASETS)
+    for name, fields in told.items():
+        if fields:  # others are told on a page of their own
+            assert fields == list(DATASETS[name].fields)

@@ -88,6 +88,11 @@ class Agent(ABC, Generic[Config]):
         """
         raise UsageError(f"{self.name} needs no training; use latentgym eval {self.name}.")
 
+    @classmethod
+    def trains(cls) -> bool:
+        """Whether there is anything to train."""
+        return cls.recipe is not Agent.recipe
+
     def samples_per_question(self) -> int:
         """Episodes drawn for each question."""
         return 1

@@ -37,6 +37,9 @@ def idle(
         default: what they would be if none had been given.
         lm: the model.
         training: whether the agent is trained, or only answers.
+
+    Returns:
+        Their names; of one in a group, behind the group's name and a dot.
     """
     found = []
     for name, value in _changed(given, default):
@@ -49,7 +52,7 @@ def idle(
         except UsageError:  # the others cannot do without it
             continue
         if same:
-            found.append(f"--{name.replace('_', '-')}")
+            found.append(name)
     return found
 
 

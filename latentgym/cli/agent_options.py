@@ -89,6 +89,7 @@ class Parsed(NamedTuple):
             UsageError: there are such.
         """
         if names := idle(self.cls, self.config, self.default, lm, training=training):
+            names = [f"--{name.replace('_', '-')}" for name in names]
             does = "trains and answers" if training else "answers"
             raise UsageError(
                 f"{' and '.join(names)} would have no effect on how {self.cls.name} {does} here; "
@@ -97,7 +98,12 @@ class Parsed(NamedTuple):
 
 
 def parse_with_agent(
-    kind: Any, argv: Sequence[str], prog: str, about: str, defaults: Defaults = of_preset
+    kind: Any,
+    argv: Sequence[str],
+    prog: str,
+    about: str,
+    defaults: Defaults = of_preset,
+    suits: Callable[[type[Agent[Any]]], bool] = lambda cls: True,
 ) -> Parsed:
     """Parse the options of a command together with those of the agent that it names.
 
@@ -110,12 +116,13 @@ def parse_with_agent(
         prog: name of the command.
         about: what it does.
         defaults: of the agent's settings.
+        suits: which agents the command is for; help lists them.
     """
     switches = [f.name.replace("_", "-") for f in dataclasses.fields(kind) if f.type == "bool"]
     flags = {f"--{no}{name}" for name in switches for no in ("", "no-")}
     words = Words(argv, frozenset({*flags, "-h", "--help"}))
     if words.agent is None:
-        agents = ", ".join(AGENTS)
+        agents = ", ".join(name for name in AGENTS if suits(agent_class(name)))
         more = f"Agents: {agents}.\n\nlatentgym {prog} AGENT --help shows the options of one."
         parse(kind, argv, prog, f"{about}\n\n{more}")  # prints usage, or help
         raise UsageError("an agent and an environment are needed.")
@@ -135,7 +142,7 @@ def parse_with_agent(
     )
     presets = ", ".join(cls.presets) or "none"
     about = f"{about}\n\n{cls.name}: {summary(cls)} Presets: {presets}."
-    parsed = parse(both, argv, prog, about)
+    parsed = parse(both, argv, f"{prog} {cls.name}", about)  # whose --help lists the options
     return Parsed(parsed.run, parsed.config, default, cls)
 
 

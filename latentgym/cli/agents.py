@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from latentgym.agents.base import Agent, agent_class
+from latentgym.agents.base import agent_class
 from latentgym.cli.agent_options import summary
 from latentgym.cli.options import emit, output, parse
 from latentgym.registry import AGENTS
@@ -31,13 +31,9 @@ def main(argv: Sequence[str]) -> int:
     for name in AGENTS:
         cls = agent_class(name)
         row = {"agent": name, "families": list(cls.families), "about": summary(cls)}
-        rows.append({**row, "trains": _trains(cls), "presets": list(cls.presets)})
-        about = summary(cls) if _trains(cls) else f"{summary(cls)} No training."
+        rows.append({**row, "trains": cls.trains(), "presets": list(cls.presets)})
+        about = summary(cls) if cls.trains() else f"{summary(cls)} No training."
         table.add_row(name, ", ".join(cls.families), about, ", ".join(cls.presets))
     output(options.json).print(table)
     emit({"agents": rows}, options.json)
     return 0
-
-
-def _trains(cls: type[Agent[object]]) -> bool:
-    return cls.recipe is not Agent.recipe

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from latentgym.agents.base import Agent, agent_class
+from latentgym.agents.effect import idle
 from latentgym.agents.run import Run
 from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
 from latentgym.cli.options import env_model, say
+from latentgym.envs.catalogue import factory_of
+from latentgym.envs.task import TaskMaker
 from latentgym.errors import LatentGymError, UsageError
+from latentgym.lm import load_model
 from latentgym.overlap import Trained
 from latentgym.registry import make_vector_env, resolve
+from latentgym.tokenizers import ByteTokenizer
 from latentgym.training import checkpoint
 
 _MOST_RUNS = 16  # one begun from the other
@@ -72,8 +77,27 @@ def trained_by(run: Mapping[str, Any]) -> Trained:
     return Trained(tuple(tasks))
 
 
+def _of_answering(cls: type[Agent[Any]], stored: Any) -> Iterator[tuple[str, Any]]:
+    """The settings that are not the agent's own, and take part in how it answers."""
+    lm, default = load_model("tiny:gpt2:1x1x8", tokenizer=ByteTokenizer()), cls.config_class()
+    without = idle(cls, stored, default, lm, training=False)
+    for name, _, value in differences(default, stored):
+        if name not in without:
+            yield name, value
+
+
+def _defaults(run: Run) -> dict[str, Any]:
+    """What the options of an evaluation's environment are where nothing says otherwise."""
+    _, task, _ = resolve(run.env)
+    factory = factory_of(task)
+    if not isinstance(factory, TaskMaker):
+        return {}
+    known = factory.keywords(task, env_model(run.model) is not None)
+    return {name: keyword.default for name, keyword in known.items()}
+
+
 def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Say what comes from a checkpoint's run, and what was changed.
+    """Say what comes from a checkpoint's run and would not be so without it, and what was changed.
 
     Args:
         run: what is evaluated.
@@ -84,10 +108,11 @@ def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> 
     if run.agent == trained.get("agent") and "config" in trained:
         cls = agent_class(run.agent)
         stored = restored(cls, trained["config"], Path(str(run.checkpoint)))
-        taken += [f"{name} {value}" for name, _, value in differences(cls.config_class(), stored)]
+        taken += [f"{name} {value}" for name, value in _of_answering(cls, stored)]
         changed += [f"{n} {was} to {now}" for n, was, now in differences(stored, run.config)]
     options = env_as_trained(trained, run.env, given)
-    taken += [f"{name} {value}" for name, value in options.items()]
+    usual = _defaults(run)
+    taken += [f"{k} {value}" for k, value in options.items() if k not in usual or usual[k] != value]
     changed += [
         f"{name} {options.get(name, 'not set')} to {value}"
         for name, value in run.env_options.items()

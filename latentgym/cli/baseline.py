@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from latentgym.cli.evaluate import check_out
-from latentgym.cli.leaderboard import show
+from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation import evaluate_respondent, questions_of
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     if o.out is not None:
         evaluation.save(o.out)
         say(f"wrote {o.out / RESULT}")
-    show([(o.out or Path("-"), evaluation.result)], output(o.json))
+    show([(o.out or UNSAVED, evaluation.result)], output(o.json))
     emit(vars(evaluation.result), o.json)
     return 0
 

@@ -10,7 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from latentgym.cli.options import output, parse, say
+from latentgym.cli.options import emit, output, parse, say
+from latentgym.console import Console
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.results import git_commit, versions
 from latentgym.storage import atomic_write, to_json, writable
@@ -51,9 +52,12 @@ TABLES = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run benchmarks by name or `all`, or list them. `--json FILE` also writes the figures."""
+    """Run benchmarks by name or `all`, or list them.
+
+    `--json` prints their figures as one line and nothing else, `--json FILE` writes them to a file.
+    """
     words = list(argv)
-    target = _take_json(words)
+    as_json, target = _take_json(words)
     names = [word for word in words if word == "all" or word in BENCHES]
     rest = [word for word in words if word not in names]
     if rest and not rest[0].startswith("-"):
@@ -69,12 +73,13 @@ def main(argv: Sequence[str]) -> int:
         about = (module.__doc__ or "").strip()
         options = parse(getattr(module, options_name), rest, f"bench {name}", about)
         report = {**module.run(options), "versions": versions(), "git": git_commit()}
-        _show(report)
+        _show(report, output(as_json))
         reports.append(report)
         if target is not None:  # after each, so that none is lost with one that fails
             with writable(target), atomic_write(target) as partial:
                 partial.write_text(to_json(reports, indent=2) + "\n")
             say(f"wrote {target}")
+    emit({"reports": reports}, as_json)
     return 0
 
 
@@ -90,27 +95,28 @@ def _list(options: Sequence[str]) -> int:
     for name, (_, _, about) in BENCHES.items():
         table.add_row(name, about)
     console = output()
-    console.print("usage: latentgym bench NAME ... | all [options] [--json FILE]\n", markup=False)
+    console.print("usage: latentgym bench NAME ... | all [options] [--json [FILE]]\n", markup=False)
     console.print(table)
     console.print("\nlatentgym bench NAME --help shows the options of one.")
+    console.print("--json prints the figures as JSON alone, --json FILE writes them to a file.")
     return 0
 
 
-def _take_json(words: list[str]) -> Path | None:
+def _take_json(words: list[str]) -> tuple[bool, Path | None]:
+    """Whether JSON goes to stdout, as with all commands, and the file that it goes to."""
     for i, word in enumerate(words):
         if word.startswith("--json="):
-            return Path(words.pop(i).partition("=")[2])
+            return False, Path(words.pop(i).partition("=")[2])
         if word == "--json":
-            if i + 1 == len(words):
-                raise UsageError("--json needs a file to write to.")
             del words[i]
-            return Path(words.pop(i))
-    return None
+            behind = words[i] if i < len(words) else "-"
+            if behind.startswith("-") or behind in (*BENCHES, "all"):
+                return True, None
+            return False, Path(words.pop(i))
+    return False, None
 
 
-def _show(report: dict[str, Any]) -> None:
-    # Without emoji, or ":llama:" in a model's name becomes one.
-    console = output()
+def _show(report: dict[str, Any], console: Console) -> None:
     settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
     about = shown(f"  {settings}; {report['device']}")
     console.print(Text.assemble((report["bench"], "bold"), " ", about))

@@ -2,32 +2,42 @@
 
 First MNNS with a two-layer model from scratch: thoughts in superposition beside a chain of words,
 and the answer that is right most often. Then SmolLM2-135M on GSM8K: plain chain of thought against
-Soft Thinking. Everything goes through the command line, as a user would run it.
+Soft Thinking, with what was said of one problem. Everything goes through the command line, as a
+user would run it.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rich.table import Table
 
 from latentgym.cli.leaderboard import show
 from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
 from latentgym.cli.options import output, parse, say
+from latentgym.console import Console
 from latentgym.data import DATASETS, available
 from latentgym.data.sources import DATA_VARIABLE
 from latentgym.errors import UsageError
 from latentgym.ranges import Size
 from latentgym.registry import make_vector_env
-from latentgym.results import RESULT, Result, find_results
+from latentgym.results import RESULT, Result, find_results, load_rollouts
 from latentgym.stats import wilson
+from latentgym.terminal import shown
 
 _STOPPED = {130: KeyboardInterrupt, 143: Terminated}
 _MODEL = "smollm2-135m"
+_EXPECTED = "SmolLM2-135M answers 1 to 3 of 100 problems of GSM8K right"
+_MOST = 600  # characters of a chain
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,7 @@ def main(argv: Sequence[str]) -> int:
         _gsm8k(options.out, options.limit)
     except UsageError as error:
         say(f"GSM8K is left out: {error}")
-    say("")
-    show(find_results([options.out]), output())
+    _tell(options.out, output())
     minutes = (time.perf_counter() - started) / 60
     say(f"{minutes:.1f} minutes; results, checkpoints and curves are in {options.out}")
     say(f"curves: tensorboard --logdir {options.out}; what else there is: latentgym --help")
@@ -65,11 +74,12 @@ def _plan(options: DemoOptions) -> list[str]:
     lines = [
         "1. MNNS, a puzzle of signs: the commonest answer, a chain of words, a chain of mixtures",
         f"2. GSM8K, {options.limit} problems for SmolLM2-135M: words, and mixtures of words",
-        "About two minutes on two processors.",
+        f"About two minutes on two processors. {_EXPECTED}, so look at what it says.",
     ]
     if data == "sample":
         lines.append(
-            "GSM8K itself was not found, so made-up problems stand in for it. Real data is found "
+            "GSM8K itself was not found, so made-up problems stand in for it, and one of them is "
+            "shown in the place of a score. Real data is found "
             f"in ${DATA_VARIABLE} (put train.jsonl and test.jsonl of github.com/openai/"
             "grade-school-math into its folder gsm8k/), or on the Hugging Face hub."
         )
@@ -88,13 +98,14 @@ def _clear(out: Path) -> None:
 
 
 def _run(*argv: str) -> None:
-    """One command line.
+    """One command line; what it prints on stdout is told at the end, once.
 
     Raises:
         UsageError: it failed, and has said why.
     """
     say(f"\n$ latentgym {' '.join(argv)}")
-    code = latentgym(list(argv))
+    with redirect_stdout(io.StringIO()):
+        code = latentgym(list(argv))
     if code in _STOPPED:
         raise _STOPPED[code]
     if code != 0:
@@ -118,6 +129,39 @@ def _gsm8k(out: Path, limit: int) -> None:
     _run(*cot, "--out", str(out / "gsm8k-words"))
     soft = ["eval", "soft-thinking", "latent/GSM8K-continuous", *shared]
     _run(*soft, "--out", str(out / "gsm8k-mixtures"))
+
+
+def _tell(out: Path, console: Console) -> None:
+    """The tables, and what was said of a problem; scores of made-up problems are none."""
+    found = find_results([out])
+    say("")
+    show([(folder, r) for folder, r in found if r.source != "sample"], console)
+    spoken = [(folder, r) for folder, r in found if folder.name.startswith("gsm8k-")]
+    for first, (folder, result) in enumerate(spoken):
+        said = next(load_rollouts(folder))
+        if first == 0:
+            options = result.config["env_options"]
+            task = make_vector_env(result.env, 1, **options).unwrapped.task
+            console.print(shown(f"a problem of {result.task}, {result.source}"), style="bold")
+            _line(console, "question", task.question(said["index"]).text)
+            _line(console, "gold", said["target"])
+        console.print()
+        _line(console, folder.name, f"{said['n_thoughts']} thoughts; {_judged(said)}")
+        _line(console, "thoughts", said["thoughts"])
+    if spoken:
+        console.print("\nMixtures are shown by the word nearest to each.", style="dim")
+
+
+def _judged(said: dict[str, Any]) -> str:
+    return f"answers {said['parsed'] or 'nothing'}, {'right' if said['score'] == 1 else 'wrong'}"
+
+
+def _line(console: Console, name: str, text: str) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(width=len("gsm8k-mixtures"), style="dim")
+    table.add_column(overflow="fold")
+    table.add_row(name, shown(text, _MOST))
+    console.print(table)
 
 
 def majority(env_id: str) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,13 @@ from rich.table import Table
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.progress import progress_bar
 from latentgym.ranges import Steps
-from latentgym.registry import FAMILY_NAMES, NAMESPACE, TASKS, make_vector_env
+from latentgym.registry import (
+    FAMILY_NAMES,
+    NAMESPACE,
+    REASONING_GYM_PREFIX,
+    TASKS,
+    make_vector_env,
+)
 from latentgym.terminal import shown
 
 _MOST = 300  # characters of a text
@@ -23,6 +28,8 @@ _MOST = 300  # characters of a text
 class ListOptions:
     """Options of envs."""
 
+    all: bool = False
+    """List the tasks of Reasoning Gym one by one."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
 
@@ -34,27 +41,24 @@ def list_envs(argv: Sequence[str]) -> int:
     options = parse(ListOptions, argv, "envs", "List the environments.")
     console = output(options.json)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "families", "data", "licence"):
-        table.add_column(name)
+    for name in ("id", "data", "licence of the data set"):
+        table.add_column(name, no_wrap=name == "id", overflow="fold")
     rows: list[dict[str, str]] = []
     for task in TASKS:
         spec = DATASETS.get(task)
         data = available(spec, spec.splits[-1]) if spec else "generated"
         licence = spec.licence if spec and data != "generated" else "generated"
         rows.append({"task": task, "data": data, "licence": licence})
-    procedural = [row for row in rows if row["task"].startswith("RG_")]
+    procedural = [row for row in rows if row["task"].startswith(REASONING_GYM_PREFIX)]
     for row in rows:
-        if row not in procedural:
+        if options.all or row not in procedural:
             name = f"{NAMESPACE}/{row['task']}-*"
-            texts = (name, ", ".join(FAMILY_NAMES), row["data"], row["licence"])
-            table.add_row(*map(shown, texts))
-    table.add_row(
-        f"{NAMESPACE}/RG_<name>-*",
-        ", ".join(FAMILY_NAMES),
-        f"generated: {len(procedural)} tasks of Reasoning Gym",
-        "Apache-2.0",
-    )
+            table.add_row(*map(shown, (name, row["data"], row["licence"])))
+    if not options.all:
+        name = f"{NAMESPACE}/{REASONING_GYM_PREFIX}<name>-*"
+        table.add_row(name, "generated", f"{len(procedural)} tasks of Reasoning Gym: --all")
     console.print(table)
+    console.print(f"\n* is the action family: {', '.join(FAMILY_NAMES)}", style="dim")
     emit({"families": list(FAMILY_NAMES), "tasks": rows}, options.json)
     return 0
 
@@ -103,7 +107,7 @@ def info(argv: Sequence[str]) -> int:
         "call": _calls(protocol),
         "bridge": repr(task.tokenizer.decode(protocol.bridge)) if protocol.bridge else "none",
         **{name: str(fact) for name, fact in task.about.items()},
-        "grader": inspect.cleandoc(task.grade.__doc__ or type(task).__name__).splitlines()[0],
+        "grader": task.grading,
     }
     console = output(options.json)
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -116,7 +120,7 @@ def info(argv: Sequence[str]) -> int:
     table.add_row("prompt", said.append(f" ({len(prompt)} tokens)"))
     table.add_row("gold", shown(question.gold, _MOST))
     console.print(table)
-    emit({**facts, "example": question.text, "gold": question.gold}, options.json)
+    emit({**facts, **task.about, "example": question.text, "gold": question.gold}, options.json)
     return 0
 
 
@@ -130,7 +134,9 @@ def validate(argv: Sequence[str]) -> int:
     with progress_bar(f"validate {task.name}", len(task)) as advance:
         for index in range(len(task)):
             completion, answer = task.gold_completion(index)
-            if task.grade(index, completion, answer).score != 1.0:
+            if not task.question(index).gold.strip():
+                wrong.append(f"the gold answer of question {index} is empty, so none can be right")
+            elif task.grade(index, completion, answer).score != 1.0:
                 wrong.append(f"gold answer of question {index} scores below 1: {answer!r}")
             for bad in GARBAGE:
                 if task.grade(index, bad, bad).score != 0.0:

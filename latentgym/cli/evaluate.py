@@ -16,9 +16,10 @@ from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import announce, as_trained, env_as_trained, trained_by
-from latentgym.cli.leaderboard import show
+from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import (
     RunOptions,
+    default_model,
     emit,
     env_model,
     env_options,
@@ -32,6 +33,7 @@ from latentgym.cli.watch import show_searches
 from latentgym.errors import UsageError, require_same
 from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, questions_of
 from latentgym.journal import JOURNAL
+from latentgym.lm.zoo import SMOLLM2
 from latentgym.lock import in_use
 from latentgym.parallel import answering
 from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
@@ -90,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
         config=config,
         env=options.env,
         env_options={**env_as_trained(trained, options.env, given), **given},
-        model=options.model or trained.get("model") or "smollm2-135m",
+        model=options.model or trained.get("model") or default_model(SMOLLM2),
         checkpoint=options.checkpoint,
         lora=trained.get("lora"),
         control=options.control,
@@ -122,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
         if options.out is not None:
             evaluation.save(options.out)
             say(f"wrote {options.out / RESULT}")
-    show([(options.out or Path("-"), evaluation.result)], output(options.json))
+    show([(options.out or UNSAVED, evaluation.result)], output(options.json))
     emit(vars(evaluation.result), options.json)
     return 0
 

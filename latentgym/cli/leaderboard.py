@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -9,16 +10,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from latentgym.cli.options import emit, output, parse, say
+from latentgym.console import Console
 from latentgym.errors import UsageError
 from latentgym.results import Result, find_results
 from latentgym.terminal import shown
 
 _RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
 _LEAST = 12  # characters of each name
+
+UNSAVED = Path("(not saved)")
+"""In the place of the folder of a result that is in none."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,15 @@ def show(found: Sequence[Run], console: Console) -> None:
 
     Args:
         found: folder and record of each run.
-        console: where to; columns that it is too narrow for are left out, the last ones first.
+        console: where to; columns that it is too narrow for are left out, the last ones first, and
+            named below.
     """
     for questions, some in groupby(sorted(found, key=_order), key=lambda run: _questions(run[1])):
         runs = list(some)
         console.print(shown(questions, console.width), style="bold")
-        console.print(_table(runs, console.width))
-        for note in _notes(runs):
+        table, left_out = _table(runs, console.width)
+        console.print(table)
+        for note in (*_notes(runs), *_narrow(left_out)):
             console.print(shown(note), style="dim")
         console.print()
 
@@ -79,10 +85,11 @@ class _Column(NamedTuple):
         return max(map(len, (self.name, *self.cells)))
 
 
-def _table(runs: Sequence[Run], width: int) -> Table:
+def _table(runs: Sequence[Run], width: int) -> tuple[Table, list[str]]:
+    """The table, and the names of the columns for which there is no room."""
     results = [r for _, r in runs]
     names = [
-        _Column("run", [folder.name or str(folder) for folder, _ in runs]),
+        _Column("run", [_name(folder) for folder, _ in runs]),
         _Column("agent", [_agent(r) for r in results]),
         _Column("model", [r.model for r in results]),
     ]
@@ -90,19 +97,25 @@ def _table(runs: Sequence[Run], width: int) -> Table:
         4, min(_LEAST, (width - 7) // len(names) - 1)
     )  # so that there is room for the share
     numbers, left = [], width - len(names) * (least + 1)
+    left_out: list[str] = []
+
+    def place(column: _Column) -> None:
+        nonlocal left
+        if left_out or column.width + 1 > left:
+            left_out.append(column.name)
+        else:
+            left -= column.width + 1
+            numbers.append(column)
+
     for column in _numbers(results):
-        if (left := left - column.width - 1) < 0:
-            break
-        numbers.append(column)
+        place(column)
     widths = []
     for column in names:  # the run's first
         more = min(max(0, column.width - least), max(0, left))
         left -= more
         widths.append(least + more)
     for column in _others(results):
-        if (left := left - column.width - 1) < 0:
-            break
-        numbers.append(column)
+        place(column)
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in names:
         table.add_column(column.name, no_wrap=True)
@@ -111,7 +124,11 @@ def _table(runs: Sequence[Run], width: int) -> Table:
     for row in range(len(runs)):
         cells = [shown(c.cells[row], most) for c, most in zip(names, widths, strict=True)]
         table.add_row(*cells, *(shown(c.cells[row]) for c in numbers))
-    return table
+    return table, left_out
+
+
+def _name(folder: Path) -> str:
+    return folder.name or folder.resolve().name or str(folder)
 
 
 def _numbers(results: Sequence[Result]) -> Iterator[_Column]:
@@ -141,11 +158,21 @@ def _others(results: Sequence[Result]) -> Iterator[_Column]:
 def _notes(runs: Sequence[Run]) -> Iterator[str]:
     if any(r.source == "sample" for _, r in runs):
         yield "sample: made-up questions in the place of the real data, so these are no results."
+    asked = [(r.dataset_hash, r.n, tuple(r.index or ())) for _, r in runs]
+    usual = Counter(asked).most_common(1)[0][0]
+    others = [_name(folder) for (folder, _), key in zip(runs, asked, strict=True) if key != usual]
+    if others:
+        yield f"over other questions than the rest, so not to be compared: {', '.join(others)}."
     for folder, r in runs:
         if r.trained_on:
-            yield f"{folder.name}: {r.trained_on} of {r.n} questions were trained on."
+            yield f"{_name(folder)}: {r.trained_on} of {r.n} questions were trained on."
     if any(r.oracle for _, r in runs):
         yield "(oracle): looks at the gold answers to choose, so it is an upper bound."
+
+
+def _narrow(left_out: Sequence[str]) -> Iterator[str]:
+    if left_out:
+        yield f"no room for {', '.join(left_out)}: set COLUMNS=120, or give --json"
 
 
 def _agent(result: Result) -> str:

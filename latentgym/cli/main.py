@@ -110,7 +110,9 @@ def run() -> None:
         if sys.stdout is not None:  # as it is where the caller has closed it
             sys.stdout.flush()
     except BrokenPipeError:  # whoever read along has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            os.dup2(nowhere, stream.fileno())
         code = _BROKEN_PIPE
     sys.exit(code)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
-from rich.console import Console
 
+from latentgym.console import Console
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.ranges import check_ranges
 from latentgym.storage import to_json
@@ -119,6 +119,12 @@ def env_model(model: str) -> str | None:
     So does who is no model, which results call "-".
     """
     return None if model == "-" or model.startswith("tiny") else model
+
+
+def default_model(name: str) -> str:
+    """The model where neither options nor a checkpoint name one, which is said."""
+    say(f"model {name}, as there is no --model")
+    return name
 
 
 def emit(data: dict[str, Any], as_json: bool) -> None:

@@ -16,6 +16,7 @@ from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import trained_by
 from latentgym.cli.options import (
     RunOptions,
+    default_model,
     emit,
     env_options,
     fresh_folder,
@@ -85,7 +86,9 @@ class TrainOptions(RunOptions):
 
 def main(argv: Sequence[str]) -> int:
     """Train an agent, then evaluate it."""
-    parsed = parse_with_agent(TrainOptions, argv, "train", "Train an agent.")
+    parsed = parse_with_agent(
+        TrainOptions, argv, "train", "Train an agent.", suits=lambda cls: cls.trains()
+    )
     options: TrainOptions = parsed.options
     if options.steps < 1:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
@@ -126,7 +129,7 @@ def _run(options: TrainOptions, config: Any) -> Run:
         config=config,
         env=options.env,
         env_options=_held_out(options),
-        model=options.model or begun.get("model") or DEFAULT_TINY,
+        model=options.model or begun.get("model") or default_model(DEFAULT_TINY),
         checkpoint=options.checkpoint,
         lora=lora or begun.get("lora"),
         seed=options.seed,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
+from latentgym.console import Console
 from latentgym.errors import UsageError
 from latentgym.search import Try
 from latentgym.terminal import printable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from latentgym.data.dataset import Dataset, DatasetSpec
+from latentgym.data.dataset import Dataset, DatasetSpec, licence_of
 from latentgym.data.files import DataError
 from latentgym.data.graphs import PRONTOQA, PROSQA
 from latentgym.data.hub import HubSpec
@@ -64,5 +64,6 @@ __all__ = [
     "Question",
     "SampleDataWarning",
     "available",
+    "licence_of",
     "load",
 ]

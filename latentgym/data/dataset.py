@@ -14,6 +14,8 @@ from latentgym.data.files import Row
 from latentgym.data.hub import HubSpec
 from latentgym.data.question import Question
 
+SAMPLE_LICENCE = "Apache-2.0, made for latentgym"
+
 
 @dataclass(frozen=True)
 class DatasetSpec:
@@ -54,6 +56,15 @@ class DatasetSpec:
     def splits(self) -> tuple[str, ...]:
         """The names of the splits that there can be."""
         return tuple(dict.fromkeys([*self.files, *(self.hub.splits if self.hub else ())]))
+
+
+def licence_of(spec: DatasetSpec, source: str) -> str:
+    """The licence of data: that of the data set, where it comes from a place of the data set's."""
+    kind, _, where = source.partition(":")
+    known = {"path": "your own", "sample": SAMPLE_LICENCE, "generated": "generated"}
+    if kind == "hub" and where.partition("@")[0] != (spec.hub.repo if spec.hub else None):
+        return f"see {where}"
+    return known.get(kind, spec.licence)
 
 
 class Dataset(Sequence[Question]):
@@ -101,7 +112,7 @@ class Dataset(Sequence[Question]):
     @property
     def licence(self) -> str:
         """Of the data."""
-        return self.spec.licence
+        return licence_of(self.spec, self.source)
 
     def __repr__(self) -> str:
         return f"<{self.spec.name} {self.split}: {len(self)} questions from {self.source}>"

@@ -41,12 +41,27 @@ class HubSpec:
 
 
 def unusable() -> str | None:
-    """Why the hub cannot be used just now, or None if it can."""
-    for name in ("LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        if os.environ.get(name, "").lower() in _ON:
-            return f"{name} is set"
+    """Why data sets cannot be had from the hub just now, or None if they can."""
+    if off := _switched_off("HF_DATASETS_OFFLINE"):
+        return off
     if find_spec("datasets") is None:
         return "the package datasets is not installed"
+    return _out_of_reach()
+
+
+def no_models() -> str | None:
+    """Why models cannot be had from the hub just now, or None if they can."""
+    return _switched_off("TRANSFORMERS_OFFLINE") or _out_of_reach()
+
+
+def _switched_off(name: str) -> str | None:
+    for each in ("LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", name):
+        if os.environ.get(each, "").lower() in _ON:
+            return f"{each} is set"
+    return None
+
+
+def _out_of_reach() -> str | None:
     address = next((os.environ[name] for name in _PROXIES if os.environ.get(name)), None)
     address = address or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     return None if _reachable(address) else f"{address} cannot be reached"

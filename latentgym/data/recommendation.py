@@ -8,7 +8,6 @@ splits is the catalogue. `latentgym data` makes such a folder of the files as th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,6 @@ def generated(
     rows = list(shop.rows(split))
     if limit is not None and not 1 <= limit <= len(rows):
         raise UsageError(f"the {split} split has {len(rows)} generated purchases, not {limit}.")
-    spec = replace(spec, licence="generated")
     return Dataset(spec, split, "generated", rows[:limit]), shop.catalogue
 
 

@@ -155,6 +155,11 @@ def _explicit(spec: DatasetSpec, split: str, source: str | Path) -> _Found:
         _check_split(spec, split)
         return _Found("sample", _sample(spec.sample, split))
     path = Path(source).expanduser()
+    if path.is_file() and not path.name.endswith(SUFFIXES):
+        raise DataError(
+            f"{source} is of no format that is read; give {', '.join(SUFFIXES)}: one JSON object "
+            f"for each question with {', '.join(spec.fields)}."
+        )
     if path.is_file():
         return _Found(f"path:{source}", read_rows(path))
     if path.is_dir():

@@ -52,9 +52,16 @@ Arrow: TypeAlias = Annotated[
     bool, Option("close the prompt with an arrow; by default where thoughts cannot mix tokens")
 ]
 
-Support: TypeAlias = Annotated[int, Option("ids in a superposition (continuous family)", least=1)]
+Support: TypeAlias = Annotated[
+    int, Option("ids in a superposition (continuous family; the others have none)", least=1)
+]
 HiddenSize: TypeAlias = Annotated[
-    int, Option("width of a latent (hybrid family); by default the model's own", 1, 65_536)
+    int,
+    Option(
+        "width of a latent (hybrid family; the others have none); by default the model's own",
+        1,
+        65_536,
+    ),
 ]
 PromptBudget: TypeAlias = Annotated[int, Option("the longest prompt, in tokens", 1, 1 << 20)]
 ModelName: TypeAlias = Annotated[

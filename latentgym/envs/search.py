@@ -21,7 +21,7 @@ from typing import Annotated
 
 import numpy as np
 
-from latentgym.data import DATASETS, Question, available, load
+from latentgym.data import DATASETS, Question, available, licence_of, load
 from latentgym.envs.arguments import Arrow, Chain, Limit, Seed, Size, Source, Split
 from latentgym.envs.problems import graph_text, graphs, mnns
 from latentgym.envs.task import Demonstration, Task
@@ -205,7 +205,7 @@ class GraphTask(SymbolTask):
         self.name, self.split, self.edge_end = name, split, edge_end
         self.problems = _graph_problems(name, split, size, source, seed, limit, slots)
         self.source, self.dataset_hash = self.problems.source, self.problems.hash
-        self.licence = DATASETS[name].licence if self.source != "generated" else "generated"
+        self.licence = licence_of(DATASETS[name], self.source)
         self.prompt_budget = 256
         self._memo: dict[int, tuple[graphs.GraphProblem, bool]] = {}
 

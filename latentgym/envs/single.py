@@ -14,9 +14,20 @@ from latentgym.envs.episodes import Observation, batched, one
 from latentgym.envs.task import Demonstration, Task
 from latentgym.envs.vector import IntArray, LatentVectorEnv, check_render_mode
 from latentgym.errors import ActionError, OptionError
-from latentgym.options import keywords
+from latentgym.options import Keyword, keywords
 from latentgym.protocol import Phase, Protocol
 from latentgym.registry import NAMESPACE
+
+# What `gymnasium.make_vec` notes of its call.
+_OF_SEVERAL = frozenset({"num_envs", "vectorization_mode", "autoreset_mode", "max_episode_steps"})
+
+
+class _Row(LatentVectorEnv):
+    """The row behind an environment of its own, which has no arguments for several."""
+
+    @staticmethod
+    def _known() -> dict[str, Keyword]:
+        return keywords(LatentEnv)
 
 
 class LatentEnv(gym.Env[Any, Any]):
@@ -53,7 +64,7 @@ class LatentEnv(gym.Env[Any, Any]):
                 f"{name} got an unexpected keyword argument {wrong!r}; it is for "
                 "gymnasium.make_vec, which makes several rows."
             )
-        rows = LatentVectorEnv(
+        rows = _Row(
             task,
             family,
             1,
@@ -81,8 +92,16 @@ class LatentEnv(gym.Env[Any, Any]):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """What it was made by; `max_episode_steps` follows from the budgets."""
-        return self._rows.spec
+        """What it is made by; `max_episode_steps` follows from the budgets.
+
+        A row of several has none of the arguments that are for several.
+        """
+        spec = self._rows.spec
+        if spec is None or spec.kwargs.keys().isdisjoint(_OF_SEVERAL):
+            return spec
+        spec = copy.copy(spec)
+        spec.kwargs = {k: v for k, v in spec.kwargs.items() if k not in _OF_SEVERAL}
+        return spec
 
     @spec.setter
     def spec(self, spec: EnvSpec | None) -> None:

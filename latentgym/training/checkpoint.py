@@ -149,7 +149,7 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
         CheckpointError: the checkpoint is of another model, or damaged.
     """
     manifest = read_manifest(folder)
-    _fill(policy, _tensors(folder, _POLICY, manifest), folder)
+    _fill(policy, _tensors(folder, _POLICY, manifest), folder, manifest)
     if optimizer is not None:
         try:
             _unflatten(optimizer, _tensors(folder, _OPTIMIZER, manifest))
@@ -224,9 +224,10 @@ def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
     same = isinstance(run, dict) and run.get("agent", "") == agent
     if not same and own.keys().isdisjoint(name for name in tensors if not _of_model(name)):
         tensors = {name: tensor for name, tensor in tensors.items() if _of_model(name)}
-        _fill(policy.lm, {name.removeprefix(_LM): x for name, x in tensors.items()}, folder)
+        of_lm = {name.removeprefix(_LM): x for name, x in tensors.items()}
+        _fill(policy.lm, of_lm, folder, manifest)
     else:
-        _fill(policy, tensors, folder)
+        _fill(policy, tensors, folder, manifest)
 
 
 def _of_model(name: str) -> bool:
@@ -253,7 +254,12 @@ def _tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, 
     return tensors
 
 
-def _fill(module: torch.nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+def _fill(
+    module: torch.nn.Module,
+    tensors: Mapping[str, Tensor],
+    folder: Path,
+    manifest: Mapping[str, Any],
+) -> None:
     """Load tensors into a module, all of whose own must be there, and nothing else.
 
     Raises:
@@ -274,9 +280,9 @@ def _fill(module: torch.nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
     if faults:
         more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise CheckpointError(
-            f"{folder} does not fit this model and head ({faults[0]}{more}), so it is of another "
-            "model, or damaged; give the --model and the options it was trained with, or another "
-            "checkpoint."
+            f"{folder} does not fit this model and head ({faults[0]}{more}): "
+            f"{_origin(manifest)}so it is of another model or task, or damaged; give the "
+            "environment, --model and options it was trained with, or another checkpoint."
         )
     for name, tensor in tensors.items():
         # What is not known before training, such as a measured scale, is no number in both.
@@ -286,6 +292,14 @@ def _fill(module: torch.nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
                 "checkpoint."
             )
     module.load_state_dict(tensors, strict=False)  # of tied tensors only one is stored
+
+
+def _origin(manifest: Mapping[str, Any]) -> str:
+    """What a checkpoint was trained on, as far as it says so."""
+    run = manifest.get("run")
+    if not isinstance(run, Mapping) or not isinstance(run.get("env"), str):
+        return ""
+    return f"it was trained on {run['env']} with {run.get('model')}, "
 
 
 def _storage(tensor: Tensor) -> tuple[int, torch.Size]:

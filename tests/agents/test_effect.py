@@ -16,11 +16,11 @@ from latentgym.lm import LatentLM
 @pytest.mark.parametrize(
     ("agent", "name", "change", "training", "found"),
     [
-        ("mts-grpo", None, {"k": 6}, True, ["--k"]),  # csft thinks in whole mixtures
+        ("mts-grpo", None, {"k": 6}, True, ["k"]),  # csft thinks in whole mixtures
         ("mts-grpo", "grpo", {"k": 6}, True, []),
-        ("mts-grpo", None, {"gamma": 2.0, "dropout": 0.2}, True, ["--gamma"]),
+        ("mts-grpo", None, {"gamma": 2.0, "dropout": 0.2}, True, ["gamma"]),
         ("cot", None, {"batch_size": 8}, True, []),
-        ("cot", None, {"batch_size": 8}, False, ["--batch-size"]),
+        ("cot", None, {"batch_size": 8}, False, ["batch_size"]),
         ("cot", None, {"samples": 4, "temperature": 0.7}, False, []),
         ("cot", None, {"temperature": 0.7, "top_p": 0.9}, False, []),
         ("cot", None, {"top_p": 0.9}, False, ["--top-p"]),  # a greedy head cuts nothing off

@@ -49,8 +49,39 @@ def test_settings_and_options_of_the_run_are_taken_and_said(
     assert (agent["thought"], env["m"], env["low"]) == ("pause", 4, 2)
     assert load_result(tmp_path / "a").accuracy == load_result(paused).accuracy
     told = capsys.readouterr().err
-    assert f"settings of {paused}: thought pause, m 4, low 2" in told
+    assert f"settings of {paused}: thought pause, low 2\n" in told  # m is 4 in any case
     assert "changed" not in told
+
+
+def test_settings_that_take_no_part_in_answering_are_not_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = train(tmp_path / "words", "cot", "latent/MNNS-token", "--dropout", "0.1", "-o", "m=4")
+    assert "model tiny" not in capsys.readouterr().err
+    argv = ["eval", "cot", "latent/MNNS-token", "--checkpoint", str(out), "--limit", "20"]
+    assert main(argv) == 0
+    told = capsys.readouterr().err
+    assert "settings of" not in told and "changed" not in told and "no --model" not in told
+
+
+def test_a_checkpoint_that_does_not_fit_says_what_it_was_trained_on(
+    paused: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "coconut", "latent/ProsQA-hybrid", "--checkpoint", str(paused), "--limit", "4"]
+    assert main(argv) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"it was trained on {ENV} with tiny:gpt2:1x1x16, so it is of another model" in told
+
+
+def test_a_model_that_nobody_named_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentgym.cli.evaluate.SMOLLM2", "tiny:gpt2:1x1x16")
+    assert main(["eval", "cot", "latent/MNNS-token", "--limit", "2"]) == 0
+    assert "model tiny:gpt2:1x1x16, as there is no --model" in capsys.readouterr().err
+    none = ["--eval-limit", "999999", "--out", str(tmp_path / "none")]
+    assert main(["train", "cot", "latent/MNNS-token", *none]) == 2
+    assert "model tiny:gpt2:2x2x32, as there is no --model" in capsys.readouterr().err
 
 
 def test_what_is_given_comes_first_and_is_said(

