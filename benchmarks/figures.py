@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 
 from benchmarks.sections import suite_cells
-from latentgym.stats import wilson
+from latentgym.evaluation.stats import wilson
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
 

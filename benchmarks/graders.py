@@ -18,8 +18,8 @@ from typing import Any
 
 from latentgym.data import DATASETS, load
 from latentgym.envs.maths import KINDS
+from latentgym.evaluation.results import git_commit, versions
 from latentgym.progress import progress_bar
-from latentgym.results import git_commit, versions
 from latentgym.rewards import Grader
 from latentgym.rewards.sandbox import Sandbox
 from latentgym.storage import atomic_write

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from latentgym.errors import UsageError
 from latentgym.lm import LatentLM
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 _COMMON: dict[str, Any] = {
     "vocab_size": 259,

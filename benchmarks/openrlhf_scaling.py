@@ -18,11 +18,11 @@ from typing import Any
 
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
-from latentgym.cluster import connected
+from latentgym.cluster.connection import connected
+from latentgym.evaluation.results import git_commit, versions
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.openrlhf.launch import Session, Workers
 from latentgym.openrlhf.shim import install
-from latentgym.results import git_commit, versions
 from latentgym.storage import atomic_write
 from latentgym.training import Trainer
 

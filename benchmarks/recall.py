@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks.retrieval_qa import SETS
 from latentgym.data import DATASETS, Question, load
 from latentgym.data.retrieval import corpus_path
+from latentgym.evaluation.results import git_commit, versions
 from latentgym.progress import progress_bar
-from latentgym.results import git_commit, versions
 from latentgym.retrieval import Hit, cached_index, retriever_of
 from latentgym.rewards.spans import normalised
 from latentgym.storage import atomic_write

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from latentgym.stats import mean_interval
+from latentgym.evaluation.stats import mean_interval
 
 RECORDS = Path(__file__).parent / "records"
 Cells = Mapping[str, dict[str, Any]]

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.sections import RECORDS, change, suite_cells, table
 from latentgym.data.shop import Shop, ShopSettings
-from latentgym.ranking import ranking_metrics
+from latentgym.evaluation.ranking import ranking_metrics
 
 _LABELS = {
     "popularity": "popularity",

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentgym.progress import progress_bar
-from latentgym.results import (
+from latentgym.evaluation.results import (
     git_commit,
     load_result,
     load_rollouts,
     versions,
 )
-from latentgym.stats import mean_interval, seed_interval
+from latentgym.evaluation.stats import mean_interval, seed_interval
+from latentgym.progress import progress_bar
 from latentgym.storage import atomic_write
 
 

@@ -15,12 +15,12 @@ import gymnasium as gym
 
 from latentgym.data import DATASETS, DatasetSpec
 from latentgym.envs import LatentEnv, LatentVectorEnv
-from latentgym.envs.catalogue import DEFAULT_WIDTH, factory_of
+from latentgym.envs.catalogue import DEFAULT_WIDTH
 from latentgym.envs.episodes import OBSERVATION
-from latentgym.options import Keyword, keywords
-from latentgym.registry import FAMILY_NAMES, NAMESPACE, REASONING_GYM_PREFIX, TASKS
-from latentgym.spaces import FAMILIES
-from latentgym.terminal import printable
+from latentgym.episodes.spaces import FAMILIES
+from latentgym.options.keywords import Keyword, keywords
+from latentgym.registry import FAMILY_NAMES, NAMESPACE, REASONING_GYM_PREFIX, TASKS, task_maker
+from latentgym.system.terminal import printable
 
 ABOUT: Mapping[str, str] = {
     "GSM8K": "Word problems of grade school whose answer is a whole number.",
@@ -207,7 +207,7 @@ def _episode(env: Any) -> str:
 
 def _task_keywords(task: str) -> list[Keyword]:
     """Of a task, without a model and then what is only there with one."""
-    maker: Any = factory_of(task)
+    maker: Any = task_maker(task)
     own, worded = (maker.keywords(task, in_words) for in_words in (False, True))
     for name, k in worded.items():
         if name not in own:

@@ -17,8 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from latentgym.console import Console
-from latentgym.terminal import printable
+from latentgym.system.console import Console
+from latentgym.system.terminal import printable
 
 Advance: TypeAlias = "Callable[..., None]"
 """`advance(n=1, note="")`: so many are done, and what to show beside."""

@@ -6,10 +6,11 @@ To add a task or an agent, write its file and add its line here.
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, did_you_mean
 
 FAMILY_NAMES = ("token", "hybrid", "continuous")
 
@@ -125,6 +126,23 @@ def resolve(env: str) -> tuple[str, str, str]:
     if env_id not in known:
         raise UsageError(f"no environment {env_id!r}; {_nearest(env_id)}")
     return known[env_id]
+
+
+def task_maker(name: str) -> Any:
+    """What makes the tasks of that name: a `latentgym.envs.TaskMaker`, or somebody's function.
+
+    Raises:
+        UsageError: no such task.
+    """
+    if name not in TASKS:
+        raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
+    return load(TASKS[name])
+
+
+def load(entry_point: str) -> Any:
+    """What `module:attribute` names."""
+    module, _, attribute = entry_point.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def stored_fault(options: Any) -> str | None:

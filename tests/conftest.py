@@ -27,8 +27,8 @@ import torch
 
 from latentgym import registry
 from latentgym.lm import LatentLM, load_model
-from latentgym.sealed import SEAL, sealed
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.system.sealed import SEAL, sealed
+from latentgym.text.tokenizers import ByteTokenizer
 
 hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("latentgym")

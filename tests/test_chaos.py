@@ -17,9 +17,9 @@ from benchmarks.chaos.breaks import Breaks
 from benchmarks.chaos.commands import Command, run
 from benchmarks.chaos.flips import Kind, flips, kinds
 from benchmarks.chaos.tally import Tally, table
-from latentgym.sealed import digests
+from latentgym.system.sealed import digests
 
-pytestmark = pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 
 
 @pytest.fixture(scope="module")

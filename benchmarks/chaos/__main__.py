@@ -23,7 +23,7 @@ from benchmarks.chaos.breaks import Breaks
 from benchmarks.chaos.commands import commands
 from benchmarks.chaos.flips import flips, kinds
 from benchmarks.chaos.tally import Tally, table
-from latentgym.results import git_commit, versions
+from latentgym.evaluation.results import git_commit, versions
 from latentgym.storage import atomic_write
 
 # Tries of each kind at size 1.

@@ -24,7 +24,7 @@ from typing import Any
 from latentgym.cli.main import main
 from latentgym.retrieval import RetrievalError, read_manifest
 from latentgym.retrieval.java import find_java
-from latentgym.sealed import digests
+from latentgym.system.sealed import digests
 from latentgym.training import checkpoint
 
 _MODEL = ("--model", "tiny:gpt2:1x1x16")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.tally import Tally
-from latentgym.accounting import Positions
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
-from latentgym.answers import Answer
 from latentgym.errors import LatentGymError
-from latentgym.journal import JOURNAL, Journal
-from latentgym.results import RESULT, ROLLOUTS, Result, load_result, load_rollouts
+from latentgym.evaluation.accounting import Positions
+from latentgym.evaluation.answers import Answer
+from latentgym.evaluation.journal import JOURNAL, Journal
+from latentgym.evaluation.results import RESULT, ROLLOUTS, Result, load_result, load_rollouts
 from latentgym.retrieval import Passage, build_index, open_index
 from latentgym.training import checkpoint
 from latentgym.training.logs import JsonLines

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latentgym.accounting import Positions
-from latentgym.answers import Answer, Answered
-from latentgym.ranking import ranking_metrics
+from latentgym.evaluation.accounting import Positions
+from latentgym.evaluation.answers import Answer, Answered
+from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.rollout import (
     Engine,
     Episodes,

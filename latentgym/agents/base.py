@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.agents.answering import make_answer, ranked_answers
-from latentgym.answers import Answer, Answered
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.evaluation.answers import Answer, Answered
 from latentgym.lm.model import LatentLM
-from latentgym.protocol import Protocol
-from latentgym.ranges import check_ranges
-from latentgym.registry import AGENTS
+from latentgym.options.ranges import check_ranges
+from latentgym.registry import AGENTS, load
 from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches, latent_statistics
 from latentgym.training import Recipe
 
@@ -29,7 +28,7 @@ class Agent(ABC, Generic[Config]):
     """Base of all agents.
 
     Args:
-        config: settings, a frozen dataclass whose numbers have ranges (`latentgym.ranges`) and
+        config: settings, a frozen dataclass whose numbers have ranges (`latentgym.options`) and
             whose field docstrings become `--help`.
 
     Attributes:
@@ -157,8 +156,7 @@ def agent_class(name: str) -> type[Agent[Any]]:
     entry = AGENTS.get(name)
     if entry is None:
         raise UsageError(f"no agent {name!r}; {did_you_mean(name, AGENTS)}")
-    module, attribute = entry.split(":")
-    found: type[Agent[Any]] = getattr(importlib.import_module(module), attribute)
+    found: type[Agent[Any]] = load(entry)
     return found
 
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from latentgym.agents.search import Attempt, Search
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import Positive, PositiveShare, Size
+from latentgym.options.ranges import Positive, PositiveShare, Size
 from latentgym.rollout import Policy
-from latentgym.search import Attempt, Search
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from latentgym.agents.base import Agent
+from latentgym.episodes.protocol import Protocol
 from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.protocol import Protocol
-from latentgym.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, Steps
+from latentgym.options.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, Steps
 from latentgym.rollout import Policy
 from latentgym.training import CurriculumConfig, GRPOConfig, Optimisation, Recipe
 

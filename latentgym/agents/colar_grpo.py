@@ -19,7 +19,7 @@ from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import NotNegative, PositiveShare, Size, SizeOrZero
+from latentgym.options.ranges import NotNegative, PositiveShare, Size, SizeOrZero
 from latentgym.rollout import Policy
 from latentgym.training import CompressionConfig, GRPOConfig, Optimisation, Recipe
 

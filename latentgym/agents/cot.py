@@ -15,11 +15,18 @@ import numpy.typing as npt
 
 from latentgym.agents.answering import make_answer
 from latentgym.agents.base import Agent
-from latentgym.answers import Answer
 from latentgym.errors import UsageError
+from latentgym.evaluation.answers import Answer
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import NotNegative, Positive, PositiveShare, ShareBelowOne, Size, SizeOrZero
+from latentgym.options.ranges import (
+    NotNegative,
+    Positive,
+    PositiveShare,
+    ShareBelowOne,
+    Size,
+    SizeOrZero,
+)
 from latentgym.rollout import Episodes, Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.agents.base import Agent
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads import Readout
 from latentgym.lm.model import LatentLM
-from latentgym.rng import Draws
 from latentgym.rollout import Policy
 
 _ROWS = 2

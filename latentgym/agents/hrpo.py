@@ -18,7 +18,7 @@ from typing import ClassVar
 from latentgym.agents.base import Agent
 from latentgym.heads import GatedHead, TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import NotNegative, Positive, PositiveShare, Steps
+from latentgym.options.ranges import NotNegative, Positive, PositiveShare, Steps
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from latentgym.agents.base import Agent
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.protocol import Protocol
-from latentgym.ranges import NotNegative, ShareBelowOne, Size, SizeOrZero
+from latentgym.options.ranges import NotNegative, ShareBelowOne, Size, SizeOrZero
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, PathwiseConfig, Recipe, SupervisedConfig
 from latentgym.training.latents import latents_of

@@ -28,14 +28,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from latentgym.agents.search import Attempt, Search, VerifierConfig
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
+from latentgym.episodes.rng import Draws, derive
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import Interval, NotNegative, Share
-from latentgym.rng import Draws, derive
+from latentgym.options.ranges import Interval, NotNegative, Share
 from latentgym.rollout import Policy
-from latentgym.search import Attempt, Search, VerifierConfig
 
 
 @dataclass(frozen=True)

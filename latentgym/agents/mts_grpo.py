@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from latentgym.agents.base import Agent
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import NotNegative, Positive, Share, ShareBelowOne, Size, Steps
+from latentgym.options.ranges import NotNegative, Positive, Share, ShareBelowOne, Size, Steps
 from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 

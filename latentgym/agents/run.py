@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentgym.agents.base import Agent, agent_class, config_dict
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env, resolve
-from latentgym.rng import derive
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM

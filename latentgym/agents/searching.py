@@ -16,10 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.agents.base import Agent
-from latentgym.answers import Answer, Answered
-from latentgym.ranges import Number
-from latentgym.rollout import Engine, Policy, Reading, collect
-from latentgym.search import (
+from latentgym.agents.search import (
     Attempt,
     Search,
     Try,
@@ -29,7 +26,10 @@ from latentgym.search import (
     is_oracle,
     reward_source,
 )
-from latentgym.tokenizers import Tokenizer
+from latentgym.evaluation.answers import Answer, Answered
+from latentgym.options.ranges import Number
+from latentgym.rollout import Engine, Policy, Reading, collect
+from latentgym.text.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)

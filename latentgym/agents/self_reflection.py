@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from latentgym.agents.search import Attempt, Search
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import Interval
+from latentgym.options.ranges import Interval
 from latentgym.rollout import Policy
-from latentgym.search import Attempt, Search
-from latentgym.tokenizers import require_words
+from latentgym.text.tokenizers import require_words
 
 REQUEST = (
     "Look for mistakes in your answer. Then solve the problem again, without them, and give the "

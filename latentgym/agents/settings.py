@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from latentgym.agents.base import Agent
 from latentgym.errors import CheckpointError
-from latentgym.sealed import is_of
+from latentgym.system.sealed import is_of
 
 
 def restored(cls: type[Agent[Any]], stored: Mapping[str, Any], where: Path) -> Any:

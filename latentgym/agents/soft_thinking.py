@@ -14,7 +14,7 @@ from typing import ClassVar
 from latentgym.agents.base import Agent
 from latentgym.heads import MixtureHead, TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.ranges import Positive, PositiveShare, Steps
+from latentgym.options.ranges import Positive, PositiveShare, Steps
 from latentgym.rollout import Policy
 
 

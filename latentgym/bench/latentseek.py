@@ -20,16 +20,16 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from latentgym.accounting import ModelSizes, Positions, flops
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
+from latentgym.agents.search import Try, VerifierConfig
 from latentgym.bench.plain_latentseek import PlainLatentSeek
 from latentgym.errors import UsageError
+from latentgym.evaluation.accounting import ModelSizes, Positions, flops
+from latentgym.options.ranges import Positive, Size, SizeOrZero
 from latentgym.progress import progress_bar
-from latentgym.ranges import Positive, Size, SizeOrZero
 from latentgym.rollout import Policy
-from latentgym.search import Try, VerifierConfig
-from latentgym.tokenizers import Tokenizer
+from latentgym.text.tokenizers import Tokenizer
 
 _AGENT, _ENV = "latentseek", "latent/GSM8K-token"
 _REWARDS = ("self", "constant")

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.tokenizers import HFTokenizer, SymbolTokenizer, Tokenizer
+from latentgym.text.tokenizers import HFTokenizer, SymbolTokenizer, Tokenizer
 
 Reward = Callable[[int, str], float]
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from latentgym.agents.search import verifiers
 from latentgym.lm import LatentLM
-from latentgym.search import verifiers
 
 
 @dataclass

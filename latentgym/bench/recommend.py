@@ -23,8 +23,8 @@ from latentgym.errors import UsageError
 from latentgym.heads import PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad
+from latentgym.options.ranges import Size, SizeOrZero, Steps
 from latentgym.progress import progress_bar
-from latentgym.ranges import Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, Ranked, rank
 

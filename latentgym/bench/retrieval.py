@@ -19,8 +19,8 @@ from typing import Any
 from latentgym.data import DATASETS, load
 from latentgym.data.retrieval import corpus_path, sample_encyclopedia
 from latentgym.errors import UsageError
+from latentgym.options.ranges import Size
 from latentgym.progress import progress_bar
-from latentgym.ranges import Size
 from latentgym.retrieval import Hit, Retriever, build_index, open_index
 from latentgym.retrieval.index import ENGINES
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
+from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import (
     DirichletHead,
     GatedHead,
@@ -33,11 +34,10 @@ from latentgym.heads import (
     TokenHead,
 )
 from latentgym.lm import LatentLM, load_model
+from latentgym.options.ranges import Size, SizeOrZero
 from latentgym.progress import progress_bar
-from latentgym.protocol import Budget, Protocol
-from latentgym.ranges import Size, SizeOrZero
 from latentgym.rollout import Engine, Policy
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 # By the width of the model; settings are the papers'.
 HEADS: dict[str, Callable[[int], PolicyHead]] = {

@@ -25,8 +25,8 @@ from latentgym.bench import peer_trl
 from latentgym.data.chains import GeneratedChains
 from latentgym.errors import UsageError
 from latentgym.lm import load_model
+from latentgym.options.ranges import Size, SizeOrZero
 from latentgym.progress import progress_bar
-from latentgym.ranges import Size, SizeOrZero
 from latentgym.training import Optimisation, Trainer
 
 _LR = 1e-6

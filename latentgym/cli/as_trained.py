@@ -12,13 +12,11 @@ from latentgym.agents.run import Run
 from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
 from latentgym.cli.options import env_model, say
-from latentgym.envs.catalogue import factory_of
-from latentgym.envs.task import TaskMaker
 from latentgym.errors import LatentGymError, UsageError
+from latentgym.evaluation.overlap import Trained
 from latentgym.lm import load_model
-from latentgym.overlap import Trained
-from latentgym.registry import make_vector_env, resolve
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.registry import make_vector_env, resolve, task_maker
+from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training import checkpoint
 
 _MOST_RUNS = 16  # one begun from the other
@@ -89,10 +87,8 @@ def _of_answering(cls: type[Agent[Any]], stored: Any) -> Iterator[tuple[str, Any
 def _defaults(run: Run) -> dict[str, Any]:
     """What the options of an evaluation's environment are where nothing says otherwise."""
     _, task, _ = resolve(run.env)
-    factory = factory_of(task)
-    if not isinstance(factory, TaskMaker):
-        return {}
-    known = factory.keywords(task, env_model(run.model) is not None)
+    keywords = getattr(task_maker(task), "keywords", None)
+    known = keywords(task, env_model(run.model) is not None) if keywords else {}
     return {name: keyword.default for name, keyword in known.items()}
 
 

@@ -14,12 +14,12 @@ from latentgym.cli.evaluate import check_out
 from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate_respondent, questions_of
-from latentgym.ranges import Seed, Steps
+from latentgym.evaluation.evaluate import evaluate_respondent, questions_of
+from latentgym.evaluation.results import RESULT
+from latentgym.options.ranges import Seed, Steps
 from latentgym.recommenders import make_recommender
 from latentgym.recommenders.respondent import check_catalogue, fit, respondent
 from latentgym.registry import make_vector_env, resolve
-from latentgym.results import RESULT
 
 
 @dataclass(frozen=True)

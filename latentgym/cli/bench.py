@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from latentgym.cli.options import emit, output, parse, say
-from latentgym.console import Console
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.results import git_commit, versions
+from latentgym.evaluation.results import git_commit, versions
 from latentgym.storage import atomic_write, to_json, writable
-from latentgym.terminal import shown
+from latentgym.system.console import Console
+from latentgym.system.terminal import shown
 
 # Each benchmark's module has a dataclass of options and `run(options) -> dict`.
 BENCHES = {

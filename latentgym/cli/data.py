@@ -13,8 +13,8 @@ from rich.table import Table
 
 from latentgym.cli.options import act, emit, output, parse, say
 from latentgym.errors import UsageError
-from latentgym.ranges import Interval, Number, Size, SizeOrZero
-from latentgym.terminal import shown
+from latentgym.options.ranges import Interval, Number, Size, SizeOrZero
+from latentgym.system.terminal import shown
 
 if TYPE_CHECKING:
     from latentgym.data.interactions import Interactions, Recipe

@@ -24,15 +24,15 @@ from latentgym.cli.leaderboard import show
 from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
 from latentgym.cli.options import output, parse, say
-from latentgym.console import Console
 from latentgym.data import DATASETS, available
 from latentgym.data.sources import DATA_VARIABLE
 from latentgym.errors import UsageError
-from latentgym.ranges import Size
+from latentgym.evaluation.results import RESULT, Result, find_results, load_rollouts
+from latentgym.evaluation.stats import wilson
+from latentgym.options.ranges import Size
 from latentgym.registry import make_vector_env
-from latentgym.results import RESULT, Result, find_results, load_rollouts
-from latentgym.stats import wilson
-from latentgym.terminal import shown
+from latentgym.system.console import Console
+from latentgym.system.terminal import shown
 
 _STOPPED = {130: KeyboardInterrupt, 143: Terminated}
 _MODEL = "smollm2-135m"

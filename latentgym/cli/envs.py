@@ -10,8 +10,8 @@ import tyro
 from rich.table import Table
 
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
+from latentgym.options.ranges import Steps
 from latentgym.progress import progress_bar
-from latentgym.ranges import Steps
 from latentgym.registry import (
     FAMILY_NAMES,
     NAMESPACE,
@@ -19,7 +19,7 @@ from latentgym.registry import (
     TASKS,
     make_vector_env,
 )
-from latentgym.terminal import shown
+from latentgym.system.terminal import shown
 
 _MOST = 300  # characters of a text
 

@@ -30,18 +30,24 @@ from latentgym.cli.options import (
     say,
 )
 from latentgym.cli.watch import show_searches
+from latentgym.cluster.answering import answering
 from latentgym.errors import UsageError, require_same
-from latentgym.evaluation import Evaluation, evaluate, evaluate_respondent, questions_of
-from latentgym.journal import JOURNAL
+from latentgym.evaluation.evaluate import Evaluation, evaluate, evaluate_respondent, questions_of
+from latentgym.evaluation.journal import JOURNAL
+from latentgym.evaluation.results import (
+    RESULT,
+    find_results,
+    load_result,
+    load_rollouts,
+    require_all,
+)
+from latentgym.evaluation.stats import question_interval
 from latentgym.lm.zoo import SMOLLM2
-from latentgym.lock import in_use
-from latentgym.parallel import answering
-from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
+from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
-from latentgym.results import RESULT, find_results, load_result, load_rollouts, require_all
-from latentgym.stats import question_interval
 from latentgym.storage import to_json
-from latentgym.terminal import shown
+from latentgym.system.lock import in_use
+from latentgym.system.terminal import shown
 from latentgym.training import checkpoint
 
 

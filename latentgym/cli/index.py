@@ -11,8 +11,8 @@ import tyro
 from rich.table import Table
 
 from latentgym.cli.options import act, emit, output, parse, say
-from latentgym.ranges import NotNegative, Share, Size
-from latentgym.terminal import shown
+from latentgym.options.ranges import NotNegative, Share, Size
+from latentgym.system.terminal import shown
 
 _SNIPPET = 160
 

@@ -13,10 +13,10 @@ import tyro
 from rich.table import Table
 
 from latentgym.cli.options import emit, output, parse, say
-from latentgym.console import Console
 from latentgym.errors import UsageError
-from latentgym.results import Result, find_results
-from latentgym.terminal import shown
+from latentgym.evaluation.results import Result, find_results
+from latentgym.system.console import Console
+from latentgym.system.terminal import shown
 
 _RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
 _LEAST = 12  # characters of each name

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from latentgym.errors import LatentGymError, Notice, OptionError, did_you_mean
 from latentgym.registry import AGENTS
-from latentgym.terminal import printable
+from latentgym.system.terminal import printable
 
 # Each command's module has `main(argv) -> exit code`.
 COMMANDS = {
@@ -90,7 +90,7 @@ def _sentence(error: LatentGymError) -> str:
     """What it says; of an option that there is not, beside those that a command line may give."""
     if isinstance(error, OptionError) and error.unknown is not None:
         from latentgym.cli.options import DECIDED
-        from latentgym.options import unexpected
+        from latentgym.options.keywords import unexpected
 
         option, known, env, elsewhere = error.unknown
         return unexpected(option, [each for each in known if each not in DECIDED], env, elsewhere)

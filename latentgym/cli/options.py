@@ -12,11 +12,11 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from latentgym.console import Console
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.ranges import check_ranges
+from latentgym.options.ranges import check_ranges
 from latentgym.storage import to_json
-from latentgym.terminal import printable
+from latentgym.system.console import Console
+from latentgym.system.terminal import printable
 
 Options = TypeVar("Options")
 EnvPairs = Annotated[

@@ -25,17 +25,17 @@ from latentgym.cli.options import (
     say,
 )
 from latentgym.errors import OptionError, UsageError
-from latentgym.evaluation import evaluate, questions_of
-from latentgym.lock import in_use
-from latentgym.losses import CLEAN
+from latentgym.evaluation.evaluate import evaluate, questions_of
+from latentgym.evaluation.overlap import Trained
+from latentgym.evaluation.results import RESULT
 from latentgym.openrlhf.job import ClusterOptions, Job
-from latentgym.overlap import Trained
-from latentgym.ranges import Interval, Seed, Size, SizeOrZero, Steps
+from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env, resolve
-from latentgym.results import RESULT
 from latentgym.rollout import Policy
-from latentgym.terminal import shown
+from latentgym.system.lock import in_use
+from latentgym.system.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
+from latentgym.training.losses import CLEAN
 
 _HOLDOUT = 0.1
 DEFAULT_TINY = "tiny:gpt2:2x2x32"

@@ -8,11 +8,11 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
-from latentgym.console import Console
+from latentgym.agents.search import Try
 from latentgym.errors import UsageError
-from latentgym.search import Try
-from latentgym.terminal import printable
-from latentgym.tokenizers import Tokenizer
+from latentgym.system.console import Console
+from latentgym.system.terminal import printable
+from latentgym.text.tokenizers import Tokenizer
 
 _MOST = 1200  # characters of a chain
 

@@ -22,7 +22,7 @@ from latentgym.data.interactions import (
     usable_title,
 )
 from latentgym.progress import progress_bar
-from latentgym.tokenizers import one_line
+from latentgym.text.tokenizers import one_line
 
 _GZIP = b"\x1f\x8b"
 _MB = 1_000_000

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from latentgym.data.question import Question
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.rng import derive
 
 LARGEST = 99
 MOST_OPERATIONS = 4

@@ -31,9 +31,9 @@ from latentgym.data.facts import FISH, NO, RELATIONS, TRADES, YES, Asked, Thing,
 from latentgym.data.names import MOST_PARTS, PRONOUNS, SYMBOLS, Names, pronoun
 from latentgym.data.passage import Passage
 from latentgym.data.question import Question
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.options import Option
-from latentgym.rng import derive
+from latentgym.options.keywords import Option
 
 SPLITS = ("train", "dev", "test")
 _SPECIALS = ("<pad>", "<bos>", "<eos>", "####")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from latentgym.data.files import DataError
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.tokenizers import one_line
+from latentgym.text.tokenizers import one_line
 
 SPLITTINGS = ("time", "leave-one-out")
 LAST_SECOND = 253_402_300_799  # of the year 9999, the last that dates know

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from latentgym.data.files import DataError, Row, check_fields
-from latentgym.tokenizers import one_line
+from latentgym.text.tokenizers import one_line
 
 ITEMS = "items"  # the file beside the splits
 _FIELDS: dict[str, type | tuple[type, ...]] = {"item_id": int, "title": str}

@@ -28,7 +28,7 @@ from latentgym.data.interactions import (
     usable_title,
 )
 from latentgym.progress import progress_bar
-from latentgym.tokenizers import one_line
+from latentgym.text.tokenizers import one_line
 
 _Fields = Iterator[tuple[int, Sequence[str]]]  # line numbers and what stands there
 _MB = 1_000_000

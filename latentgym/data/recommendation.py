@@ -19,7 +19,7 @@ from latentgym.data.question import Question
 from latentgym.data.shop import SPLITS, Shop, ShopSettings
 from latentgym.data.sources import data_root, load
 from latentgym.errors import UsageError
-from latentgym.tokenizers import one_line
+from latentgym.text.tokenizers import one_line
 
 # What the items of a set are called in a prompt.
 THINGS: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from latentgym.options import Option
+from latentgym.options.keywords import Option
 
 Split: TypeAlias = Annotated[str, Option("which part of the questions")]
 Source: TypeAlias = Annotated[

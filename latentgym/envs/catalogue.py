@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from latentgym.envs.task import Task, TaskMaker
-from latentgym.errors import OptionError, UsageError, did_you_mean
-from latentgym.options import Keyword, check, keywords
-from latentgym.registry import NAMESPACE, TASKS
-from latentgym.spaces import Family
-from latentgym.tokenizers import Tokenizer
+from latentgym.episodes.spaces import Family
+from latentgym.errors import OptionError, UsageError
+from latentgym.options.keywords import Keyword, check, keywords
+from latentgym.registry import NAMESPACE, task_maker
+from latentgym.text.tokenizers import Tokenizer
 
 DEFAULT_WIDTH = 64
 
@@ -21,20 +20,6 @@ Makers = list[tuple[str, Callable[..., Any]]]
 
 GENERATED = "source=generated"
 NOTHING_HELD = "rows are held out of a file, and these are generated; leave holdout out."
-
-
-def factory_of(name: str) -> Factory:
-    """What makes the tasks of that name: a `TaskMaker`, or a function of somebody else's.
-
-    Raises:
-        UsageError: no such task.
-    """
-    entry = TASKS.get(name)
-    if entry is None:
-        raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
-    module, attribute = entry.split(":")
-    factory: Factory = getattr(importlib.import_module(module), attribute)
-    return factory
 
 
 def make_task(
@@ -57,7 +42,7 @@ def make_task(
         OptionError: the task does not take such an argument.
         UsageError: no such task or model, or a value that an argument cannot have.
     """
-    factory = factory_of(name)
+    factory = task_maker(name)
     env = f"{NAMESPACE}/{name}-{family.name}"
     tokenizer, width = None, DEFAULT_WIDTH
     if model is not None:

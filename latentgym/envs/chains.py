@@ -25,10 +25,10 @@ from latentgym.envs.arguments import (
 )
 from latentgym.envs.maths import KINDS
 from latentgym.envs.text import TextTask
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options import Option
-from latentgym.spaces import Family
-from latentgym.tokenizers import SymbolTokenizer, Tokenizer
+from latentgym.options.keywords import Option
+from latentgym.text.tokenizers import SymbolTokenizer, Tokenizer
 
 GENERATOR_OPTIONS = {"size", *ChainSettings.__dataclass_fields__}
 _SYMBOLS_PER_EQUATION = 8  # six, and a little room

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from latentgym.envs.task import Call, Task
+from latentgym.episodes.protocol import Clock, Phase, Protocol
 from latentgym.errors import PromptTooLongError
-from latentgym.protocol import Clock, Phase, Protocol
-from latentgym.terminal import printable
+from latentgym.system.terminal import printable
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]

@@ -19,10 +19,10 @@ from latentgym.envs.arguments import (
     Think,
 )
 from latentgym.envs.text import TextTask
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.rewards import Grader, MathGrader, NumberGrader
-from latentgym.spaces import Family
-from latentgym.tokenizers import ByteTokenizer, Tokenizer
+from latentgym.text.tokenizers import ByteTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from latentgym.retrieval import Passage
-from latentgym.tokenizers import Tokenizer, breaking, one_line
+from latentgym.text.tokenizers import Tokenizer, breaking, one_line
 
 SEARCH, END_SEARCH = "<search>", "</search>"
 FOUND, END_FOUND = "<information>", "</information>"

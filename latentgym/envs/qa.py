@@ -15,11 +15,11 @@ from latentgym.envs.catalogue import GENERATED, NOTHING_HELD, Makers
 from latentgym.envs.maths import default_split
 from latentgym.envs.retrieval import RetrievalTask
 from latentgym.envs.task import TaskMaker
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options import Option, keywords
+from latentgym.options.keywords import Option, keywords
 from latentgym.retrieval import Retriever, cached_index
-from latentgym.spaces import Family
-from latentgym.tokenizers import SymbolTokenizer, Tokenizer
+from latentgym.text.tokenizers import SymbolTokenizer, Tokenizer
 
 _SYMBOL_BUDGETS = {"think": 48, "answer": 4, "passage_tokens": 32}
 

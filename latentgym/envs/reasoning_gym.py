@@ -24,15 +24,15 @@ from latentgym.envs.arguments import (
 )
 from latentgym.envs.task import GradingError
 from latentgym.envs.text import TextTask
+from latentgym.episodes.protocol import Protocol
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options import Option
-from latentgym.protocol import Protocol
+from latentgym.options.keywords import Option
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
 from latentgym.rewards.extract import MAX_TEXT
 from latentgym.rewards.sandbox import Sandbox
-from latentgym.spaces import Family
-from latentgym.tokenizers import ByteTokenizer, Tokenizer
+from latentgym.text.tokenizers import ByteTokenizer, Tokenizer
 
 _SANDBOX = Sandbox(job="latentgym.envs._scorer", needs="'latentgym[reasoning-gym]'")
 _SPLIT_SEEDS = {"train": 0, "test": 1_000_003}

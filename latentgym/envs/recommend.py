@@ -26,13 +26,13 @@ from latentgym.data.shop import ShopSettings
 from latentgym.envs.arguments import Limit, Source, Split, System
 from latentgym.envs.catalogue import GENERATED, Makers
 from latentgym.envs.task import Choices, Demonstration, Task, TaskMaker
+from latentgym.episodes.protocol import Budget, Protocol
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options import Option, keywords
-from latentgym.protocol import Budget, Protocol
+from latentgym.options.keywords import Option, keywords
 from latentgym.rewards import Grade, TitleGrader
-from latentgym.spaces import Family
-from latentgym.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer, breaking
-from latentgym.trie import Trie
+from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer, breaking
+from latentgym.text.trie import Trie
 
 _SPECIALS = ("<pad>", "<bos>", "<eos>")
 _AND, _NEXT = "<and>", "<next>"  # between titles, and before the one that is asked for

@@ -21,13 +21,13 @@ from latentgym.envs.arguments import (
 from latentgym.envs.passages import END_FOUND, END_SEARCH, SEARCH, SYMBOLS, WORDS, Shown, query_of
 from latentgym.envs.task import Call, Demonstration
 from latentgym.envs.text import TextTask
+from latentgym.episodes.protocol import MarkTable, Protocol
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options import Option
-from latentgym.protocol import MarkTable, Protocol
+from latentgym.options.keywords import Option
 from latentgym.retrieval import Hit, Passage, Retriever, retriever_of
 from latentgym.rewards import Grader, SpanGrader
-from latentgym.spaces import Family
-from latentgym.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer
+from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer
 
 _BLOCK = 64  # questions whose passages are looked up together
 _REMEMBERED = 1 << 15

@@ -25,12 +25,12 @@ from latentgym.data import DATASETS, Question, available, licence_of, load
 from latentgym.envs.arguments import Arrow, Chain, Limit, Seed, Size, Source, Split
 from latentgym.envs.problems import graph_text, graphs, mnns
 from latentgym.envs.task import Demonstration, Task
+from latentgym.episodes.protocol import Budget, Protocol
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options import Option
-from latentgym.protocol import Budget, Protocol
+from latentgym.options.keywords import Option
 from latentgym.rewards import ExactGrader, Grade
-from latentgym.spaces import Family
-from latentgym.tokenizers import SymbolTokenizer
+from latentgym.text.tokenizers import SymbolTokenizer
 
 _EXACT = ExactGrader()
 ARROW = "->"

@@ -13,9 +13,9 @@ from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, Render
 from latentgym.envs.episodes import Observation, batched, one
 from latentgym.envs.task import Demonstration, Task
 from latentgym.envs.vector import IntArray, LatentVectorEnv, check_render_mode
+from latentgym.episodes.protocol import Phase, Protocol
 from latentgym.errors import ActionError, OptionError
-from latentgym.options import Keyword, keywords
-from latentgym.protocol import Phase, Protocol
+from latentgym.options.keywords import Keyword, keywords
 from latentgym.registry import NAMESPACE
 
 # What `gymnasium.make_vec` notes of its call.

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.data import Question
+from latentgym.episodes.protocol import Protocol
+from latentgym.episodes.spaces import Family
 from latentgym.errors import LatentGymError
-from latentgym.options import Keyword, keywords
-from latentgym.protocol import Protocol
+from latentgym.options.keywords import Keyword, keywords
 from latentgym.rewards import Grade, GraderError
-from latentgym.spaces import Family
-from latentgym.tokenizers import Tokenizer
-from latentgym.trie import Trie
+from latentgym.text.tokenizers import Tokenizer
+from latentgym.text.trie import Trie
 
 
 class GradingError(LatentGymError, GraderError):

@@ -9,11 +9,11 @@ from typing import ClassVar
 from latentgym.data import Question
 from latentgym.envs.formats import FORMATS
 from latentgym.envs.task import Demonstration, GradingError, Task
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import GoldError, Grade, Grader, GraderError
-from latentgym.spaces import Family
-from latentgym.tokenizers import Tokenizer
+from latentgym.text.tokenizers import Tokenizer
 
 
 class TextTask(Task):

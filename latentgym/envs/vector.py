@@ -18,11 +18,11 @@ from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, Render
 from latentgym.envs.catalogue import make_task
 from latentgym.envs.episodes import BoolArray, LiveEpisodes, Observation, batched, one
 from latentgym.envs.task import Demonstration
+from latentgym.episodes.protocol import Protocol
+from latentgym.episodes.spaces import family as family_of
 from latentgym.errors import ActionError, OptionError, UsageError, told
-from latentgym.options import Keyword, Option, check, keywords
-from latentgym.protocol import Protocol
+from latentgym.options.keywords import Keyword, Option, check, keywords
 from latentgym.registry import NAMESPACE
-from latentgym.spaces import family as family_of
 
 if TYPE_CHECKING:
     from latentgym.envs.single import LatentEnv

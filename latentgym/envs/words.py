@@ -18,9 +18,9 @@ from latentgym.envs.arguments import (
 from latentgym.envs.problems import graph_text, mnns
 from latentgym.envs.search import MNNS, GraphTask
 from latentgym.envs.text import TextTask
+from latentgym.episodes.spaces import Family
 from latentgym.rewards import ChoiceGrader, NumberGrader
-from latentgym.spaces import Family
-from latentgym.tokenizers import Tokenizer
+from latentgym.text.tokenizers import Tokenizer
 
 
 class _Worded(Sequence[Question]):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.errors import ActionError, UsageError, told
-from latentgym.ranges import Range
+from latentgym.options.ranges import Range
 
 
 class RecordTranscripts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):

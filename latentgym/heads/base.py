@@ -19,9 +19,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from latentgym.episodes.rng import Draws
+from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
-from latentgym.rng import Draws
-from latentgym.spaces import family
 
 Action = dict[str, Tensor]
 """One thought per row: named tensors with the same leading shape.
@@ -104,7 +104,7 @@ class PolicyHead(nn.Module, ABC):
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         """What a thought costs beside the model's own pass, in floating-point operations.
 
-        Two per weight, as `latentgym.accounting.flops` counts; nothing unless a head says so.
+        Two per weight, as `latentgym.evaluation.accounting` counts; nothing unless a head says so.
 
         Returns:
             Of one thought; and of one thought for each position of the prompt, for heads that read
@@ -134,35 +134,6 @@ def matrix_flops(module: nn.Module) -> float:
     return 2.0 * sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
 
-def categorical(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Token ids by inverting the cumulative distribution.
-
-    Args:
-        logits: (B, V).
-        uniform: numbers in (0, 1), (B, J).
-
-    Returns:
-        int64 (B, J): one independent draw per uniform number.
-    """
-    # Summing 50k fp32 probabilities in order loses the tail, hence float64.
-    cdf = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
-    ids = torch.searchsorted(cdf, uniform.to(cdf) * cdf[:, -1:], right=True)
-    return ids.clamp_max(logits.shape[-1] - 1)
-
-
-def gather_log_prob(logits: Tensor, ids: Tensor) -> Tensor:
-    """Log-probabilities of ids under softmax(logits), without a V-wide log-softmax.
-
-    Args:
-        logits: (..., V).
-        ids: int64 (..., K).
-
-    Returns:
-        (..., K).
-    """
-    return logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
-
-
 def shaped(x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str) -> Tensor:
     """What a method of a head gave, if it is of the shape that is needed.
 
@@ -183,8 +154,3 @@ def shaped(x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str) -> 
             f"{shape[0]} actions it was asked for need {shape}; mend the head."
         )
     return x
-
-
-def uniform(draws: Draws, count: int, like: Tensor) -> Tensor:
-    """The rows' uniform numbers as a float64 tensor (B, count) on the device of `like`."""
-    return torch.from_numpy(draws.uniform(count)).to(like.device)

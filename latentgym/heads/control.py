@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.base import Action, PolicyHead, Readout
-from latentgym.rng import Draws
 
 _NOISE = 0  # what the noise's draws are for
 

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.superposition import mix
 from latentgym.heads.token import TokenHead
-from latentgym.rng import Draws
 
 _C = 8.0
 

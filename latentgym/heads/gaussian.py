@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.token import TokenHead
-from latentgym.rng import Draws
 
 _LOG_2_PI = math.log(2 * math.pi)
 

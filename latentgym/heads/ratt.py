@@ -19,10 +19,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
-from latentgym.losses import masked
-from latentgym.rng import Draws
+from latentgym.heads.distributions import masked
 
 _ROTARY_BASE = 1000.0
 _LOG_2_PI = math.log(2 * math.pi)

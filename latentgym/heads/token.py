@@ -8,10 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
-from latentgym.heads.base import Action, PolicyHead, Readout, categorical, gather_log_prob, uniform
+from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.distributions import categorical, gather_log_prob, uniform
 from latentgym.heads.top import top_k
-from latentgym.rng import Draws
 
 _NUCLEUS_SIZES = (128, 2048)
 

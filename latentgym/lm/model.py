@@ -27,7 +27,7 @@ from latentgym.lm.cache import ATTENTION, GroupedCache
 from latentgym.lm.mode import mode
 from latentgym.lm.packed import packed, state_of
 from latentgym.lm.self_test import INSTEAD, self_test
-from latentgym.tokenizers import Tokenizer
+from latentgym.text.tokenizers import Tokenizer
 
 # What logits are multiplied with (Cohere), divided by (Granite) and capped at (Gemma 2).
 _LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from latentgym.data.hub import no_models
 from latentgym.errors import UsageError
-from latentgym.sealed import damaged, digests, note_unverified, read_sealed, sealed
 from latentgym.storage import atomic_write, cache_folder, locked, writable_cache
-from latentgym.tokenizers import HFTokenizer, Tokenizer
+from latentgym.system.hub import no_models
+from latentgym.system.sealed import damaged, digests, note_unverified, read_sealed, sealed
+from latentgym.text.tokenizers import HFTokenizer, Tokenizer
 
 SMOLLM2 = "smollm2-135m"
 _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -355,7 +355,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     from safetensors.torch import save_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from latentgym.console import Console
+    from latentgym.system.console import Console
 
     with (
         atomic_write(folder) as work,

@@ -23,7 +23,7 @@ import torch
 from openrlhf.models import Actor
 from torch import Tensor, nn
 
-from latentgym.losses import masked
+from latentgym.heads.distributions import masked
 from latentgym.rollout import Policy
 
 

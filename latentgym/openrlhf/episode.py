@@ -15,10 +15,10 @@ from typing import Any
 
 import gymnasium
 
+from latentgym.episodes.protocol import Phase
 from latentgym.errors import PromptTooLongError, UsageError
+from latentgym.evaluation.results import TROUBLES
 from latentgym.openrlhf.prompts import Row
-from latentgym.protocol import Phase
-from latentgym.results import TROUBLES
 
 _LOCK = threading.Lock()
 _checked: set[tuple[str, str, str]] = set()

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentgym.cluster import connected, failures
+from latentgym.cluster.connection import connected, failures
 from latentgym.errors import CheckpointError, Notice, TrainingError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
-from latentgym.sealed import read_sealed, sealed
 from latentgym.storage import atomic_write, to_json, writable
+from latentgym.system.sealed import read_sealed, sealed
 from latentgym.training.logs import JsonLines
 
 RESUME = "Go on with --resume."

@@ -19,10 +19,11 @@ from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from openrlhf.utils import logging_utils
 from tqdm import tqdm
 
-from latentgym.losses import action_weights, advantages, masked
+from latentgym.heads.distributions import masked
 from latentgym.openrlhf.job import Job
 from latentgym.openrlhf.samples import Row, TrainingRows, collate, is_ours, thoughts_of
-from latentgym.tokenizers import Tokenizer
+from latentgym.text.tokenizers import Tokenizer
+from latentgym.training.losses import action_weights, advantages
 
 OnStep = Callable[[int, dict[str, float]], None]
 

@@ -15,8 +15,8 @@ install()
 from openrlhf.trainer.ray import ppo_actor
 from torch import Tensor
 
-from latentgym.losses import action_weights, masked_mean
 from latentgym.openrlhf.samples import thoughts_of
+from latentgym.training.losses import action_weights, masked_mean
 
 
 class ActorTrainer(ppo_actor.ActorPPOTrainer):  # type: ignore[misc]

@@ -15,13 +15,13 @@ import ray
 import torch
 from openrlhf.trainer.ray import launcher, ppo_actor
 
+from latentgym.episodes.rng import derive
 from latentgym.lm.mode import mode
 from latentgym.openrlhf.actor import PolicyActor
 from latentgym.openrlhf.job import Job
 from latentgym.openrlhf.samples import Row, responses
 from latentgym.openrlhf.strategy import gathered
 from latentgym.openrlhf.updates import ActorTrainer
-from latentgym.rng import derive
 from latentgym.rollout import Engine, Policy, collect, latent_statistics
 from latentgym.training import checkpoint
 

@@ -21,7 +21,7 @@ from rectools.models import SASRecModel
 from rectools.models.nn.item_net import IdEmbeddingsItemNet
 from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
 
-from latentgym.ranking import ranking_metrics
+from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.recommenders.base import Floats, Ints, ranks
 
 _AT_ONCE = 256  # questions

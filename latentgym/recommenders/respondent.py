@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from latentgym.accounting import ModelSizes, Positions
-from latentgym.answers import Answer, Answered, Identity, IntArray, Respondent
 from latentgym.errors import UsageError
-from latentgym.ranking import ranking_metrics
+from latentgym.evaluation.accounting import ModelSizes, Positions
+from latentgym.evaluation.answers import Answer, Answered, Identity, IntArray, Respondent
+from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.recommenders.base import (
     Floats,
     Histories,

@@ -31,8 +31,8 @@ from latentgym.retrieval.index import (
 from latentgym.retrieval.java import find_java
 from latentgym.retrieval.lucene import HEAP_MB, QUIET
 from latentgym.retrieval.retriever import RetrievalError
-from latentgym.sealed import digests, sealed
 from latentgym.storage import atomic_write, cache_folder, locked, writable, writable_cache
+from latentgym.system.sealed import digests, sealed
 
 _WITH_PARENT = Path(__file__).with_name("_with_parent.py")
 _SEVERAL = 1000  # passages between two looks at the progress bar

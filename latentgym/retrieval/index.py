@@ -18,7 +18,7 @@ from latentgym.retrieval.bm25s_engine import BM25sRetriever, library
 from latentgym.retrieval.java import find_java
 from latentgym.retrieval.lucene import LuceneRetriever
 from latentgym.retrieval.retriever import RetrievalError, Retriever
-from latentgym.sealed import damaged, note_unverified, read_sealed
+from latentgym.system.sealed import damaged, note_unverified, read_sealed
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from latentgym.data.passage import Passage
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.tokenizers import one_line
+from latentgym.text.tokenizers import one_line
 
 # Lucene takes at most 1024 clauses, and a character may be one.
 MOST_CHARACTERS = 1000

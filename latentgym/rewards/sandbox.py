@@ -1,4 +1,4 @@
-"""Judging hostile text in a process that may be killed: see `latentgym.bounded`.
+"""Judging hostile text in a process that may be killed: see `latentgym.system.bounded`.
 
 The job compares mathematics, or is the scorers of another library.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, cast
 
-from latentgym.bounded import BoundedProcess
 from latentgym.rewards.grade import GraderError
+from latentgym.system.bounded import BoundedProcess
 
 Verdict = Literal["equal", "different", "bad_gold", "bad_answer", "timeout", "refused", "crash"]
 

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.heads.base import gather_log_prob
+from latentgym.heads.distributions import gather_log_prob
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.engine import Standing
 from latentgym.rollout.rollouts import IntArray
-from latentgym.trie import Trie
+from latentgym.text.trie import Trie
 
 _MOST_BEAMS = 1 << 14  # of all questions that are searched together
 _MOST_POSITIONS = 1 << 14  # read in one pass

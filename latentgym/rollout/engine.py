@@ -18,13 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from latentgym.episodes.protocol import Clock, Phase, Protocol
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads import Action, Readout
 from latentgym.heads.base import shaped
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
-from latentgym.protocol import Clock, Phase, Protocol
-from latentgym.rng import Draws
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.reading import Reading
 from latentgym.rollout.rollouts import IntArray, Kind, Rollouts

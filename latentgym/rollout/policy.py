@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.heads.base import shaped
+from latentgym.heads.distributions import entropy
 from latentgym.lm.model import LatentLM
-from latentgym.losses import entropy
 from latentgym.rollout.rollouts import Kind
 from latentgym.rollout.shared import hidden_states
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.losses import masked
+from latentgym.heads.distributions import masked
 from latentgym.rollout.acting import unstepped
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.policy import Policy

@@ -10,8 +10,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from latentgym.protocol import Clock
-from latentgym.spaces import dominant
+from latentgym.episodes.protocol import Clock
+from latentgym.episodes.spaces import dominant
 
 if TYPE_CHECKING:
     from latentgym.envs import Demonstration, Task

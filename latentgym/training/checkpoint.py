@@ -24,11 +24,11 @@ from torch import Tensor
 
 import latentgym
 from latentgym.errors import CheckpointError
-from latentgym.ranges import Range
+from latentgym.options.ranges import Range
 from latentgym.registry import stored_fault
 from latentgym.rollout import Policy
-from latentgym.sealed import digest, digests, is_of, note_unverified, read_sealed, sealed
 from latentgym.storage import atomic_write, discard
+from latentgym.system.sealed import digest, digests, is_of, note_unverified, read_sealed, sealed
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{8})$")

@@ -25,13 +25,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.heads.gaussian import GaussianHead
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad
-from latentgym.ranges import NotNegative, Size, SizeOrZero, check_ranges
-from latentgym.rng import derive
+from latentgym.options.ranges import NotNegative, Size, SizeOrZero, check_ranges
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.order import Order

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from latentgym.errors import UsageError
-from latentgym.ranges import NotNegative, Rate, ShareBelowOne, check_ranges
+from latentgym.options.ranges import NotNegative, Rate, ShareBelowOne, check_ranges
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from latentgym.episodes.protocol import Protocol
+from latentgym.episodes.rng import Draws, derive
 from latentgym.errors import UsageError
-from latentgym.protocol import Protocol
-from latentgym.ranges import Share, Size, SizeOrZero, Steps
-from latentgym.rng import Draws, derive
+from latentgym.options.ranges import Share, Size, SizeOrZero, Steps
 from latentgym.rollout import Policy
 from latentgym.training.latents import with_latents
 from latentgym.training.stage import MakeEnv, Metrics, Update

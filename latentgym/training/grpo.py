@@ -18,19 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentgym.episodes.rng import derive
 from latentgym.errors import TrainingError, UsageError, did_you_mean
 from latentgym.lm.mode import mode
-from latentgym.losses import (
-    CLEAN,
-    MEANS,
-    action_weights,
-    advantages,
-    clipped_surrogate,
-    kl_estimate,
-    masked_mean,
-)
-from latentgym.ranges import NotNegative, Share, Size, check_ranges, check_rows
-from latentgym.rng import derive
+from latentgym.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
 from latentgym.rollout import (
     Engine,
     Episodes,
@@ -43,6 +34,15 @@ from latentgym.rollout import (
 )
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward, target_log_probs, think
+from latentgym.training.losses import (
+    CLEAN,
+    MEANS,
+    action_weights,
+    advantages,
+    clipped_surrogate,
+    kl_estimate,
+    masked_mean,
+)
 from latentgym.training.order import Order
 from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
-from latentgym.protocol import Protocol
 
 
 def latents_of(rules: Protocol) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from latentgym.errors import UsageError
-from latentgym.sealed import parsed
 from latentgym.storage import atomic_write, to_json, writable
+from latentgym.system.sealed import parsed
 
 
 class Sink(Protocol):

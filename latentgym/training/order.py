@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from latentgym.episodes.rng import derive
 from latentgym.errors import Notice, UsageError
-from latentgym.lengths import how_long, too_long
-from latentgym.rng import derive
+from latentgym.text.lengths import how_long, too_long
 
 IntArray = npt.NDArray[np.int64]
 _SKIP = "or leave them out with --skip-long"

@@ -26,16 +26,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
+from latentgym.heads.distributions import masked
 from latentgym.lm.mode import mode
-from latentgym.losses import CLEAN, advantages, clipped_surrogate, masked
-from latentgym.ranges import NotNegative, Share, Size, SizeOrZero, check_ranges, check_rows
-from latentgym.rng import derive
+from latentgym.options.ranges import NotNegative, Share, Size, SizeOrZero, check_ranges, check_rows
 from latentgym.rollout import Policy
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.latents import latents_of, with_latents
+from latentgym.training.losses import CLEAN, advantages, clipped_surrogate
 from latentgym.training.order import Order
 from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 from latentgym.training.supervised import OwnThoughts, SupervisedLoss, supervised_loss

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.losses import Surrogate, masked
+from latentgym.heads.distributions import masked
 from latentgym.rollout import Episodes, Scores
+from latentgym.training.losses import Surrogate
 from latentgym.training.stage import Metrics
 
 

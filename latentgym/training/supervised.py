@@ -24,18 +24,25 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
+from latentgym.episodes.rng import Draws, derive
 from latentgym.errors import UsageError
 from latentgym.heads import PolicyHead, Readout
 from latentgym.heads.base import shaped
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
-from latentgym.losses import soft_target_loss
-from latentgym.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, check_ranges
-from latentgym.rng import Draws, derive
+from latentgym.options.ranges import (
+    NotNegative,
+    Share,
+    ShareBelowOne,
+    Size,
+    SizeOrZero,
+    check_ranges,
+)
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.latents import latents_of, with_latents
+from latentgym.training.losses import soft_target_loss
 from latentgym.training.order import Order
 from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
 

@@ -11,9 +11,9 @@ import pytest
 from latentgym import registry
 from latentgym.data import Question
 from latentgym.envs import Call, Demonstration, Task
-from latentgym.protocol import Budget, MarkTable, Protocol
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def mark(every: int, rest: int) -> MarkTable:

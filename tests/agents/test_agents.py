@@ -13,7 +13,7 @@ from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.agents.mts_grpo import MTSGRPO, MTSGRPOConfig
 from latentgym.agents.soft_thinking import SoftThinking, SoftThinkingConfig
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation.evaluate import evaluate
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, TokenHead
 from latentgym.lm import load_model
 from latentgym.registry import AGENTS, make_vector_env

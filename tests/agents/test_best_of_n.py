@@ -16,11 +16,11 @@ import pytest
 
 from latentgym.agents.best_of_n import BestOfN, BestOfNConfig
 from latentgym.agents.cot import CoT, CoTConfig
-from latentgym.answers import Answer
+from latentgym.agents.search import Try
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation.answers import Answer
+from latentgym.evaluation.evaluate import evaluate
 from latentgym.rollout import Engine, collect
-from latentgym.search import Try
 
 MANY = np.arange(24)
 DRAWS: dict[str, Any] = {"samples": 4, "temperature": 0.9, "top_p": 0.95}

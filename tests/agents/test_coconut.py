@@ -14,9 +14,9 @@ from latentgym.agents.coconut import Coconut, CoconutConfig
 from latentgym.agents.run import Run
 from latentgym.cli.main import main
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation.evaluate import evaluate
+from latentgym.evaluation.results import load_result
 from latentgym.heads import ControlHead, HiddenStateHead, PauseHead
-from latentgym.results import load_result
 from latentgym.rollout import Engine, collect
 from latentgym.training import GRPO, CurriculumConfig, GRPOConfig, Trainer
 

@@ -14,7 +14,7 @@ from latentgym.agents.colar_grpo import CoLaR, CoLaRConfig
 from latentgym.agents.hrpo import HRPO, HRPOConfig
 from latentgym.agents.run import Run
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation.evaluate import evaluate
 from latentgym.heads import GatedHead, GaussianHead
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env

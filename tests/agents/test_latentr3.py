@@ -17,9 +17,9 @@ from latentgym.agents.latentr3 import LatentR3, LatentR3Config
 from latentgym.agents.run import Run
 from latentgym.cli.main import main
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation.evaluate import evaluate
+from latentgym.evaluation.results import load_result, load_rollouts
 from latentgym.heads import HiddenStateHead, PauseHead, RATTHead
-from latentgym.results import load_result, load_rollouts
 from latentgym.rollout import Engine, Policy, replay
 from latentgym.rollout.targets import think, with_targets
 from latentgym.training import (

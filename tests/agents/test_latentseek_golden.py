@@ -13,17 +13,17 @@ import pytest
 import torch
 
 from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
+from latentgym.agents.search import Try, VerifierConfig, verifiers
 from latentgym.bench.plain_latentseek import Chain, PlainLatentSeek
 from latentgym.data import Question
 from latentgym.envs import Call, Demonstration, LatentEnv, Task
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
 from latentgym.lm import load_model
 from latentgym.lm.zoo import SMOLLM2
-from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
-from latentgym.search import Try, VerifierConfig, verifiers
 from latentgym.storage import cache_folder
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 QUESTIONS = [5, 0, 3, 8, 1, 6, 11]
 ROWS = 3

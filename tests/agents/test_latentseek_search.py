@@ -16,11 +16,11 @@ import torch
 
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
-from latentgym.answers import Answer
-from latentgym.evaluation import evaluate
+from latentgym.agents.search import Try, VerifierConfig
+from latentgym.evaluation.answers import Answer
+from latentgym.evaluation.evaluate import evaluate
 from latentgym.lm import LatentLM
 from latentgym.rollout import Engine, collect
-from latentgym.search import Try, VerifierConfig
 
 FEW, MANY = np.arange(8), np.arange(24)
 BOLD: dict[str, Any] = {"reward": "constant", "lr": 3.0, "ratio": 0.6}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from latentgym.agents.cot import CoT, CoTConfig
+from latentgym.agents.search import Try
 from latentgym.agents.self_reflection import REQUEST, SelfReflection, SelfReflectionConfig
-from latentgym.answers import Answer
 from latentgym.errors import UsageError
+from latentgym.evaluation.answers import Answer
 from latentgym.heads import TokenHead
 from latentgym.rollout import Engine, Policy, collect
-from latentgym.search import Try
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 FEW = np.arange(8)
 EOS = ByteTokenizer().eos_id

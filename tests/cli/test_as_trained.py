@@ -15,8 +15,8 @@ from latentgym.agents.base import agent_class, config_dict, preset
 from latentgym.agents.settings import restored
 from latentgym.cli.main import main
 from latentgym.errors import CheckpointError
+from latentgym.evaluation.results import load_result
 from latentgym.registry import AGENTS
-from latentgym.results import load_result
 from latentgym.training import checkpoint
 
 ENV = "latent/MNNS-hybrid"

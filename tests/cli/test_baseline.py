@@ -12,11 +12,11 @@ import pytest
 from latentgym.cli.main import main
 from latentgym.data import DATASETS
 from latentgym.data.recommendation import sequences
-from latentgym.ranking import ranking_metrics
+from latentgym.evaluation.ranking import ranking_metrics
+from latentgym.evaluation.results import load_result, load_rollouts
 from latentgym.recommenders import respondent
 from latentgym.recommenders.base import ranks
 from latentgym.registry import make_vector_env
-from latentgym.results import load_result, load_rollouts
 
 SHOP = ["-o", "source=generated", "-o", "items=40", "-o", "customers=60", "-o", "purchases=8"]
 

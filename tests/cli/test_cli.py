@@ -17,11 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentgym.accounting import Positions
 from latentgym.cli.main import main, run
 from latentgym.cli.options import DECIDED
+from latentgym.evaluation.accounting import Positions
+from latentgym.evaluation.results import load_result
 from latentgym.registry import AGENTS, RESERVED, TASKS
-from latentgym.results import load_result
 from latentgym.training.checkpoint import find
 
 _CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
@@ -83,7 +83,7 @@ def older_copy(trained: Path, copy: Path, changed: Any) -> Path:
     return copy
 
 
-@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+@pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 def test_rescore_agrees_and_notices_a_changed_answer(
     trained: Path, tmp_path: Path, changed: Any
 ) -> None:
@@ -98,7 +98,7 @@ def test_rescore_agrees_and_notices_a_changed_answer(
     assert main(["rescore", str(copy)]) == 1
 
 
-@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+@pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 def test_rescore_of_nothing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rescore", str(tmp_path)]) == 2
     assert "holds no result.json" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from latentgym.cli.main import main
-from latentgym.lock import in_use
-from latentgym.results import load_result
+from latentgym.evaluation.results import load_result
+from latentgym.system.lock import in_use
 from latentgym.training.checkpoint import latest as find_checkpoint
 
 TINY = ["--model", "tiny:gpt2:1x1x16", "--steps", "2"]

@@ -31,6 +31,7 @@ from latentgym.data import (
     sources,
 )
 from latentgym.data.files import Row
+from latentgym.system import hub as reach
 
 
 def read(fields: Mapping[str, Any]) -> Question:
@@ -266,14 +267,14 @@ def test_hub_is_not_tried_when_offline(name: str, monkeypatch: pytest.MonkeyPatc
     "address", ["http://127.0.0.1:9", "https://no-such-host.invalid", "http://192.0.2.1:81"]
 )
 def test_unreachable_hub_fails_fast(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", *hub._PROXIES):
+    for name in ("LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", *reach._PROXIES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", address)
     monkeypatch.setattr(hub, "find_spec", lambda name: object())
-    hub._reachable.cache_clear()
+    reach._reachable.cache_clear()
     start = time.perf_counter()
     assert hub.unusable() == f"{address} cannot be reached"
-    assert time.perf_counter() - start < hub.PROBE_SECONDS + 0.5
+    assert time.perf_counter() - start < reach.PROBE_SECONDS + 0.5
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows", "jsonl"])

@@ -22,7 +22,7 @@ from latentgym.data.encyclopedia import (
 from latentgym.data.facts import CAPITAL, COUNTRY, RELATIONS
 from latentgym.data.question import Question
 from latentgym.errors import UsageError
-from latentgym.tokenizers import SymbolTokenizer
+from latentgym.text.tokenizers import SymbolTokenizer
 
 SMALL = EncyclopediaSettings(
     people=90, books=60, towns=40, companies=30, countries=10, lakes=12, parts=12, held_out=4

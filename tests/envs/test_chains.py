@@ -13,7 +13,7 @@ from latentgym.envs.chains import ChainsTask
 from latentgym.errors import UsageError
 from latentgym.registry import FAMILY_NAMES
 from latentgym.testing import EnvConformance, check_task
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def task(family: str = "token", **options: Any) -> Any:

@@ -8,9 +8,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from latentgym.protocol import Phase
+from latentgym.episodes.protocol import Phase
+from latentgym.episodes.spaces import FAMILIES
 from latentgym.registry import make_vector_env
-from latentgym.spaces import FAMILIES
 
 EASY = {"source": "sample", "think": 40, "answer": 8}
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.envs.formats import FORMATS
-from latentgym.protocol import Phase
+from latentgym.episodes.protocol import Phase
 from latentgym.registry import FAMILY_NAMES
 from latentgym.rewards import ExactGrader, Grade, MathGrader, NumberGrader, SpanGrader
 from latentgym.testing import check_task

@@ -9,13 +9,12 @@ import gymnasium as gym
 import pytest
 
 from latentgym.envs import LatentVectorEnv
-from latentgym.envs.catalogue import factory_of
 from latentgym.envs.search import MNNS
 from latentgym.envs.task import Task, TaskMaker
+from latentgym.episodes.spaces import Family
 from latentgym.errors import LatentGymError, OptionError, UsageError
-from latentgym.options import keywords
-from latentgym.registry import REASONING_GYM_PREFIX, TASKS
-from latentgym.spaces import Family
+from latentgym.options.keywords import keywords
+from latentgym.registry import REASONING_GYM_PREFIX, TASKS, task_maker
 
 # One task of each kind, with what makes it small.
 KINDS: dict[str, dict[str, Any]] = {
@@ -31,7 +30,7 @@ BAD: tuple[Any, ...] = (-1, 0, float("nan"), float("inf"), 1e9, 10**30, "text", 
 
 
 def options_of(task: str) -> list[str]:
-    maker = factory_of(task)
+    maker = task_maker(task)
     assert isinstance(maker, TaskMaker)
     return sorted(maker.keywords(task, False).keys() | keywords(LatentVectorEnv).keys())
 
@@ -53,7 +52,7 @@ def test_bad_values_are_refused_in_a_sentence_or_work(task: str, name: str) -> N
 
 def test_every_option_says_what_it_is() -> None:
     for task in KINDS:
-        maker = factory_of(task)
+        maker = task_maker(task)
         assert isinstance(maker, TaskMaker)
         for words in (False, True):
             for name, keyword in maker.keywords(task, words).items():
@@ -63,7 +62,7 @@ def test_every_option_says_what_it_is() -> None:
 def test_every_task_of_ours_knows_its_options() -> None:
     for task in TASKS:
         if not task.startswith(REASONING_GYM_PREFIX):
-            assert isinstance(factory_of(task), TaskMaker)
+            assert isinstance(task_maker(task), TaskMaker)
 
 
 @pytest.mark.parametrize("make", [gym.make, gym.make_vec])

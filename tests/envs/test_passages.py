@@ -19,7 +19,7 @@ from latentgym.envs.passages import (
     query_of,
 )
 from latentgym.retrieval import Passage
-from latentgym.tokenizers import ByteTokenizer, SymbolTokenizer
+from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer
 
 ANSWER = "####"
 

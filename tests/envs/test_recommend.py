@@ -17,10 +17,10 @@ from latentgym.data.files import Row
 from latentgym.data.items import Catalogue
 from latentgym.data.recommendation import MOVIE_LENS
 from latentgym.envs.recommend import RecommendTask
+from latentgym.episodes.spaces import family
 from latentgym.errors import PromptTooLongError, UsageError
-from latentgym.spaces import family
 from latentgym.testing import check_task
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def task_of(

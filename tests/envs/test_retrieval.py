@@ -13,13 +13,13 @@ from latentgym.data import Question
 from latentgym.envs import Call
 from latentgym.envs.passages import END_FOUND, END_SEARCH, FOUND, SEARCH, WORDS
 from latentgym.envs.retrieval import RetrievalTask
+from latentgym.episodes.protocol import Phase
+from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
-from latentgym.protocol import Phase
 from latentgym.registry import FAMILY_NAMES, make_vector_env
 from latentgym.retrieval import Hit, Passage
-from latentgym.spaces import family
 from latentgym.testing import EnvConformance, check_task
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 class Words:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from latentgym.agents.search import SelfReward, VerifierConfig
 from latentgym.data import Question
 from latentgym.data.dataset import Dataset
 from latentgym.data.files import Row
@@ -19,11 +20,10 @@ from latentgym.envs import Call
 from latentgym.envs.passages import END_SEARCH, SEARCH
 from latentgym.envs.recommend import RecommendTask
 from latentgym.envs.retrieval import RetrievalTask
+from latentgym.episodes.spaces import family
 from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.retrieval import Hit, Passage
-from latentgym.search import SelfReward, VerifierConfig
-from latentgym.spaces import family
 
 SPECIAL = ("<|pad|>", "<|begin|>", "<|end|>", "<|unk|>")
 TEMPLATE = (

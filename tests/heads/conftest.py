@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from latentgym.episodes.rng import Draws
 from latentgym.heads import Readout
-from latentgym.rng import Draws
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from latentgym.episodes.spaces import FAMILIES
 from latentgym.heads import (
     ControlHead,
     DirichletHead,
@@ -22,7 +23,6 @@ from latentgym.heads import (
     Readout,
     TokenHead,
 )
-from latentgym.spaces import FAMILIES
 
 HEADS: dict[str, Callable[[], PolicyHead]] = {
     "token": TokenHead,

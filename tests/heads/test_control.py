@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads import (
     CONTROLS,
@@ -22,7 +23,6 @@ from latentgym.heads import (
     Readout,
     TokenHead,
 )
-from latentgym.rng import Draws
 
 B = 5
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, TokenHead
-from latentgym.rng import Draws
 
 D, B = 6, 5
 

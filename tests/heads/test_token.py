@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
-from latentgym.heads.base import categorical, gather_log_prob
+from latentgym.heads.distributions import categorical, gather_log_prob
 from latentgym.heads.token import nucleus
 
 N = 20_000

@@ -10,7 +10,7 @@ from torch import nn
 
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.mode import mode
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def mixed_modes() -> LatentLM:

@@ -17,7 +17,7 @@ from latentgym.lm import LatentLM
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad, positions, right_pad
 from latentgym.lm.self_test import _own_attention
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 ARCHITECTURES = ("llama", "gpt2", "qwen2")
 PROMPTS = [[5, 6, 7, 8, 9, 10], [11, 12], [13, 14, 15, 16]]  # unequal: two are padded

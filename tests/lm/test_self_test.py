@@ -18,7 +18,7 @@ from latentgym.lm import LatentLM, cache
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.self_test import self_test
 from latentgym.lm.zoo import TinySpec, tiny_model
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 ARCHITECTURES = ("gpt2", "llama", "qwen2")
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import latentgym
+from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import (
     DirichletHead,
     GatedHead,
@@ -23,15 +24,14 @@ from latentgym.heads import (
     RATTHead,
     TokenHead,
 )
-from latentgym.literal import Part
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.zoo import SMOLLM2, describe
-from latentgym.protocol import Budget, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, choose, collect, replay
 from latentgym.rollout.targets import target_log_probs
 from latentgym.storage import cache_folder
-from latentgym.tokenizers import HFTokenizer
+from latentgym.text.literal import Part
+from latentgym.text.tokenizers import HFTokenizer
 
 gym.register_envs(latentgym)
 

@@ -18,9 +18,9 @@ from latentgym.data import hub
 from latentgym.errors import UsageError
 from latentgym.lm import load_model, zoo
 from latentgym.lm.zoo import SMOLLM2, TinySpec, describe, parse_tiny, resolve
-from latentgym.sealed import UnverifiedWarning, digests, sealed
 from latentgym.storage import cache_folder
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.system.sealed import UnverifiedWarning, digests, sealed
+from latentgym.text.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()
 

@@ -106,7 +106,7 @@ def make_job(tmp_path: Path, request: pytest.FixtureRequest) -> MakeJob:
 def workers() -> Iterator[Any]:
     """Two policy and two reference workers on a real Ray cluster of this machine."""
     pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
-    from latentgym.cluster import connected
+    from latentgym.cluster.connection import connected
     from latentgym.openrlhf.launch import Workers
     from latentgym.openrlhf.shim import install
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from latentgym.episodes.rng import derive
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.openrlhf.launch import _remember
 from latentgym.openrlhf.samples import Row, TrainingRows, action_ranges, collate
-from latentgym.rng import derive
 from latentgym.rollout import Kind
 from latentgym.training.order import Order, batch_indices
 

@@ -15,11 +15,17 @@ pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
 
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm import load_model
-from latentgym.losses import ADVANTAGES, advantages, clipped_surrogate, kl_estimate, masked_mean
 from latentgym.openrlhf.samples import Row, responses
 from latentgym.openrlhf.shim import install
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect, replay
+from latentgym.training.losses import (
+    ADVANTAGES,
+    advantages,
+    clipped_surrogate,
+    kl_estimate,
+    masked_mean,
+)
 
 install()
 

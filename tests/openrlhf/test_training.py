@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latentgym.agents.run import Run
-from latentgym.cluster import ClusterError
+from latentgym.cluster.connection import ClusterError
 from latentgym.openrlhf.job import Job
 from latentgym.rewards import GraderError
 from latentgym.rollout import Engine, collect

@@ -11,7 +11,7 @@ import pytest
 from latentgym.data import DATASETS
 from latentgym.data.recommendation import generated, shop_of
 from latentgym.data.shop import Shop, ShopSettings
-from latentgym.ranking import ranking_metrics
+from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.recommenders.base import Floats, ranks
 
 

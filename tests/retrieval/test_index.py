@@ -29,7 +29,7 @@ from latentgym.retrieval import (
 from latentgym.retrieval import index as module
 from latentgym.retrieval.index import ENGINES, MANIFEST
 from latentgym.retrieval.java import find_java
-from latentgym.sealed import SEAL, UnverifiedWarning, digests, sealed
+from latentgym.system.sealed import SEAL, UnverifiedWarning, digests, sealed
 
 FEW = [Passage("a", "Ann", "Ann is a smith."), Passage("b", "Bob", "Bob is a baker.")]
 
@@ -295,7 +295,7 @@ def test_an_index_from_before_there_were_hashes_is_read(tmp_path: Path, changed:
     assert retriever.search(["smith"], 1)[0][0].passage == FEW[0]
 
 
-@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+@pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 def test_its_files_are_told_from_others_though_they_cannot_be_compared(
     tmp_path: Path, changed: Any
 ) -> None:

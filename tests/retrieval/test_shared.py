@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from latentgym.cluster import connected
+from latentgym.cluster.connection import connected
 from latentgym.errors import UsageError
 from latentgym.retrieval import Passage, RetrievalError, retriever_of
 

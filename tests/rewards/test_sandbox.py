@@ -241,7 +241,7 @@ def test_what_is_refused_is_told_though_the_error_is_caught(anything: Sandbox) -
 
 
 def test_many_settings_do_not_pile_up(anything: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentgym.bounded.process._MAX_SETTINGS", 3)
+    monkeypatch.setattr("latentgym.system.bounded.process._MAX_SETTINGS", 3)
     for number in range(7):
         assert anything.call(f"s{number}", "pass") == f"s{number}"
         assert len(anything._prepared) <= 3

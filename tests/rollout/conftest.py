@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
 from latentgym.heads import (
     ControlHead,
     DirichletHead,
@@ -19,7 +20,6 @@ from latentgym.heads import (
     RATTHead,
     TokenHead,
 )
-from latentgym.protocol import Budget, MarkTable, Protocol
 
 HEADS: dict[str, Callable[[], PolicyHead]] = {
     "token": lambda: TokenHead(0.8, top_p=0.9),

@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, MixtureHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM
-from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rollout import Engine, Policy, Ranked, rank
 from latentgym.rollout.beams import _best, _place
 from latentgym.rollout.engine import Session
 from latentgym.rollout.targets import target_log_probs
-from latentgym.tokenizers import ByteTokenizer
-from latentgym.trie import Trie
+from latentgym.text.tokenizers import ByteTokenizer
+from latentgym.text.trie import Trie
 
 EOS = ByteTokenizer.eos_id
 TITLES = (

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from latentgym.episodes.protocol import Clock, Protocol
+from latentgym.episodes.rng import Draws
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, MixtureHead, Readout, TokenHead
-from latentgym.protocol import Clock, Protocol
-from latentgym.rng import Draws
 from latentgym.rollout import Engine, Kind, Policy, Reading, Rollouts
 
 G = 3

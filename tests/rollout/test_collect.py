@@ -22,9 +22,9 @@ from torch.testing import assert_close
 from latentgym import registry
 from latentgym.data import Question
 from latentgym.envs import Call, Demonstration, Task
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
-from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import (
@@ -38,7 +38,7 @@ from latentgym.rollout import (
     replay,
 )
 from latentgym.testing import EnvConformance
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def mark(every: int, rest: int) -> MarkTable:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import MultiTokenHead, TokenHead
 from latentgym.lm import LatentLM, load_model, model
-from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Policy, diagnostics, latent_statistics
 from latentgym.rollout.diagnostics import kurtosis, max_median_ratio, nearest_cosine
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def test_kurtosis_in_closed_form() -> None:

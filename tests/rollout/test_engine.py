@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import MultiTokenHead, PolicyHead, TokenHead
-from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
 
 G = 3
@@ -88,9 +88,9 @@ def test_decoding_is_what_a_loop_without_cache_does(
     random_lm: Callable, prompts: Any, protocol: Protocol
 ) -> None:
     """Tokens drawn by whole forward passes over one row at a time."""
+    from latentgym.episodes.protocol import Clock
+    from latentgym.episodes.rng import Draws
     from latentgym.heads import Readout
-    from latentgym.protocol import Clock
-    from latentgym.rng import Draws
 
     lm, head = random_lm("qwen2"), TokenHead()
     rollouts = Engine(Policy(lm, head)).rollout(prompts, protocol, seed=4)

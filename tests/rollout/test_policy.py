@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import Action, MultiTokenHead, PolicyHead, Readout, TokenHead
-from latentgym.protocol import Protocol
 from latentgym.rollout import Engine, Policy, Rollouts, replay
 
 Misshape = Callable[[Tensor], Tensor]

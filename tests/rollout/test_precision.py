@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import Action, MultiTokenHead, PolicyHead, RATTHead, Readout
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad
-from latentgym.protocol import Protocol
 from latentgym.rollout import Engine, Policy, Rollouts, log_probs, replay
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 
 
 def mixed(arch: str = "llama", dtype: str = "bfloat16") -> LatentLM:

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.models import loaded
+from latentgym.episodes.protocol import Protocol
 from latentgym.heads import TokenHead
 from latentgym.lm import LatentLM
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
-from latentgym.protocol import Protocol
 from latentgym.rollout import Engine, Policy, Reading
 
 Sequences = dict[int, list[int]]

@@ -12,6 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from benchmarks.models import loaded
+from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import (
     GatedHead,
     HiddenStateHead,
@@ -20,9 +21,8 @@ from latentgym.heads import (
     PolicyHead,
     TokenHead,
 )
+from latentgym.heads.distributions import entropy
 from latentgym.lm import LatentLM
-from latentgym.losses import entropy
-from latentgym.protocol import Budget, Protocol
 from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
 from latentgym.rollout.replay import micro_batches
 

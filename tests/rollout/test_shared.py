@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from latentgym.episodes.protocol import Protocol
 from latentgym.heads import PolicyHead, TokenHead
-from latentgym.protocol import Protocol
 from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
 from latentgym.rollout.shared import shared_prompts
 

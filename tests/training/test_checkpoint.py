@@ -18,7 +18,7 @@ from latentgym.errors import CheckpointError
 from latentgym.rollout import Policy
 from latentgym.training import checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 MODEL = "tiny:llama:1x2x8"  # with tied embeddings
 Tensors = dict[str, torch.Tensor]
 

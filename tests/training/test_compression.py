@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, MixtureHead, TokenHead
 from latentgym.heads.superposition import mix
 from latentgym.lm import load_model
-from latentgym.protocol import Budget, Protocol
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy
 from latentgym.training import (

@@ -16,7 +16,6 @@ from torch import Tensor
 from latentgym.errors import UsageError
 from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
 from latentgym.lm import LatentLM, load_model
-from latentgym.losses import soft_target_loss
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy
 from latentgym.training import (
@@ -29,6 +28,7 @@ from latentgym.training import (
 )
 from latentgym.training import checkpoint as checkpoints
 from latentgym.training.latents import with_latents
+from latentgym.training.losses import soft_target_loss
 from latentgym.training.supervised import OwnThoughts, supervised_loss
 
 

@@ -106,7 +106,7 @@ def test_without_a_gradient_only_matrices_move() -> None:
     assert policy.head.statistics(ids, policy.lm.table_VD)["share"].mean() < share + 1e-3
 
 
-@pytest.mark.filterwarnings("ignore::latentgym.sealed.UnverifiedWarning")
+@pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 def test_a_run_whose_optimiser_had_other_groups_is_not_resumed(
     tmp_path: Path, changed: Any
 ) -> None:

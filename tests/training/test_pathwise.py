@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm import load_model
-from latentgym.losses import CLEAN, advantages
 from latentgym.registry import make_vector_env
-from latentgym.rng import derive
 from latentgym.rollout import Engine, Policy, replay
 from latentgym.rollout.targets import (
     perplexity_reward,
@@ -25,7 +24,7 @@ from latentgym.rollout.targets import (
     think,
     with_targets,
 )
-from latentgym.tokenizers import ByteTokenizer
+from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training import (
     GRPO,
     GRPOConfig,
@@ -34,6 +33,7 @@ from latentgym.training import (
     Supervised,
     SupervisedConfig,
 )
+from latentgym.training.losses import CLEAN, advantages
 from latentgym.training.order import batch_indices
 
 SHOP = {"source": "generated", "items": 30, "customers": 40}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.heads import (
     Action,
@@ -25,13 +26,12 @@ from latentgym.heads import (
 )
 from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM, load_model
-from latentgym.losses import soft_target_loss
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
-from latentgym.rng import derive
 from latentgym.rollout import Engine, Policy
 from latentgym.training import GRPO, GRPOConfig, Supervised, SupervisedConfig
 from latentgym.training.demonstrations import Demonstrations
+from latentgym.training.losses import soft_target_loss
 from latentgym.training.order import batch_indices
 from latentgym.training.supervised import OwnThoughts, supervised_loss
 

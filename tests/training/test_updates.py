@@ -13,11 +13,11 @@ from torch import Tensor
 
 from latentgym.heads import GaussianHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm import load_model
-from latentgym.losses import Surrogate
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import Episodes, Policy, Scores, replay
 from latentgym.training import GRPO, GRPOConfig, grpo
+from latentgym.training.losses import Surrogate
 from latentgym.training.step_metrics import UpdateMetrics
 
 HEADS: dict[str, tuple[Callable[[], PolicyHead], str]] = {

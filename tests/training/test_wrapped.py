@@ -11,7 +11,7 @@ from gymnasium.vector import VectorRewardWrapper, VectorWrapper
 
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.errors import UsageError
-from latentgym.evaluation import evaluate
+from latentgym.evaluation.evaluate import evaluate
 from latentgym.heads import GatedHead, TokenHead
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env

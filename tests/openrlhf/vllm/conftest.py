@@ -13,8 +13,8 @@ import torch
 
 from latentgym.data import Question
 from latentgym.envs import Call, Demonstration, Task
+from latentgym.episodes.protocol import Budget, MarkTable, Protocol
 from latentgym.lm import LatentLM, load_model
-from latentgym.protocol import Budget, MarkTable, Protocol
 from latentgym.rewards import Grade
 
 VOCAB = 264  # more than the tokenizer has, as in many models

@@ -1,0 +1,1 @@
+"""Several processes by Ray: the connection to a cluster, and evaluation over its workers."""

@@ -1,0 +1,108 @@
+"""What agents and evaluation share: an answer to a question, and who gives it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from latentgym.evaluation.accounting import ModelSizes, Positions
+
+IntArray = npt.NDArray[np.int64]
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+
+
+@dataclass
+class Answer:
+    """An agent's answer to one question under one seed.
+
+    Attributes:
+        index: number of the question.
+        info: final info of the chosen episode: answer, completion, score, status, ...
+        thoughts: the thoughts as the tokens nearest to them.
+        positions: all forward positions that were spent on the question.
+        context: positions of the prompt and of the chosen episode.
+        samples: scores of all episodes that were drawn, the chosen one among them.
+        metrics: numbers by name; a result has their means over the answers that have them. A number
+            that is not finite is none, and is left out.
+        trace: what was tried on the way to the answer, one entry per attempt, in what JSON can say.
+    """
+
+    index: int
+    info: dict[str, Any]
+    thoughts: str
+    positions: Positions
+    context: int
+    samples: tuple[float, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    trace: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        self.metrics = {k: v for k, v in self.metrics.items() if math.isfinite(v)}
+
+
+# Told finished answers as soon as a batch of them is made.
+Answered = Callable[[Sequence[Answer]], None]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who answers, for the record and for whoever would go on with it.
+
+    Attributes:
+        agent, model, device: names.
+        sizes: of the model.
+        weights: a fingerprint of them.
+        oracle: whether the agent looks at gold answers.
+    """
+
+    agent: str
+    model: str
+    device: str
+    sizes: ModelSizes
+    weights: str
+    oracle: bool = False
+
+    @classmethod
+    def of(cls, agent: Any, policy: Any) -> Identity:
+        """That of an agent with its policy."""
+        lm = policy.lm
+        return cls(
+            agent.name,
+            lm.name,
+            str(lm.device),
+            ModelSizes.of(lm, policy.head),
+            _fingerprint(policy),
+            agent.oracle,
+        )
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """Who answers: an agent in this process, or many of them elsewhere.
+
+    Attributes:
+        identity: for the record.
+        answer: given question numbers (Q,), a seed, and whom to tell of answers as they are made,
+            the answers in the order of the questions.
+    """
+
+    identity: Identity
+    answer: Callable[[IntArray, int, Answered], list[Answer]]
+
+
+def _fingerprint(policy: nn.Module) -> str:
+    """Of a policy's weights: sums of their bits, which neither order nor device changes."""
+    sums = {}
+    for name, tensor in policy.state_dict().items():
+        bits = tensor.contiguous().view(_BITS[tensor.element_size()])
+        sums[name] = int(bits.sum(dtype=bits.dtype))  # wraps around; a wider sum is far slower
+    return sha256(repr(sums).encode()).hexdigest()[:16]

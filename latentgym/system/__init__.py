@@ -1,0 +1,6 @@
+"""What stands between the library and the machine.
+
+`bounded` runs work on hostile input in a process with limits, `sealed` checks files that were
+written before, `lock` keeps two processes from one folder, `terminal` and `console` show text on a
+terminal, `hub` tells whether the Hugging Face hub can be had.
+"""

@@ -1,0 +1,228 @@
+"""Advantages, divergences and losses of policy gradients and of soft supervision.
+
+Every function is a closed formula on tensors; which action family produced the log-probabilities
+does not matter. What stands behind a mask may be anything, NaN and infinity too: it is left out
+before anything is computed of it, so that neither a loss nor its gradient sees it.
+
+Legend: N rows in groups of G, T steps, B sequences, V vocabulary, S support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.heads.distributions import masked
+
+
+def _group_norm(reward_QG: Tensor, eps: float = 1e-9) -> Tensor:
+    spread = reward_QG.std(-1, correction=1 if reward_QG.shape[-1] > 1 else 0, keepdim=True)
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / (spread + eps)
+
+
+def _group_norm_population(reward_QG: Tensor) -> Tensor:
+    spread = reward_QG.std(-1, correction=0, keepdim=True)
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) / spread.clamp_min(1e-12)
+
+
+def _dr_grpo(reward_QG: Tensor) -> Tensor:
+    return reward_QG - reward_QG.mean(-1, keepdim=True)
+
+
+def _rloo(reward_QG: Tensor) -> Tensor:
+    g = reward_QG.shape[-1]
+    if g < 2:
+        raise UsageError("rloo needs groups of at least 2; raise the group size.")
+    return (reward_QG - reward_QG.mean(-1, keepdim=True)) * g / (g - 1)
+
+
+def _batch(reward_QG: Tensor) -> Tensor:
+    return _over_norm(reward_QG - reward_QG.mean())
+
+
+def _clean_batch(reward_QG: Tensor) -> Tensor:
+    return _over_norm(reward_QG - reward_QG[:, 0].mean())
+
+
+def _over_norm(centred_QG: Tensor) -> Tensor:
+    spread: Tensor = centred_QG.square().sum().sqrt()
+    return centred_QG / (spread + 1e-6)
+
+
+CLEAN = "clean_batch"
+
+ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "group_norm": _group_norm,
+    "group_norm_trl": partial(_group_norm, eps=1e-4),
+    "group_norm_population": _group_norm_population,
+    "dr_grpo": _dr_grpo,
+    "rloo": _rloo,
+    "batch": _batch,
+    CLEAN: _clean_batch,
+}
+"""Advantage estimators, (Q, G) rewards to (Q, G) advantages.
+
+`group_norm`: (r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF. `group_norm_trl`: + 1e-4, as in
+TRL and HRPO. `group_norm_population`: with the population std, floored at 1e-12, as in CoT2's code.
+`dr_grpo`: r - mean. `rloo`: r - mean of the others. `batch`: r - mean of the batch, over its norm.
+`clean_batch`: the same, but the mean is that of each group's first sample, which thinks without
+noise, as in LatentR3.
+"""
+
+
+def advantages(reward_N: Tensor, group_size: int, kind: str = "group_norm") -> Tensor:
+    """Advantages of N rewards whose groups are neighbours, fp32 (N,).
+
+    Raises:
+        UsageError: unknown kind, or groups that do not divide N.
+    """
+    if kind not in ADVANTAGES:
+        raise UsageError(f"no advantage estimator {kind!r}; {did_you_mean(kind, ADVANTAGES)}")
+    if reward_N.numel() % group_size:
+        raise UsageError(f"groups of {group_size} do not divide {reward_N.numel()} rewards.")
+    # In fp64, or the rounding of a mean of equal rewards would count as a difference.
+    grouped = reward_N.double().view(-1, group_size)
+    return ADVANTAGES[kind](grouped).reshape(-1).float()
+
+
+KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "k1": lambda log_ratio: log_ratio,
+    "k2": lambda log_ratio: 0.5 * log_ratio.square(),
+    "k3": lambda log_ratio: torch.exp(-log_ratio) - 1 + log_ratio,
+}
+"""Estimators of KL(policy || reference) from log(policy / reference) (Schulman, 2020)."""
+
+
+def kl_estimate(logp_NT: Tensor, reference_NT: Tensor, mask_NT: Tensor, kind: str = "k3") -> Tensor:
+    """Per-action estimate of KL(policy || reference), (N, T); 0 where there is no action.
+
+    Args:
+        logp_NT: log-probabilities under the policy, with gradient.
+        reference_NT: under the reference.
+        mask_NT: where there is an action, bool.
+        kind: a key of `KL_ESTIMATORS`.
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    if kind not in KL_ESTIMATORS:
+        raise UsageError(f"no KL estimator {kind!r}; {did_you_mean(kind, KL_ESTIMATORS)}")
+    return KL_ESTIMATORS[kind](masked(logp_NT, mask_NT) - masked(reference_NT, mask_NT))
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """The clipped policy-gradient loss per action, and what to log of it.
+
+    Where there is no action the loss is 0, the ratio 1, and nothing is clipped.
+    """
+
+    loss_NT: Tensor
+    ratio_NT: Tensor
+    clipped_NT: Tensor
+
+
+def clipped_surrogate(
+    logp_NT: Tensor,
+    old_NT: Tensor,
+    advantage_NT: Tensor,
+    mask_NT: Tensor,
+    low: float,
+    high: float,
+) -> Surrogate:
+    """PPO's pessimistic surrogate with separate bounds, to be minimised.
+
+    loss = -min(ratio * A, clip(ratio, 1 - low, 1 + high) * A).
+
+    Args:
+        logp_NT: log-probabilities under the policy, with gradient.
+        old_NT: under the policy that acted.
+        advantage_NT: per action, or (N, 1) per row.
+        mask_NT: where there is an action, bool.
+        low: how far the ratio may fall below one.
+        high: how far it may rise above one.
+    """
+    ratio = torch.exp(masked(logp_NT, mask_NT) - masked(old_NT, mask_NT))
+    a = masked(advantage_NT, mask_NT)
+    loss = -torch.minimum(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
+    outside = ((ratio < 1 - low) & (a < 0)) | ((ratio > 1 + high) & (a > 0))
+    return Surrogate(loss, ratio.detach(), outside)
+
+
+def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tensor:
+    """Mean over actions.
+
+    Args:
+        values_NT: of every step.
+        mask_NT: where there is an action, bool.
+        kind: `token`: over all actions of the batch alike; `sequence`: of each row first, then
+            over rows.
+    """
+    values = masked(values_NT, mask_NT)
+    if kind == "token":
+        return values.sum() / mask_NT.sum().clamp_min(1)
+    if kind == "sequence":
+        return (values.sum(-1) / mask_NT.sum(-1).clamp_min(1)).mean()
+    raise UsageError(f"no mean {kind!r}; choose token or sequence.")
+
+
+MEANS: Mapping[str, str] = {
+    "token": "over all actions of a step alike",
+    "sequence": "over the actions of each row, then over rows",
+    "phase": "over each row's thoughts and over its words apart, added up, then over rows",
+    "sum": "each row's sum, then over rows",
+}
+"""How the losses of actions become one: names and what they mean."""
+
+
+def action_weights(thought_NT: Tensor, action_NT: Tensor, kind: str) -> Tensor:
+    """What to multiply losses with, so that a mean over rows becomes the mean of that kind.
+
+    A positive factor on an advantage is one on the clipped loss, so it needs no loss of its own in
+    a library that takes advantages.
+
+    Args:
+        thought_NT: which actions are thoughts.
+        action_NT: which steps are actions.
+        kind: a key of `MEANS`.
+
+    Returns:
+        (N, T) for `phase` and (N, 1) for the others, fp32.
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    if kind not in MEANS:
+        raise UsageError(f"no mean {kind!r}; {did_you_mean(kind, MEANS)}")
+    count_N1 = action_NT.sum(-1, keepdim=True).float()
+    if kind == "phase":
+        thoughts_N1 = thought_NT.sum(-1, keepdim=True).float()
+        of_thoughts = count_N1 / thoughts_N1.clamp_min(1)
+        of_words = count_N1 / (count_N1 - thoughts_N1).clamp_min(1)
+        return torch.where(thought_NT, of_thoughts, of_words)
+    return count_N1 if kind == "sum" else torch.ones_like(count_N1)
+
+
+def soft_target_loss(logits: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+    """KL(target || softmax(logits)) for sparse targets; for one-hot ones the cross-entropy.
+
+    Continuous supervision of CoT2 (arXiv 2505.23648). With S = 1 it is ordinary supervised
+    training.
+
+    Args:
+        logits: (..., V).
+        ids: support of the target, (..., S).
+        weights: its probabilities, (..., S), each row adding up to one.
+
+    Returns:
+        (...,) in nats.
+    """
+    used = weights > 0
+    logq = masked(logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True), used)
+    logp = torch.where(used, weights, 1.0).log()
+    return (weights * (logp - logq)).sum(-1)
