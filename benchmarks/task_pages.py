@@ -108,12 +108,13 @@ def _common(task: str, env: Any) -> Iterator[str]:
     )
     yield observation(env.observation_space)
     yield "## Rules"
-    mark = f"`{rules.mark.mark}` ends the thoughts" if rules.mark else "no mark"
-    call = f"; `{rules.call.mark}` calls the environment" if rules.call else ""
+    marker = f"`{rules.marker.mark}` ends the thoughts" if rules.marker else "no mark"
+    tool = rules.tool_call
+    call = f"; `{tool.marker}` calls the environment" if tool else ""
     yield (
         f"By default the budget of thoughts is {_budget(rules.think)}, and that of the answer "
-        f"{_budget(rules.answer)} tokens; {mark}{call}. With a language model's vocabulary budgets "
-        "may differ."
+        f"{_budget(rules.answer)} tokens; {marker}{call}. With a language model's vocabulary "
+        "budgets may differ."
     )
     yield "## Prompt"
     yield _quoted(tokenizer.decode(env.prompt(0)))
@@ -208,7 +209,7 @@ def _episode(env: Any) -> str:
 def _task_keywords(task: str) -> list[Keyword]:
     """Of a task, without a model and then what is only there with one."""
     maker: Any = task_maker(task)
-    own, worded = (maker.keywords(task, in_words) for in_words in (False, True))
+    own, worded = (maker.keywords(task, as_text) for as_text in (False, True))
     for name, k in worded.items():
         if name not in own:
             own[name] = replace(k, when=_WORDED)

@@ -83,7 +83,7 @@ class SameSeedForAll(Sound):
 
 class NeverEnds(Sound):
     def step(self, actions: Any) -> Any:
-        if self.episodes.clock.done.all():
+        if self.episodes.state.done.all():
             self.reset()
         observation, reward, *_, info = super().step(actions)
         return observation, reward, *(np.zeros(self.num_envs, dtype=bool) for _ in range(2)), info
@@ -104,12 +104,12 @@ class EatsOptions(Sound):
 class EndsOnAndOn(Sound):
     def step(self, actions: Any) -> Any:
         observation, reward, *_, info = super().step(actions)
-        return observation, reward, *(getattr(self.episodes.clock, x).copy() for x in FLAGS), info
+        return observation, reward, *(getattr(self.episodes.state, x).copy() for x in FLAGS), info
 
 
 class PaysTheDead(Sound):
     def step(self, actions: Any) -> Any:
-        done = self.episodes.clock.done.copy()
+        done = self.episodes.state.done.copy()
         observation, reward, *rest = super().step(actions)
         return observation, reward + done, *rest
 

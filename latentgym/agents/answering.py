@@ -17,9 +17,9 @@ from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.rollout import (
     Engine,
     Episodes,
-    Kind,
     Policy,
     Ranked,
+    StepKind,
     choose_in_batches,
     latent_statistics,
 )
@@ -33,7 +33,7 @@ def make_answer(
     """The answer of row `chosen`, with the cost of all `rows`."""
     rollouts = episodes.rollouts
     prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
-    thoughts = rollouts.token_NT[chosen][rollouts.kind_NT[chosen] == Kind.THOUGHT]
+    thoughts = rollouts.token_NT[chosen][rollouts.kind_NT[chosen] == StepKind.THOUGHT]
     return Answer(
         index=index,
         info=episodes.infos[chosen],
@@ -41,7 +41,7 @@ def make_answer(
         positions=Positions(
             prompt=prompt,
             thought=float(rollouts.thoughts_N[rows].sum()),
-            answer=float(rollouts.spoken_N[rows].sum()),
+            answer=float(rollouts.tokens_N[rows].sum()),
             discarded=rollouts.discarded * len(rows) / len(rollouts),
             inserted=float(rollouts.inserted_N[rows].sum()),
         ),

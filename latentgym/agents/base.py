@@ -37,6 +37,7 @@ class Agent(ABC, Generic[Config]):
         config_class: of the settings.
         searches: whether it makes several attempts at a question, which can be watched.
         presets: named settings.
+        renamed: what settings were called before, by which older checkpoints have them.
 
     Raises:
         UsageError: a number outside its range.
@@ -47,6 +48,7 @@ class Agent(ABC, Generic[Config]):
     config_class: ClassVar[type[Any]]
     searches: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Any]]
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Config) -> None:
         check_ranges(config)
@@ -112,7 +114,7 @@ class Agent(ABC, Generic[Config]):
             policy: made with `acting=True`.
             env: vector environment; its number of rows is how many fit at once.
             questions: numbers of the questions.
-            seed: of the draws.
+            seed: of the random numbers.
             answered: told the answers of each batch as soon as they are made.
         """
         group = self.samples_per_question()

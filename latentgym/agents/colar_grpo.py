@@ -2,7 +2,7 @@
 
 "Think Silently, Think Fast: Dynamic Latent Compression of LLM Reasoning Chains"
 (arXiv 2505.16552). `sft` teaches the model to predict thoughts that each hold c tokens of its
-reasoning (`latentgym.training.compression`), for every c up to 5; a cue behind the prompt says
+reasoning (`latentgym.training.compression`), for every c up to 5; a suffix of the prompt says
 which. `grpo` samples such thoughts (`latentgym.heads.GaussianHead`) and improves them and the
 answer together. Losses are averaged over each row's thoughts, so that in a short right chain every
 thought counts more, and chains become short.
@@ -33,8 +33,8 @@ class CoLaRConfig:
     stage: Literal["sft", "grpo"] = "sft"
     """Supervised training on compressed chains, or policy gradient."""
     speed: Size = 2
-    """Tokens per thought, c, that the cue asks for when answering and in policy gradient."""
-    cue: str = "( Thinking speed : {c} )"
+    """Tokens per thought, c, that the suffix asks for when answering and in policy gradient."""
+    prompt_suffix: str = "( Thinking speed : {c} )"
     """Read behind every prompt; {c} stands for the speed."""
     c_min: Size = 1
     """Fewest tokens per thought in supervised training."""
@@ -83,6 +83,7 @@ class CoLaR(Agent[CoLaRConfig]):
     name = "colar-grpo"
     families = ("hybrid",)
     config_class = CoLaRConfig
+    renamed: ClassVar[dict[str, str]] = {"cue": "prompt_suffix"}
     presets: ClassVar[dict[str, CoLaRConfig]] = {
         "sft": CoLaRConfig(batch_size=256, micro_batch=16),
         "grpo": CoLaRConfig(
@@ -109,22 +110,24 @@ class CoLaR(Agent[CoLaRConfig]):
             density=c.density,
             stop=TokenHead(c.stop_temperature if acting else 1.0),
         )
-        voice = TokenHead(c.answer_temperature, top_p=c.answer_top_p) if acting else TokenHead()
-        return Policy(lm, head, voice, cue=self._cue(lm))
+        answer_head = (
+            TokenHead(c.answer_temperature, top_p=c.answer_top_p) if acting else TokenHead()
+        )
+        return Policy(lm, head, answer_head, prompt_suffix=self._prompt_suffix(lm))
 
-    def _cue(self, lm: LatentLM) -> list[int]:
+    def _prompt_suffix(self, lm: LatentLM) -> list[int]:
         try:
-            return lm.tokenizer.encode(self.config.cue.format(c=self.config.speed))
+            return lm.tokenizer.encode(self.config.prompt_suffix.format(c=self.config.speed))
         except (UsageError, LookupError, ValueError) as error:
             raise UsageError(
-                f"this task has no words for the cue {self.config.cue!r}; give --cue a text that "
-                "it has, with {c} for the speed, or an empty one."
+                f"this task has no words for the prompt suffix {self.config.prompt_suffix!r}; give "
+                "--prompt-suffix a text that it has, with {c} for the speed, or an empty one."
             ) from error
 
     def recipe(self) -> Recipe:
         c = self.config
         sft = CompressionConfig(
-            cue=c.cue,
+            prompt_suffix=c.prompt_suffix,
             batch_size=c.batch_size,
             micro_batch=c.micro_batch,
             c_min=c.c_min,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.agents.base import Agent
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import Readout
 from latentgym.lm.model import LatentLM
@@ -88,10 +88,10 @@ def _acting(policy: Policy) -> list[Any]:
 
     A nucleus of a greedy head, or a learning rate, is there, but nobody looks at it.
     """
-    heads = (policy.head, policy.voice)
+    heads = (policy.head, policy.answer_head)
     with _reads(heads) as read:
         _think(policy)
-    return [policy.cue, *(_traits(head, read) for head in heads)]
+    return [policy.prompt_suffix, *(_traits(head, read) for head in heads)]
 
 
 def _learning(policy: Policy) -> list[Any]:
@@ -99,7 +99,12 @@ def _learning(policy: Policy) -> list[Any]:
         {k: v for k, v in group.items() if k != "params"}
         for group in policy.head.parameter_groups(1.0)
     ]
-    return [policy.cue, policy.attend_padding, groups, *map(_traits, (policy.head, policy.voice))]
+    return [
+        policy.prompt_suffix,
+        policy.attend_padding,
+        groups,
+        *map(_traits, (policy.head, policy.answer_head)),
+    ]
 
 
 def _think(policy: Policy) -> None:
@@ -111,8 +116,8 @@ def _think(policy: Policy) -> None:
     logits_BV = torch.randn(_ROWS, lm.vocab_size).to(device)
     read = Readout(logits_BV, hidden_BD, lm.table_VD, memory_BPD, mask_BP)
     with torch.no_grad():
-        for head in (policy.head, policy.voice):
-            head.embed(head.sample(read, Draws.at(0, row, row, row)), lm.table_VD)
+        for head in (policy.head, policy.answer_head):
+            head.embed(head.sample(read, CounterRNG.at(0, row, row, row)), lm.table_VD)
 
 
 @contextmanager

@@ -84,19 +84,21 @@ class HRPO(Agent[HRPOConfig]):
 
     def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
         c = self.config
-        words = TokenHead(c.temperature, c.top_k, scored_at=1.0 if c.official_temperature else None)
+        token_head = TokenHead(
+            c.temperature, c.top_k, scored_at=1.0 if c.official_temperature else None
+        )
         # To answer, words are greedy, but the mixture keeps its temperature.
-        voice = TokenHead(0.0) if acting else words
+        answer_head = TokenHead(0.0) if acting else token_head
         head = GatedHead(
             lm.hidden_size,
-            voice,
-            words,
+            answer_head,
+            token_head,
             r_min=c.r_min,
             r_max=c.r_max,
             gate_lr=c.gate_lr,
             lambda_lr=c.lambda_lr,
         )
-        return Policy(lm, head, voice, attend_padding=c.official_padding)
+        return Policy(lm, head, answer_head, attend_padding=c.official_padding)
 
     def recipe(self) -> Recipe:
         return Recipe(self.config.grpo, self.config.optimisation)

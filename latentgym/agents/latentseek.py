@@ -30,7 +30,7 @@ from torch import Tensor
 
 from latentgym.agents.search import Attempt, Search, VerifierConfig
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
-from latentgym.episodes.rng import Draws, derive
+from latentgym.episodes.rng import CounterRNG, derive
 from latentgym.errors import UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
@@ -101,11 +101,11 @@ class Latents:
         """Put the latents at their origin plus Gaussian noise."""
         length, width = self.origin_LD.shape
         counters = np.full(length, question), np.full(length, step), np.arange(length)
-        noise_LD = torch.from_numpy(Draws.at(seed, *counters).normal(width)).to(self.origin_LD)
+        noise_LD = torch.from_numpy(CounterRNG.at(seed, *counters).normal(width)).to(self.origin_LD)
         with torch.no_grad():
             self.z_LD.copy_(self.origin_LD + sigma * noise_LD)
 
-    def begun(self) -> list[int]:
+    def prefix(self) -> list[int]:
         """The tokens that the next attempt begins with."""
         return [*self.before, *self.token_L.tolist()]
 
@@ -206,7 +206,7 @@ class LatentSeeker(Seeker):
 
     def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
         known = [self.latents.get(s.index) for s in searches]
-        return self.decode(searches, begun=[[] if z is None else z.begun() for z in known])
+        return self.decode(searches, prefix=[[] if z is None else z.prefix() for z in known])
 
     def changed(self, search: Search) -> int:
         latents = self.latents.get(search.index)
@@ -240,15 +240,15 @@ class LatentSeeker(Seeker):
         for search in searches:
             # Of those with latents what was read already, so that it is kept.
             last, stop = search.tries[-1].attempt, spans[search.index].stop
-            begun = last.token_T[: min(stop, last.free())].tolist()
-            sequences.append([*self.env.unwrapped.prompt(search.index), *begun])
-        self.reading.read([s.index for s in searches], sequences)
-        for search, fresh in zip(searches, self.reading.fresh_N, strict=True):
+            prefix = last.token_T[: min(stop, last.free())].tolist()
+            sequences.append([*self.env.unwrapped.prompt(search.index), *prefix])
+        self.prefix_cache.read([s.index for s in searches], sequences)
+        for search, fresh in zip(searches, self.prefix_cache.fresh_N, strict=True):
             search.read += int(fresh)
         for search in new:
             span, token_T = spans[search.index], search.tries[0].attempt.token_T
             # The state behind each token's predecessor is the one that it was decoded from.
-            z_LD = self.reading.hidden(search.index)[-len(span) - 1 : -1]
+            z_LD = self.prefix_cache.hidden(search.index)[-len(span) - 1 : -1]
             token_L, before = token_T[span.start : span.stop], token_T[: span.start].tolist()
             self.latents[search.index] = Latents(z_LD, token_L, before, self.config.lr)
         return searches

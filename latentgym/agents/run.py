@@ -38,7 +38,7 @@ class Run:
         checkpoint: weights to begin with, or None.
         lora: rank and scale of adapters to train instead of all weights, or None.
         control: what replaces thoughts when acting, or None.
-        seed: of fresh weights, of order and draws.
+        seed: of fresh weights, of order and random numbers.
         device, dtype: as `load_model` takes them. What learns has fp32 weights, and its forward
             pass alone is of that type; what only answers is of that type altogether.
 

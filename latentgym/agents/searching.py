@@ -28,7 +28,7 @@ from latentgym.agents.search import (
 )
 from latentgym.evaluation.answers import Answer, Answered
 from latentgym.options.ranges import Number
-from latentgym.rollout import Engine, Policy, Reading, collect
+from latentgym.rollout import Engine, Policy, PrefixCache, collect
 from latentgym.text.tokenizers import Tokenizer
 
 
@@ -63,7 +63,7 @@ class Seeker(ABC):
     Args:
         policy: that makes attempts.
         env: grades them.
-        seed: of all draws.
+        seed: of all random numbers.
 
     Attributes:
         engine, reading: what attempts are made with; the reading keeps what was read of each.
@@ -71,7 +71,10 @@ class Seeker(ABC):
 
     def __init__(self, policy: Policy, env: Any, seed: int) -> None:
         self.lm, self.env, self.seed = policy.lm, env, seed
-        self.engine, self.reading = Engine(policy, record_log_probs=True), Reading(policy.lm)
+        self.engine, self.prefix_cache = (
+            Engine(policy, record_log_probs=True),
+            PrefixCache(policy.lm),
+        )
 
     @abstractmethod
     def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
@@ -98,13 +101,14 @@ class Seeker(ABC):
         searches: Sequence[Search],
         *,
         prompts: Sequence[Sequence[int]] | None = None,
-        begun: Sequence[Sequence[int]] | None = None,
+        prefix: Sequence[Sequence[int]] | None = None,
     ) -> list[Attempt]:
         """The next attempt at each question: what the policy says behind a prompt.
 
         Args:
-            searches: of the questions; how many tries there were is the counter behind the draws.
-            prompts, begun: see `collect`.
+            searches: of the questions; how many tries there were is the counter behind the random
+                numbers.
+            prompts, prefix: see `collect`.
         """
         number = np.array([len(s.tries) for s in searches])
         episodes = collect(
@@ -114,14 +118,14 @@ class Seeker(ABC):
             seed=self.seed,
             first_sample=number,
             prompts=prompts,
-            begun=begun,
-            reading=self.reading,
+            prefix=prefix,
+            prefix_cache=self.prefix_cache,
         )
         return attempts_of(
             episodes,
             number.tolist(),
-            read_N=self.reading.fresh_N,
-            begun_N=None if begun is None else [len(tokens) for tokens in begun],
+            read_N=self.prefix_cache.fresh_N,
+            prefix_N=None if prefix is None else [len(tokens) for tokens in prefix],
         )
 
 

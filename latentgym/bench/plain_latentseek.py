@@ -107,15 +107,15 @@ class PlainLatentSeek:
         return chains[-1] if self.config.keep == "last" else max(chains, key=lambda c: c.reward)
 
     @torch.no_grad()
-    def _attempt(self, index: int, begun: list[int]) -> Chain:
+    def _attempt(self, index: int, prefix: list[int]) -> Chain:
         """Answer greedily behind the first tokens, and judge."""
-        chain, prompt, given = Chain(), self.env.prompt(index), deque(begun)
+        chain, prompt, given = Chain(), self.env.prompt(index), deque(prefix)
         observation, _ = self.env.reset(options={"index": index})
-        spoken, over = False, False
+        answering, over = False, False
         while not over:
             if n := int(observation["inserted_length"]):
                 chain.tokens += observation["inserted"][:n].tolist()
-                spoken = True
+                answering = True
                 given.clear()
             if given:
                 token = given.popleft()
@@ -124,7 +124,7 @@ class PlainLatentSeek:
                 logits_V = self.lm.logits(state_D)
                 token = int(logits_V.argmax())
                 chain.log_probs.append(float(logits_V.log_softmax(-1)[token]))
-                if not spoken:
+                if not answering:
                     chain.states.append(state_D)
             chain.tokens.append(token)
             chain.own += 1
@@ -164,14 +164,14 @@ class PlainLatentSeek:
         marked = False
         for _ in range(settings.tokens):
             ended = write() == tokenizer.eos_id
-            marked = verifiers.MARK in tokenizer.decode(ids[len(prompt) :])
+            marked = verifiers.MARKER in tokenizer.decode(ids[len(prompt) :])
             if ended or marked:
                 break
         if settings.tokens and not (marked or settings.forced):
             return False
         verdict = ids[-1:] if marked else []
         if not marked:
-            ids += tokenizer.encode(f"\n{verifiers.MARK}")
+            ids += tokenizer.encode(f"\n{verifiers.MARKER}")
         for _ in range(verifiers.VERDICT_TOKENS):
             verdict.append(write())
             if verdict[-1] == tokenizer.eos_id:

@@ -143,7 +143,7 @@ def _ours(lm: LatentLM, env: Any, head: PolicyHead) -> Ranked:
     choices = env.task.choices
     session = Engine(Policy(lm, head)).start(_prompts(env), env.protocol, seed=0)
     session.run(answers=False)
-    return rank(lm, session.standing, choices.trie, choices.beams)
+    return rank(lm, session.decode_state, choices.trie, choices.beams)
 
 
 def _generate(lm: LatentLM, env: Any) -> Ranked:

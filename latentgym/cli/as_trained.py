@@ -19,7 +19,7 @@ from latentgym.registry import make_vector_env, resolve, task_maker
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training import checkpoint
 
-_MOST_RUNS = 16  # one begun from the other
+_MOST_RUNS = 16  # one started from the other
 
 
 def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
@@ -67,8 +67,8 @@ def trained_by(run: Mapping[str, Any]) -> Trained:
                 raise UsageError(f"it is the last of more than {_MOST_RUNS} runs.")
             words, options = env_model(run["model"]), run["env_options"]
             tasks.append(make_vector_env(run["env"], 1, model=words, **options).unwrapped.task)
-            begun = run.get("checkpoint")
-            run = checkpoint.run_of(None if begun is None else Path(begun))
+            parent = run.get("checkpoint")
+            run = checkpoint.run_of(None if parent is None else Path(parent))
     except LatentGymError as error:
         say(f"not all that this checkpoint was trained on is known: {error}")
         return Trained(tuple(tasks), whole=False)

@@ -14,11 +14,11 @@ from latentgym.cli.evaluate import check_out
 from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
-from latentgym.evaluation.evaluate import evaluate_respondent, questions_of
+from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
 from latentgym.evaluation.results import RESULT
 from latentgym.options.ranges import Seed, Steps
 from latentgym.recommenders import make_recommender
-from latentgym.recommenders.respondent import check_catalogue, fit, respondent
+from latentgym.recommenders.answerer import answerer, check_catalogue, fit
 from latentgym.registry import make_vector_env, resolve
 
 
@@ -66,8 +66,8 @@ def main(argv: Sequence[str]) -> int:
     fit(recommender, train, valid)
     fit_s = time.perf_counter() - started
     say(f"{o.name}: fitted to {len(train)} questions in {fit_s:.1f} s")
-    evaluation = evaluate_respondent(
-        respondent(recommender, task, exclude_history=o.exclude_history),
+    evaluation = evaluate_answerer(
+        answerer(recommender, task, exclude_history=o.exclude_history),
         env_id,
         task,
         seeds=[o.seed],

@@ -136,8 +136,8 @@ def _tell(out: Path, console: Console) -> None:
     found = find_results([out])
     say("")
     show([(folder, r) for folder, r in found if r.source != "sample"], console)
-    spoken = [(folder, r) for folder, r in found if folder.name.startswith("gsm8k-")]
-    for first, (folder, result) in enumerate(spoken):
+    language = [(folder, r) for folder, r in found if folder.name.startswith("gsm8k-")]
+    for first, (folder, result) in enumerate(language):
         said = next(load_rollouts(folder))
         if first == 0:
             options = result.config["env_options"]
@@ -148,7 +148,7 @@ def _tell(out: Path, console: Console) -> None:
         console.print()
         _line(console, folder.name, f"{said['n_thoughts']} thoughts; {_judged(said)}")
         _line(console, "thoughts", said["thoughts"])
-    if spoken:
+    if language:
         console.print("\nMixtures are shown by the word nearest to each.", style="dim")
 
 

@@ -103,9 +103,11 @@ def info(argv: Sequence[str]) -> int:
         "vocabulary": f"{task.tokenizer.vocab_size} ({task.tokenizer.name})",
         "think": _budget(protocol.think),
         "answer": _budget(protocol.answer),
-        "mark": repr(protocol.mark.mark) if protocol.mark else "none",
-        "call": _calls(protocol),
-        "bridge": repr(task.tokenizer.decode(protocol.bridge)) if protocol.bridge else "none",
+        "marker": repr(protocol.marker.marker) if protocol.marker else "none",
+        "tool_call": _calls(protocol),
+        "forced_prompt": repr(task.tokenizer.decode(protocol.forced_prompt))
+        if protocol.forced_prompt
+        else "none",
         **{name: str(fact) for name, fact in task.about.items()},
         "grader": task.grading,
     }
@@ -157,7 +159,7 @@ def _budget(budget: Any) -> str:
 
 
 def _calls(protocol: Any) -> str:
-    if not protocol.call:
+    if not protocol.tool_call:
         return "none"
-    most = "" if protocol.calls is None else f", at most {protocol.calls} times"
-    return f"{protocol.call.mark!r}{most}"
+    most = "" if protocol.max_tool_calls is None else f", at most {protocol.max_tool_calls} times"
+    return f"{protocol.tool_call.marker!r}{most}"

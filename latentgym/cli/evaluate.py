@@ -32,7 +32,7 @@ from latentgym.cli.options import (
 from latentgym.cli.watch import show_searches
 from latentgym.cluster.answering import answering
 from latentgym.errors import UsageError, require_same
-from latentgym.evaluation.evaluate import Evaluation, evaluate, evaluate_respondent, questions_of
+from latentgym.evaluation.evaluate import Evaluation, evaluate, evaluate_answerer, questions_of
 from latentgym.evaluation.journal import JOURNAL
 from latentgym.evaluation.results import (
     RESULT,
@@ -199,8 +199,8 @@ def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluatio
         )
     task = run.make_env(1).unwrapped.task
     rows = partial(_rows, options.batch)
-    with answering(run, options.workers, rows, address=options.ray_address) as respondent:
-        evaluation = evaluate_respondent(respondent, run.env_id, task, **record)
+    with answering(run, options.workers, rows, address=options.ray_address) as answerer:
+        evaluation = evaluate_answerer(answerer, run.env_id, task, **record)
     evaluation.result.config["workers"] = options.workers  # for whoever reads answers_per_s
     return evaluation
 

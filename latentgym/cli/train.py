@@ -54,7 +54,7 @@ class TrainOptions(RunOptions):
     steps: Steps = 1000
     """Training steps."""
     seed: Seed = 0
-    """Of initial weights, order and draws."""
+    """Of initial weights, order and random numbers."""
     out: Path = Path("runs/train")
     """Folder of the run: checkpoints, metrics, TensorBoard, final evaluation."""
     resume: bool = False
@@ -120,7 +120,7 @@ def _run(options: TrainOptions, config: Any) -> Run:
     """The run that the options describe; what they leave open, its checkpoint says."""
     from latentgym.training import checkpoint
 
-    begun = checkpoint.run_of(options.checkpoint)
+    parent = checkpoint.run_of(options.checkpoint)
     lora = None
     if options.lora_r:
         lora = {"r": options.lora_r, "alpha": options.lora_alpha or 2 * options.lora_r}
@@ -129,9 +129,9 @@ def _run(options: TrainOptions, config: Any) -> Run:
         config=config,
         env=options.env,
         env_options=_held_out(options),
-        model=options.model or begun.get("model") or default_model(DEFAULT_TINY),
+        model=options.model or parent.get("model") or default_model(DEFAULT_TINY),
         checkpoint=options.checkpoint,
-        lora=lora or begun.get("lora"),
+        lora=lora or parent.get("lora"),
         seed=options.seed,
         device=options.device,
         dtype=options.dtype,

@@ -72,7 +72,7 @@ class SearchView:
         tokens, pieces, text = new.attempt.token_T.tolist(), tokenizer.pieces(), Text()
         old = [] if before is None else before.attempt.token_T.tolist()
         for place, token in enumerate(tokens):
-            given = place < new.attempt.begun
+            given = place < new.attempt.prefix
             same = place < len(old) and old[place] == token
             style = ("" if same else "black on yellow") if given else "dim"
             text.append(printable(pieces[token]), style)

@@ -18,7 +18,7 @@ import numpy as np
 
 from latentgym.cluster.connection import ClusterError, connected
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.evaluation.answers import Answer, Answered, Identity, IntArray, Respondent
+from latentgym.evaluation.answers import Answer, Answered, Answerer, Identity, IntArray
 
 _PARTS_PER_WORKER = 4  # so that nobody waits long for the slowest
 
@@ -46,7 +46,7 @@ class Answerable(Protocol):
 @contextmanager
 def answering(
     run: Answerable, workers: int, rows: Callable[[Any], int], *, address: str | None = None
-) -> Iterator[Respondent]:
+) -> Iterator[Answerer]:
     """Within it, workers of a Ray cluster answer.
 
     Args:
@@ -66,7 +66,7 @@ def answering(
         yield on_cluster(run, workers, rows)
 
 
-def on_cluster(run: Answerable, workers: int, rows: Callable[[Any], int]) -> Respondent:
+def on_cluster(run: Answerable, workers: int, rows: Callable[[Any], int]) -> Answerer:
     """Workers on the cluster that is connected; arguments as for `answering`."""
     import ray
 
@@ -84,7 +84,7 @@ def on_cluster(run: Answerable, workers: int, rows: Callable[[Any], int]) -> Res
             answered(done[i])
         return [answer for i in range(len(parts)) for answer in done[i]]
 
-    return Respondent(identity, answer)
+    return Answerer(identity, answer)
 
 
 class AnsweringWorker:
@@ -144,24 +144,24 @@ def handed_out(
         parts: what is to be done.
         workers: who does it.
         start: begins a part with a worker.
-        first: waits until one of several begun parts is done, and says which.
+        first: waits until one of several running parts is done, and says which.
 
     Yields:
-        The number of each part and what was begun, as they are done.
+        The number of each part and what was started, as they are done.
     """
     left = deque(enumerate(parts))
-    begun: dict[Pending, tuple[int, Worker]] = {}
+    running: dict[Pending, tuple[int, Worker]] = {}
 
     def give(worker: Worker) -> None:
         if left:
             number, part = left.popleft()
-            begun[start(worker, part)] = number, worker
+            running[start(worker, part)] = number, worker
 
     for worker in workers:
         give(worker)
-    while begun:
-        pending = first(list(begun))
-        number, worker = begun.pop(pending)
+    while running:
+        pending = first(list(running))
+        number, worker = running.pop(pending)
         give(worker)  # before the caller looks at the result, which may take a while
         yield number, pending
 

@@ -43,7 +43,7 @@ _BY_NUMBER = {
     "-": ("gives {} away .", "loses {} .", "sells {} ."),
 }
 # In words a factor or a divisor is not written as a number.
-_IN_WORDS = {
+_AS_TEXT = {
     ("*", 2): ("doubles them .",),
     ("*", 3): ("triples them .",),
     ("*", 4): ("quadruples them .",),
@@ -62,7 +62,7 @@ _SPECIALS = ("<pad>", "<bos>", "<eos>", "####", ";", "=", "+", "-", "*", "/")
 def vocabulary() -> tuple[str, ...]:
     """Every symbol of questions and chains, specials first, without repetition."""
     numbers = [str(n) for n in range(LARGEST + 1)]
-    phrases = [*(p for ps in (*_BY_NUMBER.values(), *_IN_WORDS.values()) for p in ps)]
+    phrases = [*(p for ps in (*_BY_NUMBER.values(), *_AS_TEXT.values()) for p in ps)]
     sentences = " ".join([*phrases, _OPENING, _CLOSING]).split()
     words = [*_PEOPLE, *_PEOPLE.values(), *_THINGS, *sentences, *RESERVED]
     return tuple(dict.fromkeys([*_SPECIALS, *numbers, *(w for w in words if w != "{}")]))
@@ -206,6 +206,6 @@ def _wording(chain: Chain, rng: random.Random) -> str:
     person, things = rng.choice(list(_PEOPLE)), rng.choice(_THINGS)
     sentences = [_OPENING.format(person, chain.first, things)]
     for sign, operand in chain.operations:
-        phrases = _IN_WORDS.get((sign, operand)) or _BY_NUMBER[sign]
+        phrases = _AS_TEXT.get((sign, operand)) or _BY_NUMBER[sign]
         sentences.append(f"{_PEOPLE[person]} {rng.choice(phrases).format(operand)}")
     return " ".join([*sentences, _CLOSING.format(things)])

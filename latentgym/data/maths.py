@@ -61,8 +61,8 @@ def lines(text: str) -> tuple[str, ...]:
 
 def read_gsm8k(fields: Fields) -> Question:
     """question, answer: worked lines with <<calculations>>, then "#### N"."""
-    solution, mark, gold = fields["answer"].rpartition("####")
-    if not mark or not gold.strip():
+    solution, marker, gold = fields["answer"].rpartition("####")
+    if not marker or not gold.strip():
         raise ValueError("the answer does not end in '#### N'")
     steps = lines(_CALCULATION.sub("", solution))
     return Question(fields["question"].strip(), gold.strip(), steps)

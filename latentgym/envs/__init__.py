@@ -1,7 +1,7 @@
 """The tasks as Gymnasium environments."""
 
 from latentgym.envs.single import LatentEnv
-from latentgym.envs.task import Call, Choices, Demonstration, Task, TaskMaker
+from latentgym.envs.task import Choices, Demonstration, Task, TaskMaker, ToolCall
 from latentgym.envs.vector import LatentVectorEnv
 from latentgym.envs.wrappers import (
     BoxMixture,
@@ -12,7 +12,6 @@ from latentgym.envs.wrappers import (
 
 __all__ = [
     "BoxMixture",
-    "Call",
     "Choices",
     "Demonstration",
     "EpisodeStatistics",
@@ -22,4 +21,5 @@ __all__ = [
     "RecordTranscripts",
     "Task",
     "TaskMaker",
+    "ToolCall",
 ]

@@ -91,7 +91,7 @@ def _make_maths(
     return MathsTask(name, family, tokenizer, **options)
 
 
-def _maths_takes(name: str, in_words: bool) -> Makers:
+def _maths_takes(name: str, as_text: bool) -> Makers:
     from latentgym.envs.chains import ChainsTask
     from latentgym.envs.maths import MathsTask
 
@@ -102,22 +102,22 @@ def _maths_takes(name: str, in_words: bool) -> Makers:
 def _make_search(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> Task:
+    from latentgym.envs.natural_language import NaturalLanguageTask
     from latentgym.envs.search import MNNS, GraphTask
-    from latentgym.envs.words import WordsTask
 
-    worded = keywords(WordsTask) if tokenizer is not None else {}
+    worded = keywords(NaturalLanguageTask) if tokenizer is not None else {}
     words = {key: value for key, value in options.items() if key in worded}
     options = {key: value for key, value in options.items() if key not in worded}
     task = MNNS(family, **options) if name == "MNNS" else GraphTask(name, family, **options)
-    return task if tokenizer is None else WordsTask(task, family, tokenizer, **words)
+    return task if tokenizer is None else NaturalLanguageTask(task, family, tokenizer, **words)
 
 
-def _search_takes(name: str, in_words: bool) -> Makers:
+def _search_takes(name: str, as_text: bool) -> Makers:
+    from latentgym.envs.natural_language import NaturalLanguageTask
     from latentgym.envs.search import MNNS, GraphTask
-    from latentgym.envs.words import WordsTask
 
     # What is asked in words passes its budgets on to the words.
-    worded: Makers = [("", WordsTask)] if in_words else []
+    worded: Makers = [("", NaturalLanguageTask)] if as_text else []
     return [*worded, ("", MNNS if name == "MNNS" else GraphTask)]
 
 
@@ -129,7 +129,7 @@ def _make_reasoning_gym(
     return ReasoningGymTask(name, family, tokenizer, **options)
 
 
-def _reasoning_gym_takes(name: str, in_words: bool) -> Makers:
+def _reasoning_gym_takes(name: str, as_text: bool) -> Makers:
     from latentgym.envs.reasoning_gym import ReasoningGymTask
 
     return [("", ReasoningGymTask)]

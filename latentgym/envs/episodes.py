@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from latentgym.envs.task import Call, Task
-from latentgym.episodes.protocol import Clock, Phase, Protocol
+from latentgym.envs.task import Task, ToolCall
+from latentgym.episodes.protocol import EpisodeState, Phase, Protocol
 from latentgym.errors import PromptTooLongError
 from latentgym.system.terminal import printable
 
@@ -31,13 +31,13 @@ OBSERVATION: Mapping[str, str] = {
     "answer_used": "tokens of the answer so far",
     "token": "the token that the last action was read by; padding before the first",
     "inserted": "token ids that the environment has said behind the last action (a reply to a "
-    "call, the bridge to an answer), which the agent reads next; padding behind",
+    "call, the forced prompt of an answer), which the agent reads next; padding behind",
     "inserted_length": "how many of them it has said; 0 mostly",
 }
 """The entries of an observation, and what each is."""
 
 _FIRST_CAPACITY = 16
-_THOUGHT, _WORD, _ANSWER, _REPLY = 1, 2, 4, 8  # parts of an episode; a token may be of several
+_THOUGHT, _WORD, _ANSWER, _RESPONSE = 1, 2, 4, 8  # parts of an episode; a token may be of several
 
 
 class LiveEpisodes:
@@ -51,25 +51,27 @@ class LiveEpisodes:
     Attributes:
         protocol: the rules.
         index_N: the question of each row.
-        clock: where each row stands.
+        state: where each row stands.
         last_N: the token that each row's last action was read by.
     """
 
     def __init__(self, task: Task, n: int, protocol: Protocol | None = None) -> None:
         self.task = task
         self.protocol = protocol or task.protocol()
-        self.clock = Clock(self.protocol, n)
-        self.clock.phase[:] = Phase.DONE  # nothing runs before the first reset
+        self.state = EpisodeState(self.protocol, n)
+        self.state.phase[:] = Phase.DONE  # nothing runs before the first reset
         self.index_N: IntArray = np.zeros(n, dtype=np.int64)
         # What was thought, said and inserted, row by row, and which of these each token is.
-        self._tape_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.int64)
+        self._token_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.int64)
         self._part_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.uint8)
         self._used_N: IntArray = np.zeros(n, dtype=np.int64)
-        self._heard_N: IntArray = np.zeros(n, dtype=np.int64)  # tape up to the last reply
+        self._heard_N: IntArray = np.zeros(n, dtype=np.int64)  # recorded up to the last response
         self.last_N: IntArray = np.zeros(n, dtype=np.int64)
         self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
-        self.insert_budget = max(1, len(self.protocol.bridge), self.protocol.reply)
+        self.insert_budget = max(
+            1, len(self.protocol.forced_prompt), self.protocol.max_tool_response
+        )
         self._inserted_NM = np.full((n, self.insert_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._inserted_length_N: IntArray = np.zeros(n, dtype=np.int64)
         self._known: dict[str, npt.NDArray[Any]] = {}  # infos from the beginning, by name
@@ -94,9 +96,9 @@ class LiveEpisodes:
         return {
             "prompt": self._prompt_NP.copy(),
             "prompt_length": self._prompt_length_N.copy(),
-            "phase": self.clock.phase.copy(),
-            "thoughts_used": self.clock.think_used.copy(),
-            "answer_used": self.clock.answer_used.copy(),
+            "phase": self.state.phase.copy(),
+            "thoughts_used": self.state.think_used.copy(),
+            "answer_used": self.state.answer_used.copy(),
             "token": self.last_N.copy(),
             "inserted": self._inserted_NM.copy(),
             "inserted_length": self._inserted_length_N.copy(),
@@ -128,7 +130,7 @@ class LiveEpisodes:
         self.last_N[rows] = self.task.tokenizer.pad_id
         self._prompt_NP[rows] = self._inserted_NM[rows] = self.task.tokenizer.pad_id
         self._inserted_length_N[rows] = 0
-        self.clock.reset(rows)
+        self.state.reset(rows)
         for row, ids in prompts.items():
             self._used_N[row] = self._heard_N[row] = 0
             self._prompt_NP[row, : len(ids)] = ids
@@ -137,7 +139,7 @@ class LiveEpisodes:
             for name, value in self.info(row).items():
                 kind = np.int64 if isinstance(value, int) else object
                 self._known.setdefault(name, np.zeros(len(self.index_N), dtype=kind))[row] = value
-        self._bridge()
+        self._force_answer()
 
     def act(
         self, token_N: IntArray, acting_N: BoolArray | None = None
@@ -153,64 +155,66 @@ class LiveEpisodes:
         Returns:
             Rewards (N,), and for each row that ended its final info.
         """
-        before = self.clock.phase.copy()
+        before = self.state.phase.copy()
         acting = before != Phase.DONE
         if acting_N is not None:
             acting &= acting_N
         self._inserted_length_N[acting] = 0
         self._inserted_NM[acting] = self.task.tokenizer.pad_id
-        spoken = self.clock.advance(token_N, acting)
+        as_token = self.state.advance(token_N, acting)
         part_N = np.where(before == Phase.ANSWER, _ANSWER | _WORD, _THOUGHT)
-        part_N[spoken | self.task.family.words] |= _WORD
+        part_N[as_token | self.task.family.tokens] |= _WORD
         rows = np.flatnonzero(acting)
         self._reserve(int(self._used_N[rows].max(initial=0)) + 1)
-        self._tape_NT[rows, self._used_N[rows]] = token_N[rows]
+        self._token_NT[rows, self._used_N[rows]] = token_N[rows]
         self._part_NT[rows, self._used_N[rows]] = part_N[rows]
         self._used_N[rows] += 1
-        for row in np.flatnonzero(spoken & (before == Phase.THINK)).tolist():
-            self._write_mark(row)
+        for row in np.flatnonzero(as_token & (before == Phase.THINK)).tolist():
+            self._count_marker(row)
         self.last_N[acting] = token_N[acting]
-        self._bridge()
+        self._force_answer()
         rewards = np.zeros(len(before))
         finals: dict[int, dict[str, Any]] = {}
-        for row in np.flatnonzero(acting & self.clock.done).tolist():
+        for row in np.flatnonzero(acting & self.state.done).tolist():
             finals[row] = self._final[row] = self._graded(row)
             rewards[row] = finals[row]["score"]
         return rewards, finals
 
     def pass_over(self, row: int, tokens: IntArray) -> int:
-        """Take a row's next actions up to the first that is an event; how many. See `Clock`."""
-        part = _ANSWER | _WORD if self.clock.phase[row] == Phase.ANSWER else _THOUGHT
-        part |= _WORD if self.task.family.words else 0
-        n = self.clock.pass_over(row, tokens)
+        """Take a row's next actions up to the first that is an event; how many."""
+        part = _ANSWER | _WORD if self.state.phase[row] == Phase.ANSWER else _THOUGHT
+        part |= _WORD if self.task.family.tokens else 0
+        n = self.state.pass_over(row, tokens)
         if n:
             start, end = int(self._used_N[row]), int(self._used_N[row]) + n
             self._reserve(end)
-            self._tape_NT[row, start:end], self._part_NT[row, start:end] = tokens[:n], part
+            self._token_NT[row, start:end], self._part_NT[row, start:end] = tokens[:n], part
             self._used_N[row], self.last_N[row] = end, tokens[n - 1]
             self._inserted_length_N[row] = 0
             self._inserted_NM[row] = self.task.tokenizer.pad_id
         return n
 
-    def _write_mark(self, row: int) -> None:
-        """Count all tokens of the mark that a row has just completed as words."""
-        mark, end = self.protocol.mark, int(self._used_N[row])
-        assert mark is not None  # or nothing would be spoken while thinking
-        for begin in range(end - 1, max(-1, end - 1 - mark.final), -1):
+    def _count_marker(self, row: int) -> None:
+        """Count all tokens of the marker that a row has just completed as text."""
+        matcher, end = self.protocol.marker, int(self._used_N[row])
+        assert matcher is not None  # or no token would be plain while thinking
+        for begin in range(end - 1, max(-1, end - 1 - matcher.final), -1):
             self._part_NT[row, begin] |= _WORD
-            if mark.mark in self.task.tokenizer.decode(self._tape_NT[row, begin:end].tolist()):
+            if matcher.marker in self.task.tokenizer.decode(
+                self._token_NT[row, begin:end].tolist()
+            ):
                 return
 
-    def _bridge(self) -> None:
-        """Insert the bridge to an answer, where the rules say so."""
-        rows = np.flatnonzero(self.clock.bridge_left > 0)
+    def _force_answer(self) -> None:
+        """Insert the forced prompt of an answer, where the rules say so."""
+        rows = np.flatnonzero(self.state.forced_left > 0)
         for row in rows.tolist():
-            self._insert(row, self.protocol.bridge, _WORD)
-        self.clock.resume(rows)
+            self._insert(row, self.protocol.forced_prompt, _WORD)
+        self.state.resume(rows)
 
     def waiting(self, rows: BoolArray) -> bool:
         """Whether one of these rows waits for a reply."""
-        return bool((rows & (self.clock.phase == Phase.CALL)).any())
+        return bool((rows & (self.state.phase == Phase.TOOL_CALL)).any())
 
     def reply(self) -> None:
         """Insert the replies to all calls that wait, which are asked for at once.
@@ -218,48 +222,51 @@ class LiveEpisodes:
         Raises:
             ValueError: the task gave a reply that its own rules do not allow.
         """
-        rows = np.flatnonzero(self.clock.phase == Phase.CALL)
+        rows = np.flatnonzero(self.state.phase == Phase.TOOL_CALL)
         if not rows.size:
             return
         calls = [
-            Call(int(self.index_N[row]), self._said(row), int(self.clock.calls_used[row]))
+            ToolCall(int(self.index_N[row]), self._said(row), int(self.state.tool_calls_used[row]))
             for row in rows.tolist()
         ]
-        for row, ids in zip(rows.tolist(), self.task.replies(calls), strict=True):
-            if not 1 <= len(ids) <= self.protocol.reply:
+        for row, ids in zip(rows.tolist(), self.task.tool_responses(calls), strict=True):
+            if not 1 <= len(ids) <= self.protocol.max_tool_response:
                 raise ValueError(
                     f"{self.task.name} replied with {len(ids)} tokens; a reply has at least one "
-                    f"and at most Protocol.reply = {self.protocol.reply}."
+                    f"and at most Protocol.max_tool_response = {self.protocol.max_tool_response}."
                 )
-            self._insert(row, ids, _REPLY)
+            self._insert(row, ids, _RESPONSE)
             self._heard_N[row] = self._used_N[row]
-        self.clock.resume(rows)
+        self.state.resume(rows)
 
     def _said(self, row: int) -> str:
         """The text of a row's tokens since the last reply."""
         start, end = self._heard_N[row], self._used_N[row]
-        return self.task.tokenizer.decode(self._tape_NT[row, start:end].tolist())
+        return self.task.tokenizer.decode(self._token_NT[row, start:end].tolist())
 
     def _insert(self, row: int, ids: Sequence[int], part: int) -> None:
         self._inserted_NM[row, : len(ids)] = ids
         self._inserted_length_N[row] = len(ids)
         start, end = int(self._used_N[row]), int(self._used_N[row]) + len(ids)
         self._reserve(end)
-        self._tape_NT[row, start:end], self._part_NT[row, start:end] = ids, part
+        self._token_NT[row, start:end], self._part_NT[row, start:end] = ids, part
         self._used_N[row] = end
 
     def _reserve(self, length: int) -> None:
         """Make room for that many tokens per row."""
-        missing = length - self._tape_NT.shape[1]
+        missing = length - self._token_NT.shape[1]
         if missing > 0:
-            grow = ((0, 0), (0, max(missing, self._tape_NT.shape[1])))
-            self._tape_NT, self._part_NT = np.pad(self._tape_NT, grow), np.pad(self._part_NT, grow)
+            grow = ((0, 0), (0, max(missing, self._token_NT.shape[1])))
+            self._token_NT, self._part_NT = (
+                np.pad(self._token_NT, grow),
+                np.pad(self._part_NT, grow),
+            )
 
     def _text(self, row: int, part: int) -> str:
         """The text of one part of a row: its words, its thoughts, or its answer."""
         used = self._used_N[row]
         chosen = (self._part_NT[row, :used] & part) > 0
-        return self.task.tokenizer.decode(self._tape_NT[row, :used][chosen].tolist())
+        return self.task.tokenizer.decode(self._token_NT[row, :used][chosen].tolist())
 
     def info(self, row: int) -> dict[str, Any]:
         """What is known of a row from its beginning."""
@@ -298,20 +305,20 @@ class LiveEpisodes:
             "parsed": "" if grade.parsed is None else grade.parsed,
             "status": grade.status,
             "score": float(grade.score),
-            "thoughts": int(self.clock.think_used[row]),
-            "tokens": int(self.clock.answer_used[row]),
-            **({"calls": int(self.clock.calls_used[row])} if self.protocol.call else {}),
+            "thoughts": int(self.state.think_used[row]),
+            "tokens": int(self.state.answer_used[row]),
+            **({"calls": int(self.state.tool_calls_used[row])} if self.protocol.tool_call else {}),
             **{f"reward/{name}": float(value) for name, value in grade.components.items()},
         }
 
     def transcript(self, row: int) -> str:
         """The episode so far as text; thoughts show as the tokens nearest to them."""
         lines = [f"question  {self.task.question(int(self.index_N[row])).text}"]
-        for name, part in (("thoughts", _THOUGHT | _REPLY), ("answer  ", _ANSWER)):
+        for name, part in (("thoughts", _THOUGHT | _RESPONSE), ("answer  ", _ANSWER)):
             if text := self._text(row, part):
                 lines.append(f"{name}  {printable(text)}")
-        phase = Phase(int(self.clock.phase[row])).name.lower()
-        used, left = self.clock.think_used[row], self.protocol.think.steps
+        phase = Phase(int(self.state.phase[row])).name.lower()
+        used, left = self.state.think_used[row], self.protocol.think.steps
         lines.append(f"phase     {phase}, {used} of {left} thoughts")
         if final := self._final.get(row):
             gold = printable(self.task.question(int(self.index_N[row])).gold)

@@ -18,17 +18,17 @@ class Format(ABC):
 
     Attributes:
         system: the instruction.
-        mark: text that opens the answer and ends thinking.
+        marker: text that opens the answer and ends thinking.
         stop: text that ends the answer, or empty for end-of-sequence alone.
-        bridge: what the environment inserts to open the answer of a latent chain that has not
-            written the mark itself.
+        forced_prompt: what the environment inserts to open the answer of a latent chain that has
+            not written the marker itself.
         numeric: what the instruction adds where answers are numbers.
     """
 
     system: str
-    mark: str
+    marker: str
     stop: str
-    bridge: str
+    forced_prompt: str
     numeric: str = ""
 
     def instruction(self, grader: Grader) -> str:
@@ -36,11 +36,11 @@ class Format(ABC):
         return self.system + self.numeric if grader.numeric else self.system
 
     def opening(self, grader: Grader) -> str:
-        """The bridge to answers that this grader will read.
+        """The forced prompt of answers that this grader will read.
 
         Words bring their blank with them, in most vocabularies; digits do not.
         """
-        return self.bridge if grader.numeric else self.bridge.rstrip(" ")
+        return self.forced_prompt if grader.numeric else self.forced_prompt.rstrip(" ")
 
     def lines(self, steps: Sequence[str]) -> list[str]:
         """The steps of a reasoning as a demonstration says them, with what parts them."""
@@ -48,7 +48,7 @@ class Format(ABC):
 
     def thoughts(self, steps: Sequence[str]) -> str:
         """All that a demonstration says up to the end of the mark; begins with its lines."""
-        return "".join(self.lines(steps)) + self.mark
+        return "".join(self.lines(steps)) + self.marker
 
     @abstractmethod
     def answer(self, gold: str) -> str:
@@ -58,14 +58,14 @@ class Format(ABC):
     def find(self, completion: str) -> str | None:
         """The answer in a completion; empty if it is not well said, None without the mark."""
 
-    def kept(self, completion: str, *, spoken: bool) -> bool:
+    def kept(self, completion: str, *, in_tokens: bool) -> bool:
         """Whether a completion keeps to the format.
 
         Args:
             completion: all words of an episode.
-            spoken: whether thoughts are among them.
+            in_tokens: whether thoughts are among them.
         """
-        return self.mark in completion
+        return self.marker in completion
 
     def judged(self, grader: Grader, completion: str, gold: str) -> Grade:
         """The grader's verdict on a completion in this format."""
@@ -76,10 +76,10 @@ class Format(ABC):
             answer = answer.partition(self.stop)[0]
         return grader.alone(answer or "", gold)
 
-    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+    def grade(self, grader: Grader, completion: str, gold: str, *, in_tokens: bool) -> Grade:
         """That verdict, with whether the format was kept as its component; see `kept`."""
         grade = self.judged(grader, completion, gold)
-        kept = float(self.kept(completion, spoken=spoken))
+        kept = float(self.kept(completion, in_tokens=in_tokens))
         return replace(grade, components={**grade.components, "format": kept})
 
 
@@ -90,20 +90,20 @@ class Hashes(Format):
         return f" {gold}"
 
     def find(self, completion: str) -> str | None:
-        _, mark, said = completion.partition(self.mark)
-        return said.strip() if mark else None
+        _, marker, said = completion.partition(self.marker)
+        return said.strip() if marker else None
 
-    def kept(self, completion: str, *, spoken: bool) -> bool:
-        return completion.count(self.mark) == 1
+    def kept(self, completion: str, *, in_tokens: bool) -> bool:
+        return completion.count(self.marker) == 1
 
-    def grade(self, grader: Grader, completion: str, gold: str, *, spoken: bool) -> Grade:
+    def grade(self, grader: Grader, completion: str, gold: str, *, in_tokens: bool) -> Grade:
         # Graders of numbers know a number from a heading, which models write with the same mark.
         grade = (
             grader(completion, gold)
             if grader.numeric
-            else super().grade(grader, completion, gold, spoken=spoken)
+            else super().grade(grader, completion, gold, in_tokens=in_tokens)
         )
-        if completion.count(self.mark) > 1:
+        if completion.count(self.marker) > 1:
             # Which of several answers is meant is not ours to guess.
             components = {**grade.components, "correct": 0.0, "format": 0.0}
             return replace(grade, score=0.0, status="invalid", components=components)
@@ -118,11 +118,11 @@ class Boxed(Format):
 
     def find(self, completion: str) -> str | None:
         content, _ = last_box(completion)
-        if content is None and self.mark not in completion:
+        if content is None and self.marker not in completion:
             return None
         return (content or "").strip()
 
-    def kept(self, completion: str, *, spoken: bool) -> bool:
+    def kept(self, completion: str, *, in_tokens: bool) -> bool:
         return last_box(completion)[1] == 1
 
 
@@ -133,8 +133,8 @@ class Sentence(Format):
         return f" {gold}"
 
     def find(self, completion: str) -> str | None:
-        _, mark, said = completion.partition(self.mark)
-        return said.strip() if mark else None
+        _, marker, said = completion.partition(self.marker)
+        return said.strip() if marker else None
 
 
 _THOUGHTS, _ANSWER = "thought process", "final answer"
@@ -149,7 +149,7 @@ class Json(Format):
         return [opening * (not i) + _escaped(line) for i, line in enumerate(parted)]
 
     def thoughts(self, steps: Sequence[str]) -> str:
-        return "".join(self.lines(steps or [""])) + f'", {self.mark}'
+        return "".join(self.lines(steps or [""])) + f'", {self.marker}'
 
     def answer(self, gold: str) -> str:
         return f' "{_escaped(gold)}"}}'
@@ -157,9 +157,9 @@ class Json(Format):
     def find(self, completion: str) -> str | None:
         return json_value(completion, _ANSWER)
 
-    def kept(self, completion: str, *, spoken: bool) -> bool:
+    def kept(self, completion: str, *, in_tokens: bool) -> bool:
         """Whether a completion is one JSON object; latent thoughts stand for its first value."""
-        if not spoken and not is_json_object(completion, _THOUGHTS, _ANSWER):
+        if not in_tokens and not is_json_object(completion, _THOUGHTS, _ANSWER):
             completion = f'{{"{_THOUGHTS}": "", {from_json_key(completion, _ANSWER)}'
         return is_json_object(completion, _THOUGHTS, _ANSWER)
 
@@ -172,29 +172,29 @@ FORMATS: dict[str, Format] = {
     "hashes": Hashes(
         system="Solve the problem step by step. Then write the final answer, and nothing else, "
         "after the mark ####.",
-        mark="####",
+        marker="####",
         stop="\n",
-        bridge="\n#### ",
+        forced_prompt="\n#### ",
     ),
     "sentence": Sentence(
         system="Think step by step. Then write, on a line of its own, The answer is: and the "
         "answer, and nothing else.",
-        mark="The answer is:",
+        marker="The answer is:",
         stop="\n",
-        bridge="\nThe answer is:",
+        forced_prompt="\nThe answer is:",
     ),
     "boxed": Boxed(
         system="Solve the problem step by step. Then write the final answer as \\boxed{answer}.",
-        mark="\\boxed{",
+        marker="\\boxed{",
         stop="",
-        bridge="\nThe answer is \\boxed{",
+        forced_prompt="\nThe answer is \\boxed{",
     ),
     "json": Json(
         system=f"Solve the problem. Reply with nothing but one JSON object that has two keys: "
         f'"{_THOUGHTS}", your reasoning step by step, and then "{_ANSWER}", the answer alone.',
-        mark=f'"{_ANSWER}":',
+        marker=f'"{_ANSWER}":',
         stop="",
-        bridge=f'", "{_ANSWER}":',
+        forced_prompt=f'", "{_ANSWER}":',
         numeric=" The final answer must be a plain number, without units or words.",
     ),
 }

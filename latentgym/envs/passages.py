@@ -15,7 +15,7 @@ from latentgym.text.tokenizers import Tokenizer, breaking, one_line
 
 SEARCH, END_SEARCH = "<search>", "</search>"
 FOUND, END_FOUND = "<information>", "</information>"
-MARKS = (SEARCH, END_SEARCH, FOUND, END_FOUND)
+MARKERS = (SEARCH, END_SEARCH, FOUND, END_FOUND)
 
 _MOST_CHARS = 1 << 14  # of a passage; more is not even tokenised
 
@@ -54,8 +54,8 @@ SYMBOLS = Wording(passage="{text}", prompt="{found} {question}")
 def query_of(said: str) -> str:
     """What is searched for in words that end in a search mark; empty where they hold no query."""
     asked, _, _ = said.rpartition(END_SEARCH)
-    _, mark, query = asked.rpartition(SEARCH)
-    return " ".join(query.split()) if mark else ""
+    _, marker, query = asked.rpartition(SEARCH)
+    return " ".join(query.split()) if marker else ""
 
 
 def plain(text: str) -> str:
@@ -74,10 +74,10 @@ class Shown:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, wording: Wording, marks: Iterable[str], passage_tokens: int
+        self, tokenizer: Tokenizer, wording: Wording, markers: Iterable[str], passage_tokens: int
     ) -> None:
         self._tokenizer, self._wording, self._most = tokenizer, wording, passage_tokens
-        self.harmless = breaking([*MARKS, *marks])
+        self.harmless = breaking([*MARKERS, *markers])
 
     def found(self, passages: Sequence[Passage], *notices: str) -> str:
         """A block of passages, and what the environment has to say beside."""

@@ -93,7 +93,7 @@ def _make_qa(
     return RetrievalTask(name, family, tokenizer, questions, index, **rest)
 
 
-def _qa_takes(name: str, in_words: bool) -> Makers:
+def _qa_takes(name: str, as_text: bool) -> Makers:
     return [
         ("", _Where),
         ("", RetrievalTask),

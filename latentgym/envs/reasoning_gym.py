@@ -151,7 +151,7 @@ class ReasoningGymTask(TextTask):
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         """Their score, within bounded time; a partial one is a reward but no `correct` answer."""
-        kept = self.format.kept(completion, spoken=self.family.words)
+        kept = self.format.kept(completion, in_tokens=self.family.tokens)
         parts = {"correct": 0.0, "format": float(kept)}
         if len(completion) > MAX_TEXT:
             return Grade(0.0, None, "too_long", {"correct": 0.0, "format": 0.0})

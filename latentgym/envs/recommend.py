@@ -91,8 +91,8 @@ class RecommendTask(Task):
         self.name, self.split, self.source = name, data.split, data.source
         self.dataset_hash, self.licence = data.hash, data.licence
         self.data, self.catalogue, self.history = data, catalogue, history
-        self._think = Budget((0 if family.words else 1) if think is None else think, exact=True)
-        self._in_words = not isinstance(self.tokenizer, SymbolTokenizer)
+        self._think = Budget((0 if family.tokens else 1) if think is None else think, exact=True)
+        self._as_text = not isinstance(self.tokenizer, SymbolTokenizer)
         self._spell = _spelling(self.tokenizer)
         known: Any = self.tokenizer  # each is one object, so that it can be a key
         spelt, trie = _trie(known, catalogue)
@@ -127,7 +127,7 @@ class RecommendTask(Task):
             titles = titles[min(excess + 1, len(titles) - 1) :]
 
     def _prompt(self, titles: Sequence[str]) -> list[int]:
-        if not self._in_words:
+        if not self._as_text:
             return self.tokenizer.chat("", f"{f' {_AND} '.join(titles)} {_NEXT}")
         chosen = ", ".join(f'"{title}"' for title in titles)
         return self.tokenizer.chat(self.system, f"The user has chosen {chosen}. What is next?")
@@ -181,7 +181,7 @@ def _make_recommend(
     return RecommendTask(name, family, tokenizer, data, catalogue, **rest)
 
 
-def _recommend_takes(name: str, in_words: bool) -> Makers:
+def _recommend_takes(name: str, as_text: bool) -> Makers:
     # Of the two that are called `history` the first counts, which is the task's.
     return [("", _Where), ("", RecommendTask), (GENERATED, ShopSettings)]
 

@@ -19,9 +19,9 @@ from latentgym.envs.arguments import (
     Think,
 )
 from latentgym.envs.passages import END_FOUND, END_SEARCH, SEARCH, SYMBOLS, WORDS, Shown, query_of
-from latentgym.envs.task import Call, Demonstration
+from latentgym.envs.task import Demonstration, ToolCall
 from latentgym.envs.text import TextTask
-from latentgym.episodes.protocol import MarkTable, Protocol
+from latentgym.episodes.protocol import Protocol, StopMatcher
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
 from latentgym.options.keywords import Option
@@ -115,12 +115,12 @@ class RetrievalTask(TextTask):
         self._index = index
         self._hits: dict[int, list[Hit]] = {}
         wording = SYMBOLS if isinstance(tokenizer, SymbolTokenizer) else WORDS
-        self.shown = Shown(tokenizer, wording, (self.format.mark,), passage_tokens)
-        self._reply_tokens = passages * (passage_tokens + 16) + _FRAME
+        self.shown = Shown(tokenizer, wording, (self.format.marker,), passage_tokens)
+        self._response_tokens = passages * (passage_tokens + 16) + _FRAME
         if system is None:
             rules = [self.system, _SHORT, *[_SEARCHES.format(turns=turns)] * self.acts]
             self.system = " ".join(rules)
-        self.prompt_budget = 1024 + (0 if self.acts else self._reply_tokens)
+        self.prompt_budget = 1024 + (0 if self.acts else self._response_tokens)
         if isinstance(tokenizer, ByteTokenizer):
             self.prompt_budget *= 4
         found = {} if index is None else dict(self.retriever.about)
@@ -154,10 +154,15 @@ class RetrievalTask(TextTask):
         rules = super().protocol()
         if not self.acts:
             return rules
-        call = MarkTable(END_SEARCH, self.tokenizer.pieces())
-        return replace(rules, call=call, calls=self.turns, reply=self._reply_tokens)
+        call = StopMatcher(END_SEARCH, self.tokenizer.pieces())
+        return replace(
+            rules,
+            tool_call=call,
+            max_tool_calls=self.turns,
+            max_tool_response=self._response_tokens,
+        )
 
-    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+    def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         queries = [query_of(call.said) for call in calls]
         found = self.retriever.search(queries, self.passages)
         return [
@@ -169,9 +174,9 @@ class RetrievalTask(TextTask):
         """The tokens of a reply; what exceeds the budget is cut, but not its last mark."""
         encode = self.tokenizer.encode
         ids = encode(f"\n{reply}\n")
-        if len(ids) > self._reply_tokens:
+        if len(ids) > self._response_tokens:
             end = encode(f"\n{END_FOUND}\n")
-            ids = [*ids[: self._reply_tokens - len(end)], *end]
+            ids = [*ids[: self._response_tokens - len(end)], *end]
         return ids
 
     def grader_of(self, question: Question) -> Grader:
@@ -191,7 +196,7 @@ class RetrievalTask(TextTask):
         queries = question.extra.get("queries") or (question.text,)
         for number, query in enumerate(queries[: self.turns], start=1):
             said = f"{SEARCH} {query} {END_SEARCH}"
-            (reply,) = self.replies([Call(index, said, number)])
+            (reply,) = self.tool_responses([ToolCall(index, said, number)])
             own = encode(said)
             chain += [*own, *reply]
             inserted += [False] * len(own) + [True] * len(reply)

@@ -4,7 +4,7 @@ A chain has a fixed length. Thought t holds all the states that the search can b
 where thoughts may mix tokens (continuous family), else one state of one right path (token and
 hybrid); the last step is the answer, one symbol.
 
-With a model, the same puzzles are asked in words: see `latentgym.envs.words`.
+With a model, the same puzzles are asked in words: see `latentgym.envs.natural_language`.
 
 Legend: m digits, T thoughts, S support of a soft target.
 """

@@ -218,7 +218,7 @@ class LatentEnv(gym.Env[Any, Any]):
     def _act(self, token: IntArray) -> tuple[float, dict[str, Any]]:
         """One action; its reward, and the final info if it ended the episode."""
         episodes = self._rows.episodes
-        if episodes.clock.phase[self._row] == Phase.DONE:
+        if episodes.state.phase[self._row] == Phase.DONE:
             raise gym.error.ResetNeeded("the episode is over; call reset() before step().")
         rewards, finals = episodes.act(np.where(self._only, token, 0), self._only)
         episodes.reply()
@@ -233,8 +233,8 @@ class LatentEnv(gym.Env[Any, Any]):
         return (
             one(episodes.observe(), self._row),
             reward,
-            bool(episodes.clock.terminated[self._row]),
-            bool(episodes.clock.truncated[self._row]),
+            bool(episodes.state.terminated[self._row]),
+            bool(episodes.state.truncated[self._row]),
             {**episodes.info(self._row), **final},
         )
 

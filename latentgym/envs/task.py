@@ -68,7 +68,7 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """A call of an agent, to which the environment replies.
 
     Attributes:
@@ -187,21 +187,21 @@ class Task(ABC):
         """Words that give an answer in the form that is asked for: (completion, answer)."""
         demonstration = self.demonstration(index)
         thoughts = demonstration.ids_TS[: demonstration.thoughts, 0].tolist()
-        words = self.tokenizer.decode(thoughts) if self.family.words else ""
+        words = self.tokenizer.decode(thoughts) if self.family.tokens else ""
         return f"{words} {answer}".strip(), answer
 
     def gold_completion(self, index: int) -> tuple[str, str]:
         """Words that must be graded 1: (completion, answer). For validation."""
         demonstration = self.demonstration(index)
         ids = demonstration.ids_TS[:, 0].tolist()
-        words = ids if self.family.words else ids[demonstration.thoughts :]
+        words = ids if self.family.tokens else ids[demonstration.thoughts :]
         decode = self.tokenizer.decode
         return decode(words), decode(ids[demonstration.thoughts :])
 
-    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+    def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         """Token ids that the environment inserts after each of some calls.
 
-        At least one and at most `Protocol.reply`; multi-turn tasks override it.
+        At least one and at most `Protocol.max_tool_response`; multi-turn tasks override it.
         """
         raise NotImplementedError(f"{self.name} has no calls, but its protocol names a call mark")
 
@@ -224,9 +224,9 @@ class TaskMaker:
     ) -> Task:
         return self.make(name, family, tokenizer, options)
 
-    def keywords(self, name: str, in_words: bool) -> dict[str, Keyword]:
+    def keywords(self, name: str, as_text: bool) -> dict[str, Keyword]:
         """The keyword arguments of a task; of two of the same name, the first."""
         found: dict[str, Keyword] = {}
-        for when, maker in self.takes(name, in_words):
+        for when, maker in self.takes(name, as_text):
             found = {**keywords(maker, when), **found}
         return found

@@ -9,7 +9,7 @@ from typing import ClassVar
 from latentgym.data import Question
 from latentgym.envs.formats import FORMATS
 from latentgym.envs.task import Demonstration, GradingError, Task
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.rewards import GoldError, Grade, Grader, GraderError
@@ -29,7 +29,7 @@ class TextTask(Task):
         think: thought budget, in steps.
         answer: answer budget, in tokens.
         exact_thoughts: think exactly `think` times, whatever is thought. All that a chain says
-            after that, the mark included, is spoken then, and only end-of-sequence ends it.
+            after that, the marker included, is answer then, and only end-of-sequence ends it.
         force_answer: open the answer phase when thinking ends without the mark. Default: for
             latent chains, which cannot write it in words, unless their thoughts are exact; a chain
             of words is truncated.
@@ -60,7 +60,7 @@ class TextTask(Task):
         self.system = self.format.instruction(grader) if system is None else system
         self.think, self.answer = think, answer
         self.exact_thoughts = exact_thoughts
-        forced = not (family.words or exact_thoughts)
+        forced = not (family.tokens or exact_thoughts)
         self.force_answer = forced if force_answer is None else force_answer
 
     def __len__(self) -> int:
@@ -74,23 +74,23 @@ class TextTask(Task):
 
     def protocol(self) -> Protocol:
         pieces, fmt = self.tokenizer.pieces(), self.format
-        bridge = fmt.opening(self.grader)
-        lines = self.exact_thoughts and not self.force_answer  # may be spoken before the answer
+        forced_prompt = fmt.opening(self.grader)
+        lines = self.exact_thoughts and not self.force_answer  # may stand before the answer
         return Protocol(
             think=Budget(self.think, exact=self.exact_thoughts),
             answer=Budget(self.answer),
-            mark=MarkTable(fmt.mark, pieces),
-            stop=MarkTable(fmt.stop, pieces) if fmt.stop and not lines else None,
+            marker=StopMatcher(fmt.marker, pieces),
+            stop=StopMatcher(fmt.stop, pieces) if fmt.stop and not lines else None,
             eos=self.tokenizer.eos_ids,
             force_answer=self.force_answer,
-            bridge=tuple(self.tokenizer.encode(bridge)) if self.force_answer else (),
+            forced_prompt=tuple(self.tokenizer.encode(forced_prompt)) if self.force_answer else (),
         )
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
-        question, spoken = self.question(index), self.family.words
+        question, in_tokens = self.question(index), self.family.tokens
         grader = self.grader_of(question)
         try:
-            return self.format.grade(grader, completion, question.gold, spoken=spoken)
+            return self.format.grade(grader, completion, question.gold, in_tokens=in_tokens)
         except GraderError as error:
             where = question.place or f"{self.name} question {index}"
             remedy = "; mend or delete the row" if isinstance(error, GoldError) else ""

@@ -232,7 +232,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def step(self, actions: Any) -> StepResult:
         tokens, episodes = self.read(actions), self.episodes
-        over = episodes.clock.done
+        over = episodes.state.done
         renewed = over & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
         if not self._started or (over & ~renewed).all():
             raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
@@ -288,7 +288,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             padded[row, : len(array)] = array
         rewards = np.zeros(self.num_envs)
         finals: dict[int, dict[str, Any]] = {}
-        acted = (padded[:, 0] >= 0) & ~self.episodes.clock.done
+        acted = (padded[:, 0] >= 0) & ~self.episodes.state.done
         for column in padded.T:
             acting = column >= 0
             # Replies are asked for together, so only when a row cannot go on without.
@@ -330,7 +330,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         """What a step returns, where these episodes have ended and these rows have news."""
         episodes = self.episodes
         ended = np.isin(np.arange(self.num_envs), list(finals))
-        terminated, truncated = ended & episodes.clock.terminated, ended & episodes.clock.truncated
+        terminated, truncated = ended & episodes.state.terminated, ended & episodes.state.truncated
         observation = episodes.observe()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and finals:
             finals = {

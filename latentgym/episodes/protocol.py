@@ -1,11 +1,11 @@
-"""How an episode runs, in token ids only: phases, budgets and marks.
+"""How an episode runs, in token ids only: phases, budgets and markers.
 
 An episode is one question. It has two phases: *think*, then *answer*. Environments and the
 rollout engine must agree to the step on when a thought ends, when an answer is complete and
 what the environment inserts in between, so both drive the same vectorised state machine, the
-`Clock`. It knows nothing of text, models or methods.
+`EpisodeState`. It knows nothing of text, models or methods.
 
-Shapes: N rows, V vocabulary, S states of a mark.
+Shapes: N rows, V vocabulary, S states of a marker.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ class Phase(IntEnum):
 
     THINK = 0
     ANSWER = 1
-    CALL = 2
+    TOOL_CALL = 2
     DONE = 3
 
 
-class MarkTable:
-    """Finds a text mark in a stream of token ids, however the mark is split over tokens.
+class StopMatcher:
+    """Finds a text in a stream of token ids, however the mark is split over tokens.
 
     A Knuth-Morris-Pratt automaton over characters, composed with the text of every vocabulary
     entry: `next_SV[state, token]` is the state after that token. One table lookup a step
-    replaces the decoding of text, and a mark is found in any tokenisation.
+    replaces the decoding of text, and the marker is found in any tokenisation.
 
     Args:
         mark: the text to find, not empty.
         pieces: the text of each token id, length V.
     """
 
-    def __init__(self, mark: str, pieces: Sequence[str]) -> None:
-        if not mark:
-            raise UsageError("a mark cannot be the empty string; leave it out instead.")
-        self.mark = mark
-        self.final = len(mark)
-        step = _kmp(mark)
-        relevant = set(mark)
+    def __init__(self, marker: str, pieces: Sequence[str]) -> None:
+        if not marker:
+            raise UsageError("a marker cannot be the empty string; leave it out instead.")
+        self.marker = marker
+        self.final = len(marker)
+        step = _kmp(marker)
+        relevant = set(marker)
         # A token without any character of the mark leads to state 0, so only a few need a walk.
         self.next_SV = np.zeros((self.final + 1, len(pieces)), dtype=np.int16)
         for token, piece in enumerate(pieces):
@@ -85,14 +85,14 @@ class MarkTable:
         return state
 
 
-def _kmp(mark: str) -> list[dict[str, int]]:
+def _kmp(marker: str) -> list[dict[str, int]]:
     """Transitions of the automaton that finds `mark`: one dict per state, missing means 0."""
-    step: list[dict[str, int]] = [{mark[0]: 1}]
+    step: list[dict[str, int]] = [{marker[0]: 1}]
     fallback = 0
-    for i in range(1, len(mark)):
+    for i in range(1, len(marker)):
         row = dict(step[fallback])
-        row[mark[i]] = i + 1
-        fallback = step[fallback].get(mark[i], 0)
+        row[marker[i]] = i + 1
+        fallback = step[fallback].get(marker[i], 0)
         step.append(row)
     return step
 
@@ -116,32 +116,35 @@ class Protocol:
     Attributes:
         think: budget of thoughts. With `exact`, marks and end-of-sequence are ignored in it.
         answer: budget of answer tokens. With `exact`, reaching it completes the answer.
-        mark: ends the think phase; the token that completes it is spoken, not thought.
+        marker: ends the think phase; the token that completes it is a plain token, no thought.
         stop: ends an answer.
-        call: a mark after which the environment speaks (a search request); thinking goes on after.
-        calls: how many times it does so; a mark beyond that is only words. None for always.
-        reply: the most ids that it says at once in answer to a call.
+        tool_call: a marker after which the environment responds (a search request); thinking goes
+            on after.
+        max_tool_calls: how many times it does so; a marker beyond that is only text. None for
+            always.
+        max_tool_response: the most ids of one response.
         eos: end-of-sequence ids.
-        force_answer: when thinking ends without its mark, insert `bridge` and open the answer
-            phase; otherwise the episode ends there (terminated by end-of-sequence, else truncated).
-        bridge: ids that the environment inserts on the way from thoughts to a forced answer.
+        force_answer: when thinking ends without its marker, insert `forced_prompt` and open the
+            answer phase; otherwise the episode ends there (terminated by end-of-sequence, else
+            truncated).
+        forced_prompt: ids that the environment inserts on the way from thoughts to a forced answer.
     """
 
     think: Budget
     answer: Budget
-    mark: MarkTable | None = field(default=None, compare=False)
-    stop: MarkTable | None = field(default=None, compare=False)
-    call: MarkTable | None = field(default=None, compare=False)
-    calls: int | None = None
-    reply: int = 0
+    marker: StopMatcher | None = field(default=None, compare=False)
+    stop: StopMatcher | None = field(default=None, compare=False)
+    tool_call: StopMatcher | None = field(default=None, compare=False)
+    max_tool_calls: int | None = None
+    max_tool_response: int = 0
     eos: tuple[int, ...] = ()
     force_answer: bool = True
-    bridge: tuple[int, ...] = ()
+    forced_prompt: tuple[int, ...] = ()
 
     @property
     def turn_steps(self) -> int:
-        """The most positions that one turn can add to what was read, its bridge included."""
-        return self.think.steps + len(self.bridge) + self.answer.steps
+        """The most positions that one turn can add to what was read, its forced prompt included."""
+        return self.think.steps + len(self.forced_prompt) + self.answer.steps
 
     @property
     def max_actions(self) -> int:
@@ -151,10 +154,10 @@ class Protocol:
     @property
     def max_steps(self) -> int:
         """The most positions that an episode can add to its prompt, as far as calls are bounded."""
-        return self.turn_steps + (self.calls or 0) * self.reply
+        return self.turn_steps + (self.max_tool_calls or 0) * self.max_tool_response
 
 
-class Clock:
+class EpisodeState:
     """Runs the protocol for N rows at once.
 
     `advance` takes the token by which each row's action is read: the token itself, or for a
@@ -164,7 +167,7 @@ class Clock:
 
     Attributes:
         phase, think_used, answer_used, calls_used: int64 arrays of shape (N,).
-        bridge_left: how many bridge tokens a row must still read, shape (N,).
+        forced_left: how many tokens of the forced prompt a row must still read, shape (N,).
         terminated, truncated: bool arrays of shape (N,).
     """
 
@@ -173,13 +176,13 @@ class Clock:
         self.phase: IntArray = np.full(n, Phase.THINK, dtype=np.int64)
         self.think_used: IntArray = np.zeros(n, dtype=np.int64)
         self.answer_used: IntArray = np.zeros(n, dtype=np.int64)
-        self.calls_used: IntArray = np.zeros(n, dtype=np.int64)
-        self.bridge_left: IntArray = np.zeros(n, dtype=np.int64)
+        self.tool_calls_used: IntArray = np.zeros(n, dtype=np.int64)
+        self.forced_left: IntArray = np.zeros(n, dtype=np.int64)
         self.terminated: BoolArray = np.zeros(n, dtype=bool)
         self.truncated: BoolArray = np.zeros(n, dtype=bool)
-        self._mark_state: IntArray = np.zeros(n, dtype=np.int64)
+        self._marker_state: IntArray = np.zeros(n, dtype=np.int64)
         self._stop_state: IntArray = np.zeros(n, dtype=np.int64)
-        self._call_state: IntArray = np.zeros(n, dtype=np.int64)
+        self._tool_call_state: IntArray = np.zeros(n, dtype=np.int64)
         self.reset(np.ones(n, dtype=bool))
 
     @property
@@ -191,63 +194,63 @@ class Clock:
     def reset(self, rows: BoolArray) -> None:
         """Start a new episode in `rows`."""
         self.phase[rows] = Phase.THINK
-        arrays = (self.think_used, self.answer_used, self.calls_used, self.bridge_left)
-        for array in (*arrays, self._mark_state, self._stop_state, self._call_state):
+        arrays = (self.think_used, self.answer_used, self.tool_calls_used, self.forced_left)
+        for array in (*arrays, self._marker_state, self._stop_state, self._tool_call_state):
             array[rows] = 0
         self.terminated[rows] = self.truncated[rows] = False
         if self.protocol.think.steps == 0:
-            self._leave_think(np.flatnonzero(rows), bridged=True)
+            self._leave_think(np.flatnonzero(rows), by_force=True)
 
     def forced(self) -> IntArray:
-        """The bridge token that each row must read next, -1 where it is free; int64 (N,)."""
+        """The forced token that each row must read next, -1 where it is free; int64 (N,)."""
         forced = np.full(self.phase.shape, -1, dtype=np.int64)
-        rows = np.flatnonzero(self.bridge_left)
+        rows = np.flatnonzero(self.forced_left)
         if rows.size:
-            bridge = np.array(self.protocol.bridge, dtype=np.int64)
-            forced[rows] = bridge[len(bridge) - self.bridge_left[rows]]
+            forced_prompt = np.array(self.protocol.forced_prompt, dtype=np.int64)
+            forced[rows] = forced_prompt[len(forced_prompt) - self.forced_left[rows]]
         return forced
 
     def advance(self, token_N: IntArray, acting_N: BoolArray | None = None) -> BoolArray:
-        """Count one action per row; rows on the bridge read one of its tokens instead.
+        """Count one action per row; rows in the forced prompt read one of its tokens instead.
 
         Args:
             token_N: the token by which each action is read, int64 of shape (N,).
             acting_N: which rows act at all; None for all. The others are left alone.
 
         Returns:
-            Which of the actions are spoken: read by the model as their plain token. These are the
-            answer tokens and the thought that completes the mark, bool of shape (N,).
+            Which of the actions the model reads as their plain token. These are the answer tokens
+            and the thought that completes the marker, bool of shape (N,).
         """
         p = self.protocol
         acting = np.ones(len(self.phase), dtype=bool) if acting_N is None else acting_N
         spoken: BoolArray = acting & (self.phase == Phase.ANSWER)
-        answering = np.flatnonzero(spoken & (self.bridge_left == 0))
-        self.bridge_left[acting & (self.bridge_left > 0)] -= 1
+        answering = np.flatnonzero(spoken & (self.forced_left == 0))
+        self.forced_left[acting & (self.forced_left > 0)] -= 1
         thinking = np.flatnonzero(acting & (self.phase == Phase.THINK))
         if thinking.size:
             self.think_used[thinking] += 1
-            marked = self._step_mark(p.mark, self._mark_state, thinking, token_N)
-            called = self._step_mark(p.call, self._call_state, thinking, token_N)
+            marked = self._step_matcher(p.marker, self._marker_state, thinking, token_N)
+            called = self._step_matcher(p.tool_call, self._tool_call_state, thinking, token_N)
             ended = np.isin(token_N[thinking], p.eos)
             if p.think.exact:
                 marked[:] = called[:] = ended[:] = False
             spent = self.think_used[thinking] >= p.think.steps
             ended &= ~marked
-            called &= ~(marked | ended | spent) & self._may_call(thinking)
+            called &= ~(marked | ended | spent) & self._may_call_tool(thinking)
             spoken[thinking[marked]] = True
-            self._leave_think(thinking[marked], bridged=False)
-            self.phase[thinking[called]] = Phase.CALL
-            self.calls_used[thinking[called]] += 1
+            self._leave_think(thinking[marked], by_force=False)
+            self.phase[thinking[called]] = Phase.TOOL_CALL
+            self.tool_calls_used[thinking[called]] += 1
             out = (ended | spent) & ~marked
             if p.force_answer or p.think.exact:
-                self._leave_think(thinking[out], bridged=True)
+                self._leave_think(thinking[out], by_force=True)
             else:
                 self.phase[thinking[out]] = Phase.DONE
                 self.terminated[thinking[out & ended]] = True
                 self.truncated[thinking[out & ~ended]] = True
         if answering.size:
             self.answer_used[answering] += 1
-            stopped = self._step_mark(p.stop, self._stop_state, answering, token_N)
+            stopped = self._step_matcher(p.stop, self._stop_state, answering, token_N)
             stopped |= np.isin(token_N[answering], p.eos)
             spent = self.answer_used[answering] >= p.answer.steps
             if p.answer.exact:
@@ -271,13 +274,13 @@ class Clock:
             How many were counted; `advance` takes the one behind them.
         """
         p, phase = self.protocol, self.phase[row]
-        if phase not in (Phase.THINK, Phase.ANSWER) or self.bridge_left[row]:
+        if phase not in (Phase.THINK, Phase.ANSWER) or self.forced_left[row]:
             return 0
         thinking = phase == Phase.THINK
         budget, used = (p.think, self.think_used) if thinking else (p.answer, self.answer_used)
         tokens = tokens[: max(0, budget.steps - int(used[row]) - 1)]
         watched = (
-            [(p.mark, self._mark_state), (p.call, self._call_state)]
+            [(p.marker, self._marker_state), (p.tool_call, self._tool_call_state)]
             if thinking
             else [(p.stop, self._stop_state)]
         )
@@ -285,7 +288,7 @@ class Clock:
             ends = np.flatnonzero(np.isin(tokens, p.eos))
             tokens = tokens[: ends[0]] if ends.size else tokens
             for table, state_N in watched:
-                ends_here = table is not p.call or self._may_call(row)
+                ends_here = table is not p.tool_call or self._may_call_tool(row)
                 if table is not None and ends_here:
                     tokens = tokens[: table.before(int(state_N[row]), tokens)]
         for table, state_N in watched:
@@ -295,28 +298,28 @@ class Clock:
         return len(tokens)
 
     def resume(self, rows: IntArray) -> None:
-        """The environment has spoken: its bridge is read, and rows that waited think on."""
-        self.bridge_left[rows] = 0
-        self.phase[rows[self.phase[rows] == Phase.CALL]] = Phase.THINK
+        """The environment has responded: what it forced is read, and rows that waited think on."""
+        self.forced_left[rows] = 0
+        self.phase[rows[self.phase[rows] == Phase.TOOL_CALL]] = Phase.THINK
 
-    def _may_call(self, rows: IntArray | int) -> Any:
+    def _may_call_tool(self, rows: IntArray | int) -> Any:
         """Which of the rows have a call left."""
-        most = self.protocol.calls
-        return True if most is None else self.calls_used[rows] < most
+        most = self.protocol.max_tool_calls
+        return True if most is None else self.tool_calls_used[rows] < most
 
-    def _leave_think(self, rows: IntArray, *, bridged: bool) -> None:
+    def _leave_think(self, rows: IntArray, *, by_force: bool) -> None:
         """Open the answer phase; an answer budget of zero ends the episode at once."""
         if self.protocol.answer.steps == 0:
             self.phase[rows] = Phase.DONE
             self.terminated[rows] = True
             return
         self.phase[rows] = Phase.ANSWER
-        if bridged:
-            self.bridge_left[rows] = len(self.protocol.bridge)
+        if by_force:
+            self.forced_left[rows] = len(self.protocol.forced_prompt)
 
     @staticmethod
-    def _step_mark(
-        table: MarkTable | None, state_N: IntArray, rows: IntArray, token_N: IntArray
+    def _step_matcher(
+        table: StopMatcher | None, state_N: IntArray, rows: IntArray, token_N: IntArray
     ) -> BoolArray:
         if table is None:
             return np.zeros(rows.size, dtype=bool)

@@ -5,7 +5,7 @@ not on the batch a row is in, the order of rows, the number of workers, or what 
 So the same seed gives the same rollouts at any batch size and after any resume.
 
 The mixing function is SplitMix64's finaliser (Steele, Lea and Flood, 2014), chained over the
-counters. Shapes: B rows, J draws per row.
+counters. Shapes: B rows, J numbers per row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def derive(*counters: int) -> int:
 
 
 @dataclass(frozen=True)
-class Draws:
+class CounterRNG:
     """The randomness of one step of B rows.
 
     Attributes:
@@ -49,7 +49,7 @@ class Draws:
     """
 
     key_B: UIntArray
-    quiet_B: npt.NDArray[np.bool_] | None = None
+    noise_free_B: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def at(
@@ -58,34 +58,36 @@ class Draws:
         question_B: npt.NDArray[np.int64],
         sample_B: npt.NDArray[np.int64],
         step_B: npt.NDArray[np.int64],
-    ) -> Draws:
-        """The draws of the rows that answer `question_B` for the `sample_B`-th time."""
+    ) -> CounterRNG:
+        """The random numbers of the rows that answer `question_B` for the `sample_B`-th time."""
         key = _mix(np.full(question_B.shape, seed % 2**64, dtype=np.uint64))
         for counter in (question_B, sample_B, step_B):
             key = _mix(key ^ counter.astype(np.uint64))
         return cls(key)
 
-    def __getitem__(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Draws:
-        return Draws(self.key_B[rows], None if self.quiet_B is None else self.quiet_B[rows])
+    def __getitem__(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> CounterRNG:
+        return CounterRNG(
+            self.key_B[rows], None if self.noise_free_B is None else self.noise_free_B[rows]
+        )
 
-    def quiet(self, rows_B: npt.NDArray[np.bool_]) -> Draws:
-        """The same draws, but the normal numbers of these rows are all zero."""
-        return Draws(self.key_B, rows_B if rows_B.any() else None)
+    def noise_free(self, rows_B: npt.NDArray[np.bool_]) -> CounterRNG:
+        """The same numbers, but the normal numbers of these rows are all zero."""
+        return CounterRNG(self.key_B, rows_B if rows_B.any() else None)
 
-    def apart(self, purpose: int) -> Draws:
-        """Draws for another purpose, independent of these: no number is the same or quiet.
+    def apart(self, purpose: int) -> CounterRNG:
+        """Numbers for another purpose, independent of these: none is the same or noise-free.
 
         Args:
             purpose: a number of its own for each, 0 or more.
         """
         # A counter that `uniform` never reaches, whatever its stream.
-        return Draws(_mix(_mix(self.key_B) ^ np.uint64(1 << 63 | purpose)))
+        return CounterRNG(_mix(_mix(self.key_B) ^ np.uint64(1 << 63 | purpose)))
 
     def uniform(self, count: int, stream: int = 0) -> npt.NDArray[np.float64]:
         """Uniform numbers in the open interval (0, 1), float64 of shape (B, count).
 
         Args:
-            count: draws per row.
+            count: numbers per row.
             stream: rejection samplers take a new stream each round.
         """
         counters = np.arange(count, dtype=np.uint64) + np.uint64(stream << 32)
@@ -99,8 +101,8 @@ class Draws:
         u = self.uniform(2 * count, stream)
         radius = np.sqrt(-2.0 * np.log(u[:, :count]))
         normal: npt.NDArray[np.float64] = radius * np.cos(2.0 * np.pi * u[:, count:])
-        if self.quiet_B is not None:
-            normal[self.quiet_B] = 0.0
+        if self.noise_free_B is not None:
+            normal[self.noise_free_B] = 0.0
         return normal
 
     def log_gamma(self, alpha_BJ: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

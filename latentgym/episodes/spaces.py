@@ -33,7 +33,7 @@ class Family:
 
     Attributes:
         name: `token`, `hybrid` or `continuous`: the suffix of the environment ids.
-        words: whether thoughts are words, which a grader may read.
+        tokens: whether thoughts are plain tokens, which a grader may read as text.
         mixes: whether one thought may hold several tokens at once; where it may not, methods think
             along words, and a chain is demonstrated one token at a time.
         space: the action space for (vocabulary V, width D, support K).
@@ -44,7 +44,7 @@ class Family:
     """
 
     name: str
-    words: bool
+    tokens: bool
     mixes: bool
     space: Callable[[int, int, int], gym.Space[Any]]
     read: Callable[[Any, int], IntArray]

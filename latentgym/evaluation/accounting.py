@@ -24,7 +24,7 @@ class Positions:
 
     Attributes:
         prompt: of the question.
-        thought, answer: thought and spoken.
+        thought, answer: of thoughts and of answer tokens.
         discarded: computed and thrown away.
         verifier_prompt: read by a verifier that drew nothing from them.
         verifier: written by verifiers.

@@ -86,7 +86,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Respondent:
+class Answerer:
     """Who answers: an agent in this process, or many of them elsewhere.
 
     Attributes:

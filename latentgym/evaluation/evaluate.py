@@ -15,7 +15,7 @@ import numpy as np
 
 from latentgym.errors import Notice, UsageError
 from latentgym.evaluation.accounting import Positions, flops
-from latentgym.evaluation.answers import Answer, Identity, IntArray, Respondent
+from latentgym.evaluation.answers import Answer, Answerer, Identity, IntArray
 from latentgym.evaluation.journal import JOURNAL, Journal
 from latentgym.evaluation.overlap import Trained, trained_on
 from latentgym.evaluation.results import TROUBLES, Result
@@ -53,10 +53,10 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
     Raises:
         UsageError: see `evaluate_respondent`.
     """
-    respondent = Respondent(Identity.of(agent, policy), partial(agent.answer, policy, env))
+    answerer = Answerer(Identity.of(agent, policy), partial(agent.answer, policy, env))
     task = env.unwrapped.task
     check_lengths(policy, env, questions_of(task, options.get("limit"), options.get("index", ())))
-    return evaluate_respondent(respondent, env_id, task, **options)
+    return evaluate_answerer(answerer, env_id, task, **options)
 
 
 def check_lengths(policy: Any, env: Any, questions: IntArray) -> None:
@@ -65,7 +65,10 @@ def check_lengths(policy: Any, env: Any, questions: IntArray) -> None:
     Raises:
         UsageError: it cannot.
     """
-    limit, steps = policy.lm.max_positions, env.unwrapped.protocol.max_steps + len(policy.cue)
+    limit, steps = (
+        policy.lm.max_positions,
+        env.unwrapped.protocol.max_steps + len(policy.prompt_suffix),
+    )
     long = too_long(questions, lambda i: len(env.unwrapped.prompt(i)) + steps, limit)
     if long:
         raise UsageError(how_long(long, len(questions), limit))
@@ -99,8 +102,8 @@ def questions_of(task: Any, limit: int | None = None, index: Sequence[int] = ())
     return np.array(index, dtype=np.int64) if index else np.arange(n)
 
 
-def evaluate_respondent(
-    respondent: Respondent,
+def evaluate_answerer(
+    answerer: Answerer,
     env_id: str,
     task: Any,
     *,
@@ -116,7 +119,7 @@ def evaluate_respondent(
     """Ask questions, grade and account.
 
     Args:
-        respondent: answers.
+        answerer: answers.
         env_id: for the record.
         task: of that environment.
         seeds: each answers all questions once.
@@ -135,7 +138,7 @@ def evaluate_respondent(
         raise UsageError("an evaluation needs at least one seed.")
     if len(set(seeds)) < len(seeds):
         raise UsageError("equal seeds draw the same answers again; give every seed once.")
-    who = respondent.identity
+    who = answerer.identity
     told = asdict(who)
     del told["sizes"]  # they follow from the rest
     identity = {
@@ -151,7 +154,7 @@ def evaluate_respondent(
     }
     kept = Journal(journal, identity)
     with progress_bar(f"{who.agent} on {env_id}", len(questions) * len(seeds)) as advance:
-        by_seed, wall = _ask(respondent, questions, seeds, kept, advance)
+        by_seed, wall = _ask(answerer, questions, seeds, kept, advance)
 
     answers = [answer for answers in by_seed for answer in answers]
     if _alike(by_seed):
@@ -163,7 +166,7 @@ def evaluate_respondent(
         )
     score_QS = np.array([[a.info["score"] for a in answers] for answers in by_seed]).T
     positions = sum((a.positions for a in answers), Positions()).scaled(1 / len(answers))
-    thoughts = positions.thought if not task.family.words else 0.0
+    thoughts = positions.thought if not task.family.tokens else 0.0
     low, high = question_interval(score_QS)
     result = Result(
         agent=who.agent,
@@ -207,7 +210,7 @@ def evaluate_respondent(
 
 
 def _ask(
-    respondent: Respondent,
+    answerer: Answerer,
     questions: IntArray,
     seeds: Sequence[int],
     journal: Journal,
@@ -231,7 +234,7 @@ def _ask(
         missing = [question for question in questions.tolist() if (seed, question) not in known]
         if missing:
             asked = np.array(missing, dtype=np.int64)
-            made = respondent.answer(asked, seed, partial(answered, seed))
+            made = answerer.answer(asked, seed, partial(answered, seed))
             known |= {(seed, answer.index): answer for answer in made}
     by_seed = [[known[seed, question] for question in questions.tolist()] for seed in seeds]
     return by_seed, time.perf_counter() - started

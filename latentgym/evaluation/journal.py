@@ -56,8 +56,8 @@ class Journal:
             self._write(self._path, asked)
             return
         # Journals from before tell costs as well, which follow from the rest.
-        begun = {key: value for key, value in entries[0].items() if key != "sizes"}
-        require_same(begun, asked, self._path)
+        started = {key: value for key, value in entries[0].items() if key != "sizes"}
+        require_same(started, asked, self._path)
         if self._last is None:
             note_unverified(str(self._path))
         for number, entry in enumerate(entries[1:], start=2):

@@ -71,7 +71,7 @@ def seed_interval(shares_S: Sequence[float], n: int) -> tuple[float, float, floa
 
 
 def question_interval(
-    scores_QS: npt.ArrayLike, seed: int = 0, draws: int = 2000
+    scores_QS: npt.ArrayLike, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float]:
     """95 % interval of the mean score over questions.
 
@@ -86,26 +86,26 @@ def question_interval(
 
     Args:
         scores_QS: scores of Q questions under S seeds.
-        seed, draws: of the bootstrap.
+        seed, resamples: of the bootstrap.
 
     Raises:
         ValueError: no scores, or one that is not finite.
     """
-    [interval] = question_intervals(np.asarray(scores_QS)[None], seed, draws)
+    [interval] = question_intervals(np.asarray(scores_QS)[None], seed, resamples)
     return interval
 
 
 def question_intervals(
-    scores_MQS: npt.ArrayLike, seed: int = 0, draws: int = 2000
+    scores_MQS: npt.ArrayLike, seed: int = 0, resamples: int = 2000
 ) -> list[tuple[float, float]]:
-    """`question_interval` of each of M scores, from the same draws of questions."""
+    """`question_interval` of each of M scores, from the same resamples of the questions."""
     scores = np.asarray(scores_MQS, dtype=np.float64)
     if not scores.size or not np.isfinite(scores).all():
         raise ValueError("an interval needs scores, and finite ones.")
     share_M = np.all((scores >= 0) & (scores <= 1), axis=(1, 2))
     mean_QM = scores.mean(2).T
     rest_QM = mean_QM[:, ~share_M]
-    drawn = iter(_intervals(rest_QM, seed, draws) if rest_QM.size else [])
+    drawn = iter(_intervals(rest_QM, seed, resamples) if rest_QM.size else [])
     return [
         _share_interval(mean_QM[:, m]) if share else next(drawn)
         for m, share in enumerate(share_M.tolist())
@@ -131,9 +131,9 @@ def _unseen(p: float, n: int) -> tuple[float, float]:
     return p * seen, p * seen + 1 - seen
 
 
-def _intervals(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:
+def _intervals(value_QM: Floats, seed: int, resamples: int) -> list[tuple[float, float]]:
     """95 % intervals of the means of numbers that may be any."""
-    drawn = _bootstrap(value_QM, seed, draws)
+    drawn = _bootstrap(value_QM, seed, resamples)
     student = [mean_interval(value_Q)[1:] for value_Q in value_QM.T]
     same_M = (value_QM == value_QM[0]).all(0)
     return [
@@ -142,13 +142,13 @@ def _intervals(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, flo
     ]
 
 
-def _bootstrap(value_QM: Floats, seed: int, draws: int) -> list[tuple[float, float]]:
+def _bootstrap(value_QM: Floats, seed: int, resamples: int) -> list[tuple[float, float]]:
     """95 % interval of the mean of each column over rows drawn with replacement."""
     rng, size = np.random.default_rng(seed), len(value_QM)
     means_DM = []
     at_once = max(1, _PICKS // size)
-    for start in range(0, draws, at_once):
-        some = min(at_once, draws - start)
+    for start in range(0, resamples, at_once):
+        some = min(at_once, resamples - start)
         pick_DQ = rng.integers(size, size=(some, size))
         # How often each row was drawn serves all columns at once.
         pick_DQ += size * np.arange(some)[:, None]

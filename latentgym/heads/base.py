@@ -19,7 +19,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
 
@@ -69,8 +69,8 @@ class PolicyHead(nn.Module, ABC):
     """The tensor of an action that controls replace; None for all that the model reads of it."""
 
     @abstractmethod
-    def sample(self, read: Readout, draws: Draws) -> Action:
-        """Think one step. Randomness comes from `draws` only."""
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
+        """Think one step. Randomness comes from `rng` only."""
 
     @abstractmethod
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:

@@ -10,30 +10,30 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.base import Action, PolicyHead, Readout
 
-_NOISE = 0  # what the noise's draws are for
+_NOISE = 0  # what the noise's numbers are for
 
-Control = Callable[[Tensor, Tensor, Draws], Tensor]
+Control = Callable[[Tensor, Tensor, CounterRNG], Tensor]
 
 
-def _zero(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
+def _zero(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
     return torch.zeros_like(latent_BD)
 
 
-def _pause(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
+def _pause(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
     return table_VD.mean(0).expand_as(latent_BD)
 
 
-def _shuffle(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
+def _shuffle(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
     return latent_BD.roll(1, dims=0)
 
 
-def _noise(latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
-    # Not the numbers behind the head's own draws, or the noise would tell of what was drawn.
-    noise = torch.from_numpy(draws.apart(_NOISE).normal(latent_BD.shape[-1])).to(latent_BD)
+def _noise(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
+    # Not the numbers behind the head's own, or the noise would tell of what was drawn.
+    noise = torch.from_numpy(rng.apart(_NOISE).normal(latent_BD.shape[-1])).to(latent_BD)
     scale: Tensor = latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     return noise * scale
 
@@ -72,19 +72,19 @@ class ControlHead(PolicyHead):
         self.family, self.needs_memory = head.family, head.needs_memory  # type: ignore[misc]
         self._part = None if control == _WORD else head.controlled
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
-        action = self.head.sample(read, draws)
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
+        action = self.head.sample(read, rng)
         if self._part is not None:
-            return {**action, self._part: self._replaced(action[self._part], read.table_VD, draws)}
+            return {**action, self._part: self._replaced(action[self._part], read.table_VD, rng)}
         if self.control == _WORD:
             latent = nn.functional.embedding(action["token"], read.table_VD)
         else:
             latent = self.head.embed(action, read.table_VD)
-            latent = self._replaced(latent, read.table_VD, draws)
+            latent = self._replaced(latent, read.table_VD, rng)
         return {"token": action["token"], "latent": latent}
 
-    def _replaced(self, latent_BD: Tensor, table_VD: Tensor, draws: Draws) -> Tensor:
-        return _LATENT[self.control](latent_BD, table_VD, draws)
+    def _replaced(self, latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
+        return _LATENT[self.control](latent_BD, table_VD, rng)
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         return action["latent"] if self._part is None else self.head.embed(action, table_VD)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 
 
 def categorical(logits: Tensor, uniform: Tensor) -> Tensor:
@@ -52,6 +52,6 @@ def masked(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0.0)
 
 
-def uniform(draws: Draws, count: int, like: Tensor) -> Tensor:
+def uniform(rng: CounterRNG, count: int, like: Tensor) -> Tensor:
     """The rows' uniform numbers as a float64 tensor (B, count) on the device of `like`."""
-    return torch.from_numpy(draws.uniform(count)).to(like.device)
+    return torch.from_numpy(rng.uniform(count)).to(like.device)

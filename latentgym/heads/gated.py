@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.superposition import mix
@@ -54,7 +54,7 @@ class GatedHead(PolicyHead):
     def __init__(
         self,
         width: int,
-        words: TokenHead,
+        token_head: TokenHead,
         mixture: TokenHead | None = None,
         *,
         r_min: float = 0.98,
@@ -69,7 +69,7 @@ class GatedHead(PolicyHead):
                 f"a gate needs 0 < r_min <= r_max < 1 and eps >= 0, but has r_min={r_min}, "
                 f"r_max={r_max}, eps={eps}."
             )
-        self.words, self.mixture = words, mixture or words
+        self.token_head, self.mixture = token_head, mixture or token_head
         if self.mixture.temperature == 0:
             raise UsageError("a soft embedding needs a temperature above 0.")
         self.recurrence_gate = nn.Linear(width, width)  # W_r, b_r
@@ -79,12 +79,12 @@ class GatedHead(PolicyHead):
         self.eps = eps
         self.gate_lr, self.lambda_lr = gate_lr, lambda_lr
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         scores_Bk, ids_Bk = self.mixture.likely(read.logits)
-        if self.words is self.mixture:  # what may be said is known already
-            token_B = self.words.draw(scores_Bk, ids_Bk, draws)
+        if self.token_head is self.mixture:  # what may be said is known already
+            token_B = self.token_head.draw(scores_Bk, ids_Bk, rng)
         else:
-            token_B = self.words.sample(read, draws)["token"]
+            token_B = self.token_head.sample(read, rng)["token"]
         p_Bk = scores_Bk.softmax(-1)
         p_Bk = p_Bk / p_Bk.norm(dim=-1, keepdim=True)
         if ids_Bk is None:
@@ -99,7 +99,7 @@ class GatedHead(PolicyHead):
         return a * e + self._share(a) * (i * action["soft"].to(e.dtype))
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
-        return self.words.log_prob(action, read)
+        return self.token_head.log_prob(action, read)
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         looked_at = min(self.mixture.top_k or vocab_size, vocab_size)
@@ -107,7 +107,7 @@ class GatedHead(PolicyHead):
 
     def reference(self) -> PolicyHead:
         """Plain words: the divergence is measured from a policy without latents."""
-        return self.words
+        return self.token_head
 
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
         """`gate`: mean a. `share`: mean sqrt(1 - a^2), that of the latent. `input_gate`: mean i."""

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.token import TokenHead
@@ -27,7 +27,7 @@ class GaussianHead(PolicyHead):
     """A Gaussian over the next input embedding.
 
     The log-probability of a thought is that of its vector alone: the decision to go on is not in
-    it, as published. The token that ends thinking is spoken, and scored like any word.
+    it, as published. The token that ends thinking is plain, and scored like any word.
 
     Args:
         width: D of the model.
@@ -72,11 +72,11 @@ class GaussianHead(PolicyHead):
         self.density = density
         self.stop = stop or TokenHead()
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
-        token = self.stop.sample(read, draws)["token"]
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
+        token = self.stop.sample(read, rng)["token"]
         mean, log_std = self.distribution(read.hidden)
         if not self.deterministic:
-            noise = torch.from_numpy(draws.normal(mean.shape[-1], stream=1)).to(mean)
+            noise = torch.from_numpy(rng.normal(mean.shape[-1], stream=1)).to(mean)
             mean = mean + log_std.exp() * noise
         return {"token": token, "latent": mean}
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.heads.base import Action, PolicyHead, Readout
 
 _SCALE = 0.02  # of fresh embeddings in the models that we load
@@ -26,7 +26,7 @@ class HiddenStateHead(PolicyHead):
 
     family = "hybrid"
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         return {"token": read.logits.argmax(-1), "latent": read.hidden}
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class PauseHead(PolicyHead):
         super().__init__()
         self.pause_D = nn.Parameter(_SCALE * torch.randn(width))
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         return {"token": read.logits.argmax(-1)}
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.distributions import masked
@@ -51,10 +51,10 @@ class RATTHead(PolicyHead):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.std = std
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         latent = self.attend(read)
         if self.std:
-            noise = torch.from_numpy(draws.normal(latent.shape[-1])).to(latent)
+            noise = torch.from_numpy(rng.normal(latent.shape[-1])).to(latent)
             latent = latent + self.std * noise
         return {"token": read.logits.argmax(-1), "latent": latent}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.heads.distributions import categorical, gather_log_prob, uniform
@@ -47,7 +47,7 @@ class MixtureHead(PolicyHead):
         self.top_p = top_p
         self.temperature = temperature
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         logits = read.logits if self.temperature == 1 else read.logits / self.temperature
         if self.top_k is None:
             alpha = logits.softmax(-1)
@@ -96,9 +96,9 @@ class MultiTokenHead(PolicyHead):
         self.k = k
         self.temperature = temperature
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         logits = self._scaled(read.logits)
-        ids = categorical(logits, uniform(draws, _within(self.k, logits), logits))
+        ids = categorical(logits, uniform(rng, _within(self.k, logits), logits))
         return {"token": most_frequent(ids), "ids": ids}
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
@@ -140,13 +140,13 @@ class DirichletHead(PolicyHead):
         self.support = support
         self.floor = floor
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         _, ids = top_k(read.logits, min(self.support, read.logits.shape[-1]))
         alpha = gather_log_prob(read.logits, ids).exp()
         absent = alpha < self.floor
         absent[..., 0] = False  # the likeliest id always takes part
         concentration = self._concentration(alpha, absent)
-        log_g = torch.from_numpy(draws.log_gamma(concentration.double().cpu().numpy()))
+        log_g = torch.from_numpy(rng.log_gamma(concentration.double().cpu().numpy()))
         log_weights = log_g.to(ids.device).masked_fill(absent, -torch.inf).log_softmax(-1).float()
         token = ids.gather(-1, log_weights.argmax(-1, keepdim=True)).squeeze(-1)
         return {"token": token, "ids": ids, "log_weights": log_weights}

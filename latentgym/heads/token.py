@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout
 from latentgym.heads.distributions import categorical, gather_log_prob, uniform
@@ -50,10 +50,10 @@ class TokenHead(PolicyHead):
         self.top_p = top_p
         self.scored_at = (temperature or 1.0) if scored_at is None else scored_at
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         if self.temperature == 0:
             return {"token": read.logits.argmax(-1)}
-        return {"token": self.draw(*self.likely(read.logits), draws)}
+        return {"token": self.draw(*self.likely(read.logits), rng)}
 
     def likely(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
         """What may be sampled, at the sampling temperature: truncated logits and their ids.
@@ -73,9 +73,9 @@ class TokenHead(PolicyHead):
         return logits, ids
 
     @staticmethod
-    def draw(logits: Tensor, ids: Tensor | None, draws: Draws) -> Tensor:
+    def draw(logits: Tensor, ids: Tensor | None, rng: CounterRNG) -> Tensor:
         """One id a row of what `likely` gives, int64 (B,)."""
-        place = categorical(logits, uniform(draws, 1, logits))
+        place = categorical(logits, uniform(rng, 1, logits))
         return (place if ids is None else ids.gather(-1, place))[:, 0]
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:

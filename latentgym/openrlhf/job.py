@@ -48,7 +48,7 @@ class Runnable(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of fresh weights, of order and draws."""
+        """Of fresh weights, of order and random numbers."""
         ...
 
     def learner(self) -> Policy:

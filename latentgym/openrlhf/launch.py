@@ -177,8 +177,8 @@ def _remember(job: Job) -> None:
             raise CheckpointError(f"{path} is damaged ({error}); train again.") from error
         if stored.get("optimiser") != _OPTIMISER:
             raise CheckpointError(
-                f"{job.out} was begun by a version whose optimiser had other groups of parameters, "
-                "so it cannot be resumed; train again, or install the version that began it."
+                f"{job.out} was started by a version whose optimiser had other groups of "
+                "parameters, so it cannot be resumed; train again, or install the version that began it."
             )
         before, lengths = stored.pop("steps"), stored.pop("lengths", [])
         require_same(stored, {k: v for k, v in asked.items() if k != "steps"}, job.out)

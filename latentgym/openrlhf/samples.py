@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentgym.rollout import Episodes, Kind
+from latentgym.rollout import Episodes, StepKind
 from latentgym.rollout.collect import COUNTS
 from latentgym.training import Order
 
@@ -19,7 +19,7 @@ class Row:
     """A question of a step.
 
     Attributes:
-        step: the step it belongs to: with the run's seed it decides all draws.
+        step: the step it belongs to: with the run's seed it decides all random numbers.
         place: its place within the step.
         question: number of the question.
     """
@@ -49,7 +49,7 @@ class TrainingRows:
 
 
 def collate(rows: Sequence[Row]) -> tuple[list[str], list[str], list[Row], list[None]]:
-    """A batch as OpenRLHF draws it: data sets, prompts, labels and images.
+    """A batch as OpenRLHF samples it: data sets, prompts, labels and images.
 
     The row travels as the label; the prompt only tells questions apart.
     """
@@ -75,9 +75,9 @@ def responses(
         for n in range(q * group_size, (q + 1) * group_size):
             prompt = rollouts.prompts[rollouts.prompt_N[n]]
             kinds = rollouts.kind_NT[n]
-            kinds = kinds[kinds != Kind.PAD]
-            thought = torch.from_numpy(rollouts.kind_NT[n] == Kind.THOUGHT)
-            kind = np.concatenate([np.full(len(prompt), Kind.PROMPT, dtype=np.int8), kinds])
+            kinds = kinds[kinds != StepKind.PAD]
+            thought = torch.from_numpy(rollouts.kind_NT[n] == StepKind.THOUGHT)
+            kind = np.concatenate([np.full(len(prompt), StepKind.PROMPT, dtype=np.int8), kinds])
             group.append(
                 {
                     "prompt": str(row.question),
@@ -105,7 +105,7 @@ def responses(
 
 def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     """Begin and end of each run of actions; what the environment inserted is none."""
-    acted = np.isin(kind, (Kind.THOUGHT, Kind.SPOKEN)).astype(np.int8)
+    acted = np.isin(kind, (StepKind.THOUGHT, StepKind.TOKEN)).astype(np.int8)
     edges = np.flatnonzero(np.diff(acted, prepend=0, append=0))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
@@ -115,7 +115,7 @@ def thoughts_of(experience: Any) -> torch.Tensor:
     thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
     for row, inputs in enumerate(experience.mm_train_inputs):
         kind = inputs["kind"][1:]
-        thought_BA[row, : len(kind)] = kind == Kind.THOUGHT
+        thought_BA[row, : len(kind)] = kind == StepKind.THOUGHT
     return thought_BA
 
 

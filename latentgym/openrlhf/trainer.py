@@ -139,8 +139,8 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
     def fit(self, global_step: int = 0) -> None:
         """Train to the end, without OpenRLHF's bars and lines: there is one bar, ours."""
         logging_utils._default_handler.setLevel(logging.WARNING)
-        quiet = partial(tqdm, disable=True)
-        with rebound(ppo_trainer, tqdm=quiet), rebound(samples_generator, tqdm=quiet):
+        silent = partial(tqdm, disable=True)
+        with rebound(ppo_trainer, tqdm=silent), rebound(samples_generator, tqdm=silent):
             super().fit(global_step)
 
     def broadcast_to_vllm(self) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 from latentgym.rewards.latex import TEXT, symbols, tidy
 from latentgym.rewards.number import Number, is_product, quantity, unit_scale
 
-Kind = Literal[
+StepKind = Literal[
     "number",  # what `latentgym.rewards.number.quantity` reads
     "expression",  # what computer algebra reads
     "list",  # parts with commas between them, in any order
@@ -41,7 +41,7 @@ class Answer:
         name: what an equation gives the value of ("x"), or empty.
     """
 
-    kind: Kind
+    kind: StepKind
     text: str
     parts: tuple[Answer, ...] = ()
     shape: str = ""

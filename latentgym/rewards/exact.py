@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
-from latentgym.rewards.extract import MARK, MAX_LINE, MAX_TEXT, statement, unmarked
+from latentgym.rewards.extract import MARKER, MAX_LINE, MAX_TEXT, statement, unmarked
 from latentgym.rewards.grade import GoldError, Grade, graded
 
 _BLANKS = re.compile(r"\s+")
@@ -37,7 +37,7 @@ class ExactGrader:
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
-        return self._graded(answer, gold, statement(answer), answer.count(MARK) == 1)
+        return self._graded(answer, gold, statement(answer), answer.count(MARKER) == 1)
 
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""
@@ -76,7 +76,7 @@ class ChoiceGrader:
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
-        return self._graded(answer, gold, statement(answer), answer.count(MARK) == 1)
+        return self._graded(answer, gold, statement(answer), answer.count(MARKER) == 1)
 
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
-MARK = "####"
+MARKER = "####"
 # Longer than any budget that tasks allow; beyond it nothing is read at all.
 MAX_TEXT = 1 << 18
 # Looser patterns read only the end of the text, where answers stand.
@@ -61,17 +61,17 @@ def last_box(text: str) -> tuple[str | None, int]:
     return content, count
 
 
-def marked(text: str, mark: str = MARK) -> Iterator[str]:
+def marked(text: str, marker: str = MARKER) -> Iterator[str]:
     """The rest of the line after each of the first marks, in order.
 
     From the first on, because a model that runs on into a made-up next question writes more.
     """
     end = 0
     for _ in range(MAX_MARKS):
-        start = text.find(mark, end)
+        start = text.find(marker, end)
         if start < 0:
             return
-        end = start + len(mark)
+        end = start + len(marker)
         yield text[end : end + MAX_LINE].partition("\n")[0]
 
 
@@ -110,7 +110,7 @@ def statement(text: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """The line that states the answer in a text without a mark: after the cue, else the last."""
+    """The line that states the answer in a text without a mark: after the phrase, else the last."""
     cued = after_cue(text)
     if cued is not None and cued.strip():
         return cued.strip().partition("\n")[0]

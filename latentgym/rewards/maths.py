@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from latentgym.rewards.answer import Answer, read, same
 from latentgym.rewards.extract import (
-    MARK,
+    MARKER,
     MAX_TEXT,
     after_cue,
     clause,
@@ -64,7 +64,7 @@ class NumberGrader:
     numeric: ClassVar[bool] = True
 
     strict: bool = False
-    mark: str = MARK
+    marker: str = MARKER
     integer_range: tuple[int, int] | None = None
     rel_tol: float = 0.0
 
@@ -72,14 +72,14 @@ class NumberGrader:
         """Grade one completion; see `Grader`."""
         if len(answer) > MAX_TEXT:
             return self._graded(answer, gold, None, False)
-        lines = (line.strip() for line in marked(answer, self.mark))
+        lines = (line.strip() for line in marked(answer, self.marker))
         found = next((line for line in lines if line and not _HEADING.match(line)), None)
-        formatted = found is not None and answer.count(self.mark) == 1
+        formatted = found is not None and answer.count(self.marker) == 1
         if found is not None:
             return self._graded(answer, gold, last_box(found)[0] or found, formatted)
         # A heading is no answer, and what stands before it neither.
-        _, mark, behind = answer.rpartition(self.mark)
-        rest = behind.partition("\n")[2] if mark else answer
+        _, marker, behind = answer.rpartition(self.marker)
+        rest = behind.partition("\n")[2] if marker else answer
         return self._graded(answer, gold, self.fallback(rest), False)
 
     def alone(self, answer: str, gold: str, /) -> Grade:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from latentgym.rewards.extract import MARK, MAX_TEXT, statement, unmarked
+from latentgym.rewards.extract import MARKER, MAX_TEXT, statement, unmarked
 from latentgym.rewards.grade import GoldError, Grade, Status
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -58,7 +58,7 @@ class SpanGrader:
 
     def __call__(self, answer: str, gold: str, /) -> Grade:
         """Grade one completion; see `Grader`."""
-        return self._graded(answer, gold, statement(answer), answer.count(MARK) == 1)
+        return self._graded(answer, gold, statement(answer), answer.count(MARKER) == 1)
 
     def alone(self, answer: str, gold: str, /) -> Grade:
         """Grade an answer that stands alone; see `Grader`."""

@@ -6,20 +6,20 @@ from latentgym.rollout.collect import Episodes, collect, collect_in_batches
 from latentgym.rollout.diagnostics import latent_statistics
 from latentgym.rollout.engine import Engine, Session
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.reading import Reading
+from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.replay import Scores, log_probs, replay
-from latentgym.rollout.rollouts import Kind, Rollouts
+from latentgym.rollout.rollouts import Rollouts, StepKind
 
 __all__ = [
     "Engine",
     "Episodes",
-    "Kind",
     "Policy",
+    "PrefixCache",
     "Ranked",
-    "Reading",
     "Rollouts",
     "Scores",
     "Session",
+    "StepKind",
     "choose",
     "choose_in_batches",
     "collect",

@@ -37,7 +37,7 @@ class Taken:
 
     reward_N: npt.NDArray[np.float64]
     finals: dict[int, Info]
-    replies: dict[int, list[int]]
+    tool_responses: dict[int, list[int]]
 
 
 class Actor(Protocol):
@@ -129,11 +129,11 @@ class _Steps:
         for queue, tokens in zip(self._queues, segments, strict=True):
             queue.extend(np.asarray(tokens).tolist())
         while True:
-            running_N = ~self._base.episodes.clock.done[: self._n]
+            running_N = ~self._base.episodes.state.done[: self._n]
             out = [row for row in np.flatnonzero(running_N).tolist() if not self._queues[row]]
             if out or not running_N.any():
                 observation = self._base.episodes.observe()
-                taken.replies = {row: _inserted(observation, row) for row in out}
+                taken.tool_responses = {row: _inserted(observation, row) for row in out}
                 return taken
             self._step(running_N, taken)
 
@@ -147,7 +147,7 @@ class _Steps:
         if not np.array_equal(self._base.episodes.last_N[running], token_N[running]):
             raise self._refused("change actions")
         self._check(observation)
-        over_N = self._base.episodes.clock.done[: self._n]
+        over_N = self._base.episodes.state.done[: self._n]
         if not np.array_equal((terminated_N | truncated_N)[running], over_N[running]):
             raise self._refused("end episodes, or go on where they end")
         given_N = np.asarray(reward_N, dtype=np.float64)

@@ -26,7 +26,7 @@ from torch import Tensor
 from latentgym.heads.distributions import gather_log_prob
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import LatentLM
-from latentgym.rollout.engine import Standing
+from latentgym.rollout.engine import DecodeState
 from latentgym.rollout.rollouts import IntArray
 from latentgym.text.trie import Trie
 
@@ -50,7 +50,7 @@ class Ranked:
     positions_Q: IntArray
 
 
-def rank(lm: LatentLM, standing: Standing, trie: Trie, beams: int) -> Ranked:
+def rank(lm: LatentLM, decode_state: DecodeState, trie: Trie, beams: int) -> Ranked:
     """The likeliest entries for each row of a session.
 
     Args:
@@ -59,11 +59,11 @@ def rank(lm: LatentLM, standing: Standing, trie: Trie, beams: int) -> Ranked:
         trie: the entries.
         beams: K; all entries at most.
     """
-    questions, beams = len(standing.hidden_ND), min(beams, len(trie))
+    questions, beams = len(decode_state.hidden_ND), min(beams, len(trie))
     size = max(1, _MOST_BEAMS // beams)
     parts = torch.split(torch.arange(questions, device=lm.device), size)
     with lm.decoding():
-        found = [_Search(lm, standing, part, trie, beams).run() for part in parts]
+        found = [_Search(lm, decode_state, part, trie, beams).run() for part in parts]
     return Ranked(
         np.concatenate([part.entry_QK for part in found]),
         np.concatenate([part.logp_QK for part in found]),
@@ -75,7 +75,7 @@ class _Search:
     """The search for some questions, one token of all their beams a step."""
 
     def __init__(
-        self, lm: LatentLM, standing: Standing, rows: Tensor, trie: Trie, beams: int
+        self, lm: LatentLM, decode_state: DecodeState, rows: Tensor, trie: Trie, beams: int
     ) -> None:
         self.lm, self.beams, self.device = lm, beams, lm.device
         self.ids_EL, self.length_E, self.token_N, self.first_N, self.count_N, self.entry_N = (
@@ -88,9 +88,9 @@ class _Search:
         self.questions = len(rows)
         self.positions_Q = torch.zeros(self.questions, dtype=torch.long, device=self.device)
         # Beams that branch: one row of the cache each, those of a question next to each other.
-        self.cache: GroupedCache = standing.cache.fork(rows)
-        self.hidden_BD = standing.hidden_ND[rows]
-        self.position_B = standing.position_N[rows]
+        self.cache: GroupedCache = decode_state.cache.fork(rows)
+        self.hidden_BD = decode_state.hidden_ND[rows]
+        self.position_B = decode_state.position_N[rows]
         self.question_B = torch.arange(self.questions, device=self.device)
         self.node_B = torch.zeros_like(self.question_B)
         self.logp_B = torch.zeros(self.questions, dtype=torch.float64, device=self.device)

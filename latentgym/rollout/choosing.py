@@ -26,7 +26,7 @@ def choose(
         engine: with the policy.
         env: a vector environment of ours with at least Q rows, whose task has choices.
         questions: numbers of the questions.
-        seed: of the thoughts' draws.
+        seed: of the thoughts' random numbers.
 
     Returns:
         Graded episodes, whose rollouts hold the thoughts alone; and the rankings.
@@ -41,7 +41,7 @@ def choose(
     prompts = [base.prompt(int(i)) for i in index]
     session = engine.start(prompts, base.protocol, seed=seed, question_Q=index)
     session.run(answers=False)
-    ranked = rank(engine.policy.lm, session.standing, choices.trie, choices.beams)
+    ranked = rank(engine.policy.lm, session.decode_state, choices.trie, choices.beams)
     rollouts = session.finish()
     segments = [
         np.concatenate([rollouts.action_tokens(row), choices.tokens(entry)])

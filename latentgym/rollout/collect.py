@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from latentgym.rollout.acting import Info, actor
 from latentgym.rollout.engine import Engine
-from latentgym.rollout.reading import Reading
+from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.rollouts import IntArray, Rollouts
 
 RETURN = "return"  # the info of what wrappers made of the reward, summed up over an episode
@@ -42,7 +42,7 @@ class Episodes:
     def counts(self) -> dict[str, npt.NDArray[Any]]:
         """What is logged of every row by its name in `COUNTS`; calls where the task has them."""
         rollouts = self.rollouts
-        counts = [rollouts.thoughts_N, rollouts.spoken_N, rollouts.truncated_N]
+        counts = [rollouts.thoughts_N, rollouts.tokens_N, rollouts.truncated_N]
         calls = [self.component("calls")] if "calls" in self.infos[0] else []
         return dict(zip(COUNTS, [*counts, *calls], strict=False))
 
@@ -78,9 +78,9 @@ def collect(
     seed: int,
     first_sample: int | npt.NDArray[np.int64] = 0,
     prompts: Sequence[Sequence[int]] | None = None,
-    begun: Sequence[Sequence[int]] | None = None,
-    reading: Reading | None = None,
-    quiet: int = 0,
+    prefix: Sequence[Sequence[int]] | None = None,
+    prefix_cache: PrefixCache | None = None,
+    noise_free: int = 0,
 ) -> Episodes:
     """Roll out and grade `group_size` episodes of each question.
 
@@ -92,11 +92,11 @@ def collect(
             through them then, and infos have the return.
         questions: numbers of the questions.
         group_size: samples per question.
-        seed: of the draws.
-        first_sample: number of the first sample, a counter behind the draws; one for all questions
-            or one for each.
+        seed: of the random numbers.
+        first_sample: number of the first sample, a counter behind the random numbers; one for
+            all questions or one for each.
         prompts: token ids to read in place of the environment's own prompts.
-        begun, reading, quiet: see `Engine.start`.
+        prefix, prefix_cache, noise_free: see `Engine.start`.
 
     Raises:
         UsageError: the environment resets rows by itself, or has wrappers that change more.
@@ -113,9 +113,9 @@ def collect(
         group_size=group_size,
         question_Q=index,
         first_sample=first_sample,
-        begun=begun,
-        reading=reading,
-        quiet=quiet,
+        prefix=prefix,
+        prefix_cache=prefix_cache,
+        noise_free=noise_free,
     )
     told = np.zeros(n, dtype=np.int64)
     reward = np.zeros(n)
@@ -130,10 +130,10 @@ def collect(
         told = np.array([len(row) for row in tokens])
         reward += taken.reward_N
         finals |= taken.finals
-        if not taken.replies:
+        if not taken.tool_responses:
             break
-        rows = np.array(sorted(taken.replies), dtype=np.int64)
-        session.insert(rows, [taken.replies[row] for row in rows.tolist()])
+        rows = np.array(sorted(taken.tool_responses), dtype=np.int64)
+        session.insert(rows, [taken.tool_responses[row] for row in rows.tolist()])
     return Episodes.played(env, rollouts, reward, finals)
 
 

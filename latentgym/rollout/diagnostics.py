@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from latentgym.lm.model import TABLE_BLOCK
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
+from latentgym.rollout.rollouts import IntArray, Rollouts, StepKind
 
 _MOST = 512  # thoughts looked at, evenly spaced over the rollout
 _MOST_NEAREST = 64  # of them: the nearest word is a search of the whole table
@@ -66,10 +66,10 @@ def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
     Returns:
         `latent/...` by name (docs/metrics.md); empty for chains of words, and without thoughts.
     """
-    if policy.speaks_its_thoughts:
+    if policy.thinks_in_tokens:
         return {}
     table_VD, device = policy.lm.table_VD, policy.lm.device
-    row, step = _spread(rollouts, Kind.THOUGHT)
+    row, step = _spread(rollouts, StepKind.THOUGHT)
     if not len(row):
         return {}
     token = torch.from_numpy(rollouts.token_NT[row, step]).to(device)
@@ -85,7 +85,7 @@ def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
         "nearest": nearest_cosine(x_MD[:: -(-len(x_MD) // _MOST_NEAREST)], table_VD, norm_V),
         **{k: v.float().mean() for k, v in policy.head.statistics(thoughts, table_VD).items()},
     }
-    row, step = _spread(rollouts, Kind.SPOKEN)
+    row, step = _spread(rollouts, StepKind.TOKEN)
     if len(row):
         words_MD = policy.lm.embed(torch.from_numpy(rollouts.token_NT[row, step]).to(device))
         found["word_norm"] = words_MD.float().norm(dim=-1).mean() / word_norm
@@ -93,7 +93,7 @@ def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
     return {f"latent/{name}": float(value) for name, value in found.items()}
 
 
-def _spread(rollouts: Rollouts, kind: Kind) -> tuple[IntArray, IntArray]:
+def _spread(rollouts: Rollouts, kind: StepKind) -> tuple[IntArray, IntArray]:
     """Rows and steps of that kind, at most `_MOST` of them, evenly spaced."""
     row, step = np.nonzero(rollouts.kind_NT == kind)
     every = max(1, -(-len(row) // _MOST))

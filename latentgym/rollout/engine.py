@@ -18,17 +18,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from latentgym.episodes.protocol import Clock, Phase, Protocol
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.protocol import EpisodeState, Phase, Protocol
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import Action, Readout
 from latentgym.heads.base import shaped
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.reading import Reading
-from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
-from latentgym.rollout.tape import Tape
+from latentgym.rollout.prefix_cache import PrefixCache
+from latentgym.rollout.recorder import Recorder
+from latentgym.rollout.rollouts import IntArray, Rollouts, StepKind
 
 
 @dataclass(frozen=True)
@@ -56,31 +56,32 @@ class Engine:
         group_size: int = 1,
         question_Q: Sequence[int] | IntArray | None = None,
         first_sample: int | IntArray = 0,
-        begun: Sequence[Sequence[int]] | None = None,
-        reading: Reading | None = None,
-        quiet: int = 0,
+        prefix: Sequence[Sequence[int]] | None = None,
+        prefix_cache: PrefixCache | None = None,
+        noise_free: int = 0,
     ) -> Session:
-        """Begin rollouts; `Session.run` takes them to where the environment must speak.
+        """Begin rollouts; `Session.run` takes them to where the environment must respond.
 
         Args:
-            prompts: token ids of the Q prompts; the policy's cue is read behind each.
+            prompts: token ids of the Q prompts; the policy's prompt suffix is read behind each.
             protocol: the rules of the episode.
-            seed: of all draws.
+            seed: of all random numbers.
             group_size: rows per prompt, G.
-            question_Q: number of each question, the counter behind its draws; default 0 .. Q-1.
+            question_Q: number of each question, the counter behind its random numbers; default
+                0 .. Q-1.
             first_sample: number of the first of the G samples, one for all questions or (Q,).
-            begun: the first actions of every row of a prompt, given instead of sampled: token ids,
+            prefix: the first actions of every row of a prompt, given instead of sampled: token ids,
                 for each of the Q prompts. What stands behind the end of an episode, or behind the
-                point where the environment speaks, is left out. For chains of words only.
-            reading: reads the prompts, known by their question, and what was begun; it may have
+                point where the environment responds, is left out. For thoughts in tokens only.
+            prefix_cache: reads the prompts, known by their question, and their prefix; it may have
                 read some of it before.
-            quiet: samples of a lower number think without Gaussian noise.
+            noise_free: samples of a lower number think without Gaussian noise.
 
         Raises:
-            UsageError: no prompts, an empty one, one too long for the model's positions, or latent
-                thoughts that are begun.
+            UsageError: no prompts, an empty one, one too long for the model's positions, or a prefix
+                of latent thoughts.
         """
-        lists = [[*map(int, prompt), *self.policy.cue] for prompt in prompts]
+        lists = [[*map(int, prompt), *self.policy.prompt_suffix] for prompt in prompts]
         if not lists or not all(lists):
             raise UsageError("a rollout needs at least one prompt, and every prompt a token.")
         longest, limit = max(map(len, lists)), self.policy.lm.max_positions
@@ -89,11 +90,15 @@ class Engine:
                 f"a prompt of {longest} tokens and {protocol.max_steps} steps do not fit the "
                 f"model's {limit} positions; lower the budgets or choose another model."
             )
-        if begun is not None and not self.policy.speaks_its_thoughts:
-            raise UsageError("only chains of words can be begun; these thoughts are latent.")
+        if prefix is not None and not self.policy.thinks_in_tokens:
+            raise UsageError(
+                "only thoughts in tokens can have a prefix; these thoughts are latent."
+            )
         question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
-        session = Session(self, lists, protocol, seed, group_size, question, first_sample, quiet)
-        session.begin(begun, reading)
+        session = Session(
+            self, lists, protocol, seed, group_size, question, first_sample, noise_free
+        )
+        session.begin(prefix, prefix_cache)
         return session
 
     def rollout(
@@ -120,7 +125,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Standing:
+class DecodeState:
     """Where rows stand: what is known of them when their next token is to be chosen.
 
     Attributes:
@@ -146,7 +151,7 @@ class Session:
         group_size: int,
         question_Q: IntArray,
         first_sample: int | IntArray,
-        quiet: int,
+        noise_free: int,
     ) -> None:
         self.engine, self.policy, self.protocol = engine, engine.policy, protocol
         self.prompts, self.seed = prompts, seed
@@ -155,29 +160,31 @@ class Session:
         self.question_N = question_Q.astype(np.int64)[self.prompt_N]
         first_Q = np.broadcast_to(np.asarray(first_sample, dtype=np.int64), len(prompts))
         self.sample_N = (first_Q[:, None] + np.arange(group_size)).ravel()
-        self.quiet_N = self.sample_N < quiet
-        self.clock = Clock(protocol, n)
-        self.tape = Tape(n)
-        self.step_N = self.tape.step_N
+        self.noise_free_N = self.sample_N < noise_free
+        self.state = EpisodeState(protocol, n)
+        self.recorder = Recorder(n)
+        self.step_N = self.recorder.step_N
         self.discarded = 0
         self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
         self._group = group_size
         self._table_VD = self.policy.lm.table_VD.detach()  # once: a model may scale it
         self._rows = np.arange(n)  # the row behind each place of the batch
 
-    def begin(self, begun: Sequence[Sequence[int]] | None, reading: Reading | None) -> None:
+    def begin(
+        self, prefix: Sequence[Sequence[int]] | None, prefix_cache: PrefixCache | None
+    ) -> None:
         """Read the prompts, and the actions that the rows are given; see `Engine.start`."""
-        if begun is not None:
-            self._take(begun)
+        if prefix is not None:
+            self._take(prefix)
         taken_Q = self.step_N[:: self._group]
         read = [
-            [*prompt, *(begun[i][: taken_Q[i]] if begun is not None else ())]
+            [*prompt, *(prefix[i][: taken_Q[i]] if prefix is not None else ())]
             for i, prompt in enumerate(self.prompts)
         ]
         lm, shared = self.policy.lm, self.engine.share_prompts
         memory = self.policy.head.needs_memory
-        if reading is not None:
-            prefill = reading.read(self.question_N[:: self._group].tolist(), read, self._group)
+        if prefix_cache is not None:
+            prefill = prefix_cache.read(self.question_N[:: self._group].tolist(), read, self._group)
         else:
             rows = read if shared else [read[i] for i in self.prompt_N]
             ids, mask = left_pad(rows, lm.tokenizer.pad_id, lm.device)
@@ -187,23 +194,25 @@ class Session:
         self._memory = prefill.memory_QPD if memory else None
         self._memory_mask = prefill.memory_mask_QP
 
-    def _take(self, begun: Sequence[Sequence[int]]) -> None:
+    def _take(self, prefix: Sequence[Sequence[int]]) -> None:
         """Count and record given actions, up to the end or to where the environment speaks."""
-        lengths_Q = np.array([len(ids) for ids in begun])
-        token_QT = np.zeros((len(begun), int(lengths_Q.max(initial=0))), dtype=np.int64)
-        for row, ids in zip(token_QT, begun, strict=True):
+        lengths_Q = np.array([len(ids) for ids in prefix])
+        token_QT = np.zeros((len(prefix), int(lengths_Q.max(initial=0))), dtype=np.int64)
+        for row, ids in zip(token_QT, prefix, strict=True):
             row[: len(ids)] = ids
         for t, token_Q in enumerate(token_QT.T):
-            clock, token_N = self.clock, token_Q[self.prompt_N]
-            acting = self._live() & (clock.forced() < 0) & (t < lengths_Q[self.prompt_N])
-            spoken = clock.advance(token_N, acting)
-            kind_N = np.where(spoken, Kind.SPOKEN, Kind.THOUGHT)
-            self.tape.record(self._rows, token_N, np.where(acting, kind_N, Kind.PAD), {}, None)
+            state, token_N = self.state, token_Q[self.prompt_N]
+            acting = self._live() & (state.forced() < 0) & (t < lengths_Q[self.prompt_N])
+            as_token = state.advance(token_N, acting)
+            kind_N = np.where(as_token, StepKind.TOKEN, StepKind.THOUGHT)
+            self.recorder.record(
+                self._rows, token_N, np.where(acting, kind_N, StepKind.PAD), {}, None
+            )
 
     @property
     def waiting(self) -> IntArray:
         """Rows for which the environment must speak before they go on."""
-        return np.flatnonzero(self.clock.phase == Phase.CALL)
+        return np.flatnonzero(self.state.phase == Phase.TOOL_CALL)
 
     def run(self, *, answers: bool = True) -> None:
         """Decode until every row is done or waits for the environment.
@@ -230,7 +239,7 @@ class Session:
             UsageError: the model has too few positions for them and for what may follow.
         """
         lm, n, limit = self.policy.lm, max(map(len, ids)), self.policy.lm.max_positions
-        steps = self.step_N[rows] - self.clock.think_used[rows] + self.protocol.turn_steps
+        steps = self.step_N[rows] - self.state.think_used[rows] + self.protocol.turn_steps
         longest = int((self._length_N[rows] + steps).max()) + n
         if limit is not None and longest > limit:
             raise UsageError(
@@ -250,11 +259,11 @@ class Session:
             position = self._to_device(position_Bn.clip(min=0))
             hidden = lm.extend(x_BnD, position, self._cache, mask)[:, -1]
         self._hidden_BD = torch.where(mask[:, -1:], hidden, self._hidden_BD)
-        kind_Bn = np.where(mask_Bn, Kind.INSERTED, Kind.PAD)
+        kind_Bn = np.where(mask_Bn, StepKind.INSERTED, StepKind.PAD)
         for column in range(n):
-            self.tape.record(self._rows, token_Bn[:, column], kind_Bn[:, column], {}, None)
+            self.recorder.record(self._rows, token_Bn[:, column], kind_Bn[:, column], {}, None)
         self.discarded += int((~mask_Bn).sum())
-        self.clock.resume(np.asarray(rows, dtype=np.int64))
+        self.state.resume(np.asarray(rows, dtype=np.int64))
 
     def finish(self) -> Rollouts:
         """The record of all rows so far."""
@@ -263,87 +272,89 @@ class Session:
             prompt_N=self.prompt_N,
             question_N=self.question_N,
             sample_N=self.sample_N,
-            **self.tape.arrays(log_probs=self.engine.record_log_probs),
-            terminated_N=self.clock.terminated.copy(),
-            truncated_N=self.clock.truncated.copy(),
+            **self.recorder.arrays(log_probs=self.engine.record_log_probs),
+            terminated_N=self.state.terminated.copy(),
+            truncated_N=self.state.truncated.copy(),
             seed=self.seed,
             discarded=self.discarded,
         )
 
     @property
-    def standing(self) -> Standing:
+    def decode_state(self) -> DecodeState:
         """Where the rows stand, once `run(answers=False)` has brought them to their answers.
 
         Raises:
             UsageError: not all of them are there.
         """
-        if (self.clock.phase != Phase.ANSWER).any() or self.clock.bridge_left.any():
+        if (self.state.phase != Phase.ANSWER).any() or self.state.forced_left.any():
             raise UsageError(
                 "some episodes end or wait before their answer, so it cannot be chosen for them; "
                 "use an environment that forces answers and has no calls."
             )
         position = self._to_device(self._length_N + self.step_N)
-        return Standing(self._cache, self._hidden_BD, position)
+        return DecodeState(self._cache, self._hidden_BD, position)
 
     def _live(self, answers: bool = True) -> npt.NDArray[np.bool_]:
         """Which rows of the batch act next."""
-        phase = self.clock.phase[self._rows]
+        phase = self.state.phase[self._rows]
         speaking = phase == Phase.ANSWER
         if not answers:
-            speaking &= self.clock.bridge_left[self._rows] > 0
+            speaking &= self.state.forced_left[self._rows] > 0
         live: npt.NDArray[np.bool_] = (phase == Phase.THINK) | speaking
         return live
 
     def _step(self, answers: bool = True) -> None:
         policy, lm, rows = self.policy, self.policy.lm, self._rows
-        phase, forced = self.clock.phase[rows], self.clock.forced()[rows]
+        phase, forced = self.state.phase[rows], self.state.forced()[rows]
         live = self._live(answers)
         thinking = phase == Phase.THINK
         speaking = (phase == Phase.ANSWER) & (forced < 0) & live
         read = self._readout()
-        draws = Draws.at(self.seed, self.question_N[rows], self.sample_N[rows], self.step_N[rows])
-        draws = draws.quiet(self.quiet_N[rows])
+        rng = CounterRNG.at(
+            self.seed, self.question_N[rows], self.sample_N[rows], self.step_N[rows]
+        )
+        rng = rng.noise_free(self.noise_free_N[rows])
 
         action: Action = {}
         said: Action = {}
         if thinking.any():
-            action = policy.head.sample(read, draws)
+            action = policy.head.sample(read, rng)
         if speaking.any():
-            shared = policy.speaks_its_thoughts and bool(action)
-            said = action if shared else policy.voice.sample(read, draws)
+            shared = policy.thinks_in_tokens and bool(action)
+            said = action if shared else policy.answer_head.sample(read, rng)
 
         token_B = np.zeros(len(rows), dtype=np.int64)
         for where, chosen in ((thinking, action), (speaking, said)):
             if where.any():
                 token_B[where] = chosen["token"].cpu().numpy()[where]
         token_B[forced >= 0] = forced[forced >= 0]
-        token_N = np.zeros(len(self.clock.phase), dtype=np.int64)
-        acting_N = np.zeros(len(self.clock.phase), dtype=bool)
+        token_N = np.zeros(len(self.state.phase), dtype=np.int64)
+        acting_N = np.zeros(len(self.state.phase), dtype=bool)
         token_N[rows], acting_N[rows] = token_B, live
-        spoken = self.clock.advance(token_N, acting_N)[rows]
+        as_token = self.state.advance(token_N, acting_N)[rows]
 
-        kind_B = np.full(len(rows), Kind.PAD)
-        kind_B[thinking | speaking] = Kind.SPOKEN
-        thought = thinking & ~spoken
-        kind_B[thought] = Kind.THOUGHT
-        kind_B[forced >= 0] = Kind.INSERTED
+        kind_B = np.full(len(rows), StepKind.PAD)
+        kind_B[thinking | speaking] = StepKind.TOKEN
+        thought = thinking & ~as_token
+        kind_B[thought] = StepKind.THOUGHT
+        kind_B[forced >= 0] = StepKind.INSERTED
         logp_B = None
         if self.engine.record_log_probs:
             logp_B = self._log_probs(read, action, token_B, thought)
-        self.tape.record(self._rows, token_B, kind_B, action, logp_B)
-        self.discarded += int((kind_B == Kind.PAD).sum())
+        self.recorder.record(self._rows, token_B, kind_B, action, logp_B)
+        self.discarded += int((kind_B == StepKind.PAD).sum())
 
         if self._live().any() or self.waiting.size:
             token = self._to_device(token_B)
             x_BD = lm.embed(token)
-            if thought.any() and not policy.speaks_its_thoughts:
+            if thought.any() and not policy.thinks_in_tokens:
                 latent_BD = policy.head.embed(action, self._table_VD)
                 shaped(latent_BD, tuple(x_BD.shape), policy.head, "embed")
                 x_BD = torch.where(
                     self._to_device(thought)[:, None], latent_BD.to(x_BD.dtype), x_BD
                 )
             position = self._to_device(self._length_N[rows] + self.step_N[rows] - 1)
-            idle = (kind_B == Kind.PAD) & (phase != Phase.DONE)
+            idle = (kind_B == StepKind.PAD) & (phase != Phase.DONE)
             mask = self._to_device(~idle)[:, None] if idle.any() else None
             hidden = lm.extend(x_BD[:, None], position[:, None], self._cache, mask)[:, 0]
             if mask is not None:
@@ -363,7 +374,7 @@ class Session:
         self, read: Readout, action: Action, token_B: IntArray, thought: npt.NDArray[np.bool_]
     ) -> Tensor:
         token = {"token": self._to_device(token_B)}
-        logp_B = self.policy.voice.log_prob(token, read)
+        logp_B = self.policy.answer_head.log_prob(token, read)
         if thought.any():
             thought_logp = self.policy.head.log_prob(action, read)
             shaped(thought_logp, tuple(logp_B.shape), self.policy.head, "log_prob")
@@ -371,7 +382,7 @@ class Session:
         return logp_B
 
     def _compact(self) -> None:
-        keep = np.flatnonzero(self.clock.phase[self._rows] != Phase.DONE)
+        keep = np.flatnonzero(self.state.phase[self._rows] != Phase.DONE)
         # Copying what stays must cost less than carrying the rest along.
         if 0 < len(keep) <= 0.9 * len(self._rows):
             index = self._to_device(keep)

@@ -1,4 +1,4 @@
-"""A policy: a language model, the head it thinks with, and the voice it answers with.
+"""A policy: a language model, the head it thinks with, and the head it answers with.
 
 Legend: B rows, T positions (prompt and steps), M scored positions, V vocabulary, D width.
 """
@@ -17,7 +17,7 @@ from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.heads.base import shaped
 from latentgym.heads.distributions import entropy
 from latentgym.lm.model import LatentLM
-from latentgym.rollout.rollouts import Kind
+from latentgym.rollout.rollouts import StepKind
 from latentgym.rollout.shared import hidden_states
 
 
@@ -27,8 +27,8 @@ class Policy(nn.Module):
     Args:
         lm: the language model.
         head: thinks. With a `TokenHead`, thoughts are words.
-        voice: speaks the answer's tokens; the head itself if that is a `TokenHead`.
-        cue: token ids that the policy reads behind every prompt before it thinks.
+        answer_head: samples the answer's tokens; the head itself if that is a `TokenHead`.
+        prompt_suffix: token ids that the policy reads behind every prompt before it thinks.
         attend_padding: score left-padded prompts as trainers do that pass no attention mask, so
             that padding is read and shifts positions. Wrong; for comparison with their results.
     """
@@ -37,24 +37,24 @@ class Policy(nn.Module):
         self,
         lm: LatentLM,
         head: PolicyHead,
-        voice: TokenHead | None = None,
+        answer_head: TokenHead | None = None,
         *,
-        cue: Sequence[int] = (),
+        prompt_suffix: Sequence[int] = (),
         attend_padding: bool = False,
     ) -> None:
         super().__init__()
         self.lm = lm
         self.head = head.to(lm.device)
-        if voice is None:
-            voice = head if isinstance(head, TokenHead) else TokenHead()
-        self.voice = voice
-        self.cue = tuple(cue)
+        if answer_head is None:
+            answer_head = head if isinstance(head, TokenHead) else TokenHead()
+        self.answer_head = answer_head
+        self.prompt_suffix = tuple(prompt_suffix)
         self.attend_padding = attend_padding
 
     @property
-    def speaks_its_thoughts(self) -> bool:
+    def thinks_in_tokens(self) -> bool:
         """Whether thoughts and answers are drawn by the same head (the token family)."""
-        return self.voice is self.head
+        return self.answer_head is self.head
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimiser groups: the model's trainable parameters, then the head's own.
@@ -74,9 +74,12 @@ class Policy(nn.Module):
         frozen = {id(p): p for p in self.lm.parameters() if not p.requires_grad}
         lm = copy.deepcopy(self.lm, frozen).requires_grad_(False)
         head = self.head.reference()
-        voice = None if self.speaks_its_thoughts else self.voice
-        extras: dict[str, Any] = {"cue": self.cue, "attend_padding": self.attend_padding}
-        return Policy(lm, head, voice, **extras).eval()
+        answer_head = None if self.thinks_in_tokens else self.answer_head
+        extras: dict[str, Any] = {
+            "prompt_suffix": self.prompt_suffix,
+            "attend_padding": self.attend_padding,
+        }
+        return Policy(lm, head, answer_head, **extras).eval()
 
     def forward(self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action) -> tuple[Tensor, Tensor]:
         """Score stored actions in one parallel, differentiable pass.
@@ -106,15 +109,15 @@ class Policy(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         lm, head = self.lm, self.head
         table_VD = lm.table_VD
-        thought_BT = kind_BT == Kind.THOUGHT
-        spoken_BT = (kind_BT == Kind.SPOKEN) | (kind_BT == Kind.TARGET)
+        thought_BT = kind_BT == StepKind.THOUGHT
+        plain_BT = (kind_BT == StepKind.TOKEN) | (kind_BT == StepKind.TARGET)
         thoughts = {**thoughts, "token": token_BT[thought_BT]}
         x_BTD = lm.embed(token_BT)
         if len(thoughts["token"]):
             latent_MD = head.embed(thoughts, table_VD)
             shaped(latent_MD, (len(thoughts["token"]), lm.hidden_size), head, "embed")
             x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
-        present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != Kind.PAD
+        present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != StepKind.PAD
         before = slice(None, -1)  # nothing is scored behind the last position
         hidden_BTD = hidden_states(
             lm, *(part[:, before] for part in (x_BTD, present_BT, token_BT, kind_BT))
@@ -123,10 +126,10 @@ class Policy(nn.Module):
 
         logp_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
         entropy_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
-        spoken = {"token": token_BT[spoken_BT]}
+        tokens = {"token": token_BT[plain_BT]}
         for where_BT, scorer, acted in (
             (thought_BT, head, thoughts),
-            (spoken_BT, self.voice, spoken),
+            (plain_BT, self.answer_head, tokens),
         ):
             if not len(acted["token"]):
                 continue
@@ -188,6 +191,6 @@ def _matrices_and_vectors(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _memory(hidden_BTD: Tensor, kind_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states up to the end of the longest prompt, and which of them are of the prompt."""
-    prompt_BT = kind_BT == Kind.PROMPT
+    prompt_BT = kind_BT == StepKind.PROMPT
     longest = int(prompt_BT.any(0).nonzero().max()) + 1
     return hidden_BTD[:, :longest], prompt_BT[:, :longest]

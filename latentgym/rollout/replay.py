@@ -18,7 +18,7 @@ from torch import Tensor
 
 from latentgym.lm.model import left_pad
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import Kind, Rollouts
+from latentgym.rollout.rollouts import Rollouts, StepKind
 
 
 @dataclass
@@ -51,14 +51,14 @@ def replay(policy: Policy, rollouts: Rollouts) -> Scores:
     ids_NP, mask_NP = left_pad(prompts, policy.lm.tokenizer.pad_id, device)
     token_NT = torch.from_numpy(rollouts.token_NT).to(device)
     kind_NT = torch.from_numpy(rollouts.kind_NT).to(device)
-    thought_NT = kind_NT == Kind.THOUGHT
+    thought_NT = kind_NT == StepKind.THOUGHT
     thoughts = {k: v.to(device)[thought_NT] for k, v in rollouts.actions.items() if k != "token"}
-    kind_NP = mask_NP.to(kind_NT.dtype) * Kind.PROMPT
+    kind_NP = mask_NP.to(kind_NT.dtype) * StepKind.PROMPT
     logp, entropy = policy(
         torch.cat([ids_NP, token_NT], dim=1), torch.cat([kind_NP, kind_NT], dim=1), thoughts
     )
     steps = slice(ids_NP.shape[1], None)
-    action_NT = thought_NT | (kind_NT == Kind.SPOKEN)
+    action_NT = thought_NT | (kind_NT == StepKind.TOKEN)
     return Scores(logp[:, steps], entropy[:, steps], action_NT, thought_NT)
 
 

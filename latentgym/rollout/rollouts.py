@@ -20,12 +20,12 @@ from latentgym.heads import Action
 IntArray = npt.NDArray[np.int64]
 
 
-class Kind(IntEnum):
+class StepKind(IntEnum):
     """What stands at a step of a row."""
 
     PAD = 0
     THOUGHT = 1  # an action of the head, read by `embed`
-    SPOKEN = 2  # an action read as its plain token: an answer token, or the end of a mark
+    TOKEN = 2  # an action read as its plain token: an answer token, or the end of a mark
     INSERTED = 3  # put there by the environment; no action
     PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
     TARGET = 5  # of the right answer, put there to be scored like a word; no action
@@ -67,36 +67,36 @@ class Rollouts:
     @property
     def length_N(self) -> IntArray:
         """Steps of each row."""
-        return self._count(Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED, Kind.TARGET)
+        return self._count(StepKind.THOUGHT, StepKind.TOKEN, StepKind.INSERTED, StepKind.TARGET)
 
     @property
     def thoughts_N(self) -> IntArray:
         """Thoughts of each row."""
-        return self._count(Kind.THOUGHT)
+        return self._count(StepKind.THOUGHT)
 
     @property
-    def spoken_N(self) -> IntArray:
+    def tokens_N(self) -> IntArray:
         """Plain tokens of each row that it chose itself."""
-        return self._count(Kind.SPOKEN)
+        return self._count(StepKind.TOKEN)
 
     @property
     def inserted_N(self) -> IntArray:
         """Tokens of each row that the environment put there."""
-        return self._count(Kind.INSERTED)
+        return self._count(StepKind.INSERTED)
 
-    def _count(self, *kinds: Kind) -> IntArray:
+    def _count(self, *kinds: StepKind) -> IntArray:
         count: IntArray = np.isin(self.kind_NT, kinds).sum(1)
         return count
 
     def action_tokens(self, row: int) -> IntArray:
         """The tokens of a row's own actions, inserted ones left out: what an env steps through."""
-        own = np.isin(self.kind_NT[row], (Kind.THOUGHT, Kind.SPOKEN))
+        own = np.isin(self.kind_NT[row], (StepKind.THOUGHT, StepKind.TOKEN))
         tokens: IntArray = self.token_NT[row][own]
         return tokens
 
     def tokens(self, row: int) -> IntArray:
         """All tokens of a row behind its prompt."""
-        tokens: IntArray = self.token_NT[row][self.kind_NT[row] != Kind.PAD]
+        tokens: IntArray = self.token_NT[row][self.kind_NT[row] != StepKind.PAD]
         return tokens
 
     def select(self, rows: npt.ArrayLike) -> Rollouts:

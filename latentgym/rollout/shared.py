@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from latentgym.lm.model import LatentLM
-from latentgym.rollout.rollouts import Kind
+from latentgym.rollout.rollouts import StepKind
 
 
 class SharedPrompts(NamedTuple):
@@ -39,14 +39,14 @@ def shared_prompts(token_BT: Tensor, kind_BT: Tensor) -> SharedPrompts | None:
     That is where fewer than two rows share a prompt on average, or prompts end in different columns
     (rows that are padded on the right).
     """
-    prompt_BT = kind_BT == Kind.PROMPT
+    prompt_BT = kind_BT == StepKind.PROMPT
     where = prompt_BT.any(0).nonzero()
     if not len(where):
         return None
     width = int(where.max()) + 1
     begin_BP = kind_BT[:, :width]
-    if bool((begin_BP[:, -1] != Kind.PROMPT).any()) or bool(
-        ((begin_BP != Kind.PROMPT) & (begin_BP != Kind.PAD)).any()
+    if bool((begin_BP[:, -1] != StepKind.PROMPT).any()) or bool(
+        ((begin_BP != StepKind.PROMPT) & (begin_BP != StepKind.PAD)).any()
     ):
         return None
     key_BP = torch.stack([token_BT[:, :width], begin_BP.to(token_BT.dtype)], dim=-1)

@@ -22,11 +22,17 @@ from latentgym.rollout.acting import unstepped
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.replay import log_probs
-from latentgym.rollout.rollouts import IntArray, Kind, Rollouts
+from latentgym.rollout.rollouts import IntArray, Rollouts, StepKind
 
 
 def think(
-    engine: Engine, env: Any, questions: IntArray, *, group_size: int, seed: int, quiet: int = 0
+    engine: Engine,
+    env: Any,
+    questions: IntArray,
+    *,
+    group_size: int,
+    seed: int,
+    noise_free: int = 0,
 ) -> Rollouts:
     """Chains of thought alone, up to where their answers would begin.
 
@@ -35,8 +41,8 @@ def think(
         env: gives prompts and rules; it is not stepped.
         questions: numbers of the questions.
         group_size: chains of each.
-        seed: of the draws.
-        quiet: see `Engine.start`.
+        seed: of the random numbers.
+        noise_free: see `Engine.start`.
 
     Raises:
         UsageError: the environment has wrappers, or a chain may end without an answer, or wait for
@@ -49,10 +55,10 @@ def think(
         seed=seed,
         group_size=group_size,
         question_Q=questions,
-        quiet=quiet,
+        noise_free=noise_free,
     )
     session.run(answers=False)
-    _ = session.standing  # or a chain has no place for an answer
+    _ = session.decode_state  # or a chain has no place for an answer
     return session.finish()
 
 
@@ -71,7 +77,7 @@ def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollou
     step = np.arange(token_NT.shape[1])
     place_NT = (step >= length_N[:, None]) & (step < (length_N + added_N)[:, None])
     token_NT[place_NT] = np.concatenate([targets[prompt] for prompt in rollouts.prompt_N])
-    kind_NT[place_NT] = Kind.TARGET
+    kind_NT[place_NT] = StepKind.TARGET
     actions = {
         name: torch.cat([x, x.new_zeros(len(x), max(0, more), *x.shape[2:])], dim=1)
         for name, x in rollouts.actions.items()
@@ -85,7 +91,7 @@ def target_log_probs(
     """Log-probability of each token of a target behind each row.
 
     Args:
-        policy: scores them with its voice.
+        policy: scores them with its answer head.
         rollouts: N rows.
         targets: token ids for each of their prompts.
         micro_batch: most rows at once.
@@ -95,7 +101,7 @@ def target_log_probs(
     """
     scored = with_targets(rollouts, targets)
     logp_NT = log_probs(policy, scored, micro_batch).cpu()
-    return logp_NT, torch.from_numpy(scored.kind_NT == Kind.TARGET)
+    return logp_NT, torch.from_numpy(scored.kind_NT == StepKind.TARGET)
 
 
 def perplexity_reward(logp_NT: Tensor, target_NT: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from latentgym.episodes.protocol import Clock
+from latentgym.episodes.protocol import EpisodeState
 from latentgym.episodes.spaces import dominant
 
 if TYPE_CHECKING:
@@ -113,16 +113,16 @@ def _check_demonstration(task: Task, shown: Demonstration, what: str) -> None:
     own = shown.thoughts - (0 if shown.inserted_T is None else int(shown.inserted_T.sum()))
     if own > rules.think.steps or steps - shown.thoughts > rules.answer.steps:
         return  # longer than the budgets: good for supervised training, but no whole episode
-    clock = Clock(rules, 1)
+    state = EpisodeState(rules, 1)
     inserted = np.zeros(steps, dtype=bool) if shown.inserted_T is None else shown.inserted_T
     assert inserted.shape == (steps,), f"{what}: inserted_T has one entry a step"
     for step, token in enumerate(dominant(ids, weights)):
         if inserted[step]:
             continue
-        assert not clock.done[0], f"{what}: the demonstration ends after {step} of {steps} steps"
-        clock.resume(np.arange(1))
-        clock.advance(token[None])
-    assert clock.terminated[0], f"{what}: the demonstration does not end the episode"
+        assert not state.done[0], f"{what}: the demonstration ends after {step} of {steps} steps"
+        state.resume(np.arange(1))
+        state.advance(token[None])
+    assert state.terminated[0], f"{what}: the demonstration does not end the episode"
 
 
 def check_vector_env(

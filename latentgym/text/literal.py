@@ -70,8 +70,8 @@ class _Renamed:
         from tokenizers import Tokenizer
 
         # No text holds it but by guessing 64 bits.
-        mark = secrets.token_hex(8)
-        self._secret = {name: f"\ufdd0{mark}{i}\ufdd1" for i, name in names.items()}
+        marker = secrets.token_hex(8)
+        self._secret = {name: f"\ufdd0{marker}{i}\ufdd1" for i, name in names.items()}
         state = json.loads(backend.to_str())
         self._rename(state)
         self._tokenizer = Tokenizer.from_str(json.dumps(state))

@@ -222,7 +222,7 @@ class HFTokenizer:
     def follow_up(self, user: str) -> list[int]:
         if not self.hf.chat_template:
             return self.encode(f"\n\n{plain_chat('', user)}")
-        return self._conversation({"user": user}, begun=True)
+        return self._conversation({"user": user}, continued=True)
 
     def _read(self, text: str) -> list[int]:
         """The ids of a text in which names of special tokens are special tokens."""
@@ -233,7 +233,7 @@ class HFTokenizer:
 
         Without a template it is the tokenizer's own, or the model's first.
         """
-        behind = self._read(self._rendered({"user": "A question."}, begun=True))
+        behind = self._read(self._rendered({"user": "A question."}, continued=True))
         first = next((i for i in behind if i in self.eos_ids), None)
         if first is not None:
             return first
@@ -248,8 +248,8 @@ class HFTokenizer:
         """
         written = str(self.hf.chat_template or "") + self._rendered({"user": _HOLE})
         added = self.hf.added_tokens_decoder.items()
-        marks = (i for i, t in added if t.special or (t.content.strip() and t.content in written))
-        return frozenset(map(int, (*self.hf.all_special_ids, *marks)))
+        markers = (i for i, t in added if t.special or (t.content.strip() and t.content in written))
+        return frozenset(map(int, (*self.hf.all_special_ids, *markers)))
 
     @functools.cached_property
     def _literal(self) -> Literal:
@@ -263,19 +263,19 @@ class HFTokenizer:
         except UsageError:
             return False
 
-    def _conversation(self, said: Mapping[str, str], *, begun: bool = False) -> list[int]:
+    def _conversation(self, said: Mapping[str, str], *, continued: bool = False) -> list[int]:
         """The ids of a conversation in the chat template's format.
 
         Args:
             said: what each role says.
-            begun: whether it goes on behind an answer; only what stands behind that is told.
+            continued: whether it goes on behind an answer; only what stands behind that is told.
         """
-        ids = self._read(self._rendered(said, begun=begun))
-        if [i for i in ids if i in self._special] == self._own_special((*said,), begun):
+        ids = self._read(self._rendered(said, continued=continued))
+        if [i for i in ids if i in self._special] == self._own_special((*said,), continued):
             return ids
         # What is said spells a special token: it takes its place when the template is done.
         holes = {role: f"{_HOLE}{role}{_HOLE}" for role in said}
-        pieces = re.split(rf"{_HOLE}(\w+?){_HOLE}", self._rendered(holes, begun=begun))
+        pieces = re.split(rf"{_HOLE}(\w+?){_HOLE}", self._rendered(holes, continued=continued))
         if set(pieces[1::2]) != set(said):
             raise UsageError(
                 f"the chat template of {self.name} changes what is said in it, so a special token "
@@ -286,24 +286,24 @@ class HFTokenizer:
             [Part(said[p]) if i % 2 else Part(p, template=True) for i, p in enumerate(pieces)]
         )
 
-    def _own_special(self, roles: tuple[str, ...], begun: bool) -> list[int]:
+    def _own_special(self, roles: tuple[str, ...], continued: bool) -> list[int]:
         """The special tokens that the chat template writes itself."""
-        key = (roles, begun)
+        key = (roles, continued)
         if key not in self._own:
-            ids = self._read(self._rendered(dict.fromkeys(roles, "Two."), begun=begun))
+            ids = self._read(self._rendered(dict.fromkeys(roles, "Two."), continued=continued))
             self._own[key] = [i for i in ids if i in self._special]
         return self._own[key]
 
-    def _rendered(self, said: Mapping[str, str], *, begun: bool = False) -> str:
+    def _rendered(self, said: Mapping[str, str], *, continued: bool = False) -> str:
         """A conversation as the chat template writes it."""
         if not self.hf.chat_template:
             return ""
-        past = {"user": "A question.", "assistant": _ANSWER} if begun else {}
+        past = {"user": "A question.", "assistant": _ANSWER} if continued else {}
         turns = [*past.items(), *said.items()]
         messages = [{"role": role, "content": content} for role, content in turns]
         template = self.hf.get_chat_template()
         text = render(template, messages, self.hf.special_tokens_map, self.name)
-        return text.partition(_ANSWER)[2] if begun else text
+        return text.partition(_ANSWER)[2] if continued else text
 
 
 @functools.lru_cache(maxsize=4)
@@ -322,13 +322,13 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def breaking(marks: Iterable[str]) -> Callable[[str], str]:
+def breaking(markers: Iterable[str]) -> Callable[[str], str]:
     """What puts a blank into every one of some marks in a text, so that none is read as such.
 
     A mark is broken behind its first character wherever it begins, overlaps included; one of a
     single character cannot be broken.
     """
-    broken = sorted({mark for mark in marks if len(mark) > 1})
+    broken = sorted({marker for marker in markers if len(marker) > 1})
     if not broken:
         return str
     begins = re.compile("|".join(f"{re.escape(m[0])}(?={re.escape(m[1:])})" for m in broken))

@@ -7,7 +7,7 @@ mark that opens the answer is a token of its own, and the answer is not compress
     words     cross-entropy of the next token; of a group the label is one of its tokens at random
     latents   the head's Gaussian against the next thought, in units of the table's deviation s
 
-c is drawn anew at every step, and a cue behind the prompt says it. With c = 1 the loss on words is
+c is drawn anew at every step, and a suffix of the prompt says it. With c = 1 the loss on words is
 ordinary supervised training.
 
 Legend: B demonstrations, P prompt positions, T steps (groups, then plain tokens), S tokens of a
@@ -80,7 +80,7 @@ def compress(ids: IntArray, reasoning: int, c: int, pooling: Pooling = "sqrt_mea
 class CompressionConfig:
     """Settings of the stage."""
 
-    cue: str
+    prompt_suffix: str
     """Read behind every prompt; {c} stands for the number of tokens of a thought."""
     batch_size: Size = 64
     """Demonstrations per step."""
@@ -121,7 +121,7 @@ class CompressedBatch(NamedTuple):
     """Compressed demonstrations as tensors.
 
     Attributes:
-        prompt_BP, prompt_mask_BP: prompts with their cue, padded left.
+        prompt_BP, prompt_mask_BP: prompts with their suffix, padded left.
         ids_BTS, weights_BTS: what is read, padded right.
         label_BT: the token to predict at each step.
         mask_BT, latent_BT, answer_BT: which steps there are, which are groups, which are answers.
@@ -212,8 +212,12 @@ class Compression(QuestionStage):
             )
 
     def positions(self, question: int) -> int:
-        cue = len(self.policy.lm.tokenizer.encode(self.config.cue.format(c=self.config.c_max)))
-        return self.demonstrations.positions(question) + cue  # at most: compression shortens it
+        prompt_suffix = len(
+            self.policy.lm.tokenizer.encode(self.config.prompt_suffix.format(c=self.config.c_max))
+        )
+        return (
+            self.demonstrations.positions(question) + prompt_suffix
+        )  # at most: compression shortens it
 
     def step(self, number: int, update: Update) -> Metrics:
         c, lm = self.config, self.policy.lm
@@ -253,10 +257,12 @@ class Compression(QuestionStage):
     ) -> CompressedBatch:
         """These questions' demonstrations, c tokens a thought; `rng` draws the labels."""
         device, tokenizer = self.policy.lm.device, self.policy.lm.tokenizer
-        cue = tokenizer.encode(self.config.cue.format(c=c))
+        prompt_suffix = tokenizer.encode(self.config.prompt_suffix.format(c=c))
         items = [self.demonstrations.item(int(i)) for i in indices]
         chains = [compress(d.ids_TS[:, 0], sum(d.steps), c, self.config.pooling) for _, d in items]
-        prompt, prompt_mask = left_pad([[*p, *cue] for p, _ in items], tokenizer.pad_id, device)
+        prompt, prompt_mask = left_pad(
+            [[*p, *prompt_suffix] for p, _ in items], tokenizer.pad_id, device
+        )
         shape = (len(items), max(len(chain.ids_TS) for chain in chains))
         ids, weights = np.zeros((*shape, c), np.int64), np.zeros((*shape, c), np.float32)
         label = np.zeros(shape, np.int64)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from latentgym.episodes.protocol import Protocol
-from latentgym.episodes.rng import Draws, derive
+from latentgym.episodes.rng import CounterRNG, derive
 from latentgym.errors import UsageError
 from latentgym.options.ranges import Share, Size, SizeOrZero, Steps
 from latentgym.rollout import Policy
@@ -75,9 +75,9 @@ class CurriculumConfig(SupervisedConfig):
             fits = thoughts == self.stages * self.c
             made = f"{self.c} latents for each of {self.stages} stages"
             think = str(self.stages * self.c)
-        if not rules.think.exact or rules.bridge:
+        if not rules.think.exact or rules.forced_prompt:
             raise UsageError(
-                "latents come in a fixed number and the rest of the chain is spoken after them; "
+                "latents come in a fixed number and the rest of the chain follows in tokens; "
                 f"set -o exact_thoughts=true -o think={think}."
             )
         if not fits:
@@ -111,7 +111,7 @@ class Curriculum(Supervised):
         policy: its head makes the latents.
         env: gives demonstrations that say where the steps of their reasoning are.
         config: settings; `stages` must be known.
-        seed: of the order, the dropout, the head's draws and the mixture of stages.
+        seed: of the order, the dropout, the head's random numbers and the mixture of stages.
 
     Raises:
         UsageError: settings that cannot work, or demonstrations without steps.
@@ -154,8 +154,8 @@ class Curriculum(Supervised):
         stage = self.stage(number)
         if self.config.mix:
             one = np.zeros(1, dtype=np.int64)
-            draws = Draws.at(derive(self.seed, number, 5), one + index, one, one)
-            mixed, which = draws.uniform(2)[0]
+            rng = CounterRNG.at(derive(self.seed, number, 5), one + index, one, one)
+            mixed, which = rng.uniform(2)[0]
             stage = int(which * (stage + 1)) if mixed < self.config.mix else stage
         steps = stage if stage <= self.stages else len(demonstration.steps)
         return with_latents(demonstration, min(stage, self.stages) * self.config.c, steps)

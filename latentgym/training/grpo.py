@@ -133,7 +133,7 @@ class GRPO(QuestionStage):
         policy: what is trained.
         env: a vector environment of at least `prompts * group_size` rows.
         config: settings.
-        seed: of questions and draws.
+        seed: of questions and random numbers.
     """
 
     def __init__(self, policy: Policy, env: Any, config: GRPOConfig, seed: int = 0) -> None:
@@ -142,11 +142,13 @@ class GRPO(QuestionStage):
         self.engine = Engine(policy)
         self.reference = policy.reference() if config.kl else None
         self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3))
-        self.quiet = int(config.advantage == CLEAN)  # samples that think without Gaussian noise
+        self.noise_free = int(
+            config.advantage == CLEAN
+        )  # samples that think without Gaussian noise
 
     def positions(self, question: int) -> int:
         env = self.env.unwrapped
-        read = len(env.prompt(question)) + len(self.policy.cue)
+        read = len(env.prompt(question)) + len(self.policy.prompt_suffix)
         return read + int(env.protocol.max_steps)
 
     def step(self, number: int, update: Update) -> Metrics:
@@ -170,7 +172,7 @@ class GRPO(QuestionStage):
         for epoch in range(c.updates):
             for rows in self._mini_batches(number, epoch):
                 seen.grad_norms.append(update(self._losses(given, rows, seen)))
-        words = self.policy.speaks_its_thoughts
+        words = self.policy.thinks_in_tokens
         return {
             **episode_metrics(episodes, c.group_size, words=words, seconds=rolled),
             **latents,
@@ -186,13 +188,13 @@ class GRPO(QuestionStage):
             questions,
             group_size=c.group_size,
             seed=seed,
-            quiet=self.quiet,
+            noise_free=self.noise_free,
         )
 
     def _foreseen(self, questions: IntArray, seed: int) -> Episodes:
         """Chains of thought, rewarded by how well they foresee the right answer."""
         c, env = self.config, self.env
-        shape = {"group_size": c.group_size, "seed": seed, "quiet": self.quiet}
+        shape = {"group_size": c.group_size, "seed": seed, "noise_free": self.noise_free}
         rollouts = think(self.engine, env, questions, **shape)
         shown = [env.unwrapped.demonstration(int(i)) for i in questions]
         targets = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
@@ -222,7 +224,7 @@ class GRPO(QuestionStage):
     def _losses(self, given: _Given, rows: IntArray, seen: UpdateMetrics) -> Iterator[Tensor]:
         """The loss of an optimiser step, in micro-batches that add up to its mean."""
         c, rollouts = self.config, given.rollouts
-        n_actions = int((rollouts.thoughts_N + rollouts.spoken_N)[rows].sum())
+        n_actions = int((rollouts.thoughts_N + rollouts.tokens_N)[rows].sum())
         for start in range(0, len(rows), c.micro_batch):
             part = rows[start : start + c.micro_batch]
             scores = replay(self.policy, rollouts.select(part))

@@ -20,7 +20,7 @@ def latents_of(rules: Protocol) -> int:
     Raises:
         UsageError: not a fixed number of them, or something between them and the answer.
     """
-    if not rules.think.exact or not rules.think.steps or rules.bridge:
+    if not rules.think.exact or not rules.think.steps or rules.forced_prompt:
         raise UsageError(
             "latents come in a fixed number, and the answer right after them; choose a task whose "
             "episodes do so, such as MovieLens, or set -o exact_thoughts=true, -o think and -o "
@@ -34,7 +34,8 @@ def with_latents(demonstration: Any, latents: int, steps: int = 0) -> Any:
 
     Args:
         demonstration: `latentgym.envs.Demonstration`.
-        latents: how many. They are its thoughts, and have no targets; what remains is spoken.
+        latents: how many. They are its thoughts, and have no targets; what remains follows in
+            tokens.
         steps: how many of its steps are left out; all if it has fewer.
     """
     kept = slice(sum(demonstration.steps[:steps]), None)

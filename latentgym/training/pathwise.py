@@ -176,6 +176,6 @@ class Pathwise(QuestionStage):
             torch.ones(rows, dtype=torch.bool, device=lm.device),
             seed,
             sample_B=np.tile(np.arange(g), len(questions)),
-            quiet=int(self.config.advantage == CLEAN),
+            noise_free=int(self.config.advantage == CLEAN),
         )
         return supervised_loss(lm, batch, own=own)

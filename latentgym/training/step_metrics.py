@@ -71,14 +71,14 @@ def episode_metrics(episodes: Episodes, group_size: int, *, words: bool, seconds
         seconds: that they took.
     """
     rollouts = episodes.rollouts
-    thoughts, spoken = rollouts.thoughts_N, rollouts.spoken_N
+    thoughts, tokens = rollouts.thoughts_N, rollouts.tokens_N
     latent = 0 if words else thoughts.sum()
     components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
     reward_QG = episodes.reward_N.reshape(-1, group_size)
     return {
         "reward/score": float(episodes.reward_N.mean()),
         **{name: float(episodes.component(name).mean()) for name in components},
-        "rollout/latent_share": float(latent / max(1, (thoughts + spoken).sum())),
+        "rollout/latent_share": float(latent / max(1, (thoughts + tokens).sum())),
         **{name: float(count_N.mean()) for name, count_N in episodes.counts().items()},
         "rollout/seconds": seconds,
         "train/groups_without_signal": float((reward_QG.max(1) == reward_QG.min(1)).mean()),

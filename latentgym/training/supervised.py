@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
-from latentgym.episodes.rng import Draws, derive
+from latentgym.episodes.rng import CounterRNG, derive
 from latentgym.errors import UsageError
 from latentgym.heads import PolicyHead, Readout
 from latentgym.heads.base import shaped
@@ -70,16 +70,16 @@ class OwnThoughts:
     Attributes:
         head: makes a thought of the model's prediction, as in a rollout.
         row_B: True for the rows that read their own; the others read the targets.
-        seed: of the head's draws.
+        seed: of the head's random numbers.
         sample_B: which sample of its question each row is; 0 by default.
-        quiet: samples of a lower number think without Gaussian noise.
+        noise_free: samples of a lower number think without Gaussian noise.
     """
 
     head: PolicyHead
     row_B: Tensor
     seed: int = 0
     sample_B: npt.NDArray[np.int64] | None = None
-    quiet: int = 0
+    noise_free: int = 0
 
 
 def supervised_loss(
@@ -159,9 +159,9 @@ def _read_own(
     for t in range(thoughts):
         last = hidden[-1][:, -1]
         read = Readout(lm.logits(last), last, table_VD, memory, batch.prompt_mask_BP)
-        draws = Draws.at(own.seed, batch.question_B, sample_B, np.full_like(sample_B, t))
-        draws = draws.quiet(sample_B < own.quiet)
-        made_BD = own.head.embed(own.head.sample(read, draws), table_VD)
+        rng = CounterRNG.at(own.seed, batch.question_B, sample_B, np.full_like(sample_B, t))
+        rng = rng.noise_free(sample_B < own.noise_free)
+        made_BD = own.head.embed(own.head.sample(read, rng), table_VD)
         shaped(made_BD, tuple(last.shape), own.head, "embed")
         reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
         x_BD = torch.where(reads_own, made_BD.to(target_BTD.dtype), target_BTD[:, t])
@@ -297,8 +297,8 @@ class Supervised(QuestionStage):
         if not self.config.own_thoughts:
             return None
         zero_B = np.zeros_like(batch.question_B)
-        draws = Draws.at(derive(self.seed, number, 3), batch.question_B, zero_B, zero_B)
-        row_B = torch.from_numpy(draws.uniform(1)[:, 0] < self.config.own_thoughts)
+        rng = CounterRNG.at(derive(self.seed, number, 3), batch.question_B, zero_B, zero_B)
+        row_B = torch.from_numpy(rng.uniform(1)[:, 0] < self.config.own_thoughts)
         seed = derive(self.seed, number, 4)
         return OwnThoughts(self.policy.head, row_B.to(self.policy.lm.device), seed)
 

@@ -10,14 +10,14 @@ import pytest
 
 from latentgym import registry
 from latentgym.data import Question
-from latentgym.envs import Call, Demonstration, Task
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.envs import Demonstration, Task, ToolCall
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.rewards import Grade
 from latentgym.text.tokenizers import ByteTokenizer
 
 
-def mark(every: int, rest: int) -> MarkTable:
-    return MarkTable("#", ["#" if i % every == rest else "a" for i in range(259)])
+def marker(every: int, rest: int) -> StopMatcher:
+    return StopMatcher("#", ["#" if i % every == rest else "a" for i in range(259)])
 
 
 class Guessing(Task):
@@ -46,15 +46,15 @@ class Guessing(Task):
         return Protocol(
             think=Budget(14, exact=self.exact),
             answer=Budget(5),
-            mark=mark(20, 0),
-            call=mark(9, 1) if self.asks else None,
-            reply=2,
+            marker=marker(20, 0),
+            tool_call=marker(9, 1) if self.asks else None,
+            max_tool_response=2,
             eos=(*range(4, 240, 20), 258),
-            bridge=(65, 66),
+            forced_prompt=(65, 66),
             force_answer=self.family.name != "token",
         )
 
-    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+    def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         return [[97 + call.index] * (1 + len(call.said) % 2) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:

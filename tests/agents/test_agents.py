@@ -65,8 +65,8 @@ def test_cot2_thinks_with_the_head_that_its_settings_name(
 ) -> None:
     policy = MTSGRPO(config).policy(model(mnns("continuous")), acting=acting)
     assert isinstance(policy.head, head)
-    assert isinstance(policy.voice, TokenHead)
-    assert policy.voice.temperature == (0.0 if acting else 1.0)
+    assert isinstance(policy.answer_head, TokenHead)
+    assert policy.answer_head.temperature == (0.0 if acting else 1.0)
 
 
 def episodes_with(parsed: list[str], rewards: list[float]) -> Episodes:

@@ -23,7 +23,7 @@ from latentgym.evaluation.evaluate import evaluate
 from latentgym.rollout import Engine, collect
 
 MANY = np.arange(24)
-DRAWS: dict[str, Any] = {"samples": 4, "temperature": 0.9, "top_p": 0.95}
+RNG: dict[str, Any] = {"samples": 4, "temperature": 0.9, "top_p": 0.95}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def best_of(random_lm: Callable, guessing: Callable) -> Callable[..., Any]:
     """`best_of(rows=8, seed=3, **settings)`: answers, and the tries by question."""
 
     def run(rows: int = 8, seed: int = 3, **settings: Any) -> Any:
-        agent = BestOfN(BestOfNConfig(**{**DRAWS, **settings}))
+        agent = BestOfN(BestOfNConfig(**{**RNG, **settings}))
         tries: dict[int, list[Try]] = {}
         agent.watch = lambda each, _: tries.setdefault(each.attempt.index, []).append(each)
         policy = agent.policy(random_lm("llama"), acting=True)
@@ -43,7 +43,7 @@ def best_of(random_lm: Callable, guessing: Callable) -> Callable[..., Any]:
 @pytest.fixture
 def samples(random_lm: Callable, guessing: Callable) -> list[list[dict[str, Any]]]:
     """The final infos of chain-of-thought samples with the same seed."""
-    policy = CoT(CoTConfig(**DRAWS)).policy(random_lm("llama"), acting=True)
+    policy = CoT(CoTConfig(**RNG)).policy(random_lm("llama"), acting=True)
     infos = collect(Engine(policy), guessing(24 * 4), MANY, group_size=4, seed=3).infos
     return [infos[4 * i : 4 * i + 4] for i in range(24)]
 

@@ -35,7 +35,7 @@ def test_it_thinks_with_what_its_settings_name(thought: Any) -> None:
     learner, actor = run.learner(), run.actor()
     kind = PauseHead if thought == "pause" else HiddenStateHead
     assert type(learner.head) is type(actor.head) is kind
-    assert (learner.voice.temperature, actor.voice.temperature) == (1.0, 0.0)
+    assert (learner.answer_head.temperature, actor.answer_head.temperature) == (1.0, 0.0)
     stage = run.make_agent().recipe().stage
     assert isinstance(stage, CurriculumConfig)
     assert stage.c == (0 if thought == "none" else 1)

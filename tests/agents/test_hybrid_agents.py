@@ -18,7 +18,7 @@ from latentgym.evaluation.evaluate import evaluate
 from latentgym.heads import GatedHead, GaussianHead
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
-from latentgym.rollout import Engine, Kind, Policy, collect, replay
+from latentgym.rollout import Engine, Policy, StepKind, collect, replay
 from latentgym.training import Compression, GRPOConfig
 
 CHAINS = {"source": "generated", "split": "test", "think": 6}
@@ -36,10 +36,10 @@ def test_hrpo_samples_where_it_learns_and_is_greedy_where_it_answers() -> None:
     lm = model(chains())
     learner = HRPO(HRPOConfig()).policy(lm, acting=False)
     assert isinstance(learner.head, GatedHead)
-    assert learner.head.words is learner.voice and learner.voice.temperature == 0.5
+    assert learner.head.words is learner.answer_head and learner.answer_head.temperature == 0.5
     actor = HRPO(HRPOConfig()).acting(learner)
     assert isinstance(actor.head, GatedHead)
-    assert actor.voice.temperature == actor.head.words.temperature == 0
+    assert actor.answer_head.temperature == actor.head.words.temperature == 0
     assert actor.head.mixture.temperature == 0.5 and actor.head.mixture.top_k == 50
     for name, value in learner.head.state_dict().items():
         assert torch.equal(actor.head.state_dict()[name], value)
@@ -92,22 +92,22 @@ def test_latents_end_with_the_token_that_completes_a_split_mark() -> None:
     class Scripted(GatedHead):
         """Says "a#" and then the mark, byte by byte."""
 
-        def sample(self, read: Any, draws: Any) -> Any:
-            action = super().sample(read, draws)
+        def sample(self, read: Any, rng: Any) -> Any:
+            action = super().sample(read, rng)
             script = tokenizer.encode("a#b####")
             token = torch.full_like(action["token"], script[self.said])
             self.said += 1
             return {**action, "token": token}
 
     policy = HRPO(HRPOConfig(top_k=5)).policy(lm, acting=False)
-    head = Scripted(16, policy.voice)
+    head = Scripted(16, policy.answer_head)
     head.said = 0
-    rollouts = Engine(Policy(lm, head, policy.voice)).rollout(
+    rollouts = Engine(Policy(lm, head, policy.answer_head)).rollout(
         [env.unwrapped.prompt(0)], env.unwrapped.protocol, seed=0
     )
     kinds = rollouts.kind_NT[0][: int(rollouts.length_N[0])].tolist()
-    assert kinds[:7] == [Kind.THOUGHT] * 6 + [Kind.SPOKEN]
-    assert set(kinds[7:]) == {Kind.SPOKEN}
+    assert kinds[:7] == [StepKind.THOUGHT] * 6 + [StepKind.TOKEN]
+    assert set(kinds[7:]) == {StepKind.TOKEN}
 
 
 @pytest.mark.parametrize("speed", [1, 2, 7])
@@ -115,17 +115,20 @@ def test_colar_asks_for_its_speed(speed: int) -> None:
     env = chains()
     policy = CoLaR(CoLaRConfig(speed=speed)).policy(model(env), acting=True)
     tokenizer = env.unwrapped.task.tokenizer
-    assert tokenizer.decode(policy.cue) == f"( Thinking speed : {speed} )"
+    assert tokenizer.decode(policy.prompt_suffix) == f"( Thinking speed : {speed} )"
     episodes = collect(Engine(policy), env, np.arange(4), seed=0)
-    assert all(p[-len(policy.cue) :] == list(policy.cue) for p in episodes.rollouts.prompts)
+    assert all(
+        p[-len(policy.prompt_suffix) :] == list(policy.prompt_suffix)
+        for p in episodes.rollouts.prompts
+    )
 
 
-@pytest.mark.parametrize("cue", ["( Thinking speed : {d} )", "{c", "faster"])
-def test_a_cue_that_cannot_be_written_is_refused(cue: str) -> None:
+@pytest.mark.parametrize("prompt_suffix", ["( Thinking speed : {d} )", "{c", "faster"])
+def test_a_prompt_suffix_that_cannot_be_written_is_refused(prompt_suffix: str) -> None:
     lm = model(chains())
-    with pytest.raises(UsageError, match="no words for the cue"):
-        CoLaR(CoLaRConfig(cue=cue)).policy(lm, acting=True)
-    assert CoLaR(CoLaRConfig(cue="")).policy(lm, acting=True).cue == ()
+    with pytest.raises(UsageError, match="no words for the prompt suffix"):
+        CoLaR(CoLaRConfig(prompt_suffix=prompt_suffix)).policy(lm, acting=True)
+    assert CoLaR(CoLaRConfig(prompt_suffix="")).policy(lm, acting=True).prompt_suffix == ()
 
 
 def test_colar_learns_at_temperature_one_and_answers_as_it_is_told() -> None:
@@ -134,9 +137,9 @@ def test_colar_learns_at_temperature_one_and_answers_as_it_is_told() -> None:
     learner, actor = (CoLaR(config).policy(lm, acting=acting) for acting in (False, True))
     assert isinstance(learner.head, GaussianHead) and isinstance(actor.head, GaussianHead)
     assert (learner.head.temperature, learner.head.stop.temperature) == (1, 1)
-    assert (learner.voice.temperature, learner.voice.top_p) == (1, 1)
+    assert (learner.answer_head.temperature, learner.answer_head.top_p) == (1, 1)
     assert actor.head.deterministic and actor.head.stop.temperature == 0.5
-    assert (actor.voice.temperature, actor.voice.top_p) == (0.3, 0.9)
+    assert (actor.answer_head.temperature, actor.answer_head.top_p) == (0.3, 0.9)
     with pytest.raises(UsageError, match="at least 1"):
         CoLaR(CoLaRConfig(speed=0)).policy(lm, acting=True)
 

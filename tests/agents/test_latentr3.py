@@ -91,7 +91,7 @@ def test_the_clean_chain_thinks_what_is_thought_at_test_time() -> None:
     learner = run.learner()
     actor = run.acting(learner)
     env, questions = run.make_env(8), np.arange(4)
-    clean = think(Engine(learner), env, questions, group_size=2, seed=1, quiet=1)
+    clean = think(Engine(learner), env, questions, group_size=2, seed=1, noise_free=1)
     acted = think(Engine(actor), env, questions, group_size=1, seed=9)
     latents = clean.actions["latent"].view(4, 2, -1)
     assert torch.equal(latents[:, 0], acted.actions["latent"][:, 0])
@@ -193,7 +193,7 @@ def test_every_agent_ranks(agent: str, family: str) -> None:
 
     config = agent_class(agent).config_class()
     if agent == "colar-grpo":
-        config = replace(config, cue="")
+        config = replace(config, prompt_suffix="")
     run = run_of(config, agent, family, env_options={"split": "test", "think": 2})
     result = evaluate(run.make_agent(), run.actor(), run.env_id, run.make_env(8), limit=8).result
     assert result.metrics["hr@1"] == result.accuracy and result.thoughts_mean == 2

@@ -108,7 +108,7 @@ def test_latents_know_what_they_stand_for(head: Any) -> None:
     moved = each.token_L.copy()
     moved[[0, 2]] += 1
     each.move(moved)
-    assert each.changed == 2 and each.begun() == [7, 7, *moved.tolist()]
+    assert each.changed == 2 and each.prefix() == [7, 7, *moved.tolist()]
 
 
 def test_noise_is_a_function_of_seed_question_and_step(head: Any) -> None:

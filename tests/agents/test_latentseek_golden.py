@@ -16,8 +16,8 @@ from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
 from latentgym.agents.search import Try, VerifierConfig, verifiers
 from latentgym.bench.plain_latentseek import Chain, PlainLatentSeek
 from latentgym.data import Question
-from latentgym.envs import Call, Demonstration, LatentEnv, Task
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.envs import Demonstration, LatentEnv, Task, ToolCall
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.lm import load_model
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.registry import make_vector_env
@@ -53,21 +53,21 @@ class Riddles(Task):
         return self.tokenizer.encode(self.question(index).text)
 
     def protocol(self) -> Protocol:
-        def every(n: int, rest: int) -> MarkTable:
-            return MarkTable("#", ["#" if i % n == rest else "-" for i in range(259)])
+        def every(n: int, rest: int) -> StopMatcher:
+            return StopMatcher("#", ["#" if i % n == rest else "-" for i in range(259)])
 
         return Protocol(
             think=Budget(20),
             answer=Budget(6),
-            mark=every(40, 7),
-            call=every(9, 1) if self.asks else None,
-            reply=2,
+            marker=every(40, 7),
+            tool_call=every(9, 1) if self.asks else None,
+            max_tool_response=2,
             eos=(*range(4, 240, 40), 258),
-            bridge=(65, 66),
+            forced_prompt=(65, 66),
             force_answer=self.force,
         )
 
-    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+    def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         return [[97 + call.index] * (1 + len(call.said) % 2) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
@@ -209,7 +209,7 @@ def test_confidence(random_lm: Callable[..., Any]) -> None:
 
 
 @pytest.mark.usefixtures("babble")
-@pytest.mark.parametrize(("arch", "mark"), [("llama", "F"), ("gpt2", "|"), ("qwen2", "\t")])
+@pytest.mark.parametrize(("arch", "marker"), [("llama", "F"), ("gpt2", "|"), ("qwen2", "\t")])
 @pytest.mark.parametrize(
     ("tokens", "forced", "cached"), [(0, True, False), (5, True, True), (5, False, False)]
 )
@@ -217,12 +217,12 @@ def test_verifiers(
     random_lm: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     arch: str,
-    mark: str,
+    marker: str,
     tokens: int,
     forced: bool,
     cached: bool,
 ) -> None:
-    monkeypatch.setattr(verifiers, "MARK", mark)  # these models write it often, but not always
+    monkeypatch.setattr(verifiers, "MARKER", marker)  # these models write it often, but not always
     judge = VerifierConfig(tokens=tokens, forced=forced, format=1.0)
     config = LatentSeekConfig(
         verifier=judge, threshold=-0.1, lr=0.05, ratio=0.5, iterations=3, keep="best"

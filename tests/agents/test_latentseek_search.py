@@ -212,11 +212,11 @@ def test_positions_by_hand(lm: LatentLM, guessing: Callable) -> None:
         read = len(env.unwrapped.prompt(answer.index)) + searched
         known, drawn = first.attempt.token_T[:searched].tolist(), len(first.attempt.token_T)
         for each in later:
-            begun = each.attempt.token_T[:searched].tolist()
-            same = [a == b for a, b in zip(known, begun, strict=False)]
-            read += len(begun) - (same.index(False) if False in same else len(same))
-            drawn += len(each.attempt.token_T) - len(begun)
-            known = begun
+            prefix = each.attempt.token_T[:searched].tolist()
+            same = [a == b for a, b in zip(known, prefix, strict=False)]
+            read += len(prefix) - (same.index(False) if False in same else len(same))
+            drawn += len(each.attempt.token_T) - len(prefix)
+            known = prefix
         cost = answer.positions
         assert (cost.prompt, cost.thought + cost.answer) == (read, drawn)
         assert cost.gradient == searched * answer.metrics["search/iterations"]

@@ -78,8 +78,8 @@ def test_an_end_of_sequence_is_closed_once(
     """The conversation's own format closes the answer, so the model's end is left out."""
     sample = TokenHead.sample
 
-    def ended(self: TokenHead, read: Any, draws: Any) -> Any:
-        action = sample(self, read, draws)
+    def ended(self: TokenHead, read: Any, rng: Any) -> Any:
+        action = sample(self, read, rng)
         action["token"][:] = EOS
         return action
 

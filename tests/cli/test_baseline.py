@@ -14,7 +14,7 @@ from latentgym.data import DATASETS
 from latentgym.data.recommendation import sequences
 from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.evaluation.results import load_result, load_rollouts
-from latentgym.recommenders import respondent
+from latentgym.recommenders import answerer
 from latentgym.recommenders.base import ranks
 from latentgym.registry import make_vector_env
 
@@ -78,7 +78,7 @@ def test_an_evaluation_that_was_killed_goes_on(
     argv = ["baseline", "cooccurrence", "MovieLens-token", *SHOP, "--limit", "9"]
     whole, part = str(tmp_path / "whole"), str(tmp_path / "part")
     assert main([*argv, "--out", whole]) == 0
-    monkeypatch.setattr(respondent, "_NUMBERS", 2 * 40)  # two questions at once
+    monkeypatch.setattr(answerer, "_NUMBERS", 2 * 40)  # two questions at once
     ranked = []
 
     def killed(score_QE: Any, entry_Q: Any) -> Any:
@@ -88,7 +88,7 @@ def test_an_evaluation_that_was_killed_goes_on(
         return ranks(score_QE, entry_Q)
 
     with monkeypatch.context() as patch:
-        patch.setattr(respondent, "ranks", killed)
+        patch.setattr(answerer, "ranks", killed)
         assert main([*argv, "--out", part]) == 130
     assert main([*argv, "--out", part]) == 2 and "--resume" in capsys.readouterr().err
     assert main([*argv, "--out", part, "--resume"]) == 0

@@ -21,7 +21,7 @@ from latentgym.agents.run import Run
 from latentgym.cli.main import main
 from latentgym.cluster.answering import AnsweringWorker, handed_out, in_parts, on_cluster
 from latentgym.cluster.connection import ClusterError, connected, failures
-from latentgym.evaluation.evaluate import evaluate, evaluate_respondent
+from latentgym.evaluation.evaluate import evaluate, evaluate_answerer
 from latentgym.evaluation.journal import JOURNAL
 
 EVAL = ["eval", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]
@@ -170,8 +170,8 @@ def test_two_workers_give_the_record_of_one_process(cluster: Any, tmp_path: Path
     run = sampling()
     env_id, options = run.env_id, {"seeds": [0, 3], "limit": 90, "config": {"k": 4}}
     here = evaluate(run.make_agent(), run.actor(), env_id, run.make_env(16), **options)
-    respondent = on_cluster(run, 2, lambda _: 16)
-    there = evaluate_respondent(respondent, env_id, run.make_env(1).unwrapped.task, **options)
+    answerer = on_cluster(run, 2, lambda _: 16)
+    there = evaluate_answerer(answerer, env_id, run.make_env(1).unwrapped.task, **options)
 
     assert there.rollouts == here.rollouts
     assert len({rollout["answer"] for rollout in here.rollouts}) > 3
@@ -194,8 +194,8 @@ def test_workers_search_as_one_process_does(cluster: Any) -> None:
     config = LatentSeekConfig(reward="psrm", ratio=1.0, lr=0.3)
     run = Run("latentseek", config, "MNNS-token", "tiny:gpt2:1x1x16", {"split": "test"})
     here = evaluate(run.make_agent(), run.actor(), run.env_id, run.make_env(8), limit=40)
-    respondent = on_cluster(run, 2, lambda _: 8)
-    there = evaluate_respondent(respondent, run.env_id, run.make_env(1).unwrapped.task, limit=40)
+    answerer = on_cluster(run, 2, lambda _: 8)
+    there = evaluate_answerer(answerer, run.env_id, run.make_env(1).unwrapped.task, limit=40)
     assert there.rollouts == here.rollouts
     assert there.result.oracle and max(len(row["trace"]) for row in here.rollouts) > 2
 
@@ -205,10 +205,10 @@ def test_workers_search_as_one_process_does(cluster: Any) -> None:
 def test_a_failing_grader_in_a_worker_is_one_sentence(cluster: Any) -> None:
     run = sampling()
     task = run.make_env(1).unwrapped.task
-    respondent = on_cluster(Broken(run, at=33), 2, lambda _: 16)
+    answerer = on_cluster(Broken(run, at=33), 2, lambda _: 16)
     says = r"a worker stopped: questions 30 to 34 failed with ZeroDivisionError: no digits;"
     with pytest.raises(ClusterError, match=says), failures("Again."):
-        evaluate_respondent(respondent, run.env_id, task, limit=40)
+        evaluate_answerer(answerer, run.env_id, task, limit=40)
 
 
 @pytest.mark.cluster
@@ -220,7 +220,7 @@ def test_what_workers_answered_before_one_failed_is_not_asked_again(
     task, options = run.make_env(1).unwrapped.task, {"limit": 40, "seeds": [0, 1]}
     broken = on_cluster(Broken(run, at=33), 2, lambda _: 16)
     with pytest.raises(ClusterError), failures("Again."):
-        evaluate_respondent(broken, run.env_id, task, journal=tmp_path, **options)
+        evaluate_answerer(broken, run.env_id, task, journal=tmp_path, **options)
     del broken  # its workers make room for others
     kept = (tmp_path / JOURNAL).read_text().count('"seed": 0')
     assert 2 <= kept < 8  # of the 8 parts of 5 questions, the seventh of which fails
@@ -231,7 +231,7 @@ def test_what_workers_answered_before_one_failed_is_not_asked_again(
         asked.append((seed, len(questions)))
         return sound.answer(questions, seed, answered)
 
-    resumed = evaluate_respondent(
+    resumed = evaluate_answerer(
         replace(sound, answer=answer), run.env_id, task, journal=tmp_path, **options
     )
     assert asked == [(0, 40 - 5 * kept), (1, 40)]

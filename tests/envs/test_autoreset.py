@@ -170,8 +170,8 @@ def test_attributes_and_calls_are_those_of_sync_vector_env() -> None:
         assert one.get_attr(name) == other.get_attr(name), name
     assert one.np_random_seed == other.np_random_seed == (4, 5, 6)
     assert one.call("prompt", 3) == other.call("prompt", 3)
-    draws = [[rng.integers(1000) for rng in env.np_random] for env in (one, other)]
-    assert draws[0] == draws[1]
+    rng = [[rng.integers(1000) for rng in env.np_random] for env in (one, other)]
+    assert rng[0] == rng[1]
     for env in (one, other):
         env.set_attr("note", ["a", "b", "c"])
         assert env.get_attr("note") == ("a", "b", "c")
@@ -189,11 +189,11 @@ def test_a_row_is_a_view() -> None:
     row = env.envs[1]
     observation, *_ = row.step(ord("a"))
     assert observation["thoughts_used"] == 1
-    assert env.episodes.clock.think_used.tolist() == [0, 1, 0]
+    assert env.episodes.state.think_used.tolist() == [0, 1, 0]
     row.reset(seed=9, options={"index": 2})
     assert env.episodes.index_N[1] == 2 and env.np_random_seed == (0, 9, 2)
     env.step(np.full(ROWS, ord("b")))
-    assert env.episodes.clock.think_used.tolist() == [1, 1, 1]
+    assert env.episodes.state.think_used.tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match="2 seeds for 3 rows"):
         env.reset(seed=[1, 2])
 

@@ -43,8 +43,8 @@ def test_symbols_and_budgets() -> None:
     # The longest chain and its answer fit, and an episode in latents opens the answer by itself.
     longest = [len(symbols.demonstration(i).ids_TS) for i in range(50)]
     assert max(longest) - 2 <= rules.think.steps == 32 and rules.answer.steps == 4
-    bridge = task("continuous").protocol().bridge
-    assert symbols.tokenizer.decode(bridge) == "####"
+    forced_prompt = task("continuous").protocol().forced_prompt
+    assert symbols.tokenizer.decode(forced_prompt) == "####"
     for text in ("( Thinking speed : 3 )", "Let's think step by step :"):
         assert symbols.tokenizer.decode(symbols.tokenizer.encode(text)) == text
 

@@ -174,7 +174,7 @@ def test_a_turn_ends_where_the_environment_speaks_or_the_episode_ends() -> None:
         e.reset(options={"index": 0})
     words = env.task.tokenizer.encode("never read 5\nnever read")
     taken, observation, *_ = env.step_turn(words)
-    assert taken == 4 and observation["inserted_length"] == len(env.protocol.bridge)
+    assert taken == 4 and observation["inserted_length"] == len(env.protocol.forced_prompt)
     answer = env.task.tokenizer.encode("5\nnever read")
     taken, *result = env.step_turn(answer)
     assert taken == 2 and result[2]

@@ -43,8 +43,8 @@ def say(env: Any, text: str) -> Any:
     return act(env, *env.task.tokenizer.encode(text))
 
 
-def number(completion: str, gold: str = "18", *, spoken: bool = True) -> tuple[float, float]:
-    return verdict(JSON.grade(NumberGrader(), completion, gold, spoken=spoken))
+def number(completion: str, gold: str = "18", *, in_tokens: bool = True) -> tuple[float, float]:
+    return verdict(JSON.grade(NumberGrader(), completion, gold, in_tokens=in_tokens))
 
 
 def verdict(grade: Grade) -> tuple[float, float]:
@@ -58,9 +58,13 @@ def test_an_answer_as_shown_is_found(name: str, gold: str) -> None:
     chosen = FORMATS[name]
     said = chosen.answer(gold)
     if name == "json":
-        assert json.loads(f"{{{chosen.mark}{said}")["final answer"] == gold
+        assert json.loads(f"{{{chosen.marker}{said}")["final answer"] == gold
     elif not set(gold) & set("#{}\\"):
-        for thoughts in (chosen.thoughts(()), chosen.thoughts(("one", "two")), chosen.bridge):
+        for thoughts in (
+            chosen.thoughts(()),
+            chosen.thoughts(("one", "two")),
+            chosen.forced_prompt,
+        ):
             assert chosen.find(thoughts + said) == gold
     assert chosen.find("no answer 5") is None
 
@@ -99,7 +103,7 @@ def test_json_is_read_and_graded(completion: str, score: int, kept: int) -> None
     ],
 )
 def test_latent_thoughts_stand_for_the_first_value(completion: str, kept: int) -> None:
-    assert number(completion, spoken=False) == (1, kept)
+    assert number(completion, in_tokens=False) == (1, kept)
     assert number(completion)[1] == (completion[0] == "{")
 
 
@@ -126,7 +130,7 @@ AIME = NumberGrader(integer_range=(0, 999))
 )
 def test_boxed_answers_are_those_in_the_last_box(completion: str, gold: str, score: int) -> None:
     completion = completion.replace(r"\n", "\n")
-    assert FORMATS["boxed"].grade(AIME, completion, gold, spoken=True).score == score
+    assert FORMATS["boxed"].grade(AIME, completion, gold, in_tokens=True).score == score
 
 
 @pytest.mark.parametrize("grader", [NumberGrader(), MathGrader(), SpanGrader(), ExactGrader()])
@@ -137,15 +141,15 @@ def test_every_format_looks_at_its_own_mark(grader: Any) -> None:
             if other == "hashes" == name:
                 continue  # wrong behind a second mark
             completion = said * (other != name) + chosen.thoughts(()) + chosen.answer("5")
-            assert chosen.grade(grader, completion, "5", spoken=True).score == 1, completion
-            assert chosen.grade(grader, completion, "7", spoken=True).score == 0, completion
+            assert chosen.grade(grader, completion, "5", in_tokens=True).score == 1, completion
+            assert chosen.grade(grader, completion, "7", in_tokens=True).score == 0, completion
 
 
 @pytest.mark.parametrize("text", [r"\\frac{1}{2}", r"\frac{1}{2}", r"$\tfrac{1}{2}$", "0.5"])
 @pytest.mark.parametrize("end", ['"}', '"', ""])
 def test_latex_is_read_with_one_backslash_or_two(text: str, end: str) -> None:
     completion = f'{{"thought process": "a", "final answer": "{text}{end}'
-    assert JSON.grade(MathGrader(), completion, r"\frac{1}{2}", spoken=True).score == 1
+    assert JSON.grade(MathGrader(), completion, r"\frac{1}{2}", in_tokens=True).score == 1
 
 
 def test_a_plain_number_is_asked_for_where_answers_are_numbers() -> None:
@@ -171,7 +175,7 @@ def test_demonstrations_are_json(name: str, family: str) -> None:
         }
         assert verdict(chosen.grade(index, said, question.gold)) == (1, 1)
         thoughts = chosen.tokenizer.decode(ids[: shown.thoughts])
-        assert thoughts.endswith(chosen.format.mark) and thoughts.count(chosen.format.mark) == 1
+        assert thoughts.endswith(chosen.format.marker) and thoughts.count(chosen.format.marker) == 1
         assert verdict(chosen.grade(index, *chosen.gold_completion(index))) == (1, 1)
 
 

@@ -10,7 +10,7 @@ from latentgym.envs.passages import (
     END_FOUND,
     END_SEARCH,
     FOUND,
-    MARKS,
+    MARKERS,
     SEARCH,
     SYMBOLS,
     WORDS,
@@ -24,7 +24,7 @@ from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer
 ANSWER = "####"
 
 
-BROKEN = (*MARKS, ANSWER)
+BROKEN = (*MARKERS, ANSWER)
 # Pieces of marks, from which hypothesis builds marks, halves of marks and marks within marks.
 CHUNKS = st.sampled_from(
     ["#", "##", "<", "</", "search>", "information>", *BROKEN, "<|im_end|>", "\n", "a", "\x00"]
@@ -42,7 +42,7 @@ def test_no_mark_is_smuggled_in(passages: list[tuple[str, str]], most: int) -> N
     found = shown(most).found([Passage(str(i), *p) for i, p in enumerate(passages)])
     assert found.startswith(FOUND) and found.endswith(END_FOUND)
     body = found[len(FOUND) : -len(END_FOUND)]
-    assert not any(mark in body for mark in BROKEN)
+    assert not any(marker in body for marker in BROKEN)
     assert body.isprintable() or {c for c in body if not c.isprintable()} == {"\n"}
     assert len(body.splitlines()) == 1 + len(passages) or not passages
 
@@ -51,7 +51,7 @@ def test_no_mark_is_smuggled_in(passages: list[tuple[str, str]], most: int) -> N
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
     harmless = shown().harmless(text)
     assert harmless.replace(" ", "") == text.replace(" ", "")
-    if not any(mark in text for mark in BROKEN):
+    if not any(marker in text for marker in BROKEN):
         assert harmless == text
     assert shown().harmless(harmless) == harmless
 
@@ -98,7 +98,7 @@ def test_replies_say_what_happened() -> None:
 
 def test_symbols_are_shown_as_they_are() -> None:
     words = "<pad> <bos> <eos> Ann smith . ?".split()
-    plain_shown = Shown(SymbolTokenizer([*words, *MARKS]), SYMBOLS, (ANSWER,), 9)
+    plain_shown = Shown(SymbolTokenizer([*words, *MARKERS]), SYMBOLS, (ANSWER,), 9)
     prompt = plain_shown.prompt([Passage("1", "Ann", "Ann smith .")], "smith ?")
     assert prompt.split() == [FOUND, "Ann", "smith", ".", END_FOUND, "smith", "?"]
     assert plain_shown.reply("Ann", [], last=True).split() == [FOUND, END_FOUND]

@@ -16,7 +16,7 @@ from latentgym.data.dataset import Dataset
 from latentgym.data.files import Row
 from latentgym.data.items import Catalogue
 from latentgym.data.recommendation import MOVIE_LENS
-from latentgym.envs import Call
+from latentgym.envs import ToolCall
 from latentgym.envs.passages import END_SEARCH, SEARCH
 from latentgym.envs.recommend import RecommendTask
 from latentgym.envs.retrieval import RetrievalTask
@@ -97,7 +97,7 @@ def retrieval(lm: LatentLM, found: Finds, **options: Any) -> RetrievalTask:
 
 def replied(lm: LatentLM, text: str) -> list[int]:
     task = retrieval(lm, Finds("Ann", text), search="action", turns=2)
-    return task.replies([Call(0, f"{SEARCH} {text} {END_SEARCH}", 1)])[0]
+    return task.tool_responses([ToolCall(0, f"{SEARCH} {text} {END_SEARCH}", 1)])[0]
 
 
 def recommended(lm: LatentLM, title: str) -> RecommendTask:

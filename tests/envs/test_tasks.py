@@ -83,7 +83,7 @@ def test_the_steps_of_a_chain_in_words_are_its_lines(name: str) -> None:
         ends = np.cumsum((0, *shown.steps))
         said = [chosen.tokenizer.decode(ids[start:end]) for start, end in pairwise(ends)]
         assert said == [f"{line}\n" for line in question.steps]
-        assert chosen.tokenizer.decode(ids[ends[-1] : shown.thoughts]) == chosen.format.mark
+        assert chosen.tokenizer.decode(ids[ends[-1] : shown.thoughts]) == chosen.format.marker
 
 
 def test_a_step_of_joined_tokens_leaves_the_chain_as_it_is() -> None:
@@ -155,9 +155,9 @@ def test_graphs_are_relabelled_and_the_right_candidate_takes_either_place() -> N
 def test_latent_chains_are_forced_to_answer_and_words_are_not(name: str) -> None:
     for family in FAMILY_NAMES:
         rules = task(f"{name}-{family}", source="sample").protocol()
-        assert rules.force_answer == (family != "token") == bool(rules.bridge)
+        assert rules.force_answer == (family != "token") == bool(rules.forced_prompt)
         assert not rules.think.exact and rules.think.steps >= 256
-    assert task(f"{name}-token", source="sample", force_answer=True).protocol().bridge
+    assert task(f"{name}-token", source="sample", force_answer=True).protocol().forced_prompt
 
 
 def test_budgets_prompts_and_formats_can_be_chosen() -> None:
@@ -166,7 +166,7 @@ def test_budgets_prompts_and_formats_can_be_chosen() -> None:
     )
     rules = chosen.protocol()
     assert (rules.think.steps, rules.answer.steps, len(chosen)) == (5, 3, 2)
-    assert rules.mark is not None and rules.mark.mark == "\\boxed{"
+    assert rules.marker is not None and rules.marker.marker == "\\boxed{"
     prompt = chosen.tokenizer.decode(chosen.prompt(0))
     assert prompt == f"Question: {chosen.question(0).text}\nAnswer:"
     check_task(chosen)

@@ -1,4 +1,4 @@
-"""Draws are functions of their counters, and have the distributions that they claim."""
+"""Random numbers are functions of their counters, and have the distributions that they claim."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentgym.episodes import rng
-from latentgym.episodes.rng import Draws, derive
+from latentgym.episodes import rng as counters
+from latentgym.episodes.rng import CounterRNG, derive
 
 COUNTER = st.integers(0, 2**31)
 
 
-def draws(n: int, seed: int = 0) -> Draws:
+def rng(n: int, seed: int = 0) -> CounterRNG:
     rows = np.arange(n)
-    return Draws.at(seed, rows % 7, rows // 7, rows % 3)
+    return CounterRNG.at(seed, rows % 7, rows // 7, rows % 3)
 
 
 @given(st.integers(-(2**63), 2**63), st.lists(st.tuples(COUNTER, COUNTER, COUNTER), min_size=2))
@@ -26,8 +26,8 @@ def test_a_row_draws_the_same_alone_and_in_any_batch(
     seed: int, rows: list[tuple[int, int, int]]
 ) -> None:
     question, sample, step = np.array(rows, dtype=np.int64).T
-    together = Draws.at(seed, question, sample, step)
-    alone = Draws.at(seed, question[1:2], sample[1:2], step[1:2])
+    together = CounterRNG.at(seed, question, sample, step)
+    alone = CounterRNG.at(seed, question[1:2], sample[1:2], step[1:2])
     alpha = np.full((len(rows), 2), 0.3)
     assert (together.uniform(5)[1:2] == alone.uniform(5)).all()
     assert (together.normal(5)[1:2] == alone.normal(5)).all()
@@ -36,21 +36,21 @@ def test_a_row_draws_the_same_alone_and_in_any_batch(
 
 
 def test_the_first_draws_do_not_depend_on_how_many_follow() -> None:
-    assert (draws(4).uniform(8)[:, :3] == draws(4).uniform(3)).all()
+    assert (rng(4).uniform(8)[:, :3] == rng(4).uniform(3)).all()
 
 
 @pytest.mark.parametrize("counter", range(4))
 def test_every_counter_changes_the_draws(counter: int) -> None:
     counters = [3, 1, 1, 1]
-    before = Draws.at(counters[0], *(np.array([c]) for c in counters[1:])).uniform(4)
+    before = CounterRNG.at(counters[0], *(np.array([c]) for c in counters[1:])).uniform(4)
     counters[counter] += 1
-    after = Draws.at(counters[0], *(np.array([c]) for c in counters[1:])).uniform(4)
+    after = CounterRNG.at(counters[0], *(np.array([c]) for c in counters[1:])).uniform(4)
     assert (before != after).all()
 
 
 def test_counters_are_not_interchangeable() -> None:
     one, two = np.array([1]), np.array([2])
-    assert Draws.at(0, one, two, one).uniform(1) != Draws.at(0, two, one, one).uniform(1)
+    assert CounterRNG.at(0, one, two, one).uniform(1) != CounterRNG.at(0, two, one, one).uniform(1)
 
 
 def kolmogorov_smirnov(values: np.ndarray) -> float:
@@ -61,21 +61,21 @@ def kolmogorov_smirnov(values: np.ndarray) -> float:
 
 
 def test_uniform_numbers_are_uniform() -> None:
-    u = draws(20_000).uniform(4)
+    u = rng(20_000).uniform(4)
     assert u.min() > 0 and u.max() < 1
     assert kolmogorov_smirnov(u) < 1.95
-    assert kolmogorov_smirnov(draws(20_000, seed=1).uniform(1, stream=5)) < 1.95
+    assert kolmogorov_smirnov(rng(20_000, seed=1).uniform(1, stream=5)) < 1.95
 
 
 @pytest.mark.parametrize("bits", [0, 2**64 - 1])
 def test_no_bits_give_zero_or_one(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rng, "_mix", lambda x: np.full_like(x, bits))
-    assert 0 < draws(1).uniform(1).item() < 1
+    monkeypatch.setattr(counters, "_mix", lambda x: np.full_like(x, bits))
+    assert 0 < rng(1).uniform(1).item() < 1
 
 
 def test_neighbouring_draws_are_independent() -> None:
     """Chi-square of pairs over a grid: neighbours in a row, in rows, and in streams."""
-    d = draws(20_000)
+    d = rng(20_000)
     u, v = d.uniform(2), d.uniform(1, stream=1)
     for x, y in ((u[:, 0], u[:, 1]), (u[:-1, 0], u[1:, 0]), (u[:, 0], v[:, 0])):
         counts, _, _ = np.histogram2d(x, y, bins=10, range=[[0, 1], [0, 1]])
@@ -84,7 +84,7 @@ def test_neighbouring_draws_are_independent() -> None:
 
 
 def test_normal_numbers_have_the_moments_of_a_normal() -> None:
-    x = draws(50_000).normal(2)
+    x = rng(50_000).normal(2)
     n = x.size
     assert abs(x.mean()) < 4 / math.sqrt(n)
     assert abs(x.var() - 1) < 4 * math.sqrt(2 / n)
@@ -99,7 +99,7 @@ def test_normal_numbers_have_the_moments_of_a_normal() -> None:
 def test_log_gamma_has_the_moments_of_a_log_gamma(alpha: float) -> None:
     """E log G = digamma(alpha), Var log G = trigamma(alpha)."""
     n = 40_000
-    x = draws(n).log_gamma(np.full((n, 1), alpha))
+    x = rng(n).log_gamma(np.full((n, 1), alpha))
     shape = torch.tensor(alpha, dtype=torch.float64)
     mean, variance = float(torch.digamma(shape)), float(torch.polygamma(1, shape))
     assert np.isfinite(x).all()
@@ -111,7 +111,7 @@ def test_log_gamma_has_the_moments_of_a_log_gamma(alpha: float) -> None:
 
 def test_log_gamma_takes_a_concentration_per_draw() -> None:
     alpha = np.array([[0.5, 20.0]])
-    x = draws(5_000).log_gamma(np.repeat(alpha, 5_000, axis=0)).mean(0)
+    x = rng(5_000).log_gamma(np.repeat(alpha, 5_000, axis=0)).mean(0)
     expected = torch.digamma(torch.from_numpy(alpha[0])).numpy()
     assert x == pytest.approx(expected, abs=0.15)
 
@@ -128,29 +128,29 @@ def test_the_mixing_function_is_splitmix64() -> None:
     """The first numbers of the published generator, seed 1234567."""
     state, found = np.uint64(1234567), []
     for _ in range(3):
-        found.append(int(rng._mix(np.array(state))))
+        found.append(int(counters._mix(np.array(state))))
         with np.errstate(over="ignore"):
-            state = state + rng._GOLDEN
+            state = state + counters._GOLDEN
     assert found == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
 def test_quiet_rows_draw_zeros_and_leave_the_others_alone() -> None:
     rows = np.arange(6)
-    draws = Draws.at(0, rows, 0 * rows, 0 * rows)
-    quiet = draws.quiet(rows < 2)
-    assert not quiet.normal(5)[:2].any()
-    assert np.array_equal(quiet.normal(5)[2:], draws.normal(5)[2:])
-    assert np.array_equal(quiet.uniform(5), draws.uniform(5))
-    assert not quiet[rows % 2 == 0].normal(3)[:1].any()
-    assert np.array_equal(draws.quiet(rows < 0).normal(3), draws.normal(3))
+    rng = CounterRNG.at(0, rows, 0 * rows, 0 * rows)
+    noise_free = rng.noise_free(rows < 2)
+    assert not noise_free.normal(5)[:2].any()
+    assert np.array_equal(noise_free.normal(5)[2:], rng.normal(5)[2:])
+    assert np.array_equal(noise_free.uniform(5), rng.uniform(5))
+    assert not noise_free[rows % 2 == 0].normal(3)[:1].any()
+    assert np.array_equal(rng.noise_free(rows < 0).normal(3), rng.normal(3))
 
 
 def test_draws_for_other_purposes_are_others_and_as_reproducible() -> None:
     zeros = np.zeros(50, dtype=np.int64)
-    draws = Draws.at(3, np.arange(50), zeros, zeros)
-    kinds = [draws, draws.apart(0), draws.apart(1), draws.apart(0).apart(0)]
+    rng = CounterRNG.at(3, np.arange(50), zeros, zeros)
+    kinds = [rng, rng.apart(0), rng.apart(1), rng.apart(0).apart(0)]
     numbers = [set(each.uniform(200, stream).ravel()) for each in kinds for stream in range(3)]
     assert len(set().union(*numbers)) == len(kinds) * 3 * 50 * 200
-    assert np.array_equal(draws.apart(1).uniform(5), draws.apart(1).uniform(5))
+    assert np.array_equal(rng.apart(1).uniform(5), rng.apart(1).uniform(5))
     rows = np.array([4, 2])
-    assert np.array_equal(draws[rows].apart(1).normal(5), draws.apart(1).normal(5)[rows])
+    assert np.array_equal(rng[rows].apart(1).normal(5), rng.apart(1).normal(5)[rows])

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import loaded
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.evaluation.accounting import ModelSizes, Positions, flops
 from latentgym.evaluation.answers import Identity
 from latentgym.heads import (
@@ -141,8 +141,8 @@ def test_what_a_thought_costs(name: str) -> None:
     logits, hidden, table = torch.randn(1, V), torch.randn(1, D), torch.randn(V, D)
     read = Readout(logits, hidden, table, torch.randn(1, P, D), torch.ones(1, P).bool())
     zero = np.zeros(1, dtype=np.int64)
-    draws = Draws.at(0, zero, zero, zero)
-    assert counted(lambda: head.embed(head.sample(read, draws), table)) == thought + P * memory
+    rng = CounterRNG.at(0, zero, zero, zero)
+    assert counted(lambda: head.embed(head.sample(read, rng), table)) == thought + P * memory
     elementwise = 4 * D if name == "ratt" else 0  # scores and sums, which torch does not count
     assert head.flops(V, D) == (thought, memory + elementwise)
 

@@ -13,8 +13,8 @@ import pytest
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.errors import Notice, UsageError
 from latentgym.evaluation.accounting import ModelSizes, Positions
-from latentgym.evaluation.answers import Answer, Answered, Identity, Respondent
-from latentgym.evaluation.evaluate import evaluate_respondent, questions_of
+from latentgym.evaluation.answers import Answer, Answered, Answerer, Identity
+from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 
@@ -28,12 +28,12 @@ def answer_to(index: int, **more: Any) -> Answer:
     return Answer(index, {**info, **numbers}, "", Positions(4, 2, 1), 7, (1.0,), **more)
 
 
-def respondent(*, draws: bool = True, **more: Sequence[Any]) -> Respondent:
+def answerer(*, samples: bool = True, **more: Sequence[Any]) -> Answerer:
     """Who gives question i the i-th of each of `more`, and may think the same under every seed."""
 
     def answer(questions: Any, seed: int, answered: Answered) -> list[Answer]:
         given = {name: [values[i] for i in questions] for name, values in more.items()}
-        say = f"as drawn with seed {seed}" if draws else ""
+        say = f"as drawn with seed {seed}" if samples else ""
         answers = [
             replace(
                 answer_to(int(i), **{k: values[n] for k, values in given.items()}), thoughts=say
@@ -43,7 +43,7 @@ def respondent(*, draws: bool = True, **more: Sequence[Any]) -> Respondent:
         answered(answers)
         return answers
 
-    return Respondent(Identity("fake", "none", "cpu", ModelSizes(10, 20, 1, 4), "0"), answer)
+    return Answerer(Identity("fake", "none", "cpu", ModelSizes(10, 20, 1, 4), "0"), answer)
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +53,23 @@ def task() -> Any:
 
 def test_seeds_that_change_nothing_are_told(task: Any) -> None:
     with pytest.warns(Notice, match="the 3 seeds gave the same answers, as nothing was drawn"):
-        evaluate_respondent(respondent(draws=False), ENV, task, limit=4, seeds=[0, 1, 2])
+        evaluate_answerer(answerer(samples=False), ENV, task, limit=4, seeds=[0, 1, 2])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        evaluate_respondent(respondent(draws=False), ENV, task, limit=4)
-        evaluate_respondent(respondent(), ENV, task, limit=4, seeds=[0, 1])
+        evaluate_answerer(answerer(samples=False), ENV, task, limit=4)
+        evaluate_answerer(answerer(), ENV, task, limit=4, seeds=[0, 1])
 
 
 def test_an_answers_own_numbers_are_averaged_over_the_answers_that_have_them(task: Any) -> None:
-    who = respondent(metrics=[{"iterations": 2, "stopped": 1}, {}, {"iterations": 5}])
-    result = evaluate_respondent(who, ENV, task, limit=3).result
+    who = answerer(metrics=[{"iterations": 2, "stopped": 1}, {}, {"iterations": 5}])
+    result = evaluate_answerer(who, ENV, task, limit=3).result
     assert (result.metrics["iterations"], result.metrics["stopped"]) == (3.5, 1.0)
     assert result.metrics_ci95 == {}
 
 
 def test_numbers_that_all_answers_have_come_with_intervals(task: Any) -> None:
-    who = respondent(metrics=[{"hr@5": 1.0, "mrr": 0.5}, {"hr@5": 0.0, "mrr": 0.1}] * 2)
-    result = evaluate_respondent(who, ENV, task, limit=4, seeds=[0, 1]).result
+    who = answerer(metrics=[{"hr@5": 1.0, "mrr": 0.5}, {"hr@5": 0.0, "mrr": 0.1}] * 2)
+    result = evaluate_answerer(who, ENV, task, limit=4, seeds=[0, 1]).result
     assert set(result.metrics_ci95) == {"hr@5", "mrr"}
     for name, (low, high) in result.metrics_ci95.items():
         assert low < result.metrics[name] < high
@@ -77,7 +77,7 @@ def test_numbers_that_all_answers_have_come_with_intervals(task: Any) -> None:
 
 def test_what_was_tried_is_stored_where_something_was(task: Any) -> None:
     tried = [{"score": 0.25, "answer": "1"}, {"score": 0.5, "answer": "3"}]
-    done = evaluate_respondent(respondent(trace=[tried, ()]), ENV, task, limit=2)
+    done = evaluate_answerer(answerer(trace=[tried, ()]), ENV, task, limit=2)
     assert done.rollouts[0]["trace"] == tried
     assert "trace" not in done.rollouts[1]
 
@@ -99,7 +99,7 @@ def test_questions_are_chosen_by_number(task: Any) -> None:
     assert questions_of(task).tolist() == list(range(len(task)))
     assert questions_of(task, limit=3).tolist() == [0, 1, 2]
     assert questions_of(task, index=[7, 3]).tolist() == [7, 3]
-    done = evaluate_respondent(respondent(), ENV, task, index=[7, 3, 4], seeds=[0, 1])
+    done = evaluate_answerer(answerer(), ENV, task, index=[7, 3, 4], seeds=[0, 1])
     assert (done.result.n, done.result.accuracy) == (3, 1 / 3)
     assert [(r["seed"], r["index"]) for r in done.rollouts] == [
         (seed, index) for seed in (0, 1) for index in (7, 3, 4)

@@ -142,9 +142,9 @@ def test_the_bootstrap_draws_questions_with_replacement(monkeypatch: pytest.Monk
     plain = np.quantile(score_QS.mean(1)[picks].mean(1), [0.025, 0.975])
     # Student's interval would hide it.
     monkeypatch.setattr(stats, "mean_interval", lambda values: (0.0, math.inf, -math.inf))
-    assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
+    assert question_interval(score_QS, seed=7, resamples=500) == pytest.approx(tuple(plain))
     monkeypatch.setattr(stats, "_PICKS", 70)  # in parts
-    assert question_interval(score_QS, seed=7, draws=500) == pytest.approx(tuple(plain))
+    assert question_interval(score_QS, seed=7, resamples=500) == pytest.approx(tuple(plain))
 
 
 _SHARES = st.sampled_from([0.0, 0.25, 0.5, 1.0]) | st.floats(0, 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import Readout
 
 
@@ -26,11 +26,11 @@ def make_read() -> Callable[..., Readout]:
 
 
 @pytest.fixture(scope="session")
-def make_draws() -> Callable[[int], Draws]:
-    """`make_draws(rows)`: the draws of the first sample of as many questions."""
+def make_rng() -> Callable[[int], CounterRNG]:
+    """`make_rng(rows)`: the random numbers of the first sample of as many questions."""
 
-    def make(rows: int) -> Draws:
+    def make(rows: int) -> CounterRNG:
         zeros = np.zeros(rows, dtype=np.int64)
-        return Draws.at(0, np.arange(rows), zeros, zeros)
+        return CounterRNG.at(0, np.arange(rows), zeros, zeros)
 
     return make

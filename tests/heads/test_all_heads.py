@@ -47,9 +47,9 @@ def head(request: pytest.FixtureRequest) -> PolicyHead:
     return HEADS[request.param]()
 
 
-def test_thoughts_of_rows(head: PolicyHead, make_read: MakeRead, make_draws: Callable) -> None:
+def test_thoughts_of_rows(head: PolicyHead, make_read: MakeRead, make_rng: Callable) -> None:
     read = make_read(B)
-    action = head.sample(read, make_draws(B))
+    action = head.sample(read, make_rng(B))
     assert action["token"].dtype == torch.int64 and action["token"].shape == (B,)
     assert action["token"].min() >= 0 and action["token"].max() < V
     assert {len(value) for value in action.values()} == {B}
@@ -59,11 +59,11 @@ def test_thoughts_of_rows(head: PolicyHead, make_read: MakeRead, make_draws: Cal
 
 
 def test_rows_and_steps_score_as_rows_do(
-    head: PolicyHead, make_read: MakeRead, make_draws: Callable
+    head: PolicyHead, make_read: MakeRead, make_rng: Callable
 ) -> None:
     reads = [make_read(B, seed=t) for t in range(T)]
     table = reads[0].table_VD
-    actions = [head.sample(read, make_draws(B)) for read in reads]
+    actions = [head.sample(read, make_rng(B)) for read in reads]
     whole = {name: torch.stack([a[name] for a in actions], 1) for name in actions[0]}
     read = Readout(
         *(torch.stack([getattr(r, n) for r in reads], 1) for n in ("logits", "hidden")), table
@@ -75,12 +75,12 @@ def test_rows_and_steps_score_as_rows_do(
 
 
 def test_a_row_thinks_the_same_alone(
-    head: PolicyHead, make_read: MakeRead, make_draws: Callable
+    head: PolicyHead, make_read: MakeRead, make_rng: Callable
 ) -> None:
-    read, draws = make_read(B), make_draws(B)
-    together = head.sample(read, draws)
+    read, rng = make_read(B), make_rng(B)
+    together = head.sample(read, rng)
     alone = head.sample(
-        Readout(read.logits[2:3], read.hidden[2:3], read.table_VD), draws[np.array([2])]
+        Readout(read.logits[2:3], read.hidden[2:3], read.table_VD), rng[np.array([2])]
     )
     for name, value in alone.items():
         assert_close(value[0], together[name][2])

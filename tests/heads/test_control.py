@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import (
     CONTROLS,
@@ -28,14 +28,14 @@ B = 5
 
 
 @pytest.fixture
-def thoughts(make_read: Callable, make_draws: Callable) -> Callable[[str], tuple]:
+def thoughts(make_read: Callable, make_rng: Callable) -> Callable[[str], tuple]:
     """The latents with and without a control, and the table."""
     read, head = make_read(B), MultiTokenHead(3)
-    plain = head.sample(read, make_draws(B))
+    plain = head.sample(read, make_rng(B))
 
     def make(control: str) -> tuple:
         controlled = ControlHead(head, control)
-        action = controlled.sample(read, make_draws(B))
+        action = controlled.sample(read, make_rng(B))
         assert torch.equal(action["token"], plain["token"])  # thinking ends where it would have
         assert not controlled.log_prob(action, read).any()
         return controlled.embed(action, read.table_VD), head.embed(plain, read.table_VD), read
@@ -75,23 +75,23 @@ def test_word_is_the_token_alone(thoughts: Callable) -> None:
     assert not torch.allclose(latent, plain)
 
 
-def test_of_a_blend_the_latent_alone_is_replaced(make_read: Callable, make_draws: Callable) -> None:
+def test_of_a_blend_the_latent_alone_is_replaced(make_read: Callable, make_rng: Callable) -> None:
     read, head = make_read(B), GatedHead(6, TokenHead())
-    plain, zero = (h.sample(read, make_draws(B)) for h in (head, ControlHead(head, "zero")))
+    plain, zero = (h.sample(read, make_rng(B)) for h in (head, ControlHead(head, "zero")))
     assert torch.equal(plain["token"], zero["token"]) and not zero["soft"].any()
     word = torch.nn.functional.embedding(plain["token"], read.table_VD)
     a, _ = head._gates(word)
     assert_close(ControlHead(head, "zero").embed(zero, read.table_VD), a * word)
     closed = ControlHead(head, "word")
-    assert_close(closed.embed(closed.sample(read, make_draws(B)), read.table_VD), word)
+    assert_close(closed.embed(closed.sample(read, make_rng(B)), read.table_VD), word)
 
 
-def test_noise_tells_nothing_of_the_token(make_draws: Callable) -> None:
+def test_noise_tells_nothing_of_the_token(make_rng: Callable) -> None:
     """Of equally likely tokens the uniform number decides; noise made of it would rise with it."""
     rows, V, D = 2000, 64, 2
     read = Readout(torch.zeros(rows, V), torch.zeros(rows, D), torch.randn(V, D))
     for head in (MultiTokenHead(1), GatedHead(D, TokenHead())):
-        action = ControlHead(head, "noise").sample(read, make_draws(rows))
+        action = ControlHead(head, "noise").sample(read, make_rng(rows))
         noise = action["latent" if "latent" in action else "soft"]
         share = noise.abs() / noise.norm(dim=-1, keepdim=True)
         for column in (*share.T, *noise.sign().T):
@@ -100,37 +100,35 @@ def test_noise_tells_nothing_of_the_token(make_draws: Callable) -> None:
 
 
 def test_no_number_behind_the_noise_is_behind_a_draw_of_the_head(
-    make_draws: Callable, monkeypatch: pytest.MonkeyPatch
+    make_rng: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[set[float]] = []
-    uniform = Draws.uniform
+    uniform = CounterRNG.uniform
 
-    def noted(self: Draws, count: int, stream: int = 0) -> Any:
+    def noted(self: CounterRNG, count: int, stream: int = 0) -> Any:
         numbers = uniform(self, count, stream)
         drawn.append(set(numbers.ravel().tolist()))
         return numbers
 
-    monkeypatch.setattr(Draws, "uniform", noted)
+    monkeypatch.setattr(CounterRNG, "uniform", noted)
     read = Readout(torch.randn(B, 9), torch.randn(B, 6), torch.randn(9, 6))
     for head in (MultiTokenHead(3), DirichletHead(), GaussianHead(6, 8)):
         drawn.clear()
-        ControlHead(head, "noise").sample(read, make_draws(B))
+        ControlHead(head, "noise").sample(read, make_rng(B))
         *own, noise = drawn
         assert own and noise and noise.isdisjoint(set().union(*own))
 
 
 def test_rows_that_think_without_noise_of_their_own_get_the_controls(
-    make_read: Callable, make_draws: Callable
+    make_read: Callable, make_rng: Callable
 ) -> None:
-    draws = make_draws(B).quiet(np.ones(B, dtype=bool))
-    assert (
-        ControlHead(MixtureHead(), "noise").sample(make_read(B), draws)["latent"].isfinite().all()
-    )
+    rng = make_rng(B).noise_free(np.ones(B, dtype=bool))
+    assert ControlHead(MixtureHead(), "noise").sample(make_read(B), rng)["latent"].isfinite().all()
 
 
-def test_noise_is_drawn_from_the_counters(make_read: Callable, make_draws: Callable) -> None:
+def test_noise_is_drawn_from_the_counters(make_read: Callable, make_rng: Callable) -> None:
     read, head = make_read(B), ControlHead(MixtureHead(), "noise")
-    one, two = (head.sample(read, make_draws(B))["latent"] for _ in range(2))
+    one, two = (head.sample(read, make_rng(B))["latent"] for _ in range(2))
     assert torch.equal(one, two)
 
 

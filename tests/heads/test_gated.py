@@ -18,26 +18,26 @@ from latentgym.heads import GatedHead, MixtureHead, Readout, TokenHead
 D, B = 6, 5
 
 
-def head(words: TokenHead | None = None, **options: Any) -> GatedHead:
+def head(token_head: TokenHead | None = None, **options: Any) -> GatedHead:
     torch.manual_seed(0)
-    return GatedHead(D, words or TokenHead(), **options)
+    return GatedHead(D, token_head or TokenHead(), **options)
 
 
-def closed(words: TokenHead, width: int) -> GatedHead:
+def closed(token_head: TokenHead, width: int) -> GatedHead:
     """A gate that lets nothing latent through: a = 1 in every channel, and eps = 0."""
-    gated = GatedHead(width, words, eps=0.0)
+    gated = GatedHead(width, token_head, eps=0.0)
     with torch.no_grad():
         gated.Lambda.fill_(1e9)
     return gated
 
 
-def test_the_soft_embedding_keeps_its_formula(make_read: Callable, make_draws: Callable) -> None:
+def test_the_soft_embedding_keeps_its_formula(make_read: Callable, make_rng: Callable) -> None:
     read = make_read(B)
     p = (read.logits / 0.5).softmax(-1)
     expected = (p @ read.table_VD) / p.norm(dim=-1, keepdim=True)
-    soft = head(TokenHead(0.5)).sample(read, make_draws(B))["soft"]
+    soft = head(TokenHead(0.5)).sample(read, make_rng(B))["soft"]
     assert_close(soft, expected)
-    few = head(TokenHead(0.5, top_k=3)).sample(read, make_draws(B))["soft"]
+    few = head(TokenHead(0.5, top_k=3)).sample(read, make_rng(B))["soft"]
     top = p.where(p >= p.topk(3).values[:, -1:], 0)
     top = top / top.sum(-1, keepdim=True)
     assert_close(few, (top @ read.table_VD) / top.norm(dim=-1, keepdim=True))
@@ -54,11 +54,11 @@ def test_a_uniform_mixture_keeps_its_variance(n: int) -> None:
     assert_close((p / p.norm(dim=-1, keepdim=True)) @ table, expected)
 
 
-def test_a_sure_step_blends_a_word_with_itself(make_read: Callable, make_draws: Callable) -> None:
+def test_a_sure_step_blends_a_word_with_itself(make_read: Callable, make_rng: Callable) -> None:
     read = make_read(B)
     read = Readout(1e4 * read.logits, read.hidden, read.table_VD)
     gated = head()
-    action = gated.sample(read, make_draws(B))
+    action = gated.sample(read, make_rng(B))
     e = embedding(action["token"], read.table_VD)
     assert_close(action["soft"], e)
     a, i = gated._gates(e)
@@ -78,20 +78,20 @@ def test_the_gate_begins_between_its_bounds(r_min: float) -> None:
     assert (-8 * softplus(gated.Lambda)).exp().max() < 1e-7
 
 
-def test_a_closed_gate_is_the_word_bit_for_bit(make_read: Callable, make_draws: Callable) -> None:
-    read, words = make_read(B), TokenHead(0.7, top_k=4)
-    gated = closed(words, D)
-    action = gated.sample(read, make_draws(B))
-    assert torch.equal(action["token"], words.sample(read, make_draws(B))["token"])
-    assert torch.equal(gated.embed(action, read.table_VD), words.embed(action, read.table_VD))
-    assert torch.equal(gated.log_prob(action, read), words.log_prob(action, read))
+def test_a_closed_gate_is_the_word_bit_for_bit(make_read: Callable, make_rng: Callable) -> None:
+    read, token_head = make_read(B), TokenHead(0.7, top_k=4)
+    gated = closed(token_head, D)
+    action = gated.sample(read, make_rng(B))
+    assert torch.equal(action["token"], token_head.sample(read, make_rng(B))["token"])
+    assert torch.equal(gated.embed(action, read.table_VD), token_head.embed(action, read.table_VD))
+    assert torch.equal(gated.log_prob(action, read), token_head.log_prob(action, read))
 
 
 def test_gradients_reach_the_gate_and_not_the_latent(
-    make_read: Callable, make_draws: Callable
+    make_read: Callable, make_rng: Callable
 ) -> None:
     read, gated = make_read(B), head()
-    action = gated.sample(read, make_draws(B))
+    action = gated.sample(read, make_rng(B))
     action["soft"].requires_grad_()
     gated.embed(action, read.table_VD).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in gated.parameters())
@@ -106,19 +106,19 @@ def test_three_learning_rates() -> None:
     assert gated.requires_grad_(False).parameter_groups(1.0) == []
 
 
-def test_statistics_are_of_the_gate(make_read: Callable, make_draws: Callable) -> None:
+def test_statistics_are_of_the_gate(make_read: Callable, make_rng: Callable) -> None:
     read, gated = make_read(B), closed(TokenHead(), D)
-    told = gated.statistics(gated.sample(read, make_draws(B)), read.table_VD)
+    told = gated.statistics(gated.sample(read, make_rng(B)), read.table_VD)
     assert_close(told["gate"], torch.ones(B))
     assert not told["share"].any()
-    told = head().statistics(gated.sample(read, make_draws(B)), read.table_VD)
+    told = head().statistics(gated.sample(read, make_rng(B)), read.table_VD)
     gate, share = (told[name].mean().item() for name in ("gate", "share"))
     assert 0.98 < gate < 1 and 0 < share < 0.2
 
 
 def test_the_reference_has_no_latents() -> None:
-    words = TokenHead(0.5)
-    assert head(words).reference() is words
+    token_head = TokenHead(0.5)
+    assert head(token_head).reference() is token_head
     other = MixtureHead()
     assert other.reference() is not other
 

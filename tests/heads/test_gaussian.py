@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, TokenHead
 
@@ -25,10 +25,10 @@ def head(**options: Any) -> GaussianHead:
 @pytest.mark.parametrize("density", ["mean", "sum"])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_the_density_is_torchs(
-    density: Any, temperature: float, make_read: Callable, make_draws: Callable
+    density: Any, temperature: float, make_read: Callable, make_rng: Callable
 ) -> None:
     read, gaussian = make_read(B), head(density=density, temperature=temperature)
-    action = gaussian.sample(read, make_draws(B))
+    action = gaussian.sample(read, make_rng(B))
     mean, log_std = head().distribution(read.hidden)
     normal = torch.distributions.Normal(mean, temperature * log_std.exp())
     each = normal.log_prob(action["latent"])  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ def test_samples_have_the_mean_and_the_deviation_that_the_head_says(make_read: C
     read, gaussian = make_read(n, same=True), head()
     read.hidden = read.hidden[:1].expand(n, -1)
     zeros = np.zeros(n, dtype=np.int64)
-    latent = gaussian.sample(read, Draws.at(3, np.arange(n), zeros, zeros))["latent"]
+    latent = gaussian.sample(read, CounterRNG.at(3, np.arange(n), zeros, zeros))["latent"]
     mean, log_std = gaussian.distribution(read.hidden[:1])
     assert_close(latent.mean(0), mean[0], atol=0.1, rtol=0)
     assert_close(latent.std(0), log_std[0].exp(), atol=0.1, rtol=0.05)
@@ -51,25 +51,27 @@ def test_a_deterministic_head_thinks_the_same_whatever_is_drawn(make_read: Calla
     read, rows = make_read(B), np.arange(B)
     for gaussian in (head(deterministic=True), head(temperature=0.0)):
         one, two = (
-            gaussian.sample(read, Draws.at(seed, rows, 0 * rows, 0 * rows)) for seed in (1, 2)
+            gaussian.sample(read, CounterRNG.at(seed, rows, 0 * rows, 0 * rows)) for seed in (1, 2)
         )
         assert torch.equal(one["latent"], two["latent"])
         assert not gaussian.log_prob(one, read).any()
-    noisy = [head().sample(read, Draws.at(s, rows, 0 * rows, 0 * rows))["latent"] for s in (1, 2)]
+    noisy = [
+        head().sample(read, CounterRNG.at(s, rows, 0 * rows, 0 * rows))["latent"] for s in (1, 2)
+    ]
     assert not torch.allclose(*noisy)
 
 
 def test_the_noise_is_not_that_of_the_token(make_read: Callable) -> None:
     """The numbers behind the token and behind the vector are drawn apart."""
     rows = np.arange(2000)
-    draws = Draws.at(0, rows, 0 * rows, 0 * rows)
-    token, noise = draws.uniform(1)[:, 0], draws.normal(1, stream=1)[:, 0]
+    rng = CounterRNG.at(0, rows, 0 * rows, 0 * rows)
+    token, noise = rng.uniform(1)[:, 0], rng.normal(1, stream=1)[:, 0]
     assert abs(np.corrcoef(token, noise)[0, 1]) < 0.1
 
 
-def test_the_scale_is_measured_once_and_kept(make_read: Callable, make_draws: Callable) -> None:
+def test_the_scale_is_measured_once_and_kept(make_read: Callable, make_rng: Callable) -> None:
     read, gaussian = make_read(B), head()
-    action = gaussian.sample(read, make_draws(B))
+    action = gaussian.sample(read, make_rng(B))
     with torch.inference_mode():  # as in a rollout, before any training
         first = gaussian.embed(action, read.table_VD)
     assert_close(first, action["latent"] * read.table_VD.std())
@@ -80,10 +82,10 @@ def test_the_scale_is_measured_once_and_kept(make_read: Callable, make_draws: Ca
 
 
 def test_thinking_stops_by_the_language_models_own_token(
-    make_read: Callable, make_draws: Callable
+    make_read: Callable, make_rng: Callable
 ) -> None:
     read, stop = make_read(B), TokenHead(0.0)
-    assert torch.equal(head(stop=stop).sample(read, make_draws(B))["token"], read.logits.argmax(-1))
+    assert torch.equal(head(stop=stop).sample(read, make_rng(B))["token"], read.logits.argmax(-1))
 
 
 def test_a_negative_temperature_is_refused() -> None:

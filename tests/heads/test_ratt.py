@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from latentgym.episodes.rng import Draws
+from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import RATTHead, Readout
 from latentgym.heads.ratt import rotated
@@ -85,10 +85,10 @@ def test_noise_has_the_deviation_that_is_set_and_quiet_rows_have_none() -> None:
         *(x[:1].expand(n, *x.shape[1:]) for x in (one.memory, one.memory_mask)),
     )
     zeros = np.zeros(n, dtype=np.int64)
-    draws = Draws.at(3, np.arange(n), zeros, zeros).quiet(np.arange(n) < 10)
+    rng = CounterRNG.at(3, np.arange(n), zeros, zeros).noise_free(np.arange(n) < 10)
     noisy, clean = head(1.5), head()
-    latent = noisy.sample(many, draws)["latent"]
-    mean = clean.sample(many, draws)["latent"]
+    latent = noisy.sample(many, rng)["latent"]
+    mean = clean.sample(many, rng)["latent"]
     assert torch.equal(latent[:10], mean[:10])
     assert_close((latent - mean)[10:].std(0), torch.full((D,), 1.5), atol=0.1, rtol=0)
     normal = torch.distributions.Normal(mean, 1.5)

@@ -23,18 +23,18 @@ def frequencies(ids: torch.Tensor, vocab: int) -> torch.Tensor:
     return torch.bincount(ids.flatten(), minlength=vocab) / ids.numel()
 
 
-def test_tokens_are_drawn_by_their_probability(make_read: Callable, make_draws: Callable) -> None:
+def test_tokens_are_drawn_by_their_probability(make_read: Callable, make_rng: Callable) -> None:
     read = make_read(N, same=True)
     for temperature in (1.0, 0.5):
         p = (read.logits[0] / temperature).softmax(-1)
-        ids = TokenHead(temperature).sample(read, make_draws(N))["token"]
+        ids = TokenHead(temperature).sample(read, make_rng(N))["token"]
         chi2 = (N * (frequencies(ids, 9) - p) ** 2 / p).sum()
         assert chi2 < 26.1  # 8 degrees of freedom, p = 0.001
 
 
-def test_greedy_takes_the_likeliest(make_read: Callable, make_draws: Callable) -> None:
+def test_greedy_takes_the_likeliest(make_read: Callable, make_rng: Callable) -> None:
     read = make_read(50)
-    action = TokenHead(0).sample(read, make_draws(50))
+    action = TokenHead(0).sample(read, make_rng(50))
     assert torch.equal(action["token"], read.logits.argmax(-1))
     expected = read.logits.log_softmax(-1).max(-1).values
     assert_close(TokenHead(0).log_prob(action, read), expected)
@@ -43,12 +43,12 @@ def test_greedy_takes_the_likeliest(make_read: Callable, make_draws: Callable) -
 @pytest.mark.parametrize(
     ("head", "allowed"), [(TokenHead(top_k=2), {3, 1}), (TokenHead(top_p=0.75), {3, 1, 0})]
 )
-def test_truncated_sampling(head: TokenHead, allowed: set[int], make_draws: Callable) -> None:
+def test_truncated_sampling(head: TokenHead, allowed: set[int], make_rng: Callable) -> None:
     from latentgym.heads import Readout
 
     p = torch.tensor([0.15, 0.3, 0.1, 0.4, 0.05])  # 0.4 + 0.3 < 0.75: the id that crosses stays
     read = Readout(p.log().expand(N, 5), torch.zeros(N, 1), torch.zeros(5, 1))
-    found = frequencies(head.sample(read, make_draws(N))["token"], 5)
+    found = frequencies(head.sample(read, make_rng(N))["token"], 5)
     assert set(found.nonzero().flatten().tolist()) == allowed
     kept = [p[i] if i in allowed else torch.tensor(0.0) for i in range(5)]
     assert_close(found, torch.stack(kept) / sum(kept), atol=0.015, rtol=0)

@@ -125,9 +125,9 @@ def test_a_conversation_goes_on_as_the_chat_template_has_it(lm: LatentLM) -> Non
     turns = [("system", "Be brief."), ("user", "2 + 2?"), ("assistant", answer), ("user", "Sure?")]
     messages = [{"role": role, "content": content} for role, content in turns]
     text = tokenizer.hf.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    begun = [*tokenizer.chat("Be brief.", "2 + 2?"), *tokenizer.encode(answer)]
+    continued = [*tokenizer.chat("Be brief.", "2 + 2?"), *tokenizer.encode(answer)]
     follow_up = tokenizer.follow_up("Sure?")
-    assert [*begun, *follow_up] == tokenizer.hf.encode(text, add_special_tokens=False)
+    assert [*continued, *follow_up] == tokenizer.hf.encode(text, add_special_tokens=False)
     assert follow_up[0] == tokenizer.eos_id  # the turn closes as the model closes it by itself
 
 

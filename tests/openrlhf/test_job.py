@@ -11,7 +11,7 @@ from latentgym.episodes.rng import derive
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.openrlhf.launch import _remember
 from latentgym.openrlhf.samples import Row, TrainingRows, action_ranges, collate
-from latentgym.rollout import Kind
+from latentgym.rollout import StepKind
 from latentgym.training.order import Order, batch_indices
 
 
@@ -35,7 +35,7 @@ def test_a_run_of_an_older_optimiser_is_not_resumed(make_job, changed) -> None:
     again = replace(job, resume=True)
     _remember(again)
     changed(job.out / "run.json", lambda stored: stored.pop("optimiser"))
-    with pytest.raises(CheckpointError, match=r"begun by a version .* train again"):
+    with pytest.raises(CheckpointError, match=r"started by a version .* train again"):
         _remember(again)
 
 
@@ -69,7 +69,7 @@ def test_a_batch_carries_its_rows_as_labels() -> None:
 
 
 def test_inserted_tokens_are_no_actions() -> None:
-    p, t, s, i = Kind.PROMPT, Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED
+    p, t, s, i = StepKind.PROMPT, StepKind.THOUGHT, StepKind.TOKEN, StepKind.INSERTED
     kind = np.array([p, p, t, t, i, t, s, i, i, s], dtype=np.int8)
     assert action_ranges(kind) == [(2, 4), (5, 7), (9, 10)]
     assert action_ranges(np.array([p, p], dtype=np.int8)) == []

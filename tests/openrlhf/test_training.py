@@ -52,14 +52,14 @@ def here(job: Job) -> tuple[list[dict[str, float]], Weights]:
 
 
 def assert_same(theirs: Weights, ours: Weights, job: Job) -> None:
-    begun = job.run.learner().state_dict()
-    assert any((ours[k] - v).abs().max() > 1e-4 for k, v in begun.items()), "nothing was learned"
+    fresh = job.run.learner().state_dict()
+    assert any((ours[k] - v).abs().max() > 1e-4 for k, v in fresh.items()), "nothing was learned"
     assert all(theirs[k].dtype == v.dtype for k, v in ours.items())
     if job.run.dtype == "bfloat16":
         # Rows stand elsewhere in their batches, and what bf16 rounds there Adam enlarges.
         apart, moved = (
             torch.cat([(x[k] - ours[k]).float().flatten() for k in ours]).norm()
-            for x in (theirs, begun)
+            for x in (theirs, fresh)
         )
         assert apart < 0.1 * moved
         return
@@ -84,7 +84,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "Gaussian, mean over phases": {
         "agent": "colar-grpo",
-        "config": {"cue": ""},
+        "config": {"prompt_suffix": ""},
         "optimisation": {"lr": 1e-3},
     },
     "mean over phases, divergence": {"grpo": {"mean": "phase", "kl": 0.1}},
@@ -113,7 +113,7 @@ CASES: dict[str, dict[str, Any]] = {
     "zero 3, Gaussian": {
         "zero": 3,
         "agent": "colar-grpo",
-        "config": {"cue": ""},
+        "config": {"prompt_suffix": ""},
         "optimisation": {"lr": 1e-3},
     },
 }

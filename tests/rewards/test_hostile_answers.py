@@ -31,7 +31,7 @@ MATH_GOLDS = (
 )
 OTHERS: tuple[tuple[Grader, str], ...] = (
     (NumberGrader(), "-73519.25"),
-    (NumberGrader(integer_range=(0, 999), mark=r"\boxed"), "947"),
+    (NumberGrader(integer_range=(0, 999), marker=r"\boxed"), "947"),
     (ChoiceGrader(("True", "False")), "True"),
     (ChoiceGrader(), "Mia is a dralpin."),
     (ExactGrader(), "Emmy Noether"),

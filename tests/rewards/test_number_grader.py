@@ -123,7 +123,7 @@ def test_strict_wants_the_mark() -> None:
 
 
 def test_another_mark() -> None:
-    boxed = NumberGrader(mark=r"\boxed")
+    boxed = NumberGrader(marker=r"\boxed")
     assert boxed(r"so \boxed{73}.", "73").components == {"correct": 1.0, "format": 1.0}
 
 

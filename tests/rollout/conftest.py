@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.heads import (
     ControlHead,
     DirichletHead,
@@ -42,9 +42,9 @@ def head(request: pytest.FixtureRequest) -> PolicyHead:
     return HEADS[request.param]()
 
 
-def table(every: int, rest: int) -> MarkTable:
+def table(every: int, rest: int) -> StopMatcher:
     """A mark that one id in `every` of the byte vocabulary completes."""
-    return MarkTable("#", ["#" if i % every == rest else "a" for i in range(259)])
+    return StopMatcher("#", ["#" if i % every == rest else "a" for i in range(259)])
 
 
 @pytest.fixture(scope="session")
@@ -53,10 +53,10 @@ def protocol() -> Protocol:
     return Protocol(
         think=Budget(12),
         answer=Budget(6),
-        mark=table(12, 0),
+        marker=table(12, 0),
         stop=table(8, 1),
         eos=tuple(range(2, 259, 16)),
-        bridge=(65, 66),
+        forced_prompt=(65, 66),
     )
 
 

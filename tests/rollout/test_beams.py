@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, MixtureHead, PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM
@@ -37,13 +37,13 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
 }
 
 
-def standing(
+def decode_state(
     policy: Policy, prompts: list[list[int]], think: int = 2, **options: Any
 ) -> tuple[Session, Any]:
     rules = Protocol(Budget(think, exact=True), Budget(20), eos=(EOS,))
     session = Engine(policy, **options).start(prompts, rules, seed=3)
     session.run(answers=False)
-    return session, session.standing
+    return session, session.decode_state
 
 
 def likelihoods(policy: Policy, session: Session) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_with_a_beam_per_title_it_is_the_exact_likelihood(
     arch: str, head: str, random_lm: Callable, prompts: Any
 ) -> None:
     policy = Policy(random_lm(arch), HEADS[head](), TokenHead())
-    session, where = standing(policy, prompts)
+    session, where = decode_state(policy, prompts)
     found = ranked(policy, where, 10**6)
     exact_QE = likelihoods(policy, session)
     assert (np.sort(found.entry_QK, axis=1) == np.arange(len(TRIE))).all()
@@ -83,7 +83,7 @@ def test_it_finds_what_transformers_beam_search_finds(
     lm = random_lm(arch)
     policy = Policy(lm, TokenHead(), TokenHead())
     for prompt in prompts:
-        _, where = standing(policy, [prompt], think=0)
+        _, where = decode_state(policy, [prompt], think=0)
         found = ranked(policy, where, k)
         theirs = generated(lm, prompt, k)
         n = len(theirs)
@@ -134,7 +134,7 @@ def generated(lm: LatentLM, prompt: list[int], k: int) -> list[tuple[int, float]
 
 def test_every_beam_is_a_title_and_no_title_comes_twice(random_lm: Callable, prompts: Any) -> None:
     policy = Policy(random_lm("gpt2"), RATTHead(32, 0.0), TokenHead())
-    _, where = standing(policy, prompts, think=1)
+    _, where = decode_state(policy, prompts, think=1)
     for k in (1, 4, 7):
         found = ranked(policy, where, k)
         assert found.entry_QK.shape == (len(prompts), k)
@@ -148,13 +148,13 @@ def test_batches_padding_and_pieces_change_nothing(
     share: bool, random_lm: Callable, prompts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = Policy(random_lm("qwen2"), RATTHead(32, 0.0), TokenHead())
-    _, where = standing(policy, prompts, share_prompts=share)
+    _, where = decode_state(policy, prompts, share_prompts=share)
     whole = ranked(policy, where, 5)
     for name in ("rollout.beams._MOST_BEAMS", "rollout.beams._MOST_POSITIONS"):
         monkeypatch.setattr(f"latentgym.{name}", 600)
     monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 600)
     pieces = ranked(policy, where, 5)
-    alone = [ranked(policy, standing(policy, [p])[1], 5) for p in prompts]
+    alone = [ranked(policy, decode_state(policy, [p])[1], 5) for p in prompts]
     for q, one in enumerate(alone):
         assert whole.entry_QK[q].tolist() == one.entry_QK[0].tolist()
         assert np.allclose(whole.logp_QK[q], one.logp_QK[0], atol=1e-4)
@@ -165,7 +165,7 @@ def test_batches_padding_and_pieces_change_nothing(
 
 def test_ranking_leaves_the_session_as_it_was(random_lm: Callable, prompts: Any) -> None:
     policy = Policy(random_lm("llama"), RATTHead(32, 0.0), TokenHead(0.0))
-    session, where = standing(policy, prompts)
+    session, where = decode_state(policy, prompts)
     first, again = (ranked(policy, where, 4) for _ in range(2))
     assert np.array_equal(first.logp_QK, again.logp_QK)
     session.run()
@@ -178,14 +178,14 @@ def test_rows_that_think_for_different_times_stand_where_their_answers_begin(
 ) -> None:
     """Some chains end with a mark of their own, the others are bridged."""
     lm = random_lm("llama")
-    mark = MarkTable("#", ["#" if i % 6 == 0 else "a" for i in range(259)])
-    rules = Protocol(Budget(6), Budget(20), mark=mark, eos=(EOS,), bridge=(35, 32))
+    marker = StopMatcher("#", ["#" if i % 6 == 0 else "a" for i in range(259)])
+    rules = Protocol(Budget(6), Budget(20), marker=marker, eos=(EOS,), forced_prompt=(35, 32))
     policy = Policy(lm, TokenHead(), TokenHead())
     session = Engine(policy).start(prompts, rules, seed=1)
     session.run(answers=False)
     rollouts = session.finish()
     assert len({*rollouts.length_N.tolist()}) > 1
-    found = ranked(policy, session.standing, len(TRIE))
+    found = ranked(policy, session.decode_state, len(TRIE))
     exact_QE = likelihoods(policy, session)
     expected = exact_QE.gather(1, torch.from_numpy(found.entry_QK))
     assert_close(torch.from_numpy(found.logp_QK), expected, atol=2e-4, rtol=1e-4)
@@ -198,7 +198,7 @@ def test_a_chain_that_may_end_without_an_answer_is_refused(
     session = Engine(Policy(random_lm("llama"), TokenHead())).start(prompts, rules, seed=0)
     session.run(answers=False)
     with pytest.raises(UsageError, match="forces answers"):
-        _ = session.standing
+        _ = session.decode_state
 
 
 GROUPS = st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), max_size=30)

@@ -21,8 +21,8 @@ from torch.testing import assert_close
 
 from latentgym import registry
 from latentgym.data import Question
-from latentgym.envs import Call, Demonstration, Task
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.envs import Demonstration, Task, ToolCall
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.errors import UsageError
 from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.registry import make_vector_env
@@ -30,9 +30,9 @@ from latentgym.rewards import Grade
 from latentgym.rollout import (
     Engine,
     Episodes,
-    Kind,
     Policy,
-    Reading,
+    PrefixCache,
+    StepKind,
     collect,
     collect_in_batches,
     replay,
@@ -41,8 +41,8 @@ from latentgym.testing import EnvConformance
 from latentgym.text.tokenizers import ByteTokenizer
 
 
-def mark(every: int, rest: int) -> MarkTable:
-    return MarkTable("#", ["#" if i % every == rest else "a" for i in range(259)])
+def marker(every: int, rest: int) -> StopMatcher:
+    return StopMatcher("#", ["#" if i % every == rest else "a" for i in range(259)])
 
 
 class Asking(Task):
@@ -68,14 +68,14 @@ class Asking(Task):
         return Protocol(
             think=Budget(self.think),
             answer=Budget(4),
-            mark=mark(20, 0),
-            call=mark(5, 1),
-            reply=3,
+            marker=marker(20, 0),
+            tool_call=marker(5, 1),
+            max_tool_response=3,
             eos=tuple(range(4, 259, 20)),
-            bridge=(65,),
+            forced_prompt=(65,),
         )
 
-    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+    def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         """One to three bytes that depend on all that was said."""
         return [[97 + call.index] * (1 + len(call.said) % 3) for call in calls]
 
@@ -141,9 +141,9 @@ def test_collecting_is_stepping_a_single_environment_by_hand(setting: tuple[Engi
         expected: list[int] = []
         for token in rollouts.action_tokens(row):
             observation, reward, terminated, truncated, info = env.step_segment([token])
-            spoken = observation["inserted"][: observation["inserted_length"]].tolist()
-            calls += bool(spoken) and spoken[0] != 65
-            expected += [int(token), *spoken]
+            inserted = observation["inserted"][: observation["inserted_length"]].tolist()
+            calls += bool(inserted) and inserted[0] != 65
+            expected += [int(token), *inserted]
         assert rollouts.tokens(row).tolist() == expected
         assert (terminated, truncated) == (rollouts.terminated_N[row], rollouts.truncated_N[row])
         assert (reward, info) == (episodes.reward_N[row], episodes.infos[row])
@@ -157,7 +157,7 @@ def test_collecting_is_stepping_a_single_environment_by_hand(setting: tuple[Engi
 def test_turns_replay_exactly(setting: tuple[Engine, str]) -> None:
     engine, env_id = setting
     rollouts = collected(engine, env_id).rollouts
-    assert (rollouts.kind_NT == Kind.INSERTED).any()
+    assert (rollouts.kind_NT == StepKind.INSERTED).any()
     with torch.no_grad():
         scores = replay(engine.policy, rollouts)
     assert rollouts.logp_NT is not None
@@ -206,16 +206,16 @@ def test_episodes_put_together(setting: tuple[Engine, str]) -> None:
 def test_begun_episodes_are_those_that_begin_so_by_themselves(
     family: str, reads: bool, random_lm: Callable
 ) -> None:
-    """Also where the environment has spoken before the given tokens end: those are drawn anew."""
+    """Also where the environment responds before the given tokens end: those are sampled anew."""
     lm = random_lm("llama")
     engine = Engine(Policy(lm, TokenHead()), compact_every=2)
     env = make_vector_env(f"latent/Asking-{family}", len(QUESTIONS) + 1)
     chain = collect(engine, env, QUESTIONS, seed=4)
-    assert chain.rollouts.kind_NT[:, 1:6].max() == Kind.INSERTED  # it is asked early
-    reading = Reading(lm) if reads else None
+    assert chain.rollouts.kind_NT[:, 1:6].max() == StepKind.INSERTED  # it is asked early
+    prefix_cache = PrefixCache(lm) if reads else None
     for cut in (0, 1, 2, 4, 30):
-        begun = [chain.rollouts.action_tokens(row)[:cut].tolist() for row in range(len(QUESTIONS))]
-        found = collect(engine, env, QUESTIONS, seed=4, begun=begun, reading=reading)
+        prefix = [chain.rollouts.action_tokens(row)[:cut].tolist() for row in range(len(QUESTIONS))]
+        found = collect(engine, env, QUESTIONS, seed=4, prefix=prefix, prefix_cache=prefix_cache)
         assert found.infos == chain.infos
         assert found.reward_N.tolist() == chain.reward_N.tolist()
         assert found.rollouts.token_NT.tolist() == chain.rollouts.token_NT.tolist()
@@ -238,7 +238,7 @@ def test_samples_and_prompts_of_each_question(random_lm: Callable) -> None:
 
 def test_positions_of_waiting_rows_are_counted(random_lm: Callable) -> None:
     engine = Engine(Policy(random_lm("llama"), MixtureHead()), compact_every=0)
-    rules = Protocol(think=Budget(3), answer=Budget(1, exact=True), call=mark(1, 0))
+    rules = Protocol(think=Budget(3), answer=Budget(1, exact=True), tool_call=marker(1, 0))
     session = engine.start([[5], [6]], rules, seed=0)
     session.run()
     assert session.waiting.tolist() == [0, 1]
@@ -248,14 +248,14 @@ def test_positions_of_waiting_rows_are_counted(random_lm: Callable) -> None:
 
 
 def test_rows_may_be_answered_one_after_the_other(random_lm: Callable) -> None:
-    rules = Protocol(think=Budget(3), answer=Budget(4, exact=True), call=mark(1, 0))
-    replies = [[7, 8, 9], [11]]
+    rules = Protocol(think=Budget(3), answer=Budget(4, exact=True), tool_call=marker(1, 0))
+    tool_responses = [[7, 8, 9], [11]]
 
     def rolled(*turns: list[int]) -> list[list[int]]:
         session = Engine(Policy(random_lm("llama"), MixtureHead())).start([[5], [6]], rules, seed=0)
         session.run()
         for rows in turns:
-            session.insert(np.array(rows), [replies[row] for row in rows])
+            session.insert(np.array(rows), [tool_responses[row] for row in rows])
         session.run()
         for row in session.waiting:
             session.insert(np.array([row]), [[3]])
@@ -269,7 +269,7 @@ def test_rows_may_be_answered_one_after_the_other(random_lm: Callable) -> None:
 
 def test_too_long_a_reply_is_refused(random_lm: Callable) -> None:
     engine = Engine(Policy(random_lm("gpt2"), MixtureHead()))
-    rules = Protocol(think=Budget(3), answer=Budget(1), call=mark(1, 0))
+    rules = Protocol(think=Budget(3), answer=Budget(1), tool_call=marker(1, 0))
     session = engine.start([[5] * 1000], rules, seed=0)
     session.run()
     with pytest.raises(UsageError, match=r"with 30 inserted tokens .* 1034 positions"):

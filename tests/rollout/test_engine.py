@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads import MultiTokenHead, PolicyHead, TokenHead
-from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
+from latentgym.rollout import Engine, Policy, Rollouts, StepKind, replay
 
 G = 3
 
@@ -88,36 +88,38 @@ def test_decoding_is_what_a_loop_without_cache_does(
     random_lm: Callable, prompts: Any, protocol: Protocol
 ) -> None:
     """Tokens drawn by whole forward passes over one row at a time."""
-    from latentgym.episodes.protocol import Clock
-    from latentgym.episodes.rng import Draws
+    from latentgym.episodes.protocol import EpisodeState
+    from latentgym.episodes.rng import CounterRNG
     from latentgym.heads import Readout
 
     lm, head = random_lm("qwen2"), TokenHead()
     rollouts = Engine(Policy(lm, head)).rollout(prompts, protocol, seed=4)
     for row, prompt in enumerate(prompts):
-        clock, ids, step = Clock(protocol, 1), list(prompt), 0
-        while not clock.done[0]:
+        state, ids, step = EpisodeState(protocol, 1), list(prompt), 0
+        while not state.done[0]:
             hidden = lm.hidden(lm.embed(torch.tensor([ids])), torch.ones(1, len(ids)).bool())[:, -1]
             read = Readout(lm.logits(hidden), hidden, lm.table_VD)
-            at = Draws.at(4, *(np.array([x]) for x in (row, 0, step)))
-            forced = int(clock.forced()[0])
+            at = CounterRNG.at(4, *(np.array([x]) for x in (row, 0, step)))
+            forced = int(state.forced()[0])
             token = int(head.sample(read, at)["token"]) if forced < 0 else forced
-            clock.advance(np.array([token]))
+            state.advance(np.array([token]))
             ids.append(token)
             step += 1
         assert rollouts.tokens(row).tolist() == ids[len(prompt) :]
 
 
 def test_the_record_says_what_happened(random_lm: Callable, prompts: Any) -> None:
-    bridge = (65, 66)
-    rules = Protocol(think=Budget(2, exact=True), answer=Budget(3, exact=True), bridge=bridge)
+    forced_prompt = (65, 66)
+    rules = Protocol(
+        think=Budget(2, exact=True), answer=Budget(3, exact=True), forced_prompt=forced_prompt
+    )
     policy = Policy(random_lm("llama"), MultiTokenHead(2))
     rollouts = Engine(policy).rollout(prompts, rules, seed=0, group_size=2)
-    kinds = [*[Kind.THOUGHT] * 2, *[Kind.INSERTED] * 2, *[Kind.SPOKEN] * 3]
+    kinds = [*[StepKind.THOUGHT] * 2, *[StepKind.INSERTED] * 2, *[StepKind.TOKEN] * 3]
     assert rollouts.kind_NT.tolist() == [kinds] * 8
-    assert rollouts.token_NT[:, 2:4].tolist() == [list(bridge)] * 8
+    assert rollouts.token_NT[:, 2:4].tolist() == [list(forced_prompt)] * 8
     assert rollouts.thoughts_N.tolist() == [2] * 8
-    assert rollouts.spoken_N.tolist() == [3] * 8
+    assert rollouts.tokens_N.tolist() == [3] * 8
     assert rollouts.length_N.tolist() == [7] * 8
     assert rollouts.action_tokens(0).tolist() == np.delete(rollouts.token_NT[0], [2, 3]).tolist()
     assert rollouts.terminated_N.all() and not rollouts.truncated_N.any()

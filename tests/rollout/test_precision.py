@@ -53,7 +53,7 @@ def test_replay_agrees_with_decoding_as_far_as_bf16_can_tell(
     rollouts = rolled_out(policy, prompts, protocol)
     with torch.no_grad():
         scores = replay(policy, rollouts)
-        whole = replay(Policy(mixed(arch, "float32"), head, policy.voice), rollouts)
+        whole = replay(Policy(mixed(arch, "float32"), head, policy.answer_head), rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
     assert_near(scores.logp_NT, expected)

@@ -23,7 +23,7 @@ from latentgym.heads import (
 )
 from latentgym.heads.distributions import entropy
 from latentgym.lm import LatentLM
-from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
+from latentgym.rollout import Engine, Policy, Rollouts, StepKind, replay
 from latentgym.rollout.replay import micro_batches
 
 
@@ -39,14 +39,18 @@ def test_replay_agrees_with_decoding(
     policy = Policy(random_lm(arch), head)
     rollouts = rolled_out(policy, prompts, protocol)
     kinds = set(np.unique(rollouts.kind_NT).tolist())
-    assert kinds >= {Kind.PAD, Kind.THOUGHT, Kind.SPOKEN}  # rows of unequal length, both phases
+    assert kinds >= {
+        StepKind.PAD,
+        StepKind.THOUGHT,
+        StepKind.TOKEN,
+    }  # rows of unequal length, both phases
     with torch.no_grad():
         scores = replay(policy, rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
     assert_close(scores.logp_NT, expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(scores.thought_NT, torch.from_numpy(rollouts.kind_NT == Kind.THOUGHT))
-    inserted = torch.from_numpy(np.isin(rollouts.kind_NT, (Kind.INSERTED, Kind.PAD)))
+    assert torch.equal(scores.thought_NT, torch.from_numpy(rollouts.kind_NT == StepKind.THOUGHT))
+    inserted = torch.from_numpy(np.isin(rollouts.kind_NT, (StepKind.INSERTED, StepKind.PAD)))
     assert not scores.action_NT[inserted].any() and not scores.logp_NT[inserted].any()
 
 
@@ -116,7 +120,7 @@ def test_stored_latents_count_where_a_thought_is_and_nowhere_else(
 ) -> None:
     policy = Policy(random_lm("llama"), HiddenStateHead())
     rollouts = rolled_out(policy, prompts, protocol)
-    thought_NT = torch.from_numpy(rollouts.kind_NT == Kind.THOUGHT)
+    thought_NT = torch.from_numpy(rollouts.kind_NT == StepKind.THOUGHT)
     with torch.no_grad():
         expected = replay(policy, rollouts).logp_NT
         latent = rollouts.actions["latent"]

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from latentgym.episodes.protocol import Protocol
 from latentgym.heads import PolicyHead, TokenHead
-from latentgym.rollout import Engine, Kind, Policy, Rollouts, replay
+from latentgym.rollout import Engine, Policy, Rollouts, StepKind, replay
 from latentgym.rollout.shared import shared_prompts
 
 G = 3
@@ -81,7 +81,7 @@ def test_every_prompt_is_read_once(
 
 
 def test_which_rows_share_a_prompt() -> None:
-    kind = {"p": Kind.PROMPT, ".": Kind.PAD, "t": Kind.THOUGHT, "s": Kind.SPOKEN}
+    kind = {"p": StepKind.PROMPT, ".": StepKind.PAD, "t": StepKind.THOUGHT, "s": StepKind.TOKEN}
 
     def shared(*rows: tuple[str, list[int]]) -> Any:
         kinds = torch.tensor([[int(kind[letter]) for letter in row] for row, _ in rows])

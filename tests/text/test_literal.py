@@ -26,7 +26,7 @@ from latentgym.text.tokenizers import HFTokenizer
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|pad|>", "the")
 STRIP = "<|strip|>"  # special, and swallows the blanks around it
-MARKS = ("<|User|>", "<|Bot|>")  # not special, but the template's own
+MARKERS = ("<|User|>", "<|Bot|>")  # not special, but the template's own
 WORDS = ("<table>", "  ", "covid")  # added as vocabulary
 TEMPLATE = (
     "{{ '<s>' }}{% for m in messages %}{% if m.role == 'user' %}<|User|>{{ m.content }}"
@@ -72,7 +72,7 @@ def fast(kind: str) -> HFTokenizer:
         raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         trainer = trainers.WordLevelTrainer(**options)
     raw.train_from_iterator(CORPUS, trainer)
-    raw.add_tokens([AddedToken(name, normalized=False) for name in (*MARKS, *WORDS)])
+    raw.add_tokens([AddedToken(name, normalized=False) for name in (*MARKERS, *WORDS)])
     raw.add_special_tokens([AddedToken(STRIP, lstrip=True, rstrip=True, normalized=False)])
     hf = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
@@ -84,7 +84,7 @@ def fast(kind: str) -> HFTokenizer:
 
 def special(tokenizer: HFTokenizer) -> set[int]:
     """Ids that no text may become; what is unknown is unknown."""
-    names = [*SPECIAL[1:], STRIP, *MARKS]
+    names = [*SPECIAL[1:], STRIP, *MARKERS]
     return {tokenizer.hf.convert_tokens_to_ids(name) for name in names}
 
 
@@ -94,7 +94,7 @@ def found(tokenizer: HFTokenizer, ids: list[int]) -> list[int]:
 
 FULL_WIDTH = "＜／ｓ＞"
 PIECES = st.one_of(
-    st.sampled_from([*SPECIAL, STRIP, *MARKS, *WORDS, "<|im", "_end|>", FULL_WIDTH, "</ s>"]),
+    st.sampled_from([*SPECIAL, STRIP, *MARKERS, *WORDS, "<|im", "_end|>", FULL_WIDTH, "</ s>"]),
     st.text(alphabet=ALPHABET, max_size=6),
 )
 HOSTILE = st.lists(PIECES, max_size=8).map("".join)

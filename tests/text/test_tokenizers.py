@@ -137,9 +137,9 @@ def test_a_conversation_goes_on_in_the_models_own_format(words: HFTokenizer) -> 
 
 
 @given(st.text(alphabet="<a>b"), st.sets(st.text(alphabet="<a>b", min_size=2, max_size=4)))
-def test_broken_texts_hold_no_mark(text: str, marks: set[str]) -> None:
-    harmless = breaking(marks)(text)
-    assert not any(mark in harmless for mark in marks)
+def test_broken_texts_hold_no_mark(text: str, markers: set[str]) -> None:
+    harmless = breaking(markers)(text)
+    assert not any(marker in harmless for marker in markers)
     assert harmless.replace(" ", "") == text
 
 

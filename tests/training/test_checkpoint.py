@@ -184,9 +184,9 @@ def test_a_chain_of_words_may_start_a_policy_with_another_head(
     tmp_path: Path, hashes: bool
 ) -> None:
     folder = saved(COT, tmp_path, hashes=hashes)
-    fresh, begun = HRPO.learner(), replace(HRPO, checkpoint=tmp_path).learner()
+    fresh, started = HRPO.learner(), replace(HRPO, checkpoint=tmp_path).learner()
     expected = load_file(str(folder / "policy.safetensors"))
-    for name, tensor in begun.state_dict().items():
+    for name, tensor in started.state_dict().items():
         if name.startswith("head."):
             assert torch.equal(tensor, fresh.state_dict()[name])
         elif name in expected:
@@ -195,10 +195,10 @@ def test_a_chain_of_words_may_start_a_policy_with_another_head(
 
 def test_a_latent_policy_may_start_a_chain_of_words(tmp_path: Path) -> None:
     folder = saved(HRPO, tmp_path, hashes=True)
-    begun: Policy = replace(COT, checkpoint=tmp_path).learner()
+    started: Policy = replace(COT, checkpoint=tmp_path).learner()
     expected = load_file(str(folder / "policy.safetensors"))
     name = "lm.model.model.norm.weight"
-    assert torch.equal(begun.state_dict()[name], expected[name])
+    assert torch.equal(started.state_dict()[name], expected[name])
 
 
 @pytest.mark.parametrize("damage", ["one tensor left", "a model's tensor missing", "one of int64"])
@@ -219,7 +219,7 @@ def test_bf16_weights_are_loaded_in_fp32(tmp_path: Path) -> None:
 
 
 def test_a_scale_that_is_not_measured_yet_may_be_saved(tmp_path: Path) -> None:
-    run = run_of("colar-grpo", "MNNS-hybrid", cue="")
+    run = run_of("colar-grpo", "MNNS-hybrid", prompt_suffix="")
     policy = run.learner()
     assert policy.state_dict()["head.scale"].isnan()
     folder = checkpoint.save(tmp_path, 1, policy, None, {"run": run.identity()})

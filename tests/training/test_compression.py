@@ -31,8 +31,8 @@ from latentgym.training import (
 )
 from latentgym.training.compression import compress, compression_loss
 
-CUE = "( Thinking speed : {c} )"
-CONFIG = CompressionConfig(cue=CUE, batch_size=6)
+PROMPT_SUFFIX = "( Thinking speed : {c} )"
+CONFIG = CompressionConfig(prompt_suffix=PROMPT_SUFFIX, batch_size=6)
 
 
 def chains(family: str = "hybrid", **options: Any) -> Any:
@@ -96,7 +96,7 @@ def test_one_token_a_thought_is_ordinary_supervised_training() -> None:
     """The loss on words and its gradients, bit for bit but for the order of sums."""
     env = chains()
     policy = make_policy(env)
-    config = replace(CONFIG, cue="", c_max=1, latent_weight=0.0)
+    config = replace(CONFIG, prompt_suffix="", c_max=1, latent_weight=0.0)
     ours = Compression(policy, env, config, seed=3).step(2, Recorder(policy))
     mine = gradients(policy)
     plain = Supervised(policy, chains("token"), SupervisedConfig(batch_size=6), seed=3)
@@ -113,8 +113,8 @@ def test_a_batch_says_its_speed_and_labels_are_of_the_group() -> None:
     stage = Compression(make_policy(env), env, CONFIG)
     tokenizer = env.unwrapped.task.tokenizer
     batch = stage.batch(range(6), 3, np.random.default_rng(0))
-    cue = tokenizer.encode(CUE.format(c=3))
-    assert all(row[-len(cue) :].tolist() == cue for row in batch.prompt_BP)
+    prompt_suffix = tokenizer.encode(PROMPT_SUFFIX.format(c=3))
+    assert all(row[-len(prompt_suffix) :].tolist() == prompt_suffix for row in batch.prompt_BP)
     assert (
         ((batch.ids_BTS == batch.label_BT[..., None]) & (batch.weights_BTS > 0))
         .any(-1)[batch.mask_BT]
@@ -126,8 +126,8 @@ def test_a_batch_says_its_speed_and_labels_are_of_the_group() -> None:
         latent, answer = int(batch.latent_BT[row].sum()), int(batch.answer_BT[row].sum())
         assert latent == -(-sum(demonstration.steps) // 3)
         assert answer == len(tokens) - demonstration.thoughts
-        mark = batch.label_BT[row, latent].item()
-        assert tokenizer.decode([mark]) == "####" and not batch.answer_BT[row, latent]
+        marker = batch.label_BT[row, latent].item()
+        assert tokenizer.decode([marker]) == "####" and not batch.answer_BT[row, latent]
 
 
 @pytest.mark.parametrize("kind", ["soft_mse", "nll"])
@@ -214,7 +214,7 @@ def test_resumed_is_uninterrupted(tmp_path: Any) -> None:
 
 def test_the_cue_is_read_behind_every_prompt(random_lm: Any) -> None:
     lm = random_lm("llama")
-    policy = Policy(lm, GaussianHead(32, 16), TokenHead(), cue=(7, 8, 9))
+    policy = Policy(lm, GaussianHead(32, 16), TokenHead(), prompt_suffix=(7, 8, 9))
     rules = Protocol(think=Budget(5, exact=True), answer=Budget(2, exact=True))
     rollouts = Engine(policy).rollout([[1, 2], [3]], rules, seed=0)
     assert rollouts.prompts == [[1, 2, 7, 8, 9], [3, 7, 8, 9]]

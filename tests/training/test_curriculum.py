@@ -402,7 +402,7 @@ TEXT = {"source": "sample"}
             {"stages": 3},
             "GSM8KAug-hybrid",
             {**TEXT, "think": 3, "exact_thoughts": True, "force_answer": True},
-            "the rest of the chain is spoken",
+            "the rest of the chain follows in tokens",
         ),
     ],
 )

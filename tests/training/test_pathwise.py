@@ -96,7 +96,7 @@ def by_hand(stage: Pathwise, thoughts: int) -> Tensor:
         *(engine, env, questions),
         group_size=c.group_size,
         seed=derive(3, 4, 2),
-        quiet=int(c.advantage == CLEAN),
+        noise_free=int(c.advantage == CLEAN),
     )
     assert (rollouts.thoughts_N == thoughts).all()
     targets = [env.demonstration(int(i)).ids_TS[:, 0].tolist() for i in questions]
@@ -270,12 +270,12 @@ def test_thoughts_without_chance_cannot_learn_from_a_reward() -> None:
 
 
 def test_chains_of_words_learn_from_the_answer_behind_their_bridge() -> None:
-    """On a task with marks: the right answer stands behind the bridge that opens it."""
+    """On a task with markers: the right answer stands behind the forced prompt that opens it."""
     env = make_vector_env("latent/GSM8K-token", 8, source="sample", think=3, force_answer=True)
     lm = load_model("tiny:llama:1x2x16", tokenizer=ByteTokenizer(), dtype="float32")
     policy = Policy(lm, TokenHead())
     rollouts = think(Engine(policy), env, np.array([0, 1]), group_size=4, seed=0)
-    assert (rollouts.inserted_N == len(env.unwrapped.protocol.bridge)).all()
+    assert (rollouts.inserted_N == len(env.unwrapped.protocol.forced_prompt)).all()
     config = GRPOConfig(prompts=2, group_size=4, micro_batch=8, reward="perplexity")
     metrics = GRPO(policy, env, config, seed=1).step(0, Recorder(policy))
     assert metrics["reward/score"] <= -1 and metrics["train/groups_without_signal"] < 1
@@ -359,8 +359,10 @@ def test_with_a_centred_advantage_the_published_gradient_climbs_the_slope() -> N
         with torch.no_grad():
             bias.add_(shift)
         policy.zero_grad()
-        quiet = replace(SMALL, prompts=1, group_size=2)
-        (-Pathwise(policy, env, quiet)._scored(np.array([0]), seed=0).loss_BT.sum() / 2).backward()
+        noise_free = replace(SMALL, prompts=1, group_size=2)
+        (
+            -Pathwise(policy, env, noise_free)._scored(np.array([0]), seed=0).loss_BT.sum() / 2
+        ).backward()
         with torch.no_grad():
             bias.sub_(shift)
         policy.head.std = std

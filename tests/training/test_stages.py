@@ -72,7 +72,7 @@ class Recorder:
 
 
 def grpo_step(
-    head: PolicyHead, family: str, config: GRPOConfig, voice: TokenHead | None = None
+    head: PolicyHead, family: str, config: GRPOConfig, answer_head: TokenHead | None = None
 ) -> tuple[dict[str, float], Recorder]:
     # The other families close their prompt with an arrow, so all use the continuous task's data
     # with the family that fits the head.
@@ -80,7 +80,7 @@ def grpo_step(
     if family != "continuous":
         env.unwrapped.task.prompt = lambda i: mnns_prompts[i]
     env.unwrapped.task.grade = _grade_parity
-    policy = Policy(tiny(env), head, voice)
+    policy = Policy(tiny(env), head, answer_head)
     recorder = Recorder(policy)
     metrics = GRPO(policy, env, config, seed=5).step(0, recorder)
     return metrics, recorder
@@ -380,7 +380,7 @@ def test_no_own_thoughts_is_teacher_forcing_bit_for_bit() -> None:
         config = SupervisedConfig(16, dropout=0.1, **more)
         Supervised(policy, env, config, seed=2).step(3, recorder)
         results.append((recorder.losses, recorder.gradients()))
-    # The loss written out with the same dropout draws, as it was before own thoughts existed.
+    # The loss written out with the same dropout, as it was before own thoughts existed.
     lm = tiny(env)
     batch = Demonstrations(env).batch(batch_indices(len(Demonstrations(env)), 16, 2, 3), lm.device)
     x = torch.cat(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.evaluation.accounting import Positions
-from latentgym.rollout import Episodes, Kind
+from latentgym.rollout import Episodes, StepKind
 
 IntArray = npt.NDArray[np.int64]
 
@@ -30,7 +30,7 @@ class Attempt:
         token_T: all tokens behind the prompt, those that the environment inserted among them.
         own_T: which of them the policy chose.
         thought_T: which of them are thoughts.
-        begun: how many of the first tokens were given, not decoded.
+        prefix: how many of the first tokens were given, not decoded.
         log_prob: mean log-probability of the tokens that were decoded; -inf where none was.
         positions: what it cost.
         context: positions of the prompt and of the chain.
@@ -42,7 +42,7 @@ class Attempt:
     token_T: IntArray
     own_T: npt.NDArray[np.bool_]
     thought_T: npt.NDArray[np.bool_]
-    begun: int
+    prefix: int
     log_prob: float
     positions: Positions
     context: int
@@ -62,7 +62,7 @@ def attempts_of(
     number_N: Sequence[int],
     *,
     read_N: Sequence[int] | IntArray,
-    begun_N: Sequence[int] | IntArray | None = None,
+    prefix_N: Sequence[int] | IntArray | None = None,
 ) -> list[Attempt]:
     """The attempts behind finished episodes, row by row.
 
@@ -78,10 +78,10 @@ def attempts_of(
     logp_NT = rollouts.logp_NT.numpy()
     for row in range(len(rollouts)):
         kind_T = rollouts.kind_NT[row][: rollouts.length_N[row]]
-        own_T = (kind_T == Kind.THOUGHT) | (kind_T == Kind.SPOKEN)
-        begun = 0 if begun_N is None else min(int(begun_N[row]), _free(own_T))
-        drawn_T = own_T & (np.arange(len(kind_T)) >= begun)
-        thought_T = kind_T == Kind.THOUGHT
+        own_T = (kind_T == StepKind.THOUGHT) | (kind_T == StepKind.TOKEN)
+        prefix = 0 if prefix_N is None else min(int(prefix_N[row]), _free(own_T))
+        drawn_T = own_T & (np.arange(len(kind_T)) >= prefix)
+        thought_T = kind_T == StepKind.THOUGHT
         prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
         logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
@@ -92,14 +92,14 @@ def attempts_of(
                 token_T=rollouts.tokens(row),
                 own_T=own_T,
                 thought_T=thought_T,
-                begun=begun,
+                prefix=prefix,
                 log_prob=float(logp_T.mean()) if drawn_T.any() else -math.inf,
                 positions=Positions(
                     prompt=float(read_N[row]),
                     thought=float((thought_T & drawn_T).sum()),
                     answer=float((~thought_T & drawn_T).sum()),
                     discarded=rollouts.discarded / len(rollouts),
-                    inserted=float((kind_T == Kind.INSERTED).sum()),
+                    inserted=float((kind_T == StepKind.INSERTED).sum()),
                 ),
                 context=prompt + len(kind_T),
             )

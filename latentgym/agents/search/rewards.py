@@ -44,7 +44,7 @@ class RewardSource(ABC):
 
         Args:
             attempts: what to judge.
-            seed: of the draws, where a source draws.
+            seed: of the random numbers, where a source samples.
         """
 
 

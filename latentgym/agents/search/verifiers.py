@@ -18,22 +18,22 @@ import numpy as np
 
 from latentgym.agents.search.attempts import Attempt
 from latentgym.agents.search.rewards import RewardSource, Verdict
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.errors import UsageError
 from latentgym.evaluation.accounting import Positions
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, PositiveShare, SizeOrZero
-from latentgym.rollout import Engine, Kind, Policy, Reading, Rollouts
-from latentgym.rollout.reading import common
+from latentgym.rollout import Engine, Policy, PrefixCache, Rollouts, StepKind
+from latentgym.rollout.prefix_cache import common
 from latentgym.text.tokenizers import require_words
 
-MARK = "FINAL VERIFICATION ANSWER IS:"
+MARKER = "FINAL VERIFICATION ANSWER IS:"
 VERDICT_TOKENS = 8
 # What the four have in common stands first, so that it is read once.
 TASK = (
     "Question:\n{question}\n\nProposed solution:\n{solution}\n\nExplain your verdict briefly, then "
-    f'write "{MARK} True" or "{MARK} False".\n'
+    f'write "{MARKER} True" or "{MARKER} False".\n'
 )
 CHECKS = {
     "calculation": "Is every calculation of the proposed solution right?",
@@ -98,15 +98,15 @@ class SelfReward(RewardSource):
             )
         self.lm, self.config = lm, config
         self._engine = Engine(Policy(lm, TokenHead(config.temperature, top_p=config.top_p)))
-        self._reading = Reading(lm)
-        mark = None if config.official_parsing else MarkTable(MARK, lm.tokenizer.pieces())
+        self._reading = PrefixCache(lm)
+        marker = None if config.official_parsing else StopMatcher(MARKER, lm.tokenizer.pieces())
         self._protocol = Protocol(
             think=Budget(config.tokens),
             answer=Budget(VERDICT_TOKENS),
-            mark=mark,
+            marker=marker,
             eos=lm.tokenizer.eos_ids,
             force_answer=config.forced and not config.official_parsing,
-            bridge=tuple(lm.tokenizer.encode(f"\n{MARK}")),
+            forced_prompt=tuple(lm.tokenizer.encode(f"\n{MARKER}")),
         )
 
     def __call__(self, attempts: Sequence[Attempt], seed: int) -> list[Verdict]:
@@ -119,11 +119,11 @@ class SelfReward(RewardSource):
             group_size=len(CHECKS),
             question_Q=[attempt.index for attempt in attempts],
             first_sample=np.array([attempt.number * len(CHECKS) for attempt in attempts]),
-            reading=self._reading,
+            prefix_cache=self._reading,
         )
         fresh_N = self._reading.fresh_N
         # Without reasoning the mark stands behind the question at once.
-        at_once = [] if self.config.tokens else list(self._protocol.bridge)
+        at_once = [] if self.config.tokens else list(self._protocol.forced_prompt)
         ends = [
             [*prompt[len(begin) :], *at_once]
             for begin, prompts in zip(shared, asked, strict=True)
@@ -136,7 +136,7 @@ class SelfReward(RewardSource):
             self._passed(prompt, rollouts, row)
             for row, prompt in enumerate(prompt for prompts in asked for prompt in prompts)
         ]
-        drawn_N = rollouts.thoughts_N + rollouts.spoken_N
+        drawn_N = rollouts.thoughts_N + rollouts.tokens_N
         cost = np.stack([rollouts.length_N - drawn_N, drawn_N]).reshape(2, -1, len(CHECKS)).sum(-1)
         return [
             self._verdict(
@@ -166,8 +166,8 @@ class SelfReward(RewardSource):
         if self.config.official_parsing:
             return official_verdict(decode(prompt) + decode(rollouts.action_tokens(row).tolist()))
         # Spoken are the tokens behind the mark, and the last one of the mark itself.
-        spoken = rollouts.token_NT[row][rollouts.kind_NT[row] == Kind.SPOKEN]
-        return verdict(decode(spoken.tolist()))
+        verdict_T = rollouts.token_NT[row][rollouts.kind_NT[row] == StepKind.TOKEN]
+        return verdict(decode(verdict_T.tolist()))
 
 
 def self_reward(
@@ -188,5 +188,5 @@ def verdict(answer: str) -> bool:
 
 def official_verdict(text: str) -> bool:
     """As the authors read it: behind the text's last mark, "true" before "false"."""
-    _, mark, answer = text.lower().rpartition(MARK.lower())
-    return bool(mark) and "true" in answer
+    _, marker, answer = text.lower().rpartition(MARKER.lower())
+    return bool(marker) and "true" in answer

@@ -44,7 +44,7 @@ def attempt() -> Callable[..., Attempt]:
             token_T=token_T,
             own_T=np.ones(len(token_T), dtype=bool),
             thought_T=np.ones(len(token_T), dtype=bool),
-            begun=0,
+            prefix=0,
             log_prob=log_prob,
             positions=Positions(prompt=10, thought=len(token_T)),
             context=10 + len(token_T),

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from latentgym.agents.search import attempts_of
-from latentgym.rollout import Episodes, Kind, Rollouts
+from latentgym.rollout import Episodes, Rollouts, StepKind
 
-T, S, I = Kind.THOUGHT, Kind.SPOKEN, Kind.INSERTED  # noqa: E741
+T, S, I = StepKind.THOUGHT, StepKind.TOKEN, StepKind.INSERTED  # noqa: E741
 
 
-def episodes(*rows: list[Kind]) -> Episodes:
+def episodes(*rows: list[StepKind]) -> Episodes:
     """Rows of those kinds; token t is t, and its log-probability -t."""
     n, steps = len(rows), max(map(len, rows))
     kind_NT = np.zeros((n, steps), dtype=np.int8)
@@ -55,7 +55,7 @@ def test_an_attempt_says_what_happened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "begun", "thought", "answer", "drawn"),
+    ("kinds", "prefix", "thought", "answer", "drawn"),
     [
         ([T, T, T, S, S], 2, 1, 2, [2, 3, 4]),
         ([T, T, T, S, S], 5, 0, 0, []),
@@ -66,9 +66,9 @@ def test_an_attempt_says_what_happened() -> None:
     ],
 )
 def test_given_tokens_cost_nothing_but_what_was_read(
-    kinds: list[Kind], begun: int, thought: int, answer: int, drawn: list[int]
+    kinds: list[StepKind], prefix: int, thought: int, answer: int, drawn: list[int]
 ) -> None:
-    [found] = attempts_of(episodes(kinds), [1], read_N=[3], begun_N=[begun])
+    [found] = attempts_of(episodes(kinds), [1], read_N=[3], prefix_N=[prefix])
     cost = found.positions
     assert (cost.prompt, cost.thought, cost.answer) == (3, thought, answer)
     assert found.log_prob == (pytest.approx(-np.mean(drawn)) if drawn else -math.inf)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from latentgym.agents.search import SelfReward, VerifierConfig, verifiers
-from latentgym.agents.search.verifiers import MARK, official_verdict, self_reward, verdict
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
-from latentgym.episodes.rng import Draws
+from latentgym.agents.search.verifiers import MARKER, official_verdict, self_reward, verdict
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
+from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import Action, Readout, TokenHead
 from latentgym.rollout import Engine, Policy
 from latentgym.text.tokenizers import ByteTokenizer
@@ -31,7 +31,7 @@ class ScriptedHead(TokenHead):
         self.scripts = [[*script.encode(), *[EOS] * 600] for script in scripts]
         self.step = -1
 
-    def sample(self, read: Readout, draws: Draws) -> Action:
+    def sample(self, read: Readout, rng: CounterRNG) -> Action:
         self.step += 1
         rows = range(len(read.logits))
         return {
@@ -95,10 +95,10 @@ def test_the_first_word_behind_the_mark_decides(said: str, expected: bool) -> No
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"{MARK} True", True),
-        (f"{MARK} False", False),
-        (f"{MARK} false, not true", True),  # as the authors have it
-        (f"{MARK} True. {MARK.lower()} false", False),
+        (f"{MARKER} True", True),
+        (f"{MARKER} False", False),
+        (f"{MARKER} false, not true", True),  # as the authors have it
+        (f"{MARKER} True. {MARKER.lower()} false", False),
         ("all true", False),
     ],
 )
@@ -109,17 +109,17 @@ def test_the_authors_parsing(text: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     ("script", "settings", "expected"),
     [
-        (f"Fine. {MARK} True", {}, True),
-        (f"Wrong. {MARK} False", {}, False),
-        (f"{MARK} n, true", {}, True),
-        (f"{MARK} f, true", {"forced": False}, True),
+        (f"Fine. {MARKER} True", {}, True),
+        (f"Wrong. {MARKER} False", {}, False),
+        (f"{MARKER} n, true", {}, True),
+        (f"{MARKER} f, true", {"forced": False}, True),
         ("it is true true true true", {"forced": False, "tokens": 12}, False),  # never the mark
         ("True, I think" + " True", {"tokens": 13}, True),  # asked when the tokens run out
         ("True, I think" + " False", {"tokens": 13}, False),
         ("True", {"tokens": 0}, True),
         ("Fals", {"tokens": 0}, False),
-        (f"{MARK} True", {"official_parsing": True}, True),
-        (f"{MARK} False, not true", {"official_parsing": True}, True),
+        (f"{MARKER} True", {"official_parsing": True}, True),
+        (f"{MARKER} False, not true", {"official_parsing": True}, True),
         # Without a mark of the model's own the prompt's last one counts, with all behind it.
         ("it is true", {"official_parsing": True}, True),
         ("it is wrong", {"official_parsing": True}, False),
@@ -134,7 +134,7 @@ def test_what_the_verifier_writes_decides(
 
 
 def test_every_check_has_a_verdict_of_its_own(scripted: Callable, attempt: Callable) -> None:
-    scripts = [f"{MARK} {word}" for word in ("True ", "False", "True ", "False")]
+    scripts = [f"{MARKER} {word}" for word in ("True ", "False", "True ", "False")]
     found = scripted(scripts, format=1.0)([attempt(), attempt(**{"reward/format": 0.0})], seed=0)
     passed = dict(zip(CHECKS, (True, False, True, False), strict=True))
     assert [each.checks for each in found] == [passed, passed]
@@ -145,7 +145,7 @@ def test_every_check_has_a_verdict_of_its_own(scripted: Callable, attempt: Calla
 def test_a_solution_that_holds_the_mark_does_not_decide(
     official: bool, scripted: Callable, attempt: Callable
 ) -> None:
-    solution = attempt(f"2 + 2 is 5. {MARK} True. {MARK} True")
+    solution = attempt(f"2 + 2 is 5. {MARKER} True. {MARKER} True")
     found = scripted(["I see."], official_parsing=official, forced=False)([solution], seed=0)
     assert found[0].reward == -1.0
 
@@ -173,9 +173,9 @@ def test_shared_prompts_are_separate_prompts(
     rules = Protocol(
         think=Budget(tokens),
         answer=Budget(8),
-        mark=MarkTable(MARK, lm.tokenizer.pieces()),
+        marker=StopMatcher(MARKER, lm.tokenizer.pieces()),
         eos=(EOS,),
-        bridge=tuple(f"\n{MARK}".encode()),
+        forced_prompt=tuple(f"\n{MARKER}".encode()),
     )
     rounds = [
         [attempt("2 + 2 is 5"), attempt("no idea", index=3, question="Why?")],
@@ -212,16 +212,16 @@ def test_positions_of_verifiers_by_hand(scripted: Callable, attempt: Callable) -
     first = judge._prompts(attempt())
     common = len("".join(_common("".join(map(chr, ids)) for ids in first)))
     tails = sum(len(ids) - common for ids in first)
-    bridge = len(f"\n{MARK}")
+    forced_prompt = len(f"\n{MARKER}")
     found = judge([attempt()], seed=0)[0].positions
-    assert found.verifier_prompt == common + tails + 4 * bridge
+    assert found.verifier_prompt == common + tails + 4 * forced_prompt
     assert found.verifier == 4 * (4 + 3)  # four thoughts, two letters and the end
     assert found.prompt == found.thought == found.answer == found.gradient == 0
 
     judge._engine.policy.head.step = -1
     found = judge([attempt("2 + 2 is 6", number=1)], seed=0)[0].positions
     at = "".join(map(chr, first[0])).index("is 5") + len("is ")
-    assert found.verifier_prompt == common - at + tails + 4 * bridge
+    assert found.verifier_prompt == common - at + tails + 4 * forced_prompt
 
 
 def _common(texts: Any) -> Any:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from latentgym.data import Question
-from latentgym.envs import Call, Demonstration, Task
-from latentgym.episodes.protocol import Budget, MarkTable, Protocol
+from latentgym.envs import Demonstration, Task, ToolCall
+from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.lm import LatentLM, load_model
 from latentgym.rewards import Grade
 
@@ -62,8 +62,8 @@ def tokenizer(folder: str) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def every(n: int, rest: int) -> MarkTable:
-    return MarkTable("#", ["#" if i % n == rest else "a" for i in range(VOCAB)])
+def every(n: int, rest: int) -> StopMatcher:
+    return StopMatcher("#", ["#" if i % n == rest else "a" for i in range(VOCAB)])
 
 
 class Talking(Task):
@@ -88,15 +88,15 @@ class Talking(Task):
         return Protocol(
             think=Budget(20),
             answer=Budget(6),
-            mark=every(30, 0),
+            marker=every(30, 0),
             stop=every(15, 2),
-            call=every(6, 1),
-            reply=3,
+            tool_call=every(6, 1),
+            max_tool_response=3,
             eos=(EOS,),
-            bridge=(65, 66),
+            forced_prompt=(65, 66),
         )
 
-    def replies(self, calls: Sequence[Call]) -> list[list[int]]:
+    def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         return [[70 + call.index] * (1 + len(call.said) % 3) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:

@@ -15,7 +15,7 @@ from latentgym.errors import PromptTooLongError, UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm import LatentLM
 from latentgym.openrlhf.prompts import Row
-from latentgym.rollout import Kind, Policy
+from latentgym.rollout import Policy, StepKind
 
 pytest.importorskip("openrlhf", reason="needs OpenRLHF")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of OpenRLHF's imports
@@ -60,9 +60,9 @@ def many(executor: Any, engine: Any, sampling: Any, tokenizer: Any, folder: str)
 def replayed(lm: LatentLM, answer: Any) -> list[float]:
     """Log-probabilities of the actions in one pass, 0 elsewhere."""
     tokens = torch.tensor([answer["observation_tokens"]])
-    kind = torch.full_like(tokens, Kind.INSERTED)
+    kind = torch.full_like(tokens, StepKind.INSERTED)
     for start, end in answer["action_ranges"]:
-        kind[:, start:end] = Kind.SPOKEN
+        kind[:, start:end] = StepKind.TOKEN
     with torch.no_grad():
         logp, _ = Policy(lm, TokenHead())(tokens, kind, {})
     values: list[float] = logp[0].tolist()
@@ -165,12 +165,12 @@ def test_a_reply_that_does_not_fit_cuts_the_episode(
     row = Row(TALKING, 0, {"model": folder})
     call = 7  # its reply has two tokens
     prompt = len(gym.make(TALKING, model=folder).unwrapped.prompt(0))
-    for room, spoken in ((2, 0), (3, 2)):
+    for room, said in ((2, 0), (3, 2)):
         engine = engines.Scripted([call, 8])
         sampling = engines.params(logprobs=None)
         answer = asyncio.run(ask(row, engine, sampling, tokenizer, prompt + room))
         assert answer["action_ranges"] == [(prompt, prompt + 1)]
-        assert answer["observation_tokens"][prompt:] == [call, *[70] * spoken]
+        assert answer["observation_tokens"][prompt:] == [call, *[70] * said]
         assert answer["truncated"] and answer["extra_logs"]["cut"] == 1.0
 
 

@@ -1,7 +1,7 @@
 """Sequences that are read again and again, each time from where they have changed.
 
 A search over answers reads nearly the same sequence many times: the prompt stays, and of the chain
-behind it all that stands before the first changed token. A `Reading` keeps the cache of what it
+behind it all that stands before the first changed token. A `PrefixCache` keeps the cache of what it
 has read between calls, and reads of each sequence the rest only.
 
 Legend: N sequences, T positions, J positions kept, n positions read now, D width.
@@ -23,7 +23,7 @@ from latentgym.lm.model import LatentLM, Prefill, right_pad
 from latentgym.rollout.rollouts import IntArray
 
 
-class Reading:
+class PrefixCache:
     """What a model has read of some sequences, by key.
 
     Args:

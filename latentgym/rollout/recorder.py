@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latentgym.heads import Action
-from latentgym.rollout.rollouts import IntArray, Kind
+from latentgym.rollout.rollouts import IntArray, StepKind
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class _Frame:
     logp_B: Tensor | None
 
 
-class Tape:
+class Recorder:
     """The steps of N rows.
 
     Attributes:
@@ -58,7 +58,7 @@ class Tape:
             action: the thoughts, for all places.
             logp_B: log-probabilities, if they are kept.
         """
-        places = np.flatnonzero(kind_B != Kind.PAD)
+        places = np.flatnonzero(kind_B != StepKind.PAD)
         rows = batch[places]
         self._frames.append(
             _Frame(
@@ -84,7 +84,7 @@ class Tape:
             rows, step = frame.rows, frame.step_B
             token_NT[rows, step], kind_NT[rows, step] = frame.token_B, frame.kind_B
             index = (torch.from_numpy(rows), torch.from_numpy(step))
-            thought = torch.from_numpy(frame.kind_B == Kind.THOUGHT)
+            thought = torch.from_numpy(frame.kind_B == StepKind.THOUGHT)
             for name, value in frame.action.items():
                 if name not in stored:
                     stored[name] = value.new_zeros(n, steps, *value.shape[1:])

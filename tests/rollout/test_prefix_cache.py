@@ -19,7 +19,7 @@ from latentgym.heads import TokenHead
 from latentgym.lm import LatentLM
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
-from latentgym.rollout import Engine, Policy, Reading
+from latentgym.rollout import Engine, Policy, PrefixCache
 
 Sequences = dict[int, list[int]]
 EXACT = {"rtol": 1e-4, "atol": 1e-4}
@@ -49,17 +49,19 @@ def decoded(lm: LatentLM, cache: GroupedCache, lengths: list[int], group: int) -
     return torch.stack(states, dim=1)
 
 
-def check(reading: Reading, wanted: Sequences, before: Sequences, group: int) -> GroupedCache:
+def check(
+    prefix_cache: PrefixCache, wanted: Sequences, before: Sequences, group: int
+) -> GroupedCache:
     """Read, and compare with a reading from scratch; the cache, not yet decoded behind."""
-    lm, keys, sequences = reading.lm, list(wanted), list(wanted.values())
-    prefill = reading.read(keys, sequences, group)
+    lm, keys, sequences = prefix_cache.lm, list(wanted), list(wanted.values())
+    prefill = prefix_cache.read(keys, sequences, group)
     expected = from_scratch(lm, sequences, group)
     assert_close(prefill.hidden_ND, expected.hidden_ND, **EXACT)
     with torch.inference_mode():
         assert_close(lm.logits(prefill.hidden_ND), lm.logits(expected.hidden_ND), **EXACT)
-    for key, ids, fresh in zip(keys, sequences, reading.fresh_N, strict=True):
+    for key, ids, fresh in zip(keys, sequences, prefix_cache.fresh_N, strict=True):
         assert fresh == len(ids) - agreed(before.get(key, []), ids)
-        assert_close(reading.hidden(key), plain(lm, ids), **EXACT)
+        assert_close(prefix_cache.hidden(key), plain(lm, ids), **EXACT)
     return prefill.cache
 
 
@@ -96,9 +98,9 @@ def test_reading_again_is_reading_from_scratch(
 ) -> None:
     lm = loaded(arch) if arch == "gemma3_text" else random_lm(arch)  # its windows have 8 positions
     assert isinstance(lm, LatentLM)
-    reading, before = Reading(lm), {}
+    prefix_cache, before = PrefixCache(lm), {}
     for wanted in calls:
-        cache = check(reading, wanted, before, group)
+        cache = check(prefix_cache, wanted, before, group)
         sequences = list(wanted.values())
         lengths = list(map(len, sequences))
         expected = from_scratch(lm, sequences, group).cache
@@ -115,10 +117,10 @@ def test_windows_slide_over_what_was_read_before() -> None:
     """Of 8 positions; the sequences go on by unequal lengths, so that one of them is padded."""
     lm = loaded("gemma3_text")
     assert isinstance(lm, LatentLM)
-    reading, first = Reading(lm), {0: [1, 2, 3, 4, 5, 6, 7, 8, 9], 1: [9, 8, 7]}
-    check(reading, first, {}, 1)
+    prefix_cache, first = PrefixCache(lm), {0: [1, 2, 3, 4, 5, 6, 7, 8, 9], 1: [9, 8, 7]}
+    check(prefix_cache, first, {}, 1)
     second = {0: [*first[0], 10], 1: [*first[1], 3, 4, 5, 6, 7, 8]}
-    cache = check(reading, second, first, 2)
+    cache = check(prefix_cache, second, first, 2)
     lengths = list(map(len, second.values()))
     expected = from_scratch(lm, list(second.values()), 2).cache
     assert_close(decoded(lm, cache, lengths, 2), decoded(lm, expected, lengths, 2), **EXACT)
@@ -126,40 +128,40 @@ def test_windows_slide_over_what_was_read_before() -> None:
 
 def test_a_later_read_does_not_damage_a_cache_that_was_handed_out(random_lm: Callable) -> None:
     lm = random_lm("llama")
-    reading = Reading(lm)
-    cache = check(reading, FIRST, {}, 2)
-    check(reading, SECOND, FIRST, 2)
+    prefix_cache = PrefixCache(lm)
+    cache = check(prefix_cache, FIRST, {}, 2)
+    check(prefix_cache, SECOND, FIRST, 2)
     lengths = list(map(len, FIRST.values()))
     expected = from_scratch(lm, list(FIRST.values()), 2).cache
     assert_close(decoded(lm, cache, lengths, 2), decoded(lm, expected, lengths, 2), **EXACT)
 
 
 def test_decoding_and_compaction_do_not_damage_the_reading(random_lm: Callable) -> None:
-    reading = Reading(random_lm("llama"))
-    cache = check(reading, FIRST, {}, 2)
-    decoded(reading.lm, cache, list(map(len, FIRST.values())), 2)
+    prefix_cache = PrefixCache(random_lm("llama"))
+    cache = check(prefix_cache, FIRST, {}, 2)
+    decoded(prefix_cache.lm, cache, list(map(len, FIRST.values())), 2)
     cache.keep(torch.tensor([1, 5]))
-    check(reading, FIRST, FIRST, 2)
-    assert reading.fresh_N.tolist() == [0, 0, 0]
-    check(reading, SECOND, FIRST, 2)
-    assert reading.fresh_N.tolist() == [3, 1, 1]
+    check(prefix_cache, FIRST, FIRST, 2)
+    assert prefix_cache.fresh_N.tolist() == [0, 0, 0]
+    check(prefix_cache, SECOND, FIRST, 2)
+    assert prefix_cache.fresh_N.tolist() == [3, 1, 1]
 
 
 def test_what_was_not_asked_for_again_is_forgotten(random_lm: Callable) -> None:
-    reading = Reading(random_lm("llama"))
+    prefix_cache = PrefixCache(random_lm("llama"))
     for wanted, fresh in ((FIRST, [5, 2, 3]), ({3: FIRST[3]}, [0]), (FIRST, [0, 2, 3])):
-        reading.read(list(wanted), list(wanted.values()))
-        assert reading.fresh_N.tolist() == fresh
-    reading.read([3], [FIRST[3]])
+        prefix_cache.read(list(wanted), list(wanted.values()))
+        assert prefix_cache.fresh_N.tolist() == fresh
+    prefix_cache.read([3], [FIRST[3]])
     with pytest.raises(KeyError):
-        reading.hidden(1)
+        prefix_cache.hidden(1)
 
 
 def test_only_what_has_changed_is_computed(
     random_lm: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = random_lm("llama")
-    reading, hidden, widths = Reading(lm), lm.hidden, []
+    prefix_cache, hidden, widths = PrefixCache(lm), lm.hidden, []
 
     def counted(x_BTD: Tensor, *rest: Any) -> Tensor:
         widths.append(x_BTD.shape[1])
@@ -167,7 +169,7 @@ def test_only_what_has_changed_is_computed(
 
     monkeypatch.setattr(lm, "hidden", counted)
     for wanted in (FIRST, FIRST, SECOND):
-        reading.read(list(wanted), list(wanted.values()))
+        prefix_cache.read(list(wanted), list(wanted.values()))
     assert widths == [5, 3]  # nothing at all the second time
 
 
@@ -176,7 +178,7 @@ def test_rollouts_behind_a_reading_are_those_of_the_engine(
 ) -> None:
     engine = Engine(Policy(random_lm("llama"), TokenHead()))
     expected = engine.rollout(prompts, protocol, seed=1, group_size=3, question_Q=[4, 2, 9, 0])
-    reading = Reading(random_lm("llama"))
+    prefix_cache = PrefixCache(random_lm("llama"))
     for question, part in (([4, 9], [0, 2]), ([0, 4, 2, 9], [3, 0, 1, 2])):
         session = engine.start(
             [prompts[i] for i in part],
@@ -184,11 +186,11 @@ def test_rollouts_behind_a_reading_are_those_of_the_engine(
             seed=1,
             group_size=3,
             question_Q=question,
-            reading=reading,
+            prefix_cache=prefix_cache,
         )
         session.run()
         rows = np.concatenate([np.arange(3) + 3 * i for i in part])
         found, wanted = session.finish(), expected.select(rows)
         assert found.token_NT.tolist() == wanted.token_NT.tolist()
         assert found.kind_NT.tolist() == wanted.kind_NT.tolist()
-    assert reading.fresh_N.tolist() == [len(prompts[3]), 0, len(prompts[1]), 0]
+    assert prefix_cache.fresh_N.tolist() == [len(prompts[3]), 0, len(prompts[1]), 0]

@@ -23,7 +23,7 @@ from latentgym.rewards import ChoiceGrader, NumberGrader
 from latentgym.text.tokenizers import Tokenizer
 
 
-class _Worded(Sequence[Question]):
+class _AsText(Sequence[Question]):
     """Questions of a symbolic task, put into words one by one."""
 
     def __init__(self, task: MNNS | GraphTask) -> None:
@@ -53,7 +53,7 @@ def _mnns_question(task: MNNS, index: int) -> Question:
     return Question(text, str(task.answers[index]), steps)
 
 
-class WordsTask(TextTask):
+class NaturalLanguageTask(TextTask):
     """A search puzzle in words.
 
     Args:
@@ -80,7 +80,7 @@ class WordsTask(TextTask):
         super().__init__(
             family,
             tokenizer,
-            _Worded(task),
+            _AsText(task),
             grader,
             format=format,
             system=system,

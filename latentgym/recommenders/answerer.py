@@ -1,4 +1,4 @@
-"""A recommender as a respondent, so that evaluation treats it as it treats an agent.
+"""A recommender as an answerer, so that evaluation treats it as it treats an agent.
 
 Legend: E entries of the catalogue, Q questions.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from latentgym.errors import UsageError
 from latentgym.evaluation.accounting import ModelSizes, Positions
-from latentgym.evaluation.answers import Answer, Answered, Identity, IntArray, Respondent
+from latentgym.evaluation.answers import Answer, Answered, Answerer, Identity, IntArray
 from latentgym.evaluation.ranking import ranking_metrics
 from latentgym.recommenders.base import (
     Floats,
@@ -75,7 +75,7 @@ def _rows(task: Any, history: Callable[[Any, int], list[int]]) -> tuple[Historie
     return [history(task, i) for i in questions], [task.entry(i) for i in questions]
 
 
-def respondent(recommender: Recommender, task: Any, *, exclude_history: bool = False) -> Respondent:
+def answerer(recommender: Recommender, task: Any, *, exclude_history: bool = False) -> Answerer:
     """Who ranks the whole catalogue for each question of a task.
 
     An answer is the first title of the ranking. Its metrics are exact, since nothing is left out;
@@ -105,7 +105,7 @@ def respondent(recommender: Recommender, task: Any, *, exclude_history: bool = F
 
     who = {"name": recommender.name, "seed": recommender.seed, "config": dict(recommender.config)}
     mark = sha256(json.dumps(who, sort_keys=True).encode()).hexdigest()[:16]
-    return Respondent(Identity(recommender.name, "-", recommender.device, _NOBODY, mark), answer)
+    return Answerer(Identity(recommender.name, "-", recommender.device, _NOBODY, mark), answer)
 
 
 def _answers(task: Any, questions: IntArray, score_QE: Floats) -> Iterator[Answer]:
