@@ -178,7 +178,8 @@ def _remember(job: Job) -> None:
         if stored.get("optimiser") != _OPTIMISER:
             raise CheckpointError(
                 f"{job.out} was started by a version whose optimiser had other groups of "
-                "parameters, so it cannot be resumed; train again, or install the version that began it."
+                "parameters, so it cannot be resumed; train again, or install the version that "
+                "began it."
             )
         before, lengths = stored.pop("steps"), stored.pop("lengths", [])
         require_same(stored, {k: v for k, v in asked.items() if k != "steps"}, job.out)

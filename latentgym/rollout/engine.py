@@ -78,8 +78,8 @@ class Engine:
             noise_free: samples of a lower number think without Gaussian noise.
 
         Raises:
-            UsageError: no prompts, an empty one, one too long for the model's positions, or a prefix
-                of latent thoughts.
+            UsageError: no prompts, an empty one, one too long for the model's positions, or a
+                prefix of latent thoughts.
         """
         lists = [[*map(int, prompt), *self.policy.prompt_suffix] for prompt in prompts]
         if not lists or not all(lists):
