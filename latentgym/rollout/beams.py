@@ -26,8 +26,8 @@ from torch import Tensor
 from latentgym.heads.distributions import gather_log_prob
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import LatentLM
-from latentgym.rollout.engine import DecodeState
 from latentgym.rollout.rollouts import IntArray
+from latentgym.rollout.session import DecodeState
 from latentgym.text.trie import Trie
 
 _MOST_BEAMS = 1 << 14  # of all questions that are searched together

@@ -18,7 +18,7 @@ from latentgym.heads import GaussianHead, MixtureHead, PolicyHead, RATTHead, Tok
 from latentgym.lm import LatentLM
 from latentgym.rollout import Engine, Policy, Ranked, rank
 from latentgym.rollout.beams import _best, _place
-from latentgym.rollout.engine import Session
+from latentgym.rollout.session import Session
 from latentgym.rollout.targets import target_log_probs
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.text.trie import Trie
