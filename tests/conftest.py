@@ -30,7 +30,7 @@ from latentgym.lm import LatentLM, load_model
 from latentgym.system.sealed import SEAL, sealed
 from latentgym.text.tokenizers import ByteTokenizer
 
-hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("latentgym")
 torch.set_num_threads(1)
 

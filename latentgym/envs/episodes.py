@@ -146,7 +146,7 @@ class LiveEpisodes:
     ) -> tuple[npt.NDArray[np.float64], dict[int, dict[str, Any]]]:
         """One action in every row that is not done, read by its token.
 
-        A row that calls waits until `reply` is called.
+        A row that calls waits until `respond` is called.
 
         Args:
             token_N: the tokens.
@@ -216,7 +216,7 @@ class LiveEpisodes:
         """Whether one of these rows waits for a reply."""
         return bool((rows & (self.state.phase == Phase.TOOL_CALL)).any())
 
-    def reply(self) -> None:
+    def respond(self) -> None:
         """Insert the replies to all calls that wait, which are asked for at once.
 
         Raises:

@@ -94,7 +94,7 @@ class Shown:
         found = self.found(passages, *notices)
         return self._wording.prompt.format(found=found, question=question)
 
-    def reply(self, query: str, passages: Sequence[Passage], *, last: bool) -> str:
+    def response(self, query: str, passages: Sequence[Passage], *, last: bool) -> str:
         """What follows a search.
 
         Args:

@@ -166,7 +166,9 @@ class RetrievalTask(TextTask):
         queries = [query_of(call.said) for call in calls]
         found = self.retriever.search(queries, self.passages)
         return [
-            self._fitted(self.shown.reply(query, _passages(hits), last=call.number == self.turns))
+            self._fitted(
+                self.shown.response(query, _passages(hits), last=call.number == self.turns)
+            )
             for call, query, hits in zip(calls, queries, found, strict=True)
         ]
 

@@ -221,7 +221,7 @@ class LatentEnv(gym.Env[Any, Any]):
         if episodes.state.phase[self._row] == Phase.DONE:
             raise gym.error.ResetNeeded("the episode is over; call reset() before step().")
         rewards, finals = episodes.act(np.where(self._only, token, 0), self._only)
-        episodes.reply()
+        episodes.respond()
         if self.render_mode == "human":
             self.render()
         return float(rewards[self._row]), finals.get(self._row, {})

@@ -237,7 +237,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         if not self._started or (over & ~renewed).all():
             raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
         rewards, finals = episodes.act(tokens, ~over)
-        episodes.reply()
+        episodes.respond()
         if renewed.any():
             self._start(renewed)
         return self._result(rewards, finals, ~over | renewed)
@@ -293,11 +293,11 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
             acting = column >= 0
             # Replies are asked for together, so only when a row cannot go on without.
             if self.episodes.waiting(acting):
-                self.episodes.reply()
+                self.episodes.respond()
             gained, ended = self.episodes.act(np.maximum(column, 0), acting)
             rewards += gained
             finals.update(ended)
-        self.episodes.reply()
+        self.episodes.respond()
         return self._result(rewards, finals, acted)
 
     def speak(self, token_N: IntArray) -> Any:

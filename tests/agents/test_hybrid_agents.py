@@ -36,10 +36,10 @@ def test_hrpo_samples_where_it_learns_and_is_greedy_where_it_answers() -> None:
     lm = model(chains())
     learner = HRPO(HRPOConfig()).policy(lm, acting=False)
     assert isinstance(learner.head, GatedHead)
-    assert learner.head.words is learner.answer_head and learner.answer_head.temperature == 0.5
+    assert learner.head.token_head is learner.answer_head and learner.answer_head.temperature == 0.5
     actor = HRPO(HRPOConfig()).acting(learner)
     assert isinstance(actor.head, GatedHead)
-    assert actor.answer_head.temperature == actor.head.words.temperature == 0
+    assert actor.answer_head.temperature == actor.head.token_head.temperature == 0
     assert actor.head.mixture.temperature == 0.5 and actor.head.mixture.top_k == 50
     for name, value in learner.head.state_dict().items():
         assert torch.equal(actor.head.state_dict()[name], value)

@@ -251,5 +251,5 @@ def test_a_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = VerifierConfig(tokens=1)
     config = LatentSeekConfig(verifier=judge, lr=0.1, ratio=0.5, iterations=1, threshold=0.0)
     budgets = {"source": "sample", "think": 4, "answer": 2, "force_answer": True, "model": SMOLLM2}
-    both = search(lm, config, task="GSM8K", questions=[0, 5], cached=True, **budgets)
+    both = search(lm, config, task="GSM8K", questions=[0], cached=True, **budgets)
     assert changed(both)

@@ -11,6 +11,13 @@ from latentgym.testing import EnvConformance
 
 _SHORT = {"think": 8, "answer": 4}
 _SAMPLE = {**_SHORT, "source": "sample"}
+_WITH_PROCESSES = (
+    "GSM8K-hybrid",
+    "MNNS-continuous",
+    "NQ-token",
+    "AmazonCDs-token",
+    "RG_sudoku-token",
+)
 _RETRIEVAL = ("NQ", "TriviaQA", "HotpotQA", "2WikiMultihopQA", "Bamboogle")
 # A few of Reasoning Gym's hundred: plain, of several lines, with a memory of bad answers.
 _REASONING_GYM = ("RG_chain_sum", "RG_sudoku", "RG_prime_factorization", "RG_knights_knaves")
@@ -36,5 +43,9 @@ for _task, _family in [
     globals()[_name] = type(
         _name,
         (EnvConformance,),
-        {"env_id": f"latent/{_task}-{_family}", "options": _options(_task)},
+        {
+            "env_id": f"latent/{_task}-{_family}",
+            "options": _options(_task),
+            "processes": f"{_task}-{_family}" in _WITH_PROCESSES,
+        },
     )

@@ -88,11 +88,11 @@ def test_a_passage_is_cut_to_its_tokens() -> None:
 
 def test_replies_say_what_happened() -> None:
     one = [Passage("1", "Ann", "Ann is a smith.")]
-    reply = shown().reply("ann", one, last=False)
+    reply = shown().response("ann", one, last=False)
     assert reply == f"{FOUND}\n[1] Ann: Ann is a smith.\n{END_FOUND}"
-    assert WORDS.last in shown().reply("ann", one, last=True)
-    assert WORDS.nothing in shown().reply("zzz", [], last=False)
-    assert WORDS.no_query in shown().reply("", [], last=False)
+    assert WORDS.last in shown().response("ann", one, last=True)
+    assert WORDS.nothing in shown().response("zzz", [], last=False)
+    assert WORDS.no_query in shown().response("", [], last=False)
     assert SEARCH in WORDS.no_query and END_SEARCH in WORDS.no_query  # said by us, not by a passage
 
 
@@ -101,4 +101,4 @@ def test_symbols_are_shown_as_they_are() -> None:
     plain_shown = Shown(SymbolTokenizer([*words, *MARKERS]), SYMBOLS, (ANSWER,), 9)
     prompt = plain_shown.prompt([Passage("1", "Ann", "Ann smith .")], "smith ?")
     assert prompt.split() == [FOUND, "Ann", "smith", ".", END_FOUND, "smith", "?"]
-    assert plain_shown.reply("Ann", [], last=True).split() == [FOUND, END_FOUND]
+    assert plain_shown.response("Ann", [], last=True).split() == [FOUND, END_FOUND]

@@ -90,7 +90,7 @@ def test_passages_stand_in_the_prompt() -> None:
     task = make(passages=1)
     text = task.tokenizer.decode(task.prompt(0))
     assert f"{FOUND}\n[1] Ann: {TEXTS[0]}\n{END_FOUND}" in text and ASKED[0].text in text
-    assert SEARCH not in text and task.protocol().call is None
+    assert SEARCH not in text and task.protocol().tool_call is None
     none = make(index=Words("zzz"), passages=3)
     assert WORDS.nothing in none.tokenizer.decode(none.prompt(0))
     closed = make(passages=0)
@@ -209,7 +209,7 @@ def test_the_question_itself_is_searched_where_no_query_is_known() -> None:
 def test_a_reply_keeps_its_budget_and_its_end() -> None:
     task = make(Words("Ann " + "ä" * 5000), search="action", passages=2, passage_tokens=40)
     (reply,) = task.tool_responses([ToolCall(0, f"{SEARCH} ann {END_SEARCH}", 1)])
-    assert len(reply) <= task.protocol().reply
+    assert len(reply) <= task.protocol().max_tool_response
     assert task.tokenizer.decode(reply).endswith(f"{END_FOUND}\n")
 
 

@@ -118,7 +118,7 @@ class OneRow:
         self.calls = 0
         self.terminated = self.truncated = False
         self.marker, self.stop = PlainSearch(rules.marker), PlainSearch(rules.stop)
-        self.call = PlainSearch(rules.call)
+        self.call = PlainSearch(rules.tool_call)
         if self.p.think.steps == 0:
             self.open_answer(by_force=True)
 
@@ -288,4 +288,4 @@ def test_a_mark_half_read_does_not_survive_a_reset() -> None:
 def test_max_steps_counts_what_an_episode_adds() -> None:
     rules = Protocol(think=Budget(5), answer=Budget(3), forced_prompt=(1, 2), max_tool_response=7)
     assert rules.turn_steps == rules.max_steps == 10
-    assert replace(rules, calls=2).max_steps == 24
+    assert replace(rules, max_tool_calls=2).max_steps == 24

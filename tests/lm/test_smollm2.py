@@ -70,7 +70,7 @@ def test_environment_takes_the_models_vocabulary_and_chat_format() -> None:
 )
 def test_rollouts_replay_exactly(lm: LatentLM, head: PolicyHead) -> None:
     env = make_vector_env(
-        f"latent/GSM8K-{head.family}", 4, model=SMOLLM2, source="sample", think=10, answer=5
+        f"latent/GSM8K-{head.family}", 4, model=SMOLLM2, source="sample", think=4, answer=3
     )
     policy = Policy(lm, head)
     engine = Engine(policy, record_log_probs=True)
