@@ -66,7 +66,7 @@ def ranked_answers(
     for places, episodes, ranked in choose_in_batches(Engine(policy), env, questions, seed=seed):
         latents = latent_statistics(policy, episodes.rollouts)
         batch = _ranked(env.unwrapped.task, questions[places], episodes, ranked)
-        batch = [replace(a, metrics={**a.metrics, **latents}) for a in batch]
+        batch = [replace(a, batch_metrics=latents) for a in batch]
         answers |= zip(places.tolist(), batch, strict=True)
         answered(batch)
     return [answers[place] for place in range(len(questions))]

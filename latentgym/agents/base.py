@@ -133,7 +133,7 @@ class Agent(ABC, Generic[Config]):
             for i, place in enumerate(places):
                 rows = np.arange(i * group, (i + 1) * group)
                 answer = self.choose(env, int(questions[place]), episodes, rows)
-                answers[place] = replace(answer, metrics={**answer.metrics, **latents})
+                answers[place] = replace(answer, batch_metrics=latents)
                 done.append(answers[place])
             answered(done)
         return [answer for answer in answers if answer is not None]

@@ -33,6 +33,8 @@ class Answer:
         samples: scores of all episodes that were drawn, the chosen one among them.
         metrics: numbers by name; a result has their means over the answers that have them. A number
             that is not finite is none, and is left out.
+        batch_metrics: numbers of the batch that it was made in, such as those of its latents; of
+            them a result has the means alone, no intervals.
         trace: what was tried on the way to the answer, one entry per attempt, in what JSON can say.
     """
 
@@ -43,10 +45,16 @@ class Answer:
     context: int
     samples: tuple[float, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    batch_metrics: Mapping[str, float] = field(default_factory=dict)
     trace: Sequence[Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
-        self.metrics = {k: v for k, v in self.metrics.items() if math.isfinite(v)}
+        self.metrics = _finite(self.metrics)
+        self.batch_metrics = _finite(self.batch_metrics)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 # Told finished answers as soon as a batch of them is made.

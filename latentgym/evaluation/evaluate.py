@@ -23,8 +23,6 @@ from latentgym.evaluation.stats import pass_at_k, question_interval, question_in
 from latentgym.progress import progress_bar
 from latentgym.text.lengths import how_long, too_long
 
-_OF_BATCHES = "latent/"  # looked at in a batch of answers, not in each
-
 
 @dataclass
 class Evaluation:
@@ -279,8 +277,9 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float | None
     for name in ("calls", "return"):
         if name in answers[0].info:
             metrics[name] = float(np.mean([a.info[name] for a in answers]))
-    for name in sorted({name for a in answers for name in a.metrics}):
-        metrics[name] = float(np.mean([a.metrics[name] for a in answers if name in a.metrics]))
+    told = [{**a.batch_metrics, **a.metrics} for a in answers]
+    for name in sorted({name for numbers in told for name in numbers}):
+        metrics[name] = float(np.mean([numbers[name] for numbers in told if name in numbers]))
     for status in TROUBLES:
         share = float(np.mean([a.info["status"] == status for a in answers]))
         if share:
@@ -297,12 +296,12 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float | None
 
 
 def _intervals(by_seed: Sequence[Sequence[Answer]]) -> dict[str, list[float]]:
-    """95 % intervals over questions of those numbers that every answer has of its own.
+    """95 % intervals over questions of those numbers that every answer has.
 
     Numbers whose interval has no ends, as all are the same, have none.
     """
     answers = [answer for answers in by_seed for answer in answers]
-    own = [n for n in sorted(answers[0].metrics) if not n.startswith(_OF_BATCHES)]
+    own = sorted(answers[0].metrics)
     names = [n for n in own if all(isfinite(a.metrics.get(n, nan)) for a in answers)]
     if not names:
         return {}

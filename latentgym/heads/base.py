@@ -13,7 +13,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
@@ -127,6 +127,25 @@ class PolicyHead(nn.Module, ABC):
         """
         parameters = [p for p in self.parameters() if p.requires_grad]
         return [{"params": parameters, "lr": lr}] if parameters else []
+
+
+@runtime_checkable
+class VectorHead(Protocol):
+    """A head that predicts the next input embedding as a normal distribution over vectors.
+
+    Stages that regress vectors (CoLaR's compression) train any such head.
+
+    Attributes:
+        deterministic: it predicts the mean alone.
+    """
+
+    deterministic: bool
+
+    def distribution(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the standard deviation of the next z, both (..., D)."""
+
+    def scale_of(self, table_VD: Tensor) -> Tensor:
+        """What z is multiplied by to be an embedding, a scalar tensor."""
 
 
 def matrix_flops(module: nn.Module) -> float:

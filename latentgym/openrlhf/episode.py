@@ -18,7 +18,7 @@ import gymnasium
 from latentgym.episodes.protocol import Phase
 from latentgym.errors import PromptTooLongError, UsageError
 from latentgym.evaluation.results import TROUBLES
-from latentgym.openrlhf.prompts import Row
+from latentgym.openrlhf.prompts import PromptRow
 
 _LOCK = threading.Lock()
 _checked: set[tuple[str, str, str]] = set()
@@ -37,7 +37,7 @@ class Episode:
         tokens: the transcript.
     """
 
-    def __init__(self, row: Row, hf_tokenizer: Any, max_length: int, logged: bool) -> None:
+    def __init__(self, row: PromptRow, hf_tokenizer: Any, max_length: int, logged: bool) -> None:
         self._env = _environment(row, hf_tokenizer).another()
         self._max_length = max_length
         self._observation, _ = self._env.reset(options={"index": row.index})
@@ -136,7 +136,7 @@ class Episode:
         self._ranges.append((start, len(self.tokens)))
 
 
-def _environment(row: Row, hf_tokenizer: Any) -> Any:
+def _environment(row: PromptRow, hf_tokenizer: Any) -> Any:
     """The environment of a row, made once in a process; episodes are played in others beside it.
 
     Raises:

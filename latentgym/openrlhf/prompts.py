@@ -24,7 +24,7 @@ from latentgym.storage import atomic_write
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptRow:
     """A question of an environment.
 
     Attributes:
@@ -60,7 +60,7 @@ class Row:
         return json.dumps(vars(self), sort_keys=True)
 
     @classmethod
-    def read(cls, label: str) -> Row:
+    def read(cls, label: str) -> PromptRow:
         """The row of a label.
 
         Raises:
@@ -113,7 +113,7 @@ def lines(options: Options) -> Iterator[str]:
         raise UsageError(f"--options cannot be taken: {fault}.")
     given |= {"model": options.model}
     given |= {} if options.split is None else {"split": options.split}
-    first = Row(resolve(options.env)[0], 0, given)
+    first = PromptRow(resolve(options.env)[0], 0, given)
     # A limit is no option of the environment: the numbers of the questions stay the same.
     env = make_vector_env(first.env, 1, **given).unwrapped
     if not hasattr(env.task.tokenizer, "hf"):
@@ -125,7 +125,7 @@ def lines(options: Options) -> Iterator[str]:
     if not 1 <= n <= env.n_questions:
         raise UsageError(f"{options.env} has {env.n_questions} questions, not {n}.")
     for index in range(n):
-        row = Row(first.env, index, given, env.task.dataset_hash)
+        row = PromptRow(first.env, index, given, env.task.dataset_hash)
         text = env.task.tokenizer.hf.decode(env.prompt(index))
         columns = {"input": text, "label": row.label(), "datasource": env.task.name}
         yield json.dumps(columns, ensure_ascii=False)

@@ -15,7 +15,7 @@ from latentgym.training import Order
 
 
 @dataclass(frozen=True)
-class Row:
+class StepRow:
     """A question of a step.
 
     Attributes:
@@ -43,12 +43,12 @@ class TrainingRows:
     def __len__(self) -> int:
         return self._order.size * self._steps
 
-    def __getitem__(self, number: int) -> Row:
+    def __getitem__(self, number: int) -> StepRow:
         step, place = divmod(number, self._order.size)
-        return Row(step, place, int(self._order.batch(step)[place]))
+        return StepRow(step, place, int(self._order.batch(step)[place]))
 
 
-def collate(rows: Sequence[Row]) -> tuple[list[str], list[str], list[Row], list[None]]:
+def collate(rows: Sequence[StepRow]) -> tuple[list[str], list[str], list[StepRow], list[None]]:
     """A batch as OpenRLHF samples it: data sets, prompts, labels and images.
 
     The row travels as the label; the prompt only tells questions apart.
@@ -57,7 +57,7 @@ def collate(rows: Sequence[Row]) -> tuple[list[str], list[str], list[Row], list[
 
 
 def responses(
-    rows: Sequence[Row], episodes: Episodes, group_size: int, latents: Mapping[str, float]
+    rows: Sequence[StepRow], episodes: Episodes, group_size: int, latents: Mapping[str, float]
 ) -> list[list[dict[str, Any]]]:
     """For each question the responses of its group, as OpenRLHF's agents return them.
 

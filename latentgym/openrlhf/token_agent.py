@@ -15,7 +15,7 @@ from typing import Any
 from openrlhf.utils.agent import AgentExecutorBase
 
 from latentgym.openrlhf.episode import Episode
-from latentgym.openrlhf.prompts import Row
+from latentgym.openrlhf.prompts import PromptRow
 
 
 class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]
@@ -35,7 +35,7 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]
 
         Args:
             prompt: passed through; the environment has the prompt's ids.
-            label: of a `Row`.
+            label: of a `PromptRow`.
             sampling_params: vLLM's; `max_tokens`, if given, bounds the tokens of the whole episode.
             max_length: of prompt and episode. An episode that it or `max_tokens` cuts is not
                 graded: its reward is 0, it is marked truncated, and the log `cut` counts it.
@@ -51,7 +51,7 @@ class AgentExecutor(AgentExecutorBase):  # type: ignore[misc]
             UsageError: the label names no question, or the model has another vocabulary.
             PromptTooLongError: the prompt alone reaches `max_length`.
         """
-        row = Row.read(label)
+        row = PromptRow.read(label)
         logged = sampling_params.logprobs is not None
         episode = await asyncio.to_thread(Episode, row, hf_tokenizer, max_length, logged)
         most = sampling_params.max_tokens

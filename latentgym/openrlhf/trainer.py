@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from latentgym.heads.distributions import masked
 from latentgym.openrlhf.job import Job
-from latentgym.openrlhf.samples import Row, TrainingRows, collate, is_ours, thoughts_of
+from latentgym.openrlhf.samples import StepRow, TrainingRows, collate, is_ours, thoughts_of
 from latentgym.text.tokenizers import Tokenizer
 from latentgym.training.losses import action_weights, advantages
 
@@ -54,7 +54,7 @@ class WorkerSamples(samples_generator.SamplesGenerator):  # type: ignore[misc]
         return samples, *rest
 
     def _dispatch_prompts_to_vllm(
-        self, prompts: list[str], labels: list[Row], *, images: Any = None, **kwargs: Any
+        self, prompts: list[str], labels: list[StepRow], *, images: Any = None, **kwargs: Any
     ) -> list[Any]:
         # OpenRLHF gives its evaluations a temperature of their own; the training rows have none,
         # as the policy's head knows its own.
@@ -132,7 +132,7 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
             warnings.filterwarnings("ignore", "'set_vital'")  # torchdata's, of newer torch
             if job.cluster.eval_every:
                 task = job.run.make_env(1, split=job.eval_split, limit=job.eval_limit).unwrapped
-                questions = [Row(0, i, i) for i in range(task.n_questions)]
+                questions = [StepRow(0, i, i) for i in range(task.n_questions)]
                 evaluation = loader(questions, 1)
             return loader(rows, 1), evaluation, job.steps * job.updates_per_step
 

@@ -19,7 +19,7 @@ from latentgym.episodes.rng import derive
 from latentgym.lm.mode import mode
 from latentgym.openrlhf.actor import PolicyActor
 from latentgym.openrlhf.job import Job
-from latentgym.openrlhf.samples import Row, responses
+from latentgym.openrlhf.samples import StepRow, responses
 from latentgym.openrlhf.strategy import gathered
 from latentgym.openrlhf.updates import ActorTrainer
 from latentgym.rollout import Engine, Policy, collect, latent_statistics
@@ -50,7 +50,7 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         # Spread weights cannot decode step by step: the workers' steps would have to agree.
         self._replica = self.job.run.learner() if strategy.stage == 3 else None
 
-    def rollout(self, rows: Sequence[Row], group_size: int, learning: bool) -> list[Any]:
+    def rollout(self, rows: Sequence[StepRow], group_size: int, learning: bool) -> list[Any]:
         """Episodes of some questions: for each a list of `group_size` responses.
 
         Args:

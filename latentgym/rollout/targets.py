@@ -19,6 +19,7 @@ from torch import Tensor
 
 from latentgym.heads.distributions import masked
 from latentgym.rollout.acting import unstepped
+from latentgym.rollout.collect import Episodes
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.replay import log_probs
@@ -115,3 +116,33 @@ def perplexity_reward(logp_NT: Tensor, target_NT: Tensor) -> Tensor:
         (N,), at most -1; differentiable.
     """
     return -(-masked(logp_NT, target_NT).sum(-1) / target_NT.sum(-1)).exp()
+
+
+def foreseen(
+    engine: Engine,
+    env: Any,
+    questions: IntArray,
+    *,
+    group_size: int,
+    seed: int,
+    micro_batch: int,
+    noise_free: int = 0,
+) -> Episodes:
+    """Chains of thought, rewarded by how well they foresee the right answer (LatentR3).
+
+    Args:
+        engine, env, questions, group_size, seed, noise_free: see `think`.
+        micro_batch: most rows that are scored at once.
+
+    Returns:
+        Episodes that end with their thoughts; `reward/perplexity` is the negative reward.
+    """
+    rollouts = think(
+        engine, env, questions, group_size=group_size, seed=seed, noise_free=noise_free
+    )
+    shown = [env.unwrapped.demonstration(int(i)) for i in questions]
+    targets = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
+    logp_NT, target_NT = target_log_probs(engine.policy, rollouts, targets, micro_batch)
+    reward_N = perplexity_reward(logp_NT, target_NT).double().numpy()
+    infos = [{"reward/perplexity": -reward} for reward in reward_N.tolist()]
+    return Episodes(rollouts, reward_N, infos)

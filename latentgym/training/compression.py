@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
-from latentgym.heads.gaussian import GaussianHead
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad
@@ -152,12 +151,12 @@ def compression_loss(
     """The two losses of a batch, summed over its steps.
 
     Args:
-        policy: its head is a `GaussianHead`.
+        policy: its head is a `VectorHead`.
         batch: B demonstrations.
         config: which losses.
     """
     lm, head = policy.lm, policy.head
-    assert isinstance(head, GaussianHead)
+    assert isinstance(head, VectorHead)
     x_BTD = mix(batch.ids_BTS, batch.weights_BTS, lm.table_VD)
     x = torch.cat([lm.embed(batch.prompt_BP), x_BTD], dim=1)[:, :-1]
     mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
@@ -197,8 +196,11 @@ class Compression(QuestionStage):
 
     def __init__(self, policy: Policy, env: Any, config: CompressionConfig, seed: int = 0) -> None:
         config.validate()
-        if not isinstance(policy.head, GaussianHead):
-            raise UsageError("compressed chains train a Gaussian head; give the policy one.")
+        if not isinstance(policy.head, VectorHead):
+            raise UsageError(
+                "compressed chains train a head that predicts vectors (`VectorHead`), such as "
+                "GaussianHead; give the policy one."
+            )
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
         self.order = Order(len(self.demonstrations), config.batch_size, seed)

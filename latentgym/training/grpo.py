@@ -33,7 +33,7 @@ from latentgym.rollout import (
     replay,
 )
 from latentgym.rollout.rollouts import IntArray
-from latentgym.rollout.targets import perplexity_reward, target_log_probs, think
+from latentgym.rollout.targets import foreseen
 from latentgym.training.losses import (
     CLEAN,
     MEANS,
@@ -193,15 +193,16 @@ class GRPO(QuestionStage):
 
     def _foreseen(self, questions: IntArray, seed: int) -> Episodes:
         """Chains of thought, rewarded by how well they foresee the right answer."""
-        c, env = self.config, self.env
-        shape = {"group_size": c.group_size, "seed": seed, "noise_free": self.noise_free}
-        rollouts = think(self.engine, env, questions, **shape)
-        shown = [env.unwrapped.demonstration(int(i)) for i in questions]
-        targets = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
-        logp_NT, target_NT = target_log_probs(self.policy, rollouts, targets, c.micro_batch)
-        reward_N = perplexity_reward(logp_NT, target_NT).double().numpy()
-        infos = [{"reward/perplexity": -reward} for reward in reward_N.tolist()]
-        return Episodes(rollouts, reward_N, infos)
+        c = self.config
+        return foreseen(
+            self.engine,
+            self.env,
+            questions,
+            group_size=c.group_size,
+            seed=seed,
+            noise_free=self.noise_free,
+            micro_batch=c.micro_batch,
+        )
 
     def _given(self, rollouts: Rollouts, advantage_N: Tensor) -> _Given:
         """Score the rollouts, once, before anything moves."""

@@ -118,7 +118,7 @@ class OneRow:
         self.calls = 0
         self.terminated = self.truncated = False
         self.marker, self.stop = PlainSearch(rules.marker), PlainSearch(rules.stop)
-        self.call = PlainSearch(rules.tool_call)
+        self.call = PlainSearch(rules.call)
         if self.p.think.steps == 0:
             self.open_answer(by_force=True)
 

@@ -10,7 +10,7 @@ import pytest
 from latentgym.episodes.rng import derive
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.openrlhf.launch import _remember
-from latentgym.openrlhf.samples import Row, TrainingRows, action_ranges, collate
+from latentgym.openrlhf.samples import StepRow, TrainingRows, action_ranges, collate
 from latentgym.rollout import StepKind
 from latentgym.training.order import Order, batch_indices
 
@@ -62,7 +62,7 @@ def test_questions_come_in_the_order_of_the_local_backend() -> None:
 
 
 def test_a_batch_carries_its_rows_as_labels() -> None:
-    rows = [Row(0, 0, 7), Row(0, 1, 9)]
+    rows = [StepRow(0, 0, 7), StepRow(0, 1, 9)]
     sources, prompts, labels, images = collate(rows)
     assert labels == rows and prompts == ["7", "9"] and images == [None, None]
     assert len(sources) == 2

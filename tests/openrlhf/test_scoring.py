@@ -15,7 +15,7 @@ pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
 
 from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.lm import load_model
-from latentgym.openrlhf.samples import Row, responses
+from latentgym.openrlhf.samples import StepRow, responses
 from latentgym.openrlhf.shim import install
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect, replay
@@ -54,7 +54,7 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
 def experiences(policy: Policy, env: Any, group: int = 3) -> tuple[Any, list[Experience]]:
     """Episodes, and what OpenRLHF makes of them, one experience each."""
     episodes = collect(Engine(policy), env, [4, 9, 2], group_size=group, seed=1)
-    rows = [Row(0, place, question) for place, question in enumerate((4, 9, 2))]
+    rows = [StepRow(0, place, question) for place, question in enumerate((4, 9, 2))]
     answers = [answer for group in responses(rows, episodes, group, {}) for answer in group]
     convert = SamplesGenerator._process_response_into_experience
     return episodes, [convert(None, answer, max_len=1 << 20) for answer in answers]

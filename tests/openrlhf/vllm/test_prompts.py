@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from latentgym.errors import UsageError
-from latentgym.openrlhf.prompts import Row, main
+from latentgym.openrlhf.prompts import PromptRow, main
 
 GSM8K = "latent/GSM8K-token"
 
@@ -22,8 +22,8 @@ def test_every_line_names_its_question(folder: str, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     options = {"model": folder, "split": "train", "source": "sample", "think": 9}
     task = gym.make(GSM8K, **options).unwrapped.task
-    assert [Row.read(row["label"]) for row in rows] == [
-        Row(GSM8K, i, options, task.dataset_hash) for i in range(4)
+    assert [PromptRow.read(row["label"]) for row in rows] == [
+        PromptRow(GSM8K, i, options, task.dataset_hash) for i in range(4)
     ]
     for i, row in enumerate(rows):
         assert task.tokenizer.encode(row["input"]) == task.prompt(i)
@@ -81,9 +81,9 @@ def test_an_older_file_stays_when_writing_fails(
 )
 def test_other_labels_name_no_question(label: str) -> None:
     with pytest.raises(UsageError, match="label_key label"):
-        Row.read(label)
+        PromptRow.read(label)
 
 
 def test_a_row_needs_a_model() -> None:
     with pytest.raises(UsageError, match="--model"):
-        Row(GSM8K, 0, {})
+        PromptRow(GSM8K, 0, {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from latentgym.openrlhf.prompts import Row
+from latentgym.openrlhf.prompts import PromptRow
 
 pytest.importorskip("openrlhf", reason="needs OpenRLHF")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of OpenRLHF's imports
@@ -28,7 +28,7 @@ def test_two_searches_and_an_answer(
     folder: str, tokenizer: Any, engines: Any, by_hand: Callable[..., Any]
 ) -> None:
     options = {"source": "sample", "search": "action", "passages": 1, "engine": "bm25s"}
-    row = Row(HOTPOT, 3, {"model": folder, **options})
+    row = PromptRow(HOTPOT, 3, {"model": folder, **options})
     import gymnasium as gym
 
     question = gym.make(HOTPOT, model=folder, **options).unwrapped.task.question(3)

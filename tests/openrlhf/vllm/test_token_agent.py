@@ -14,7 +14,7 @@ import torch
 from latentgym.errors import PromptTooLongError, UsageError
 from latentgym.heads import TokenHead
 from latentgym.lm import LatentLM
-from latentgym.openrlhf.prompts import Row
+from latentgym.openrlhf.prompts import PromptRow
 from latentgym.rollout import Policy, StepKind
 
 pytest.importorskip("openrlhf", reason="needs OpenRLHF")
@@ -33,18 +33,18 @@ LOGS = {
 }
 
 
-def ask(row: Row, engine: Any, sampling: Any, tokenizer: Any, max_length: int = 999) -> Any:
+def ask(row: PromptRow, engine: Any, sampling: Any, tokenizer: Any, max_length: int = 999) -> Any:
     return AgentExecutor().execute("text", row.label(), sampling, max_length, tokenizer, engine)
 
 
-def maths(folder: str, **more: Any) -> Row:
+def maths(folder: str, **more: Any) -> PromptRow:
     options = {"model": folder, "source": "sample", "think": 12, "answer": 8, **more}
-    return Row(GSM8K, 3, options)
+    return PromptRow(GSM8K, 3, options)
 
 
 def many(executor: Any, engine: Any, sampling: Any, tokenizer: Any, folder: str) -> list[Any]:
     """Eight episodes at once."""
-    rows = [Row(TALKING, i % 5, {"model": folder}) for i in range(8)]
+    rows = [PromptRow(TALKING, i % 5, {"model": folder}) for i in range(8)]
 
     async def all_at_once() -> list[Any]:
         return await asyncio.gather(
@@ -162,7 +162,7 @@ def test_an_episode_without_room_is_cut_and_not_graded(
 def test_a_reply_that_does_not_fit_cuts_the_episode(
     folder: str, tokenizer: Any, engines: Any
 ) -> None:
-    row = Row(TALKING, 0, {"model": folder})
+    row = PromptRow(TALKING, 0, {"model": folder})
     call = 7  # its reply has two tokens
     prompt = len(gym.make(TALKING, model=folder).unwrapped.prompt(0))
     for room, said in ((2, 0), (3, 2)):
@@ -192,7 +192,7 @@ def test_the_models_vocabulary_must_be_the_environments(
     other.add_tokens(["<new>"])
     with pytest.raises(UsageError, match=f"--model {tmp_path}"):
         asyncio.run(ask(maths(folder), engines.Scripted(), engines.params(), other))
-    symbols = Row("latent/MNNS-token", 0, {"model": "tiny"})
+    symbols = PromptRow("latent/MNNS-token", 0, {"model": "tiny"})
     with pytest.raises(UsageError, match="vocabulary of symbols"):
         asyncio.run(ask(symbols, engines.Scripted(), engines.params(), tokenizer))
 
@@ -200,6 +200,6 @@ def test_the_models_vocabulary_must_be_the_environments(
 def test_other_data_than_the_prompts_were_written_for_is_refused(
     folder: str, tokenizer: Any, engines: Any
 ) -> None:
-    row = Row(GSM8K, 0, maths(folder).options, data="f" * 16)
+    row = PromptRow(GSM8K, 0, maths(folder).options, data="f" * 16)
     with pytest.raises(UsageError, match="LATENTGYM_DATA"):
         asyncio.run(ask(row, engines.Scripted(), engines.params(), tokenizer))
