@@ -102,8 +102,9 @@ def _maths_takes(name: str, as_text: bool) -> Makers:
 def _make_search(
     name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]
 ) -> Task:
+    from latentgym.envs.graphs import GraphTask
+    from latentgym.envs.mnns import MNNS
     from latentgym.envs.natural_language import NaturalLanguageTask
-    from latentgym.envs.search import MNNS, GraphTask
 
     worded = keywords(NaturalLanguageTask) if tokenizer is not None else {}
     words = {key: value for key, value in options.items() if key in worded}
@@ -113,8 +114,9 @@ def _make_search(
 
 
 def _search_takes(name: str, as_text: bool) -> Makers:
+    from latentgym.envs.graphs import GraphTask
+    from latentgym.envs.mnns import MNNS
     from latentgym.envs.natural_language import NaturalLanguageTask
-    from latentgym.envs.search import MNNS, GraphTask
 
     # What is asked in words passes its budgets on to the words.
     worded: Makers = [("", NaturalLanguageTask)] if as_text else []

@@ -15,8 +15,9 @@ from latentgym.envs.arguments import (
     System,
     Think,
 )
+from latentgym.envs.graphs import GraphTask
+from latentgym.envs.mnns import MNNS
 from latentgym.envs.problems import graph_text, mnns
-from latentgym.envs.search import MNNS, GraphTask
 from latentgym.envs.text import TextTask
 from latentgym.episodes.spaces import Family
 from latentgym.rewards import ChoiceGrader, NumberGrader

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
+from latentgym.heads.base import VectorHead
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad

@@ -9,7 +9,7 @@ import gymnasium as gym
 import pytest
 
 from latentgym.envs import LatentVectorEnv
-from latentgym.envs.search import MNNS
+from latentgym.envs.mnns import MNNS
 from latentgym.envs.task import Task, TaskMaker
 from latentgym.episodes.spaces import Family
 from latentgym.errors import LatentGymError, OptionError, UsageError

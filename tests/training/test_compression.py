@@ -239,7 +239,7 @@ def test_bad_settings_are_refused(change: dict[str, Any], says: str) -> None:
 
 def test_other_heads_and_soft_chains_are_refused() -> None:
     env = chains()
-    with pytest.raises(UsageError, match="Gaussian head"):
+    with pytest.raises(UsageError, match="predicts vectors"):
         Compression(Policy(make_policy(env).lm, MixtureHead()), env, CONFIG)
     soft = make_vector_env("latent/MNNS-continuous", 1)
     with pytest.raises(UsageError, match="-hybrid environment"):

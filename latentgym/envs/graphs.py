@@ -1,18 +1,11 @@
-"""Search puzzles in symbols: MNNS, ProsQA and ProntoQA as in CoT2 (arXiv 2505.23648).
+"""ProsQA and ProntoQA: which of two concepts a path reaches (CoT2, arXiv 2505.23648).
 
-A chain has a fixed length. Thought t holds all the states that the search can be in after step t
-where thoughts may mix tokens (continuous family), else one state of one right path (token and
-hybrid); the last step is the answer, one symbol.
-
-With a model, the same puzzles are asked in words: see `latentgym.envs.natural_language`.
-
-Legend: m digits, T thoughts, S support of a soft target.
+Legend: T thoughts, S support of a soft target.
 """
 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,142 +16,12 @@ import numpy as np
 
 from latentgym.data import DATASETS, Question, available, licence_of, load
 from latentgym.envs.arguments import Arrow, Chain, Limit, Seed, Size, Source, Split
-from latentgym.envs.problems import graph_text, graphs, mnns
-from latentgym.envs.task import Demonstration, Task
-from latentgym.episodes.protocol import Budget, Protocol
+from latentgym.envs.problems import graph_text, graphs
+from latentgym.envs.symbols import SymbolTask, check_limit
+from latentgym.envs.task import Demonstration
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
 from latentgym.options.keywords import Option
-from latentgym.rewards import ExactGrader, Grade
-from latentgym.text.tokenizers import SymbolTokenizer
-
-_EXACT = ExactGrader()
-ARROW = "->"
-
-
-class SymbolTask(Task):
-    """A puzzle in the task's own symbols, with a chain of exactly `steps` thoughts.
-
-    Args:
-        family: action family.
-        symbols: the vocabulary.
-        steps: thoughts before the answer.
-        think: 0 answers at once (no chain of thought); None or `steps` for the whole chain.
-        arrow: close the prompt with an arrow. Default: where chains are demonstrated one token at
-            a time, as the published discrete runs do; a policy of mixtures that starts from such a
-            model needs it too.
-    """
-
-    def __init__(
-        self,
-        family: Family,
-        symbols: tuple[str, ...],
-        steps: int,
-        think: int | None,
-        arrow: bool | None,
-    ) -> None:
-        super().__init__(family, SymbolTokenizer(symbols))
-        if think not in (None, 0, steps):
-            raise UsageError(
-                f"a chain of this task has exactly {steps} thoughts; choose think={steps} or, for "
-                "no chain of thought, think=0."
-            )
-        self.thoughts = steps if think is None else think
-        self.closing = f" {ARROW}" if (not family.mixes if arrow is None else arrow) else ""
-
-    def protocol(self) -> Protocol:
-        return Protocol(think=Budget(self.thoughts, exact=True), answer=Budget(1, exact=True))
-
-    def prompt(self, index: int) -> list[int]:
-        return self.tokenizer.chat("", self.question(index).text + self.closing)
-
-    def grade(self, index: int, completion: str, answer: str) -> Grade:
-        """Equality with the right symbol."""
-        return _EXACT(answer, self.question(index).gold)
-
-    def demonstration(self, index: int) -> Demonstration:
-        whole = self.chain(index)
-        steps = len(whole.ids_TS) - 1
-        first = steps - self.thoughts
-        return Demonstration(
-            whole.ids_TS[first:], whole.weights_TS[first:], self.thoughts, (1,) * self.thoughts
-        )
-
-    @abstractmethod
-    def chain(self, index: int) -> Demonstration:
-        """The targets of the whole chain, answer included."""
-
-
-class MNNS(SymbolTask):
-    """Minimum non-negative sum: sign the digits so that the sum is least and not negative.
-
-    Args:
-        family: action family.
-        split: `train` or `test`; no multiset of digits is in both.
-        m, low, high: how many digits, and their range.
-        paths: how many sign patterns a soft target follows (the budget B); default all where
-            thoughts may mix tokens. 1 is the discrete chain, the only one elsewhere.
-        think, arrow: see `SymbolTask`.
-        split_seed: which multisets are for training.
-        limit: use the first so many questions only.
-    """
-
-    name = "MNNS"
-    source = "generated"
-    licence = "generated"
-    prompt_budget = 16
-
-    def __init__(
-        self,
-        family: Family,
-        *,
-        split: Split = "train",
-        m: Annotated[int, Option("how many digits", 2, 8)] = 4,
-        low: Annotated[int, Option("the least digit", 1, 999)] = 1,
-        high: Annotated[int, Option("the greatest digit", 1, 999)] = 9,
-        paths: Annotated[int, Option("sign patterns that a soft target follows", 1, 256)]
-        | None = None,
-        think: Chain | None = None,
-        arrow: Arrow | None = None,
-        split_seed: Annotated[int, Option("which multisets are for training", least=0)] = 42,
-        limit: Limit | None = None,
-    ) -> None:
-        if split not in self.splits:
-            raise UsageError(f"MNNS has the splits train and test, not {split!r}.")
-        if not 2 <= m <= 8 or not 1 <= low <= high or (high - low + 1) ** m > 2_000_000:
-            raise UsageError(
-                f"MNNS needs 2 <= m <= 8 digits, 1 <= low <= high and at most two million "
-                f"instances, but has m={m}, low={low}, high={high}."
-            )
-        most = 2**m if family.mixes else 1
-        paths = most if paths is None else paths
-        if not 1 <= paths <= most:
-            raise UsageError(
-                f"paths must lie between 1 and 2^m = {2**m}, and be 1 for tokens and hybrids, but "
-                f"is {paths}."
-            )
-        super().__init__(family, mnns.vocabulary(m, high), m - 1, think, arrow)
-        digits = mnns.instances(m, low, high)
-        train = mnns.split(digits, split_seed)
-        self.split = split
-        digits = digits[train if split == "train" else ~train]
-        _check_limit(limit, len(digits), f"MNNS {split}")
-        self.digits = digits[:limit]
-        self.answers = mnns.answers(self.digits)
-        self.targets = mnns.targets(self.digits, paths, high)
-        self.dataset_hash = hashlib.sha256(self.digits.tobytes()).hexdigest()[:16]
-        self.prompt_budget = m + 2
-
-    def __len__(self) -> int:
-        return len(self.digits)
-
-    def question(self, index: int) -> Question:
-        text = " ".join(f"D{d}" for d in self.digits[index])
-        return Question(text, f"S{self.answers[index]}")
-
-    def chain(self, index: int) -> Demonstration:
-        ids, weights = self.targets[0][index], self.targets[1][index]
-        return Demonstration(ids, weights.astype(np.float32), len(ids) - 1)
 
 
 class GraphTask(SymbolTask):
@@ -323,11 +186,6 @@ def _graph_problems(
     if source is not None or released:
         data = load(DATASETS[name], split, source=source, limit=limit)
         return _GraphProblems(name, data, len(data), seed, data.source)
-    _check_limit(limit, size, f"{name} {split}")
+    check_limit(limit, size, f"{name} {split}")
     seed = seed * len(_SPLIT_SEEDS) + _SPLIT_SEEDS[split]
     return _GraphProblems(name, None, limit or size, seed, "generated", slots)
-
-
-def _check_limit(limit: int | None, size: int, what: str) -> None:
-    if limit is not None and not 1 <= limit <= size:
-        raise UsageError(f"{what} has {size} questions; choose a limit from 1 to {size}.")
