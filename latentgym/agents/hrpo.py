@@ -4,7 +4,7 @@
 samples ordinary tokens, and reads each of them blended by a gate with the soft embedding of its
 step (`latentgym.heads.GatedHead`). The gate starts almost closed and opens as it learns. Training
 is GRPO on final answers alone: on-policy, one update per rollout, a small divergence from the model
-without latents. After the answer mark words are plain.
+without latents. After the answer marker words are plain.
 
 Where the authors' code differs from the paper we follow the paper, or what is right; see
 docs/agents/hrpo.md.

@@ -254,7 +254,7 @@ class LatentSeeker(Seeker):
         return searches
 
     def _span(self, first: Attempt) -> range:
-        """The steps of the first chain that are searched: before the environment speaks in it."""
+        """The steps of the first chain that are searched: before the environment responds in it."""
         c, length = self.config, int(first.own_T.sum())
         start = int(c.start * length)
         return range(start, min(start + min(int(c.ratio * length), c.most), first.free()))

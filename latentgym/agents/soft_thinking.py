@@ -1,8 +1,8 @@
 """Soft Thinking: concept tokens without training (arXiv 2505.15778).
 
 Every thought is the probability-weighted mixture of the likeliest tokens' embeddings, truncated
-and renormalised. Thinking ends at the answer mark, at end-of-sequence or at the budget; the answer
-is decoded greedily. The authors' "cold stop" (256 steps of low entropy) needs chains longer than
+and renormalised. Thinking ends at the answer marker, at end-of-sequence or at the budget; the
+answer is decoded greedily. The authors' "cold stop" (256 steps of low entropy) needs chains longer than
 our default budgets and is left out.
 """
 

@@ -1,6 +1,6 @@
 """`latentgym demo`: latent against word chains, on a puzzle and on a language model.
 
-First MNNS with a two-layer model from scratch: thoughts in superposition beside a chain of words,
+First MNNS with a two-layer model from scratch: thoughts in superposition beside thoughts in tokens,
 and the answer that is right most often. Then SmolLM2-135M on GSM8K: plain chain of thought against
 Soft Thinking, with what was said of one problem. Everything goes through the command line, as a
 user would run it.

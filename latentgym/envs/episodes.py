@@ -213,14 +213,14 @@ class LiveEpisodes:
         self.state.resume(rows)
 
     def waiting(self, rows: BoolArray) -> bool:
-        """Whether one of these rows waits for a reply."""
+        """Whether one of these rows waits for a response."""
         return bool((rows & (self.state.phase == Phase.TOOL_CALL)).any())
 
     def respond(self) -> None:
-        """Insert the replies to all calls that wait, which are asked for at once.
+        """Insert the responses to all calls that wait, which are asked for at once.
 
         Raises:
-            ValueError: the task gave a reply that its own rules do not allow.
+            ValueError: the task gave a response that its own rules do not allow.
         """
         rows = np.flatnonzero(self.state.phase == Phase.TOOL_CALL)
         if not rows.size:
@@ -240,7 +240,7 @@ class LiveEpisodes:
         self.state.resume(rows)
 
     def _said(self, row: int) -> str:
-        """The text of a row's tokens since the last reply."""
+        """The text of a row's tokens since the last response."""
         start, end = self._heard_N[row], self._used_N[row]
         return self.task.tokenizer.decode(self._token_NT[row, start:end].tolist())
 

@@ -47,16 +47,16 @@ class Format(ABC):
         return [f"{step}\n" for step in steps]
 
     def thoughts(self, steps: Sequence[str]) -> str:
-        """All that a demonstration says up to the end of the mark; begins with its lines."""
+        """All that a demonstration says up to the end of the marker; begins with its lines."""
         return "".join(self.lines(steps)) + self.marker
 
     @abstractmethod
     def answer(self, gold: str) -> str:
-        """What a demonstration says behind the mark."""
+        """What a demonstration says behind the marker."""
 
     @abstractmethod
     def find(self, completion: str) -> str | None:
-        """The answer in a completion; empty if it is not well said, None without the mark."""
+        """The answer in a completion; empty if it is not well said, None without the marker."""
 
     def kept(self, completion: str, *, in_tokens: bool) -> bool:
         """Whether a completion keeps to the format.
@@ -84,7 +84,7 @@ class Format(ABC):
 
 
 class Hashes(Format):
-    """The answer stands behind a mark, to the end of its line."""
+    """The answer stands behind a marker, to the end of its line."""
 
     def answer(self, gold: str) -> str:
         return f" {gold}"

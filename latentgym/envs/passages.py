@@ -52,7 +52,7 @@ SYMBOLS = Wording(passage="{text}", prompt="{found} {question}")
 
 
 def query_of(said: str) -> str:
-    """What is searched for in words that end in a search mark; empty where they hold no query."""
+    """What is searched for in words that end in a search marker; empty where they hold no query."""
     asked, _, _ = said.rpartition(END_SEARCH)
     _, marker, query = asked.rpartition(SEARCH)
     return " ".join(query.split()) if marker else ""

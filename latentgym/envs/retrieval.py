@@ -173,7 +173,7 @@ class RetrievalTask(TextTask):
         ]
 
     def _fitted(self, reply: str) -> list[int]:
-        """The tokens of a reply; what exceeds the budget is cut, but not its last mark."""
+        """The tokens of a response; what exceeds the budget is cut, but not its last marker."""
         encode = self.tokenizer.encode
         ids = encode(f"\n{reply}\n")
         if len(ids) > self._response_tokens:

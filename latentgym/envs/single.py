@@ -35,7 +35,7 @@ class LatentEnv(gym.Env[Any, Any]):
 
     Arguments are those of `LatentVectorEnv` without `num_envs` and what concerns several rows.
     `reset(options={"index": i})` picks a question. `step` takes one action, `step_segment` a whole
-    run of them, `step_turn` as many of a run as there are before the environment speaks.
+    run of them, `step_turn` as many of a run as there are before the environment responds.
 
     Raises:
         OptionError: it does not take such an argument; also a `TypeError`.
@@ -190,7 +190,7 @@ class LatentEnv(gym.Env[Any, Any]):
         return result
 
     def step_turn(self, tokens: Any) -> tuple[int, Observation, float, bool, bool, dict[str, Any]]:
-        """Take actions until the episode ends or the environment speaks, and leave the others.
+        """Take actions until the episode ends or the environment responds, and leave the others.
 
         For agents that write on without knowing when it is the environment's turn.
 

@@ -42,7 +42,7 @@ class Demonstration:
         weights_TS: their probabilities; every row adds up to one. S = 1 is an ordinary token.
         thoughts: how many of the T steps are thoughts; the rest is the answer.
         steps: how many of the thoughts each step of the reasoning takes, in order; the thoughts
-            behind them, such as the answer mark, belong to none. Empty where a task knows none.
+            behind them, such as the answer marker, belong to none. Empty where a task knows none.
         inserted_T: which of the thoughts the environment inserts in reply to a call: they are read
             as their token, and no step is trained towards them; bool, or None for none.
         prompt_ids_PS: ids of targets on the P tokens of the prompt, where a task has such; a
@@ -69,12 +69,12 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call of an agent, to which the environment replies.
+    """A call of an agent, to which the environment responds.
 
     Attributes:
         index: number of the question.
         said: the agent's own tokens since the environment last spoke, as text, up to the end of the
-            call mark. Thoughts that are no words count by the token that they are read by.
+            call marker. Thoughts that are no words count by the token that they are read by.
         number: 1 for the first call of the episode.
     """
 

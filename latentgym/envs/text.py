@@ -17,7 +17,7 @@ from latentgym.text.tokenizers import Tokenizer
 
 
 class TextTask(Task):
-    """Questions in words, answers behind a mark.
+    """Questions in words, answers behind a marker.
 
     Args:
         family: action family.
@@ -30,7 +30,7 @@ class TextTask(Task):
         answer: answer budget, in tokens.
         exact_thoughts: think exactly `think` times, whatever is thought. All that a chain says
             after that, the marker included, is answer then, and only end-of-sequence ends it.
-        force_answer: open the answer phase when thinking ends without the mark. Default: for
+        force_answer: open the answer phase when thinking ends without the marker. Default: for
             latent chains, which cannot write it in words, unless their thoughts are exact; a chain
             of words is truncated.
     """

@@ -34,7 +34,7 @@ class Phase(IntEnum):
 
 
 class StopMatcher:
-    """Finds a text in a stream of token ids, however the mark is split over tokens.
+    """Finds a text in a stream of token ids, however the marker is split over tokens.
 
     A Knuth-Morris-Pratt automaton over characters, composed with the text of every vocabulary
     entry: `next_SV[state, token]` is the state after that token. One table lookup a step
@@ -52,7 +52,7 @@ class StopMatcher:
         self.final = len(marker)
         step = _kmp(marker)
         relevant = set(marker)
-        # A token without any character of the mark leads to state 0, so only a few need a walk.
+        # A token without any character of the marker leads to state 0, so only a few need a walk.
         self.next_SV = np.zeros((self.final + 1, len(pieces)), dtype=np.int16)
         for token, piece in enumerate(pieces):
             if relevant.isdisjoint(piece):
@@ -69,7 +69,7 @@ class StopMatcher:
         self.next_SV[self.final] = self.next_SV[0]
 
     def before(self, state: int, tokens: IntArray) -> int:
-        """How many of the tokens stand before the one that completes the mark; all if none does."""
+        """How many of the tokens stand before the one that completes the marker; all if none."""
         step = self.next_SV.item
         for count, token in enumerate(tokens.tolist()):
             state = step(state, token)

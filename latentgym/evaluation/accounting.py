@@ -29,7 +29,7 @@ class Positions:
         verifier_prompt: read by a verifier that drew nothing from them.
         verifier: written by verifiers.
         gradient: latents that were moved by a gradient through the language-model head alone.
-        inserted: put there by the environment: bridges to answers, and replies to calls.
+        inserted: put there by the environment: forced prompts of answers, and tool responses.
     """
 
     prompt: float = 0.0

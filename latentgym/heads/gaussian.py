@@ -2,7 +2,7 @@
 
 "Think Silently, Think Fast: Dynamic Latent Compression of LLM Reasoning Chains"
 (arXiv 2505.16552): z ~ Normal(mu(h), sigma(h)), the model reads s z, where s is the standard
-deviation of its embedding table. Thinking ends when the language-model head says the answer mark.
+deviation of its embedding table. Thinking ends when the language-model head says the answer marker.
 
 Legend: ... any leading shape, B rows, D width, V vocabulary.
 """

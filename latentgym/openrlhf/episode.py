@@ -1,8 +1,8 @@
 """An episode of a token environment whose tokens somebody else writes, such as vLLM.
 
 What is written may go on where it is the environment's turn: tokens behind the end of an answer, or
-behind a call that the environment replies to, are dropped, as the model could not have written them
-had it seen what the environment says. Needs no OpenRLHF.
+behind a call that the environment responds to, are dropped, as the model could not have written
+them had it seen what the environment says. Needs no OpenRLHF.
 """
 
 from __future__ import annotations

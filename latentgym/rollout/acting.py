@@ -32,7 +32,8 @@ class Taken:
     Attributes:
         reward_N: what each row was given for them, float64.
         finals: the final infos of the rows that ended, by row.
-        replies: what the environment says in the rows that cannot go on without, token ids by row.
+        responses: what the environment says in the rows that cannot go on without, token ids by
+            row.
     """
 
     reward_N: npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ class Actor(Protocol):
 
         Args:
             segments: further tokens of each of these rows, by which its actions are read.
-            waiting: the rows that need a reply behind them.
+            waiting: the rows that need a response behind them.
         """
         ...
 

@@ -64,7 +64,7 @@ def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
         rollouts: its record.
 
     Returns:
-        `latent/...` by name (docs/metrics.md); empty for chains of words, and without thoughts.
+        `latent/...` by name (docs/metrics.md); empty for thoughts in tokens, and without thoughts.
     """
     if policy.thinks_in_tokens:
         return {}

@@ -1,7 +1,7 @@
 """The rollout engine: batched decoding of tokens and thoughts behind one cache.
 
 One cache carries a row from its prompt through its thoughts into its answer. Each distinct prompt
-is read once for its whole group; the base model runs on the newest position only; marks are
+is read once for its whole group; the base model runs on the newest position only; markers are
 matched on ids; finished rows are compacted away; every draw is a function of (seed, question,
 sample, step). The episode's rules come from the environment as a `Protocol`.
 

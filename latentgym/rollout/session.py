@@ -100,7 +100,7 @@ class Session:
         self._memory_mask = prefill.memory_mask_QP
 
     def _take(self, prefix: Sequence[Sequence[int]]) -> None:
-        """Count and record given actions, up to the end or to where the environment speaks."""
+        """Count and record given actions, up to the end or to where the environment responds."""
         lengths_Q = np.array([len(ids) for ids in prefix])
         token_QT = np.zeros((len(prefix), int(lengths_Q.max(initial=0))), dtype=np.int64)
         for row, ids in zip(token_QT, prefix, strict=True):
@@ -116,7 +116,7 @@ class Session:
 
     @property
     def waiting(self) -> IntArray:
-        """Rows for which the environment must speak before they go on."""
+        """Rows for which the environment must respond before they go on."""
         return np.flatnonzero(self.state.phase == Phase.TOOL_CALL)
 
     def run(self, *, answers: bool = True) -> None:

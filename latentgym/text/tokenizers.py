@@ -325,7 +325,7 @@ def one_line(text: str) -> str:
 def breaking(markers: Iterable[str]) -> Callable[[str], str]:
     """What puts a blank into every one of some marks in a text, so that none is read as such.
 
-    A mark is broken behind its first character wherever it begins, overlaps included; one of a
+    A marker is broken behind its first character wherever it begins, overlaps included; one of a
     single character cannot be broken.
     """
     broken = sorted({marker for marker in markers if len(marker) > 1})

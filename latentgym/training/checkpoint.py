@@ -207,7 +207,7 @@ def run_of(path: Path | None) -> dict[str, Any]:
 def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
     """Load a checkpoint's language model, and its head where the policy has the same.
 
-    A checkpoint of one agent may start another, as a supervised chain of words starts a latent
+    A checkpoint of one agent may start another, as a supervised chain of thought starts a latent
     policy; a head with parameters must then be new.
 
     Args:

@@ -1,6 +1,6 @@
 """Self-reward: the model checks its own answer with four questions (LatentSeek).
 
-Each verifier is asked about one aspect, may reason, and says True or False behind a mark. The
+Each verifier is asked about one aspect, may reason, and says True or False behind a marker. The
 reward is minus the weight of the failed checks over the weight of all (the authors'
 `rewards/reward.py`). Question and solution are read once for all four, and of a solution that has
 changed only what stands behind the change. The wording is ours; the aspects and weights are theirs.
@@ -67,7 +67,7 @@ class VerifierConfig:
     top_p: PositiveShare = 1.0
     """Of the verifiers."""
     official_parsing: bool = False
-    """Read the verdict as the authors do: behind the last mark of the whole text, the prompt
+    """Read the verdict as the authors do: behind the last marker of the whole text, the prompt
     included, and with "true" looked for before "false"."""
 
     def weights(self) -> dict[str, float]:
@@ -122,7 +122,7 @@ class SelfReward(RewardSource):
             prefix_cache=self._reading,
         )
         fresh_N = self._reading.fresh_N
-        # Without reasoning the mark stands behind the question at once.
+        # Without reasoning the marker stands behind the question at once.
         at_once = [] if self.config.tokens else list(self._protocol.forced_prompt)
         ends = [
             [*prompt[len(begin) :], *at_once]
@@ -165,7 +165,7 @@ class SelfReward(RewardSource):
         decode = self.lm.tokenizer.decode
         if self.config.official_parsing:
             return official_verdict(decode(prompt) + decode(rollouts.action_tokens(row).tolist()))
-        # Spoken are the tokens behind the mark, and the last one of the mark itself.
+        # Spoken are the tokens behind the marker, and the last one of the marker itself.
         verdict_T = rollouts.token_NT[row][rollouts.kind_NT[row] == StepKind.TOKEN]
         return verdict(decode(verdict_T.tolist()))
 
@@ -181,12 +181,12 @@ def self_reward(
 
 
 def verdict(answer: str) -> bool:
-    """What stands first behind the mark, True or False; neither counts as False."""
+    """What stands first behind the marker, True or False; neither counts as False."""
     found = _WORDS.search(answer)
     return found is not None and found.group().lower() == "true"
 
 
 def official_verdict(text: str) -> bool:
-    """As the authors read it: behind the text's last mark, "true" before "false"."""
+    """As the authors read it: behind the text's last marker, "true" before "false"."""
     _, marker, answer = text.lower().rpartition(MARKER.lower())
     return bool(marker) and "true" in answer
