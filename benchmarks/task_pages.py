@@ -108,9 +108,9 @@ def _common(task: str, env: Any) -> Iterator[str]:
     )
     yield observation(env.observation_space)
     yield "## Rules"
-    marker = f"`{rules.marker.mark}` ends the thoughts" if rules.marker else "no mark"
+    marker = f"`{rules.marker.text}` ends the thoughts" if rules.marker else "no marker"
     tool = rules.tool_call
-    call = f"; `{tool.marker}` calls the environment" if tool else ""
+    call = f"; `{tool.text}` calls the environment" if tool else ""
     yield (
         f"By default the budget of thoughts is {_budget(rules.think)}, and that of the answer "
         f"{_budget(rules.answer)} tokens; {marker}{call}. With a language model's vocabulary "

@@ -2,8 +2,8 @@
 
 Every thought is the probability-weighted mixture of the likeliest tokens' embeddings, truncated
 and renormalised. Thinking ends at the answer marker, at end-of-sequence or at the budget; the
-answer is decoded greedily. The authors' "cold stop" (256 steps of low entropy) needs chains longer than
-our default budgets and is left out.
+answer is decoded greedily. The authors' "cold stop" (256 steps of low entropy) needs chains longer
+than our default budgets and is left out.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def info(argv: Sequence[str]) -> int:
         "vocabulary": f"{task.tokenizer.vocab_size} ({task.tokenizer.name})",
         "think": _budget(protocol.think),
         "answer": _budget(protocol.answer),
-        "marker": repr(protocol.marker.marker) if protocol.marker else "none",
+        "marker": repr(protocol.marker.text) if protocol.marker else "none",
         "tool_call": _calls(protocol),
         "forced_prompt": repr(task.tokenizer.decode(protocol.forced_prompt))
         if protocol.forced_prompt
@@ -162,4 +162,4 @@ def _calls(protocol: Any) -> str:
     if not protocol.tool_call:
         return "none"
     most = "" if protocol.max_tool_calls is None else f", at most {protocol.max_tool_calls} times"
-    return f"{protocol.tool_call.marker!r}{most}"
+    return f"{protocol.tool_call.text!r}{most}"

@@ -26,12 +26,12 @@ OBSERVATION: Mapping[str, str] = {
     "prompt": "token ids of the question's prompt, from the left; padding behind",
     "prompt_length": "how many of them are the prompt",
     "phase": "what the next action is: 0 a thought, 1 a token of the answer; 2 never shows, as a "
-    "call is answered at once; 3 nothing, the episode is over",
+    "tool call is answered at once; 3 nothing, the episode is over",
     "thoughts_used": "thoughts so far; what the environment inserts is none",
     "answer_used": "tokens of the answer so far",
     "token": "the token that the last action was read by; padding before the first",
-    "inserted": "token ids that the environment has said behind the last action (a reply to a "
-    "call, the forced prompt of an answer), which the agent reads next; padding behind",
+    "inserted": "token ids that the environment has said behind the last action (a tool "
+    "response, the forced prompt of an answer), which the agent reads next; padding behind",
     "inserted_length": "how many of them it has said; 0 mostly",
 }
 """The entries of an observation, and what each is."""
@@ -200,9 +200,7 @@ class LiveEpisodes:
         assert matcher is not None  # or no token would be plain while thinking
         for begin in range(end - 1, max(-1, end - 1 - matcher.final), -1):
             self._part_NT[row, begin] |= _WORD
-            if matcher.marker in self.task.tokenizer.decode(
-                self._token_NT[row, begin:end].tolist()
-            ):
+            if matcher.text in self.task.tokenizer.decode(self._token_NT[row, begin:end].tolist()):
                 return
 
     def _force_answer(self) -> None:

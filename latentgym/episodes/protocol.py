@@ -41,17 +41,17 @@ class StopMatcher:
     replaces the decoding of text, and the marker is found in any tokenisation.
 
     Args:
-        mark: the text to find, not empty.
+        text: what to find, not empty.
         pieces: the text of each token id, length V.
     """
 
-    def __init__(self, marker: str, pieces: Sequence[str]) -> None:
-        if not marker:
+    def __init__(self, text: str, pieces: Sequence[str]) -> None:
+        if not text:
             raise UsageError("a marker cannot be the empty string; leave it out instead.")
-        self.marker = marker
-        self.final = len(marker)
-        step = _kmp(marker)
-        relevant = set(marker)
+        self.text = text
+        self.final = len(text)
+        step = _kmp(text)
+        relevant = set(text)
         # A token without any character of the marker leads to state 0, so only a few need a walk.
         self.next_SV = np.zeros((self.final + 1, len(pieces)), dtype=np.int16)
         for token, piece in enumerate(pieces):

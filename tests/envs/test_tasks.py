@@ -166,7 +166,7 @@ def test_budgets_prompts_and_formats_can_be_chosen() -> None:
     )
     rules = chosen.protocol()
     assert (rules.think.steps, rules.answer.steps, len(chosen)) == (5, 3, 2)
-    assert rules.marker is not None and rules.marker.marker == "\\boxed{"
+    assert rules.marker is not None and rules.marker.text == "\\boxed{"
     prompt = chosen.tokenizer.decode(chosen.prompt(0))
     assert prompt == f"Question: {chosen.question(0).text}\nAnswer:"
     check_task(chosen)
