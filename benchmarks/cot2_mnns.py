@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.suite import Cell, main
+from benchmarks.suite import main
+from latentgym.evaluation.suite import Cell
 
 WORDS, LATENT = "latent/MNNS-token", "latent/MNNS-continuous"
 SUPERVISED_STEPS, GRPO_STEPS, EARLY_STEPS, CONVERGED_STEPS = 10_000, 500, 6_000, 20_000

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.suite import Cell, main
+from benchmarks.suite import main
+from latentgym.evaluation.suite import Cell
 
 WORDS, LATENT = "latent/ProsQA-token", "latent/ProsQA-continuous"
 # Of an odd number of heads every one has keys and values of its own, which is what lets edges be

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.suite import Cell, main
+from benchmarks.suite import main
+from latentgym.evaluation.suite import Cell
 
 STEPS = 8
 ENV = "latent/HotpotQA-hybrid"

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.suite import Cell, main
+from benchmarks.suite import main
+from latentgym.evaluation.suite import Cell
 
 _MODEL = ("--model", "smollm2-135m", "--dtype", "bfloat16", "--batch", "128")
 _JUDGE = ("--verifier.tokens", "0")

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.suite import Cell, main
+from benchmarks.suite import main
+from latentgym.evaluation.suite import Cell
 
 MODEL = "tiny:qwen2:2x4x64"
 RL_STEPS = 200

@@ -23,13 +23,13 @@ from benchmarks import (
     task_pages,
 )
 from benchmarks.report import PAGES, ROOT, filled
-from benchmarks.suite import Cell, waves
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.demo import majority
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import parse
 from latentgym.cli.train import TrainOptions
+from latentgym.evaluation.suite import Cell, waves
 from latentgym.lm import LatentLM
 from latentgym.recommenders import RECOMMENDERS
 

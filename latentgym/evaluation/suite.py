@@ -1,0 +1,207 @@
+"""Suites: tables of figures, each a command of `latentgym` that is run once per seed.
+
+A cell whose result is there is not run again, and a killed one goes on. A suite's record holds mean
+and 95 % interval over seeds, the paper's figure and the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentgym.errors import UsageError
+from latentgym.evaluation.results import Result, load_result, load_rollouts
+from latentgym.evaluation.stats import mean_interval, seed_interval
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table: a command, and what the paper has."""
+
+    part: str
+    name: str
+    argv: tuple[str, ...]
+    paper: float | None = None
+    start: str | None = None  # the cell whose model this one starts from
+    curve: bool = False  # whether the record keeps the logged steps of the first seed
+
+    def command(self, out: Path, seed: int) -> list[str]:
+        """The command line of one seed."""
+        start = [] if self.start is None else ["--checkpoint", str(folder(out, self.start, seed))]
+        chosen = "--seeds" if self.argv[0] == "eval" else "--seed"
+        where = ["--out", str(folder(out, self.name, seed))]
+        return [*self.argv, *start, chosen, str(seed), *where]
+
+
+def folder(out: Path, name: str, seed: int) -> Path:
+    """Where a cell's run of one seed is kept."""
+    return out / name / f"seed-{seed}"
+
+
+def waves(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
+    """Cells in an order in which what starts from another cell's model comes after it."""
+    todo = list(cells)
+    while todo:
+        names = {cell.name for cell in todo}
+        ready = [cell for cell in todo if cell.start not in names]
+        if not ready:
+            raise ValueError(f"cells start from each other in a ring: {sorted(names)}")
+        yield ready
+        todo = [cell for cell in todo if cell.start in names]
+
+
+def run(cell: Cell, out: Path, seed: int) -> None:
+    """Run a cell for one seed unless its result is there; a killed run goes on."""
+    where = folder(out, cell.name, seed)
+    if (where / "result.json").exists():
+        return
+    command = [*cell.command(out, seed), "--resume"]
+    where.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from latentgym.cli.main import run; run()", *command],
+        env={"OMP_NUM_THREADS": "1", **os.environ},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+
+
+def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str, Any]:
+    """Mean and interval of a cell over seeds, in per cent; thoughts an answer, with their interval.
+
+    Args:
+        cell: the cell.
+        out: folder of the suite's runs.
+        seeds: which of them.
+        shown: the folder that the recorded command names.
+    """
+    results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
+    accuracies, n = [r.accuracy for r in results], min(r.n for r in results)
+    mean, low, high = seed_interval(accuracies, n)
+    if len(results) == 1:  # over the questions, as nothing is known of other seeds
+        low, high = results[0].accuracy_ci95
+    metrics = {
+        name: 100 * statistics.fmean(_each(results, name))
+        for name in results[0].metrics
+        if name.startswith("pass@")
+    }
+    more: dict[str, Any] = {
+        name: _mean(_each(results, key))
+        for name, key in _ANSWERS.items()
+        if key in results[0].metrics
+    }
+    ranking = {
+        name: [round(value, 4) for value in seed_interval(_each(results, name), n)]
+        for name in _RANKING
+        if name in results[0].metrics
+    }
+    if ranking:
+        if len(results) == 1:  # over the questions
+            more["ranking_ci95"] = {n: results[0].metrics_ci95[n] for n in ranking}
+        more["ndcg_by_seed"] = [round(value, 4) for value in _each(results, "ndcg@5")]
+    lengths = [r.forward_positions["thought"] for r in results]
+    latents = {
+        name: _mean(_each(results, name))
+        for name in results[0].metrics
+        if name.startswith("latent/")
+    }
+    return {
+        "part": cell.part,
+        "name": cell.name,
+        "mean": round(100 * mean, 2),
+        "ci95": [round(100 * low, 2), round(100 * high, 2)],
+        "by_seed": [round(100 * a, 2) for a in accuracies],
+        "seeds": list(seeds),
+        "n": n,
+        "paper": cell.paper,
+        **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
+        **more,
+        **({"ranking": ranking} if ranking else {}),
+        "thoughts": [round(value, 2) for value in mean_interval(lengths)],
+        **({"latents": latents} if latents else {}),
+        **_search(cell, out, seeds),
+        **curves(cell, out, seeds),
+        **({"curve": _logged(cell, out, seeds[0])} if cell.curve else {}),
+        "command": " ".join(["latentgym", *cell.command(shown, 0)]),
+    }
+
+
+def _search(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Of a search at test time: its numbers, what it cost, and what it has after k iterations."""
+    results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
+    if cell.argv[0] != "eval":
+        return {}
+    cost = {"gflop": _mean(r.flops_per_answer / 1e9 for r in results)}
+    names = [name for name in results[0].metrics if name.startswith("search/")]
+    if not names:
+        return cost
+    search = {n.removeprefix("search/"): _mean(_each(results, n)) for n in names}
+    spent = {
+        k: _mean(r.forward_positions[k] for r in results) for k in results[0].forward_positions
+    }
+    traces = [row["trace"] for s in seeds for row in load_rollouts(folder(out, cell.name, s))]
+    most = max(tried["iteration"] for trace in traces for tried in trace)
+    after = [0, *(2**i for i in range(most.bit_length())), most]
+    right = {
+        k: 100 * _mean([t["score"] for t in trace if t["iteration"] <= k][-1] for trace in traces)
+        for k in sorted(set(after))
+        if k <= most
+    }
+    return {**cost, "search": search, "positions": spent, "after_iterations": right}
+
+
+def _each(results: Sequence[Result], name: str) -> list[float]:
+    """A metric of every result; those that were not finite are null in a record."""
+    values = [result.metrics[name] for result in results]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        raise UsageError(f"{name} is not finite in every result; it has no mean.")
+    return known
+
+
+def _mean(values: Iterable[float]) -> float:
+    return round(statistics.fmean(values), 4)
+
+
+# Of what was answered, beside the score.
+_ANSWERS = {"f1": "reward/f1", "calls": "calls"}
+_RANKING = ("hr@1", "hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
+_CURVES = {
+    "entropy": "train/entropy",
+    "reward": "reward/score",
+    "latent_share": "latent/share",
+    "calls": "rollout/calls",
+}
+
+
+def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Entropy, reward and HRPO's latent share at the beginning and the end of policy gradient.
+
+    Means over seeds of the first logged steps and of the last, of the policy that samples.
+    """
+    found: dict[str, Any] = {}
+    for name, key in _CURVES.items():
+        first, last = [], []
+        for seed in seeds:
+            values = [line[key] for line in _logged(cell, out, seed) if key in line]
+            first += [sum(values[:3]) / 3] if values else []
+            last += [sum(values[-3:]) / 3] if values else []
+        if first:
+            found[f"{name}_before"] = round(sum(first) / len(first), 4)
+            found[f"{name}_after"] = round(sum(last) / len(last), 4)
+    return found
+
+
+def _logged(cell: Cell, out: Path, seed: int) -> list[dict[str, float]]:
+    """The logged steps of a run, to four digits; none for an evaluation."""
+    path = folder(out, cell.name, seed) / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [{k: round(v, 4) for k, v in json.loads(line).items()} for line in lines]
