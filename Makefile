@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 # Without a GPU the CPU build of torch is enough; say TORCH=torch for the default build.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
 
-.PHONY: run test test-newest chaos lint docs clean
+.PHONY: run test quick test-newest chaos lint docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/latentgym demo
@@ -18,6 +18,13 @@ test: $(VENV)/.ready
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
+
+# For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.
+FOLDERS ?= $(addprefix tests/,episodes heads options text system evaluation training data test_import.py)
+quick: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not slow' $(FOLDERS)
 
 # What stands on transformers, on its newest release: OpenRLHF keeps the other environment at one.
 test-newest: $(NEWEST)/.ready
