@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from latentgym.cli.bench import BENCHES
+from latentgym.registry import AGENTS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "latentgym"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -39,6 +42,76 @@ def test_importing_is_light() -> None:
     code = (
         "import sys, latentgym, latentgym.recommenders.sasrec; "
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    assert fresh(code) == "[]"
+
+
+# What a person waits for at the keyboard: help, lists, and words that are wrong.
+EVERYDAY = """
+--help
+agents
+envs
+leaderboard
+leaderboard --help
+train --help
+train hrpo --help
+train hrpo latent/NoSuch-hybrid
+train hrpo latent/GSM8K-token
+train hrpo latent/GSM8K-hybrid --temperature -1
+train hrpo latent/GSM8K-hybrid --nosuch 3
+train hrpo latent/GSM8K-hybrid --grpo.group-size 1
+train cot latent/GSM8K-token --preset nosuch
+train soft-thinking latent/GSM8K-continuous
+eval --help
+eval nosuch latent/GSM8K-token
+eval cot latent/NoSuch-token
+eval cot latent/GSM8K-token --checkpoint nowhere
+eval latentseek latent/GSM8K-token --reward nosuch
+rescore --help
+baseline --help
+baseline nosuch latent/MovieLens-token
+info --help
+validate --help
+demo --help
+index --help
+index build --help
+data --help
+data amazon --help
+data movielens --help
+bench --help
+"""
+EVERYDAY_COMMANDS = [
+    *EVERYDAY.strip().splitlines(),
+    *(f"eval {agent} --help" for agent in AGENTS),
+    *(f"bench {name} --help" for name in BENCHES),
+]
+
+
+@pytest.mark.parametrize("command", EVERYDAY_COMMANDS)
+def test_everyday_commands_are_light(command: str) -> None:
+    code = f"""
+import contextlib, io, sys
+from latentgym.cli.main import main
+told = io.StringIO()
+with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+    try:
+        main({command.split()!r})
+    except SystemExit:  # how tyro ends after help, or a word that is wrong
+        pass
+print(bool(told.getvalue()), [m for m in {HEAVY!r} if m in sys.modules])
+"""
+    assert fresh(code) == "True []"
+
+
+@pytest.mark.parametrize("package", ["heads", "lm", "rollout", "training"])
+def test_lazy_packages_have_all_their_names(package: str) -> None:
+    # With all modules loaded: a function must not give way to the module of its name.
+    code = (
+        "import importlib, pkgutil, types; "
+        f"package = importlib.import_module('latentgym.{package}'); "
+        "[importlib.import_module(m.name) for m in "
+        "pkgutil.iter_modules(package.__path__, f'{package.__name__}.')]; "
+        "print([n for n in package.__all__ if isinstance(getattr(package, n), types.ModuleType)])"
     )
     assert fresh(code) == "[]"
 

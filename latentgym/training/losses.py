@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.distributions import masked
+from latentgym.training.grpo_config import CLEAN, MEANS
 
 
 def _group_norm(reward_QG: Tensor, eps: float = 1e-9) -> Tensor:
@@ -53,8 +54,6 @@ def _over_norm(centred_QG: Tensor) -> Tensor:
     spread: Tensor = centred_QG.square().sum().sqrt()
     return centred_QG / (spread + 1e-6)
 
-
-CLEAN = "clean_batch"
 
 ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "group_norm": _group_norm,
@@ -169,15 +168,6 @@ def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tens
     if kind == "sequence":
         return (values.sum(-1) / mask_NT.sum(-1).clamp_min(1)).mean()
     raise UsageError(f"no mean {kind!r}; choose token or sequence.")
-
-
-MEANS: Mapping[str, str] = {
-    "token": "over all actions of a step alike",
-    "sequence": "over the actions of each row, then over rows",
-    "phase": "over each row's thoughts and over its words apart, added up, then over rows",
-    "sum": "each row's sum, then over rows",
-}
-"""How the losses of actions become one: names and what they mean."""
 
 
 def action_weights(thought_NT: Tensor, action_NT: Tensor, kind: str) -> Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from torch import Tensor
-
-from latentgym.rollout import Policy
 from latentgym.training.config import Optimisation
 from latentgym.training.order import Order
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentgym.rollout import Policy
 
 Metrics: TypeAlias = "dict[str, float]"
 Update: TypeAlias = "Callable[[Iterable[Tensor]], float]"

@@ -16,7 +16,7 @@ import pytest
 from latentgym.cli.main import main
 from latentgym.evaluation.results import load_result
 from latentgym.system.lock import in_use
-from latentgym.training.checkpoint import latest as find_checkpoint
+from latentgym.training.manifest import latest as find_checkpoint
 
 TINY = ["--model", "tiny:gpt2:1x1x16", "--steps", "2"]
 MNNS = ["train", "cot", "latent/MNNS-token", *TINY]
