@@ -97,6 +97,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
     run = _run(options, parsed.config)
     recipe = run.make_agent().recipe()
+    recipe.validate()
     if options.backend == "local" and options.cluster != ClusterOptions():
         raise UsageError(
             "--gpus, --nodes, --zero and the other options of a cluster need --backend openrlhf."

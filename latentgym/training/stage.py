@@ -73,6 +73,10 @@ MakeEnv: TypeAlias = "Callable[..., Any]"
 class StageConfig(Protocol):
     """Settings of a stage, as data."""
 
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        ...
+
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Stage:
         """The stage that trains this policy."""
         ...
@@ -89,3 +93,8 @@ class Recipe:
 
     stage: StageConfig
     optimisation: Optimisation
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        self.stage.validate()
+        self.optimisation.validate()
