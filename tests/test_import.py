@@ -63,6 +63,8 @@ train hrpo latent/GSM8K-token
 train hrpo latent/GSM8K-hybrid --temperature -1
 train hrpo latent/GSM8K-hybrid --nosuch 3
 train hrpo latent/GSM8K-hybrid --grpo.group-size 1
+train hrpo latent/GSM8K-hybrid --grpo.advantage nosuch
+train hrpo latent/GSM8K-hybrid --optimisation.schedule nosuch
 train cot latent/GSM8K-token --preset nosuch
 train soft-thinking latent/GSM8K-continuous
 eval --help

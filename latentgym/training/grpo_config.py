@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 CLEAN = "clean_batch"
 """The advantage estimator for which each group's first sample thinks without noise."""
 
+ADVANTAGES: Mapping[str, str] = {
+    "group_norm": "(r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF",
+    "group_norm_trl": "(r - mean) / (sample std + 1e-4), as in TRL and HRPO",
+    "group_norm_population": "with the population std, floored at 1e-12, as in CoT2's code",
+    "dr_grpo": "r - mean",
+    "rloo": "r - mean of the others",
+    "batch": "r - mean of the batch, over its norm",
+    CLEAN: "r - mean of the groups' first samples, without noise, over its norm, as in LatentR3",
+}
+"""Advantage estimators, (Q, G) rewards r to (Q, G) advantages: names and what they compute."""
+
+KL_ESTIMATORS: Mapping[str, str] = {
+    "k1": "log r",
+    "k2": "(log r)^2 / 2",
+    "k3": "1 / r - 1 + log r",
+}
+"""Estimators of KL(policy || reference) from r = policy / reference (Schulman, 2020)."""
+
 MEANS: Mapping[str, str] = {
     "token": "over all actions of a step alike",
     "sequence": "over the actions of each row, then over rows",
@@ -24,6 +42,12 @@ MEANS: Mapping[str, str] = {
     "sum": "each row's sum, then over rows",
 }
 """How the losses of actions become one: names and what they mean."""
+
+
+def check_advantage(kind: str) -> None:
+    """Raise `UsageError` if there is no advantage estimator of that name."""
+    if kind not in ADVANTAGES:
+        raise UsageError(f"no advantage estimator {kind!r}; {did_you_mean(kind, ADVANTAGES)}")
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,10 @@ class GRPOConfig:
             )
         if self.reward not in ("task", "perplexity"):
             raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")
+        check_advantage(self.advantage)
+        if self.kl_estimator not in KL_ESTIMATORS:
+            known = did_you_mean(self.kl_estimator, KL_ESTIMATORS)
+            raise UsageError(f"no KL estimator {self.kl_estimator!r}; {known}")
         if self.mean not in MEANS:
             raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from latentgym.errors import UsageError
 from latentgym.options.ranges import NotNegative, Share, Size, SizeOrZero, check_ranges, check_rows
-from latentgym.training.grpo_config import CLEAN
+from latentgym.training.grpo_config import CLEAN, check_advantage
 from latentgym.training.stage import MakeEnv
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class PathwiseConfig:
         if self.group_size < 2:
             raise UsageError("--rl.group-size must be at least 2: one row has no advantage.")
         check_rows(self.rows)
+        check_advantage(self.advantage)
         if self.baseline_prompts < 0 or self.prompts % (self.baseline_prompts or self.prompts):
             raise UsageError(
                 f"--rl.baseline-prompts is {self.baseline_prompts}, which does not divide the "
