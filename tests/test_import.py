@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from latentgym.cli.bench import BENCHES
+from latentgym.registry import AGENTS, TASKS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "latentgym"
@@ -41,6 +47,78 @@ def test_importing_is_light() -> None:
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     assert fresh(code) == "[]"
+
+
+# What a person waits for at the keyboard: help, lists, and words that are wrong.
+EVERYDAY = """
+--help
+agents
+envs
+leaderboard
+leaderboard --help
+train --help
+train hrpo --help
+train hrpo latent/NoSuch-hybrid
+train hrpo latent/GSM8K-token
+train hrpo latent/GSM8K-hybrid --temperature -1
+train hrpo latent/GSM8K-hybrid --nosuch 3
+train hrpo latent/GSM8K-hybrid --grpo.group-size 1
+train hrpo latent/GSM8K-hybrid --grpo.advantage nosuch
+train hrpo latent/GSM8K-hybrid --optimisation.schedule nosuch
+train cot latent/GSM8K-token --preset nosuch
+train soft-thinking latent/GSM8K-continuous
+eval --help
+eval nosuch latent/GSM8K-token
+eval cot latent/NoSuch-token
+eval cot latent/GSM8K-token --checkpoint nowhere
+eval latentseek latent/GSM8K-token --reward nosuch
+rescore --help
+baseline --help
+baseline nosuch latent/MovieLens-token
+info --help
+validate --help
+demo --help
+index --help
+index build --help
+data --help
+data amazon --help
+data movielens --help
+bench --help
+"""
+EVERYDAY_COMMANDS = [
+    *EVERYDAY.strip().splitlines(),
+    *(f"eval {agent} --help" for agent in AGENTS),
+    *(f"bench {name} --help" for name in BENCHES),
+]
+
+
+def test_everyday_commands_are_light() -> None:
+    # In one process: what one of them imports stays for all to see.
+    code = f"""
+import contextlib, io, sys
+from latentgym.cli.main import main
+for command in {EVERYDAY_COMMANDS!r}:
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        try:
+            main(command.split())
+        except SystemExit:  # how tyro ends after help, or a word that is wrong
+            pass
+    heavy = [m for m in {HEAVY!r} if m in sys.modules]
+    if heavy or not told.getvalue():
+        print(command, heavy)
+"""
+    assert fresh(code) == ""
+
+
+@pytest.mark.parametrize("package", ["heads", "lm", "rollout", "training"])
+def test_lazy_packages_have_all_their_names(package: str) -> None:
+    # With all modules loaded: a function must not give way to the module of its name.
+    lazy = importlib.import_module(f"latentgym.{package}")
+    for module in pkgutil.iter_modules(lazy.__path__, f"{lazy.__name__}."):
+        importlib.import_module(module.name)
+    assert lazy.__all__ and set(lazy.__all__) <= set(dir(lazy))
+    assert not [n for n in lazy.__all__ if isinstance(getattr(lazy, n), ModuleType)]
 
 
 def test_an_environment_without_a_model_needs_no_torch() -> None:
@@ -101,13 +179,13 @@ ARROWS = {
     "bench": "agents data episodes evaluation heads lm options progress registry retrieval rollout "
     "text training",
     "cli": "agents cluster data evaluation lm openrlhf options progress recommenders registry "
-    "retrieval rollout storage system testing text training",
+    "retrieval storage system testing text training",
     "cluster": "evaluation",
     "data": "episodes options progress storage system text",
     "envs": "data episodes lm options registry retrieval rewards system text",
     "episodes": "",
     "errors": "",
-    "evaluation": "heads lm progress registry storage system text",
+    "evaluation": "progress registry storage system text",
     "heads": "episodes",
     "lm": "storage system text",
     "openrlhf": "cluster episodes evaluation heads lm options progress registry rollout storage "
@@ -166,10 +244,6 @@ def test_a_room_is_entered_by_its_doors(room_of: str, doors: tuple[str, ...]) ->
 
 
 def test_every_entry_point_exists() -> None:
-    from importlib import import_module
-
-    from latentgym.registry import AGENTS, TASKS
-
     for entry in {*TASKS.values(), *AGENTS.values()}:
         module, attribute = entry.split(":")
-        assert callable(getattr(import_module(module), attribute))
+        assert callable(getattr(importlib.import_module(module), attribute))

@@ -25,7 +25,7 @@ from latentgym.cli.main import main
 from latentgym.retrieval import RetrievalError, read_manifest
 from latentgym.retrieval.java import find_java
 from latentgym.system.sealed import digests
-from latentgym.training import checkpoint
+from latentgym.training import manifest
 
 _MODEL = ("--model", "tiny:gpt2:1x1x16")
 _CLOCKS = ("wall_s", "answers_per_s", "created", "git", "sha256")  # no two have them alike
@@ -137,8 +137,8 @@ def commands(folder: Path) -> Iterator[Command]:
 
 
 def _trained(out: Path) -> Any:
-    newest = checkpoint.find(out)
-    files = checkpoint.read_manifest(newest)["files"]
+    newest = manifest.find(out)
+    files = manifest.read_manifest(newest)["files"]
     return newest.name, files, [p.name for p in newest.parent.iterdir()], _evaluated(out)
 
 

@@ -19,6 +19,7 @@ from latentgym.evaluation.results import RESULT, ROLLOUTS, Result, load_result, 
 from latentgym.retrieval import Passage, build_index, open_index
 from latentgym.training import checkpoint
 from latentgym.training.logs import JsonLines
+from latentgym.training.manifest import run_of
 
 _IDENTITY = {"agent": "x", "seeds": [0, 1]}
 _NUMBERS = ("thoughts_mean", "tokens_mean", "latent_share", "flops_per_answer", "wall_s")
@@ -85,7 +86,7 @@ def _checkpoint(root: Path) -> Iterator[Kind]:
         step = checkpoint.load(folder, policy, optimizer)
         tensors = [*policy.state_dict().values()]
         tensors += [x for s in optimizer.state.values() for x in s.values()]
-        return [step, checkpoint.run_of(folder), [tensor.tolist() for tensor in tensors]]
+        return [step, run_of(folder), [tensor.tolist() for tensor in tensors]]
 
     for path in sorted(folder.iterdir()):
         yield Kind(f"checkpoint: {path.name}", path, read)

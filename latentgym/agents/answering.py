@@ -11,29 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latentgym import rollout
 from latentgym.evaluation.accounting import Positions
 from latentgym.evaluation.answers import Answer, Answered
 from latentgym.evaluation.ranking import ranking_metrics
-from latentgym.rollout import (
-    Engine,
-    Episodes,
-    Policy,
-    Ranked,
-    StepKind,
-    choose_in_batches,
-    latent_statistics,
-)
 
 _SHOWN = 20  # entries of a ranking that are kept with an answer
 
 
 def make_answer(
-    task: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64], chosen: int
+    task: Any, index: int, episodes: rollout.Episodes, rows: npt.NDArray[np.int64], chosen: int
 ) -> Answer:
     """The answer of row `chosen`, with the cost of all `rows`."""
     rollouts = episodes.rollouts
     prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
-    thoughts = rollouts.token_NT[chosen][rollouts.kind_NT[chosen] == StepKind.THOUGHT]
+    thoughts = rollouts.token_NT[chosen][rollouts.kind_NT[chosen] == rollout.StepKind.THOUGHT]
     return Answer(
         index=index,
         info=episodes.infos[chosen],
@@ -51,7 +43,7 @@ def make_answer(
 
 
 def ranked_answers(
-    policy: Policy,
+    policy: rollout.Policy,
     env: Any,
     questions: npt.NDArray[np.int64],
     seed: int,
@@ -63,8 +55,9 @@ def ranked_answers(
     others, so with fewer beams than entries `mrr` is a lower bound.
     """
     answers: dict[int, Answer] = {}
-    for places, episodes, ranked in choose_in_batches(Engine(policy), env, questions, seed=seed):
-        latents = latent_statistics(policy, episodes.rollouts)
+    engine = rollout.Engine(policy)
+    for places, episodes, ranked in rollout.choose_in_batches(engine, env, questions, seed=seed):
+        latents = rollout.latent_statistics(policy, episodes.rollouts)
         batch = _ranked(env.unwrapped.task, questions[places], episodes, ranked)
         batch = [replace(a, batch_metrics=latents) for a in batch]
         answers |= zip(places.tolist(), batch, strict=True)
@@ -73,7 +66,7 @@ def ranked_answers(
 
 
 def _ranked(
-    task: Any, questions: npt.NDArray[np.int64], episodes: Episodes, ranked: Ranked
+    task: Any, questions: npt.NDArray[np.int64], episodes: rollout.Episodes, ranked: rollout.Ranked
 ) -> list[Answer]:
     right = np.array([task.entry(int(index)) for index in questions])
     hit_QK = ranked.entry_QK == right[:, None]

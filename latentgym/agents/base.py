@@ -6,20 +6,22 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from latentgym import rollout
 from latentgym.agents.answering import make_answer, ranked_answers
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.answers import Answer, Answered
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import check_ranges
 from latentgym.registry import AGENTS, load
-from latentgym.rollout import Engine, Episodes, Policy, collect_in_batches, latent_statistics
 from latentgym.training import Recipe
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 Config = TypeVar("Config")
 
@@ -60,7 +62,7 @@ class Agent(ABC, Generic[Config]):
         return False
 
     @abstractmethod
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         """The policy over a model.
 
         Args:
@@ -75,7 +77,7 @@ class Agent(ABC, Generic[Config]):
             UsageError: they do not.
         """
 
-    def acting(self, learner: Policy) -> Policy:
+    def acting(self, learner: rollout.Policy) -> rollout.Policy:
         """The policy that answers with what a learner has learnt: its model, its head's weights."""
         policy = self.policy(learner.lm, acting=True)
         policy.head.load_state_dict(learner.head.state_dict())
@@ -100,7 +102,7 @@ class Agent(ABC, Generic[Config]):
 
     def answer(
         self,
-        policy: Policy,
+        policy: rollout.Policy,
         env: Any,
         questions: npt.NDArray[np.int64],
         seed: int,
@@ -126,9 +128,11 @@ class Agent(ABC, Generic[Config]):
                 )
             return ranked_answers(policy, env, questions, seed, answered)
         answers: list[Answer | None] = [None] * len(questions)
-        batches = collect_in_batches(Engine(policy), env, questions, group_size=group, seed=seed)
+        batches = rollout.collect_in_batches(
+            rollout.Engine(policy), env, questions, group_size=group, seed=seed
+        )
         for places, episodes in batches:
-            latents = latent_statistics(policy, episodes.rollouts)
+            latents = rollout.latent_statistics(policy, episodes.rollouts)
             done = []
             for i, place in enumerate(places):
                 rows = np.arange(i * group, (i + 1) * group)
@@ -143,7 +147,7 @@ class Agent(ABC, Generic[Config]):
         return None
 
     def choose(
-        self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
+        self, env: Any, index: int, episodes: rollout.Episodes, rows: npt.NDArray[np.int64]
     ) -> Answer:
         """One answer from the episodes of a question; the first, unless overridden."""
         return make_answer(env.unwrapped.task, index, episodes, rows, int(rows[0]))

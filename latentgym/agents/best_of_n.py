@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from latentgym import heads, rollout
 from latentgym.agents.search import Attempt, Search
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
-from latentgym.heads import TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import Positive, PositiveShare, Size
-from latentgym.rollout import Policy
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class BestOfN(SearchAgent[BestOfNConfig]):
         "pass": BestOfNConfig(reward="psrm", samples=8),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
-        return Policy(lm, TokenHead(self.config.temperature, top_p=self.config.top_p))
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
+        return rollout.Policy(lm, heads.TokenHead(self.config.temperature, top_p=self.config.top_p))
 
-    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+    def seeker(self, policy: rollout.Policy, env: Any, seed: int) -> Seeker:
         return SamplingSeeker(self.config.samples, policy, env, seed)
 
 
@@ -69,7 +70,7 @@ class SamplingSeeker(Seeker):
         policy, env, seed: see `Seeker`.
     """
 
-    def __init__(self, samples: int, policy: Policy, env: Any, seed: int) -> None:
+    def __init__(self, samples: int, policy: rollout.Policy, env: Any, seed: int) -> None:
         super().__init__(policy, env, seed)
         self.samples = samples
 

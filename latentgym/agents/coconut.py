@@ -14,15 +14,16 @@ Where the authors' code differs from the paper, and we from both: docs/agents/co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
-from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, Steps
-from latentgym.rollout import Policy
 from latentgym.training import CurriculumConfig, GRPOConfig, Optimisation, Recipe
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 # GPT-2 in batches of 4 x 32; AdamW at a constant rate, gradients not clipped.
 _PAPER = Optimisation(lr=1e-4, schedule="constant", warmup=0.0, max_grad_norm=0.0)
@@ -100,11 +101,10 @@ class Coconut(Agent[CoconutConfig]):
         c = self.config  # they say how many latents an episode must have, see `check`
         return c.c, c.stages, c.thought
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
-        head: PolicyHead = (
-            PauseHead(lm.hidden_size) if self.config.thought == "pause" else HiddenStateHead()
-        )
-        return Policy(lm, head, TokenHead(temperature=0.0 if acting else 1.0))
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
+        pause = self.config.thought == "pause"
+        head = heads.PauseHead(lm.hidden_size) if pause else heads.HiddenStateHead()
+        return rollout.Policy(lm, head, heads.TokenHead(temperature=0.0 if acting else 1.0))
 
     def check(self, rules: Protocol) -> None:
         self._curriculum().check(rules)

@@ -13,15 +13,16 @@ Where the authors' code differs from the paper, see docs/agents/colar-grpo.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
-from latentgym.heads import GaussianHead, TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, PositiveShare, Size, SizeOrZero
-from latentgym.rollout import Policy
 from latentgym.training import CompressionConfig, GRPOConfig, Optimisation, Recipe
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 _PAPER_GRPO = GRPOConfig(prompts=8, group_size=8, mini_batches=8, micro_batch=8, mean="phase")
 
@@ -98,22 +99,22 @@ class CoLaR(Agent[CoLaRConfig]):
         ),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
         if c.speed < 1:
             raise UsageError(f"--speed is the tokens of a thought, at least 1, but is {c.speed}.")
-        head = GaussianHead(
+        head = heads.GaussianHead(
             lm.hidden_size,
             c.inner or lm.hidden_size,
             temperature=c.temperature if acting else 1.0,
             deterministic=c.deterministic,
             density=c.density,
-            stop=TokenHead(c.stop_temperature if acting else 1.0),
+            stop=heads.TokenHead(c.stop_temperature if acting else 1.0),
         )
-        answer_head = (
-            TokenHead(c.answer_temperature, top_p=c.answer_top_p) if acting else TokenHead()
-        )
-        return Policy(lm, head, answer_head, prompt_suffix=self._prompt_suffix(lm))
+        answer_head = heads.TokenHead()
+        if acting:
+            answer_head = heads.TokenHead(c.answer_temperature, top_p=c.answer_top_p)
+        return rollout.Policy(lm, head, answer_head, prompt_suffix=self._prompt_suffix(lm))
 
     def _prompt_suffix(self, lm: LatentLM) -> list[int]:
         try:

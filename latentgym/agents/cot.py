@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from latentgym import heads, rollout
 from latentgym.agents.answering import make_answer
 from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
 from latentgym.evaluation.answers import Answer
-from latentgym.heads import TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import (
     NotNegative,
     Positive,
@@ -27,8 +26,10 @@ from latentgym.options.ranges import (
     Size,
     SizeOrZero,
 )
-from latentgym.rollout import Episodes, Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,14 @@ class CoT(Agent[CoTConfig]):
         ),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
         if acting and c.samples > 1 and c.temperature == 0:
             raise UsageError("several greedy samples are all the same; set a temperature.")
         if acting:
-            return Policy(lm, TokenHead(c.temperature, top_p=c.top_p))
-        return Policy(lm, TokenHead(c.train_temperature if c.stage == "grpo" else 1.0))
+            return rollout.Policy(lm, heads.TokenHead(c.temperature, top_p=c.top_p))
+        temperature = c.train_temperature if c.stage == "grpo" else 1.0
+        return rollout.Policy(lm, heads.TokenHead(temperature))
 
     def recipe(self) -> Recipe:
         c = self.config
@@ -111,7 +113,7 @@ class CoT(Agent[CoTConfig]):
         return c.samples, c.vote if c.samples > 1 else None
 
     def choose(
-        self, env: Any, index: int, episodes: Episodes, rows: npt.NDArray[np.int64]
+        self, env: Any, index: int, episodes: rollout.Episodes, rows: npt.NDArray[np.int64]
     ) -> Answer:
         chosen = int(rows[0])
         if self.config.vote == "majority":

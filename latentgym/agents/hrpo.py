@@ -13,14 +13,15 @@ docs/agents/hrpo.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.heads import GatedHead, TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, Positive, PositiveShare, Steps
-from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 _PAPER_GRPO = GRPOConfig(
     prompts=8,
@@ -82,14 +83,14 @@ class HRPO(Agent[HRPOConfig]):
         ),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
-        token_head = TokenHead(
+        token_head = heads.TokenHead(
             c.temperature, c.top_k, scored_at=1.0 if c.official_temperature else None
         )
         # To answer, words are greedy, but the mixture keeps its temperature.
-        answer_head = TokenHead(0.0) if acting else token_head
-        head = GatedHead(
+        answer_head = heads.TokenHead(0.0) if acting else token_head
+        head = heads.GatedHead(
             lm.hidden_size,
             answer_head,
             token_head,
@@ -98,7 +99,7 @@ class HRPO(Agent[HRPOConfig]):
             gate_lr=c.gate_lr,
             lambda_lr=c.lambda_lr,
         )
-        return Policy(lm, head, answer_head, attend_padding=c.official_padding)
+        return rollout.Policy(lm, head, answer_head, attend_padding=c.official_padding)
 
     def recipe(self) -> Recipe:
         return Recipe(self.config.grpo, self.config.optimisation)

@@ -17,17 +17,18 @@ group_norm`. Where the authors' code differs from the paper: docs/agents/latentr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
-from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, RATTHead, TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, ShareBelowOne, Size, SizeOrZero
-from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, PathwiseConfig, Recipe, SupervisedConfig
 from latentgym.training.latents import latents_of
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,19 @@ class LatentR3(Agent[LatentR3Config]):
         "rl-tiny": replace(_PAPER_RL, std=0.25, rl=PathwiseConfig(micro_batch=512)),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
         learns = not acting and c.stage == "rl"
         if learns:
             lm.freeze()
-        return Policy(lm, self._head(lm, c.std if learns else 0.0), TokenHead(float(not acting)))
+        head = self._head(lm, c.std if learns else 0.0)
+        return rollout.Policy(lm, head, heads.TokenHead(float(not acting)))
 
-    def _head(self, lm: LatentLM, std: float) -> PolicyHead:
+    def _head(self, lm: LatentLM, std: float) -> heads.PolicyHead:
         if self.config.thought == "ratt":
-            return RATTHead(lm.hidden_size, std)
+            return heads.RATTHead(lm.hidden_size, std)
         hidden = self.config.thought == "hidden"
-        return HiddenStateHead() if hidden else PauseHead(lm.hidden_size)
+        return heads.HiddenStateHead() if hidden else heads.PauseHead(lm.hidden_size)
 
     def check(self, rules: Protocol) -> None:
         latents_of(rules)

@@ -11,14 +11,15 @@ Where the authors' code differs from the paper we follow the paper; see docs/age
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.heads import DirichletHead, MixtureHead, MultiTokenHead, PolicyHead, TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, Positive, Share, ShareBelowOne, Size, Steps
-from latentgym.rollout import Policy
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 # The paper's clip bounds and population std; no divergence term (its script has beta = 0).
 _PAPER_GRPO = GRPOConfig(
@@ -92,19 +93,20 @@ class MTSGRPO(Agent[MTSGRPOConfig]):
         ),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
         if acting:
-            return Policy(lm, self._head(c.thoughts), TokenHead(temperature=0.0))
-        return Policy(lm, self._head(c.sampler if c.stage == "grpo" else "base"), TokenHead())
+            return rollout.Policy(lm, self._head(c.thoughts), heads.TokenHead(temperature=0.0))
+        head = self._head(c.sampler if c.stage == "grpo" else "base")
+        return rollout.Policy(lm, head, heads.TokenHead())
 
-    def _head(self, kind: str) -> PolicyHead:
+    def _head(self, kind: str) -> heads.PolicyHead:
         c = self.config
         if kind == "mts":
-            return MultiTokenHead(c.k, c.sampling_temperature)
+            return heads.MultiTokenHead(c.k, c.sampling_temperature)
         if kind == "dirichlet":
-            return DirichletHead(c.gamma)
-        return MixtureHead(top_k=c.top_k)
+            return heads.DirichletHead(c.gamma)
+        return heads.MixtureHead(top_k=c.top_k)
 
     def recipe(self) -> Recipe:
         c = self.config

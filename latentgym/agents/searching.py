@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from latentgym import rollout
 from latentgym.agents.base import Agent
 from latentgym.agents.search import (
     Attempt,
@@ -28,7 +29,6 @@ from latentgym.agents.search import (
 )
 from latentgym.evaluation.answers import Answer, Answered
 from latentgym.options.ranges import Number
-from latentgym.rollout import Engine, Policy, PrefixCache, collect
 from latentgym.text.tokenizers import Tokenizer
 
 
@@ -66,15 +66,13 @@ class Seeker(ABC):
         seed: of all random numbers.
 
     Attributes:
-        engine, reading: what attempts are made with; the reading keeps what was read of each.
+        engine, prefix_cache: what attempts are made with; the cache keeps what was read of each.
     """
 
-    def __init__(self, policy: Policy, env: Any, seed: int) -> None:
+    def __init__(self, policy: rollout.Policy, env: Any, seed: int) -> None:
         self.lm, self.env, self.seed = policy.lm, env, seed
-        self.engine, self.prefix_cache = (
-            Engine(policy, record_log_probs=True),
-            PrefixCache(policy.lm),
-        )
+        self.engine = rollout.Engine(policy, record_log_probs=True)
+        self.prefix_cache = rollout.PrefixCache(policy.lm)
 
     @abstractmethod
     def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
@@ -111,7 +109,7 @@ class Seeker(ABC):
             prompts, prefix: see `collect`.
         """
         number = np.array([len(s.tries) for s in searches])
-        episodes = collect(
+        episodes = rollout.collect(
             self.engine,
             self.env,
             [s.index for s in searches],
@@ -141,7 +139,7 @@ class SearchAgent(Agent[Config]):
     watch: Callable[[Try, Tokenizer], None] | None = None
 
     @abstractmethod
-    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+    def seeker(self, policy: rollout.Policy, env: Any, seed: int) -> Seeker:
         """What searches questions of an environment."""
 
     def answering(self) -> Any:
@@ -153,7 +151,7 @@ class SearchAgent(Agent[Config]):
 
     def answer(
         self,
-        policy: Policy,
+        policy: rollout.Policy,
         env: Any,
         questions: npt.NDArray[np.int64],
         seed: int,

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from latentgym import heads, rollout
 from latentgym.agents.search import Attempt, Search
 from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
-from latentgym.heads import TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import Interval
-from latentgym.rollout import Policy
 from latentgym.text.tokenizers import require_words
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 REQUEST = (
     "Look for mistakes in your answer. Then solve the problem again, without them, and give the "
@@ -48,10 +49,10 @@ class SelfReflection(SearchAgent[SelfReflectionConfig]):
     config_class = SelfReflectionConfig
     presets: ClassVar[dict[str, SelfReflectionConfig]] = {"paper": SelfReflectionConfig()}
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
-        return Policy(lm, TokenHead(temperature=0.0))
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
+        return rollout.Policy(lm, heads.TokenHead(temperature=0.0))
 
-    def seeker(self, policy: Policy, env: Any, seed: int) -> Seeker:
+    def seeker(self, policy: rollout.Policy, env: Any, seed: int) -> Seeker:
         return ReflectingSeeker(self.config.rounds, policy, env, seed)
 
 
@@ -69,7 +70,7 @@ class ReflectingSeeker(Seeker):
         UsageError: the model knows no words.
     """
 
-    def __init__(self, rounds: int, policy: Policy, env: Any, seed: int) -> None:
+    def __init__(self, rounds: int, policy: rollout.Policy, env: Any, seed: int) -> None:
         super().__init__(policy, env, seed)
         require_words(
             self.lm.tokenizer, "self-reflection", "choose a language model or another agent"

@@ -9,13 +9,14 @@ than our default budgets and is left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.heads import MixtureHead, TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import Positive, PositiveShare, Steps
-from latentgym.rollout import Policy
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SoftThinking(Agent[SoftThinkingConfig]):
         "whole": SoftThinkingConfig(top_k=512, top_p=1.0, temperature=1.0),
     }
 
-    def policy(self, lm: LatentLM, *, acting: bool) -> Policy:
+    def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
-        head = MixtureHead(min(c.top_k, lm.vocab_size), c.top_p, c.temperature)
-        return Policy(lm, head, TokenHead(temperature=0.0))
+        head = heads.MixtureHead(min(c.top_k, lm.vocab_size), c.top_p, c.temperature)
+        return rollout.Policy(lm, head, heads.TokenHead(temperature=0.0))

@@ -1,11 +1,6 @@
 """`latentgym bench latentseek`: the batched search against one question at a time without a cache.
 
-The peer is LatentSeek as its authors run it (`latentgym.bench.plain_latentseek`), on the same
-weights, prompts, settings, verifiers and rules, in fp32. It takes the first few of the questions,
-ours takes all of them at once; both are timed in this process, and the answers to the questions
-that they share are compared token by token. Its verifiers keep transformers' cache, as the authors'
-do, unless told otherwise. Once with the self-reward, and once with the constant reward, which costs
-nothing and never stops a search.
+What is measured and how: `latentgym.bench.settings.LatentSeekBench`.
 """
 
 from __future__ import annotations
@@ -24,48 +19,14 @@ from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
 from latentgym.agents.search import Try, VerifierConfig
 from latentgym.bench.plain_latentseek import PlainLatentSeek
-from latentgym.errors import UsageError
+from latentgym.bench.settings import ANSWER, LatentSeekBench
 from latentgym.evaluation.accounting import ModelSizes, Positions, flops
-from latentgym.options.ranges import Positive, Size, SizeOrZero
 from latentgym.progress import progress_bar
 from latentgym.rollout import Policy
 from latentgym.text.tokenizers import Tokenizer
 
 _AGENT, _ENV = "latentseek", "latent/GSM8K-token"
 _REWARDS = ("self", "constant")
-_ANSWER = 8  # tokens of the answer, of all new ones
-
-
-@dataclass(frozen=True)
-class LatentSeekBench:
-    """Settings of the benchmark of searches at test time."""
-
-    model: str = "smollm2-135m"
-    """Model to search with."""
-    questions: Size = 16
-    """Questions of GSM8K that ours searches at once."""
-    plain: Size = 2
-    """The first so many of them, which the plain loop searches."""
-    new: Size = 40
-    """Most tokens of an answer."""
-    iterations: Size = 2
-    """Most steps of a search."""
-    lr: Positive = 0.03
-    """Learning rate of the latents."""
-    verifier: SizeOrZero = 16
-    """Most tokens of a verifier's reasoning."""
-    cached_verifiers: bool = True
-    """Let the plain loop's verifiers keep transformers' cache."""
-    threads: SizeOrZero = 0
-    """Torch threads; 0 leaves the default. On cores that others use, 1 is best for both."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        if not 1 <= self.plain <= self.questions or self.new <= _ANSWER:
-            raise UsageError(
-                f"plain must be at least 1 and at most questions = {self.questions}, and new above "
-                f"{_ANSWER}."
-            )
 
 
 def run(options: LatentSeekBench) -> dict[str, Any]:
@@ -83,8 +44,8 @@ def run(options: LatentSeekBench) -> dict[str, Any]:
         verifier=VerifierConfig(tokens=options.verifier),
     )
     rules: dict[str, Any] = {
-        "think": options.new - _ANSWER,
-        "answer": _ANSWER,
+        "think": options.new - ANSWER,
+        "answer": ANSWER,
         "force_answer": True,
     }
     about = Run(_AGENT, config, _ENV, options.model, rules, dtype="float32")

@@ -1,9 +1,6 @@
 """`latentgym bench recommend`: beam search over a catalogue, ours against transformers' `generate`.
 
-Both rank the same catalogue for the same users with the same weights and as many beams, in turn and
-in this process; ratios are taken within a round and their median is reported. transformers is told
-by `prefix_allowed_tokens_fn` what may follow, which is how published recommenders are decoded, and
-scores without a length penalty as we do. Cost against the size of the catalogue is ours alone.
+What is measured and how: `latentgym.bench.settings.RecommendBench`.
 
 Legend: Q users, K beams.
 """
@@ -13,50 +10,22 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
-from latentgym.errors import UsageError
+from latentgym.bench.settings import RecommendBench
 from latentgym.heads import PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad
-from latentgym.options.ranges import Size, SizeOrZero, Steps
 from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, Ranked, rank
 
 _TASK = "latent/MovieLens"
 _OURS, _LATENT, _PEER = "latentgym", "latentgym, a latent before", "transformers generate"
-
-
-@dataclass(frozen=True)
-class RecommendBench:
-    """Settings of the recommendation benchmark."""
-
-    model: str = "smollm2-135m"
-    """Model to decode with."""
-    source: str = "generated"
-    """Purchases: generated, or as -o source of the environment; none takes what is installed."""
-    items: Steps = 5000
-    """Size of a generated catalogue."""
-    users: Size = 8
-    """Users that are recommended to at once."""
-    beams: Size = 10
-    """Beams, and titles that are found for each."""
-    sizes: tuple[Steps, ...] = (1000, 10_000, 100_000)
-    """Sizes of generated catalogues whose cost is compared."""
-    rounds: Size = 3
-    """Rounds; each runs everything once."""
-    threads: SizeOrZero = 0
-    """Torch threads; 0 leaves the default."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        if min(self.users, self.beams, self.rounds) < 1:
-            raise UsageError("users, beams and rounds must be at least 1.")
 
 
 def run(options: RecommendBench) -> dict[str, Any]:

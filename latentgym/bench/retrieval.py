@@ -1,8 +1,6 @@
 """`latentgym bench retrieval`: passages found per second, by Lucene and by bm25s.
 
-Both index the same corpus and answer the same questions in this process, in turn: one query at a
-time, all at once, and from 1, 2 and 4 workers that share one retriever, each with a part of the
-questions at a time, as the workers of a cluster do.
+What is measured and how: `latentgym.bench.settings.RetrievalBench`.
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from latentgym.bench.settings import RetrievalBench
 from latentgym.data import DATASETS, load
 from latentgym.data.retrieval import corpus_path, sample_encyclopedia
-from latentgym.errors import UsageError
-from latentgym.options.ranges import Size
 from latentgym.progress import progress_bar
 from latentgym.retrieval import Hit, Retriever, build_index, open_index
 from latentgym.retrieval.index import ENGINES
@@ -28,25 +25,6 @@ WORKERS = (1, 2, 4)
 _PART = 16  # questions that a worker asks at once
 
 Subject = Callable[[], list[list[Hit]]]
-
-
-@dataclass(frozen=True)
-class RetrievalBench:
-    """Settings of the retrieval benchmark."""
-
-    corpus: Path | None = None
-    """A corpus; the real one under $LATENTGYM_DATA by default, else the sample's."""
-    queries: Size = 500
-    """Questions of NQ to search for."""
-    k: Size = 5
-    """Passages for each."""
-    rounds: Size = 3
-    """Rounds; each runs everything once, and the median counts."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        if min(self.queries, self.k, self.rounds) < 1:
-            raise UsageError("queries, k and rounds must be at least 1.")
 
 
 def run(options: RetrievalBench) -> dict[str, Any]:

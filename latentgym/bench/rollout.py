@@ -1,9 +1,6 @@
 """`latentgym bench rollout`: the engine against `generate`, a loop without cache, and the floor.
 
-All run in this process on the same weights, prompt and group, in turn, so that a slow moment of
-the machine hits each alike; ratios are taken within a round and their median is reported. The
-floor is the time of the model's linear layers alone at the same batch: what a decoding step costs
-if everything else were free.
+What is measured and how: `latentgym.bench.settings.RolloutBench`.
 
 Legend: G rows of one prompt, P prompt tokens, T new positions.
 """
@@ -13,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,6 +19,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
+from latentgym.bench.settings import RolloutBench
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import (
     DirichletHead,
@@ -34,7 +32,6 @@ from latentgym.heads import (
     TokenHead,
 )
 from latentgym.lm import LatentLM, load_model
-from latentgym.options.ranges import Size, SizeOrZero
 from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, Policy
 from latentgym.text.tokenizers import ByteTokenizer
@@ -53,26 +50,6 @@ HEADS: dict[str, Callable[[int], PolicyHead]] = {
 }
 _THOUGHTS, _ANSWER = 32, 16  # of a chain that is thought and then answered
 _NO_CACHE_STEPS = 4  # the loop without cache is too slow to run to the end
-
-
-@dataclass(frozen=True)
-class RolloutBench:
-    """Settings of the rollout benchmark."""
-
-    model: str = "smollm2-135m"
-    """Model to decode with."""
-    prompt: Size = 256
-    """Prompt tokens."""
-    new: Size = 64
-    """New positions per row."""
-    group: Size = 8
-    """Rows per prompt."""
-    rounds: Size = 5
-    """Rounds; each runs everything once."""
-    threads: SizeOrZero = 0
-    """Torch threads; 0 leaves the default."""
-    scaling: bool = True
-    """Also vary group, prompt length and thought length."""
 
 
 Subject = Callable[[], dict[str, float]]

@@ -1,11 +1,6 @@
 """`latentgym bench train`: one step of GRPO, ours beside TRL's, on the same model and prompts.
 
-A step is on-policy: rollouts, their grading, one pass forward and backward over them, one update by
-AdamW; no reference model. All take the same steps: the same questions, groups, tokens in every
-completion (exactly, whatever is written), rows in a forward pass, precision and threads. Each has
-weights of its own that were equal at first. They take turns in this process, so that a slow moment
-of the machine hits each alike; ratios are taken within a round and their median is reported. How
-the peer is set is told in `latentgym.bench.peer_trl`.
+What is measured and how: `latentgym.bench.settings.TrainBench`.
 """
 
 from __future__ import annotations
@@ -15,17 +10,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
 from latentgym.bench import peer_trl
+from latentgym.bench.settings import TrainBench
 from latentgym.data.chains import GeneratedChains
-from latentgym.errors import UsageError
 from latentgym.lm import load_model
-from latentgym.options.ranges import Size, SizeOrZero
 from latentgym.progress import progress_bar
 from latentgym.training import Optimisation, Trainer
 
@@ -53,42 +47,6 @@ SUBJECTS: Mapping[str, Subject] = {
     "hrpo": Subject("hrpo", "hybrid"),
     "colar": Subject("colar-grpo", "hybrid", {"stage": "grpo"}),
 }
-
-
-@dataclass(frozen=True)
-class TrainBench:
-    """Settings of the training benchmark."""
-
-    model: str = "smollm2-135m"
-    """Model to train."""
-    prompts: Size = 2
-    """Questions per step."""
-    group: Size = 8
-    """Completions per question."""
-    examples: Size = 1
-    """Worked examples in front of a language model's question, which make prompts longer."""
-    new: Size = 64
-    """Tokens of a completion, exactly."""
-    micro_batch: Size = 4
-    """Rows in a forward pass. Of 4, 8 and 16, TRL is fastest with 4 and this library with 8."""
-    rounds: Size = 3
-    """Rounds; in each, everything takes one step."""
-    threads: SizeOrZero = 0
-    """Torch threads; 0 leaves the default."""
-    peer: Literal["trl", "none"] = "trl"
-    """Measure TRL beside ours, or ours alone."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        if min(self.prompts, self.rounds, self.micro_batch) < 1 or min(self.group, self.new) < 2:
-            raise UsageError(
-                "prompts, rounds and micro_batch must be at least 1, group and new at least 2."
-            )
-        rows = self.prompts * self.group
-        if rows % self.micro_batch:
-            raise UsageError(
-                f"micro_batch = {self.micro_batch} does not divide the {rows} rows of a step."
-            )
 
 
 Seconds = dict[str, float]

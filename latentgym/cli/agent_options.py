@@ -6,16 +6,17 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
 from latentgym.agents.base import Agent, agent_class, preset
-from latentgym.agents.effect import idle
 from latentgym.cli.options import parse
 from latentgym.errors import UsageError
-from latentgym.lm.model import LatentLM
 from latentgym.registry import AGENTS
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 Defaults = Callable[[type[Agent[Any]], "Words"], Any]
 """The agent's settings before its options are read."""
@@ -88,6 +89,8 @@ class Parsed(NamedTuple):
         Raises:
             UsageError: there are such.
         """
+        from latentgym.agents.effect import idle
+
         if names := idle(self.cls, self.config, self.default, lm, training=training):
             names = [f"--{name.replace('_', '-')}" for name in names]
             does = "trains and answers" if training else "answers"

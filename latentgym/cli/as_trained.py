@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.agents.base import Agent, agent_class
-from latentgym.agents.effect import idle
 from latentgym.agents.run import Run
 from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
@@ -17,7 +16,7 @@ from latentgym.evaluation.overlap import Trained
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env, resolve, task_maker
 from latentgym.text.tokenizers import ByteTokenizer
-from latentgym.training import checkpoint
+from latentgym.training.manifest import run_of
 
 _MOST_RUNS = 16  # one started from the other
 
@@ -29,7 +28,7 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
         UsageError: the checkpoint is another agent's, and `--force` does not say that it may be.
     """
     path, force = words.value("--checkpoint"), "--force" in words.argv
-    run = checkpoint.run_of(Path(path)) if path else {}
+    run = run_of(Path(path)) if path else {}
     trained = run.get("agent")
     if trained not in (None, cls.name) and not force:
         raise UsageError(
@@ -68,7 +67,7 @@ def trained_by(run: Mapping[str, Any]) -> Trained:
             words, options = env_model(run["model"]), run["env_options"]
             tasks.append(make_vector_env(run["env"], 1, model=words, **options).unwrapped.task)
             parent = run.get("checkpoint")
-            run = checkpoint.run_of(None if parent is None else Path(parent))
+            run = run_of(None if parent is None else Path(parent))
     except LatentGymError as error:
         say(f"not all that this checkpoint was trained on is known: {error}")
         return Trained(tuple(tasks), whole=False)
@@ -77,6 +76,8 @@ def trained_by(run: Mapping[str, Any]) -> Trained:
 
 def _of_answering(cls: type[Agent[Any]], stored: Any) -> Iterator[tuple[str, Any]]:
     """The settings that are not the agent's own, and take part in how it answers."""
+    from latentgym.agents.effect import idle
+
     lm, default = load_model("tiny:gpt2:1x1x8", tokenizer=ByteTokenizer()), cls.config_class()
     without = idle(cls, stored, default, lm, training=False)
     for name, _, value in differences(default, stored):

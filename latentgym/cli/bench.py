@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from latentgym.storage import atomic_write, to_json, writable
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
-# Each benchmark's module has a dataclass of options and `run(options) -> dict`.
+# Each benchmark's module has `run(settings) -> dict`, its settings are in `bench.settings`.
 BENCHES = {
     "latentseek": (
         "latentgym.bench.latentseek",
@@ -69,10 +70,10 @@ def main(argv: Sequence[str]) -> int:
     reports = []
     for name in BENCHES if "all" in names else names:
         module_name, options_name, _ = BENCHES[name]
-        module = importlib.import_module(module_name)
-        about = (module.__doc__ or "").strip()
-        options = parse(getattr(module, options_name), rest, f"bench {name}", about)
-        report = {**module.run(options), "versions": versions(), "git": git_commit()}
+        settings = getattr(importlib.import_module("latentgym.bench.settings"), options_name)
+        options = parse(settings, rest, f"bench {name}", inspect.getdoc(settings) or "")
+        found = importlib.import_module(module_name).run(options)
+        report = {**found, "versions": versions(), "git": git_commit()}
         _show(report, output(as_json))
         reports.append(report)
         if target is not None:  # after each, so that none is lost with one that fails

@@ -48,7 +48,7 @@ from latentgym.registry import make_vector_env
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
-from latentgym.training import checkpoint
+from latentgym.training.manifest import run_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> int:
     """Evaluate an agent."""
     parsed = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.", defaults=as_trained)
     options, config = parsed.options, parsed.config
-    trained = checkpoint.run_of(options.checkpoint)
+    trained = run_of(options.checkpoint)
     given = env_options(options.split, options.env_option)
     run = Run(
         agent=options.agent,

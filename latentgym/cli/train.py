@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -31,11 +31,14 @@ from latentgym.evaluation.results import RESULT
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env, resolve
-from latentgym.rollout import Policy
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
-from latentgym.training.losses import CLEAN
+from latentgym.training.grpo_config import CLEAN
+from latentgym.training.manifest import run_of
+
+if TYPE_CHECKING:
+    from latentgym.rollout import Policy
 
 _HOLDOUT = 0.1
 DEFAULT_TINY = "tiny:gpt2:2x2x32"
@@ -94,6 +97,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--steps must be at least 1, but is {options.steps}.")
     run = _run(options, parsed.config)
     recipe = run.make_agent().recipe()
+    recipe.validate()
     if options.backend == "local" and options.cluster != ClusterOptions():
         raise UsageError(
             "--gpus, --nodes, --zero and the other options of a cluster need --backend openrlhf."
@@ -118,9 +122,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(options: TrainOptions, config: Any) -> Run:
     """The run that the options describe; what they leave open, its checkpoint says."""
-    from latentgym.training import checkpoint
-
-    parent = checkpoint.run_of(options.checkpoint)
+    parent = run_of(options.checkpoint)
     lora = None
     if options.lora_r:
         lora = {"r": options.lora_r, "alpha": options.lora_alpha or 2 * options.lora_r}
@@ -258,10 +260,8 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
 
 
 def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
-    from latentgym.training import checkpoint
-
     agent, asked = run.make_agent(), _asked(run, options)
-    before = trained_by(checkpoint.run_of(run.checkpoint))
+    before = trained_by(run_of(run.checkpoint))
     evaluation = evaluate(
         agent,
         agent.acting(policy),

@@ -7,12 +7,11 @@ what search at test time adds. A prompt shared by a group counts once for the gr
 from __future__ import annotations
 
 from dataclasses import asdict, astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from latentgym.heads import PolicyHead
-from latentgym.lm.model import LatentLM
+if TYPE_CHECKING:
+    from latentgym.heads import PolicyHead
+    from latentgym.lm import LatentLM
 
 # How configurations call the number of experts that are chosen for a position.
 _CHOSEN = ("num_experts_per_tok", "moe_topk", "moe_k")
@@ -85,6 +84,8 @@ class ModelSizes:
 
 def _matrices(lm: LatentLM) -> int:
     """Elements of the matrices that a position is multiplied with, the head left out."""
+    from torch import nn
+
     size = 0.0
     for name, module in lm.model.named_modules():
         if isinstance(module, nn.Embedding):  # it is looked up

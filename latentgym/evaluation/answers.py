@@ -6,18 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
 from latentgym.evaluation.accounting import ModelSizes, Positions
 
-IntArray = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from torch import nn
 
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -109,8 +108,11 @@ class Answerer:
 
 def _fingerprint(policy: nn.Module) -> str:
     """Of a policy's weights: sums of their bits, which neither order nor device changes."""
+    import torch
+
+    number = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
     sums = {}
     for name, tensor in policy.state_dict().items():
-        bits = tensor.contiguous().view(_BITS[tensor.element_size()])
+        bits = tensor.contiguous().view(number[tensor.element_size()])
         sums[name] = int(bits.sum(dtype=bits.dtype))  # wraps around; a wider sum is far slower
     return sha256(repr(sums).encode()).hexdigest()[:16]

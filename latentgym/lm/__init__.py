@@ -1,6 +1,5 @@
 """Language models that read embeddings and tell hidden states."""
 
-from latentgym.lm.model import LatentLM
-from latentgym.lm.zoo import load_model
+import lazy_loader
 
-__all__ = ["LatentLM", "load_model"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

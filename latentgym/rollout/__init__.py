@@ -1,32 +1,5 @@
 """Rolling a policy out, and replaying what it did."""
 
-from latentgym.rollout.beams import Ranked, rank
-from latentgym.rollout.choosing import choose, choose_in_batches
-from latentgym.rollout.collect import Episodes, collect, collect_in_batches
-from latentgym.rollout.diagnostics import latent_statistics
-from latentgym.rollout.engine import Engine
-from latentgym.rollout.policy import Policy
-from latentgym.rollout.prefix_cache import PrefixCache
-from latentgym.rollout.replay import Scores, log_probs, replay
-from latentgym.rollout.rollouts import Rollouts, StepKind
-from latentgym.rollout.session import Session
+import lazy_loader
 
-__all__ = [
-    "Engine",
-    "Episodes",
-    "Policy",
-    "PrefixCache",
-    "Ranked",
-    "Rollouts",
-    "Scores",
-    "Session",
-    "StepKind",
-    "choose",
-    "choose_in_batches",
-    "collect",
-    "collect_in_batches",
-    "latent_statistics",
-    "log_probs",
-    "rank",
-    "replay",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,34 +23,12 @@ from torch import Tensor
 
 import latentgym
 from latentgym.errors import CheckpointError
-from latentgym.options.ranges import Range
-from latentgym.registry import stored_fault
 from latentgym.rollout import Policy
 from latentgym.storage import atomic_write, discard
-from latentgym.system.sealed import digest, digests, is_of, note_unverified, read_sealed, sealed
+from latentgym.system.sealed import digest, digests, sealed
+from latentgym.training.manifest import MANIFEST, SCHEMA, complete, find, read_manifest
 
-SCHEMA = 1
-_NAME = re.compile(r"step-(\d{8})$")
-_POLICY, _OPTIMIZER, _MANIFEST = "policy.safetensors", "optimizer.safetensors", "manifest.json"
-# What is read of a manifest, and of the run in it: of what types.
-_KINDS = {
-    "step": int,
-    "steps": int | None,
-    "lengths": list[dict[str, int]] | None,
-    "files": dict[str, str] | None,
-    "run": dict[str, Any] | None,
-}
-_RUN = {
-    "model": str,
-    "agent": str | None,
-    "env": str,
-    "env_options": dict[str, Any],
-    "checkpoint": str | None,
-    "lora": dict[str, int] | None,
-    "config": dict[str, Any] | None,
-}
-_MOST_STEPS = 10**9
-_LORA = Range(1, 2**16)
+_POLICY, _OPTIMIZER = "policy.safetensors", "optimizer.safetensors"
 _LM = "lm."  # where a policy's language model stands
 
 
@@ -84,7 +61,7 @@ def save(
                 save_file(_flat(optimizer), str(work / _OPTIMIZER))
             version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
             about = {**version, "step": step, "files": digests(work), **manifest}
-            (work / _MANIFEST).write_text(json.dumps(sealed(about), indent=2))
+            (work / MANIFEST).write_text(json.dumps(sealed(about), indent=2))
             for file in work.iterdir():
                 _flush(file)
         _flush(root)
@@ -93,53 +70,11 @@ def save(
             f"cannot write the checkpoint {final} ({error}); make room or choose another --out, "
             "then go on with --resume: the last complete checkpoint is untouched."
         ) from error
-    for old in _complete(root):
+    for old in complete(root):
         if old != final:
             with suppress(OSError):
                 discard(old)
     return final
-
-
-def latest(root: Path) -> Path | None:
-    """The newest complete checkpoint in a folder, or None."""
-    found = _complete(root)
-    return found[-1] if found else None
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged or of another version.
-    """
-    path = folder / _MANIFEST
-    try:
-        manifest, verified = read_sealed(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} is no checkpoint: it has no {_MANIFEST}; give a step-... folder or a run."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); use an older checkpoint.") from error
-    found = manifest.get("schema")
-    if found != SCHEMA:
-        raise CheckpointError(
-            f"{folder} is of checkpoint version {found}, but this latentgym reads {SCHEMA}; train "
-            "again, or install the version that wrote it."
-        )
-    wrong = [key for key, kind in _KINDS.items() if not is_of(manifest.get(key), kind)]
-    wrong += [key for key in ("step", "steps") if key not in wrong and _no_count(manifest.get(key))]
-    if wrong:
-        raise CheckpointError(
-            f"{path} is damaged (it says no {wrong[0]}); use an older checkpoint."
-        )
-    if not verified and "files" not in manifest:
-        note_unverified(f"the checkpoint {folder}")
-    return manifest
-
-
-def _no_count(steps: int | None) -> bool:
-    return steps is not None and not 0 <= steps <= _MOST_STEPS
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None = None) -> int:
@@ -162,46 +97,6 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
                 "options it was trained with."
             ) from error
     return int(manifest["step"])
-
-
-def find(path: Path) -> Path:
-    """A checkpoint's own folder, from it, from its run, or from the run's `checkpoints`.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if (path / _MANIFEST).is_file():
-        return path
-    for root in (path, path / "checkpoints"):
-        found = latest(root)
-        if found is not None:
-            return found
-    raise CheckpointError(f"{path} holds no complete checkpoint; give the --out of a training run.")
-
-
-def run_of(path: Path | None) -> dict[str, Any]:
-    """What a checkpoint says of the run that wrote it: its model, adapters, settings.
-
-    Raises:
-        CheckpointError: there is none, or what it says is not what a run does.
-    """
-    if path is None:
-        return {}
-    run: dict[str, Any] = read_manifest(find(path)).get("run") or {}
-    for name, kind in _RUN.items():
-        if not is_of(run.get(name), kind):
-            raise CheckpointError(
-                f"{path} does not say its {name}, as a run of latentgym train does; train again."
-            )
-    lora = run.get("lora")
-    fault = stored_fault(run["env_options"])
-    if lora is not None and (
-        lora.keys() != {"r", "alpha"} or not all(v in _LORA for v in lora.values())
-    ):
-        fault = f"{lora} are no adapters"
-    if fault:
-        raise CheckpointError(f"{path} is damaged ({fault}); use another checkpoint.")
-    return run
 
 
 def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
@@ -309,12 +204,6 @@ def _storage(tensor: Tensor) -> tuple[int, torch.Size]:
 
 def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
-def _complete(root: Path) -> list[Path]:
-    if not root.is_dir():
-        return []
-    return sorted(p for p in root.iterdir() if _NAME.match(p.name) and (p / _MANIFEST).is_file())
 
 
 def _flush(path: Path) -> None:

@@ -17,8 +17,7 @@ group, M thoughts, D width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +30,13 @@ from latentgym.heads.base import VectorHead
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad
-from latentgym.options.ranges import NotNegative, Size, SizeOrZero, check_ranges
 from latentgym.rollout import Policy
+from latentgym.training.compression_config import CompressionConfig, Pooling
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.order import Order
-from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
+from latentgym.training.stage import Metrics, QuestionStage, Update
 
 IntArray = npt.NDArray[np.int64]
-Pooling = Literal["sqrt_mean", "mean"]
 
 
 class Compressed(NamedTuple):
@@ -74,47 +72,6 @@ def compress(ids: IntArray, reasoning: int, c: int, pooling: Pooling = "sqrt_mea
     size_T1 = weights_TS.sum(1, keepdims=True)
     weights_TS /= np.sqrt(size_T1) if pooling == "sqrt_mean" else size_T1
     return Compressed(ids_TS, weights_TS, groups)
-
-
-@dataclass(frozen=True)
-class CompressionConfig:
-    """Settings of the stage."""
-
-    prompt_suffix: str
-    """Read behind every prompt; {c} stands for the number of tokens of a thought."""
-    batch_size: Size = 64
-    """Demonstrations per step."""
-    micro_batch: SizeOrZero = 0
-    """Most demonstrations in memory at once; 0 for all."""
-    c_min: Size = 1
-    """Fewest tokens of a thought."""
-    c_max: Size = 5
-    """Most tokens of a thought."""
-    pooling: Pooling = "sqrt_mean"
-    """How embeddings of a group become one."""
-    latent_loss: Literal["soft_mse", "nll"] = "soft_mse"
-    """Expected squared error less the entropy, or negative log-likelihood."""
-    latent_weight: NotNegative = 1.0
-    """Of the loss on latents."""
-    entropy_weight: NotNegative = 0.0
-    """Of the Gaussian's entropy in soft_mse; at 0 the noise dies out."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        check_ranges(self)
-        if not 1 <= self.c_min <= self.c_max:
-            raise UsageError(
-                f"a thought holds at least one token: choose 1 <= c_min <= c_max, not "
-                f"{self.c_min} and {self.c_max}."
-            )
-        if self.pooling not in ("sqrt_mean", "mean"):
-            raise UsageError(f"no pooling {self.pooling!r}; choose sqrt_mean or mean.")
-        if self.latent_loss not in ("soft_mse", "nll"):
-            raise UsageError(f"no latent loss {self.latent_loss!r}; choose soft_mse or nll.")
-
-    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Compression:
-        """The stage that trains this policy."""
-        return Compression(policy, make_env(1), self, seed)
 
 
 class CompressedBatch(NamedTuple):

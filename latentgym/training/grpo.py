@@ -12,16 +12,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentgym.episodes.rng import derive
-from latentgym.errors import TrainingError, UsageError, did_you_mean
+from latentgym.errors import TrainingError, UsageError
 from latentgym.lm.mode import mode
-from latentgym.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
 from latentgym.rollout import (
     Engine,
     Episodes,
@@ -34,9 +33,8 @@ from latentgym.rollout import (
 )
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
+from latentgym.training.grpo_config import CLEAN, GRPOConfig
 from latentgym.training.losses import (
-    CLEAN,
-    MEANS,
     action_weights,
     advantages,
     clipped_surrogate,
@@ -44,65 +42,8 @@ from latentgym.training.losses import (
     masked_mean,
 )
 from latentgym.training.order import Order
-from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
+from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
-
-
-@dataclass(frozen=True)
-class GRPOConfig:
-    """Settings of the policy gradient."""
-
-    prompts: Size = 16
-    """Questions per step."""
-    group_size: Size = 8
-    """Episodes per question."""
-    updates: Size = 1
-    """Passes over each rollout; each takes one optimiser step per mini-batch."""
-    mini_batches: Size = 1
-    """Optimiser steps per pass."""
-    micro_batch: Size = 64
-    """Most rows replayed at once."""
-    advantage: str = "group_norm"
-    """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
-    clip_low: Share = 0.2
-    """How far a ratio may fall below one."""
-    clip_high: NotNegative = 0.2
-    """How far a ratio may rise above one."""
-    kl: NotNegative = 0.0
-    """Weight of the divergence from the starting policy; 0 keeps no reference."""
-    kl_estimator: str = "k3"
-    """k1, k2 or k3."""
-    reward: Literal["task", "perplexity"] = "task"
-    """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
-    perplexity of the right answer behind them. What is learnt then are the thoughts."""
-    mean: str = "token"
-    """Average over all actions alike (token), over the actions of each row and then over rows
-    (sequence), the same with thoughts and words apart (phase), or no average within a row (sum)."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        check_ranges(self, "grpo.")
-        if self.group_size < 2:
-            raise UsageError("--grpo.group-size must be at least 2: one row has no advantage.")
-        check_rows(self.rows)
-        if self.rows % self.mini_batches:
-            raise UsageError(
-                f"--grpo.mini-batches is {self.mini_batches}, which does not divide the "
-                f"{self.rows} rows of a step."
-            )
-        if self.reward not in ("task", "perplexity"):
-            raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")
-        if self.mean not in MEANS:
-            raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
-
-    @property
-    def rows(self) -> int:
-        """Episodes per step."""
-        return self.prompts * self.group_size
-
-    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> GRPO:
-        """The stage that trains this policy."""
-        return GRPO(policy, make_env(self.rows), self, seed)
 
 
 @dataclass(frozen=True)

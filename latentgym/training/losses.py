@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.distributions import masked
+from latentgym.training.grpo_config import CLEAN, KL_ESTIMATORS, MEANS, check_advantage
 
 
 def _group_norm(reward_QG: Tensor, eps: float = 1e-9) -> Tensor:
@@ -54,9 +55,7 @@ def _over_norm(centred_QG: Tensor) -> Tensor:
     return centred_QG / (spread + 1e-6)
 
 
-CLEAN = "clean_batch"
-
-ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
+_ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "group_norm": _group_norm,
     "group_norm_trl": partial(_group_norm, eps=1e-4),
     "group_norm_population": _group_norm_population,
@@ -65,14 +64,6 @@ ADVANTAGES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "batch": _batch,
     CLEAN: _clean_batch,
 }
-"""Advantage estimators, (Q, G) rewards to (Q, G) advantages.
-
-`group_norm`: (r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF. `group_norm_trl`: + 1e-4, as in
-TRL and HRPO. `group_norm_population`: with the population std, floored at 1e-12, as in CoT2's code.
-`dr_grpo`: r - mean. `rloo`: r - mean of the others. `batch`: r - mean of the batch, over its norm.
-`clean_batch`: the same, but the mean is that of each group's first sample, which thinks without
-noise, as in LatentR3.
-"""
 
 
 def advantages(reward_N: Tensor, group_size: int, kind: str = "group_norm") -> Tensor:
@@ -81,21 +72,19 @@ def advantages(reward_N: Tensor, group_size: int, kind: str = "group_norm") -> T
     Raises:
         UsageError: unknown kind, or groups that do not divide N.
     """
-    if kind not in ADVANTAGES:
-        raise UsageError(f"no advantage estimator {kind!r}; {did_you_mean(kind, ADVANTAGES)}")
+    check_advantage(kind)
     if reward_N.numel() % group_size:
         raise UsageError(f"groups of {group_size} do not divide {reward_N.numel()} rewards.")
     # In fp64, or the rounding of a mean of equal rewards would count as a difference.
     grouped = reward_N.double().view(-1, group_size)
-    return ADVANTAGES[kind](grouped).reshape(-1).float()
+    return _ADVANTAGES[kind](grouped).reshape(-1).float()
 
 
-KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {
+_KL_ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "k1": lambda log_ratio: log_ratio,
     "k2": lambda log_ratio: 0.5 * log_ratio.square(),
     "k3": lambda log_ratio: torch.exp(-log_ratio) - 1 + log_ratio,
 }
-"""Estimators of KL(policy || reference) from log(policy / reference) (Schulman, 2020)."""
 
 
 def kl_estimate(logp_NT: Tensor, reference_NT: Tensor, mask_NT: Tensor, kind: str = "k3") -> Tensor:
@@ -112,7 +101,7 @@ def kl_estimate(logp_NT: Tensor, reference_NT: Tensor, mask_NT: Tensor, kind: st
     """
     if kind not in KL_ESTIMATORS:
         raise UsageError(f"no KL estimator {kind!r}; {did_you_mean(kind, KL_ESTIMATORS)}")
-    return KL_ESTIMATORS[kind](masked(logp_NT, mask_NT) - masked(reference_NT, mask_NT))
+    return _KL_ESTIMATORS[kind](masked(logp_NT, mask_NT) - masked(reference_NT, mask_NT))
 
 
 @dataclass(frozen=True)
@@ -169,15 +158,6 @@ def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tens
     if kind == "sequence":
         return (values.sum(-1) / mask_NT.sum(-1).clamp_min(1)).mean()
     raise UsageError(f"no mean {kind!r}; choose token or sequence.")
-
-
-MEANS: Mapping[str, str] = {
-    "token": "over all actions of a step alike",
-    "sequence": "over the actions of each row, then over rows",
-    "phase": "over each row's thoughts and over its words apart, added up, then over rows",
-    "sum": "each row's sum, then over rows",
-}
-"""How the losses of actions become one: names and what they mean."""
 
 
 def action_weights(thought_NT: Tensor, action_NT: Tensor, kind: str) -> Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from torch import Tensor
-
-from latentgym.rollout import Policy
 from latentgym.training.config import Optimisation
 from latentgym.training.order import Order
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentgym.rollout import Policy
 
 Metrics: TypeAlias = "dict[str, float]"
 Update: TypeAlias = "Callable[[Iterable[Tensor]], float]"
@@ -71,6 +73,10 @@ MakeEnv: TypeAlias = "Callable[..., Any]"
 class StageConfig(Protocol):
     """Settings of a stage, as data."""
 
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        ...
+
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Stage:
         """The stage that trains this policy."""
         ...
@@ -87,3 +93,8 @@ class Recipe:
 
     stage: StageConfig
     optimisation: Optimisation
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        self.stage.validate()
+        self.optimisation.validate()

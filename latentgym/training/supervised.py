@@ -31,20 +31,13 @@ from latentgym.heads.base import shaped
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
-from latentgym.options.ranges import (
-    NotNegative,
-    Share,
-    ShareBelowOne,
-    Size,
-    SizeOrZero,
-    check_ranges,
-)
 from latentgym.rollout import Policy
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.losses import soft_target_loss
 from latentgym.training.order import Order
-from latentgym.training.stage import MakeEnv, Metrics, QuestionStage, Update
+from latentgym.training.stage import Metrics, QuestionStage, Update
+from latentgym.training.supervised_config import SupervisedConfig
 
 
 class SupervisedLoss(NamedTuple):
@@ -187,36 +180,6 @@ def _read_prompts(
     hidden_QPD = lm.hidden(dropped(prompt_BPD[first_Q]), batch.prompt_mask_BP[first_Q], cache)
     cache.batch_select_indices(prompt_B)
     return hidden_QPD[prompt_B]
-
-
-@dataclass(frozen=True)
-class SupervisedConfig:
-    """Settings of supervised training."""
-
-    batch_size: Size = 64
-    """Demonstrations per step."""
-    micro_batch: SizeOrZero = 0
-    """Most demonstrations in memory at once; 0 for all."""
-    dropout: ShareBelowOne = 0.0
-    """Of the input embeddings, see `supervised_loss`."""
-    own_thoughts: Share = 0.0
-    """Share of the demonstrations that are read with the policy's own thoughts in place of the
-    targets, drawn anew at every step."""
-    prompt_weight: NotNegative = 0.0
-    """Of the loss of the targets that demonstrations have on their prompts."""
-    latents: bool = False
-    """Put thoughts of the policy's own before each demonstration, as many as an episode has; for
-    tasks that demonstrate answers alone."""
-
-    def validate(self) -> None:
-        """Raise `UsageError` for settings that cannot work."""
-        check_ranges(self)
-        if self.latents and self.own_thoughts != 1:
-            raise UsageError("latents are thoughts of the policy's own; set own_thoughts to 1.")
-
-    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Supervised:
-        """The stage that trains this policy."""
-        return Supervised(policy, make_env(1), self, seed)
 
 
 class Supervised(QuestionStage):

@@ -19,6 +19,7 @@ from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
 from latentgym.training.logs import Sink, open_sinks
+from latentgym.training.manifest import latest, read_manifest
 from latentgym.training.stage import Metrics, Stage
 
 _PROBE = 8  # tokens
@@ -160,7 +161,7 @@ class Trainer:
             checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest)
 
     def _diverged(self, what: str) -> TrainingError:
-        kept = None if self.checkpoints is None else checkpoint.latest(self.checkpoints)
+        kept = None if self.checkpoints is None else latest(self.checkpoints)
         rest = "nothing was saved before" if kept is None else f"{kept} is the last good checkpoint"
         return TrainingError(
             f"training stopped at step {self._number + 1}: {what}; {rest}. A lower "
@@ -172,10 +173,10 @@ class Trainer:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def _resume(self) -> int:
-        folder = None if self.checkpoints is None else checkpoint.latest(self.checkpoints)
+        folder = None if self.checkpoints is None else latest(self.checkpoints)
         if folder is None:
             return 0
-        manifest = checkpoint.read_manifest(folder)
+        manifest = read_manifest(folder)
         require_same(manifest.get("run") or {}, self.identity, folder)
         before = manifest.get("steps")
         if before is None:

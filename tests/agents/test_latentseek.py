@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from latentgym.agents.latentseek import Latents, LatentSeek, LatentSeekConfig, reinforce, tokens_of
+from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
+from latentgym.agents.search.latents import Latents, reinforce, tokens_of
 from latentgym.errors import UsageError
 
 EPS = 1e-3

@@ -17,7 +17,7 @@ from latentgym.cli.main import main
 from latentgym.errors import CheckpointError
 from latentgym.evaluation.results import load_result
 from latentgym.registry import AGENTS
-from latentgym.training import checkpoint
+from latentgym.training.manifest import find, run_of
 
 ENV = "latent/MNNS-hybrid"
 
@@ -148,7 +148,7 @@ def test_settings_that_cannot_be_read_are_told(stored: dict[str, Any], says: str
 def test_the_run_of_another_task_gives_no_options(paused: Path) -> None:
     from latentgym.cli.as_trained import env_as_trained
 
-    run = checkpoint.run_of(paused)
+    run = run_of(paused)
     assert env_as_trained(run, "MNNS-token") == {"m": 4, "low": 2}
     assert env_as_trained(run, "latent/ProsQA-hybrid") == {}
     assert env_as_trained({}, ENV) == {}
@@ -165,7 +165,7 @@ def test_a_run_that_says_nothing_useful_of_itself_is_told(
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(paused, copy)
-    manifest = checkpoint.find(copy) / "manifest.json"
+    manifest = find(copy) / "manifest.json"
     data = json.loads(manifest.read_text())
     data.pop("sha256", None)
     manifest.write_text(json.dumps({**data, "run": {**data["run"], **change}}))
@@ -184,9 +184,9 @@ def test_a_run_that_says_what_no_run_does_is_damaged(
 ) -> None:
     copy = tmp_path / "run"
     shutil.copytree(paused, copy)
-    changed(checkpoint.find(copy) / "manifest.json", lambda data: data["run"].update(change))
+    changed(find(copy) / "manifest.json", lambda data: data["run"].update(change))
     with pytest.raises(CheckpointError, match="is damaged"):
-        checkpoint.run_of(copy)
+        run_of(copy)
 
 
 def test_what_is_held_out_is_of_the_runs_own_source() -> None:

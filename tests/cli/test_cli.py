@@ -22,7 +22,7 @@ from latentgym.cli.options import DECIDED
 from latentgym.evaluation.accounting import Positions
 from latentgym.evaluation.results import load_result
 from latentgym.registry import AGENTS, RESERVED, TASKS
-from latentgym.training.checkpoint import find
+from latentgym.training.manifest import find
 
 _CPU = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 TRAIN = ["train", "mts-grpo", "latent/MNNS-continuous", "--model", "tiny:gpt2:1x1x16"]

@@ -16,9 +16,10 @@ import pytest
 from latentgym.cli.main import main
 from latentgym.evaluation.results import load_result
 from latentgym.system.lock import in_use
-from latentgym.training.checkpoint import latest as find_checkpoint
+from latentgym.training.manifest import latest as find_checkpoint
 
 TINY = ["--model", "tiny:gpt2:1x1x16", "--steps", "2"]
+GRPO = ["--stage", "grpo"]
 MNNS = ["train", "cot", "latent/MNNS-token", *TINY]
 GSM8K = ["train", "cot", "latent/GSM8K-token", *TINY, "-o", "source=sample", "--eval-limit", "0"]
 
@@ -35,6 +36,12 @@ def refused(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> N
         (["--eval-limit", "100000"], "questions, not 100000"),
         (["--eval-limit", "-1"], "--eval-limit must be at least 0"),
         (["--device", "cuda"], "no device 'cuda' here"),
+        (["--optimisation.schedule", "cosinus"], "no schedule 'cosinus'; choose constant"),
+        ([*GRPO, "--grpo.group-size", "1"], "--grpo.group-size must be at least 2"),
+        ([*GRPO, "--grpo.mini-batches", "3"], "which does not divide the 128 rows"),
+        ([*GRPO, "--grpo.advantage", "rlo"], "no advantage estimator 'rlo'; did you mean 'rloo'?"),
+        ([*GRPO, "--grpo.kl-estimator", "k4"], "no KL estimator 'k4'"),
+        ([*GRPO, "--grpo.mean", "tokens"], "no mean 'tokens'; did you mean 'token'?"),
     ],
 )
 def test_what_cannot_end_well_does_not_begin(

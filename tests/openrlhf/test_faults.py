@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from latentgym.cli.main import main
-from latentgym.training.checkpoint import find
+from latentgym.training.manifest import find
 
 pytest.importorskip("openrlhf", reason="needs OpenRLHF (see the README)")
 

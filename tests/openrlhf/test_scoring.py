@@ -19,8 +19,8 @@ from latentgym.openrlhf.samples import StepRow, responses
 from latentgym.openrlhf.shim import install
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect, replay
+from latentgym.training.grpo_config import ADVANTAGES
 from latentgym.training.losses import (
-    ADVANTAGES,
     advantages,
     clipped_surrogate,
     kl_estimate,

@@ -17,6 +17,7 @@ from latentgym.agents.run import Run
 from latentgym.errors import CheckpointError
 from latentgym.rollout import Policy
 from latentgym.training import checkpoint
+from latentgym.training.manifest import read_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 MODEL = "tiny:llama:1x2x8"  # with tied embeddings
@@ -63,14 +64,14 @@ def test_a_whole_checkpoint_is_loaded(tmp_path: Path, hashes: bool) -> None:
         checkpoint.load(folder, policy)
         found = policy.state_dict()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    assert (checkpoint.read_manifest(folder).get("files") is not None) == hashes
+    assert (read_manifest(folder).get("files") is not None) == hashes
 
 
 def test_the_manifest_has_the_hash_of_every_file(tmp_path: Path) -> None:
     from hashlib import sha256
 
     folder = saved(HRPO, tmp_path, hashes=True)
-    files = checkpoint.read_manifest(folder)["files"]
+    files = read_manifest(folder)["files"]
     others = {path.name: path for path in folder.iterdir() if path.name != "manifest.json"}
     assert files == {name: sha256(path.read_bytes()).hexdigest() for name, path in others.items()}
     assert set(files) == {"policy.safetensors", "optimizer.safetensors"}

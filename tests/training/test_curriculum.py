@@ -26,9 +26,9 @@ from latentgym.training import (
     SupervisedConfig,
     Trainer,
 )
-from latentgym.training import checkpoint as checkpoints
 from latentgym.training.latents import with_latents
 from latentgym.training.losses import soft_target_loss
+from latentgym.training.manifest import latest
 from latentgym.training.supervised import OwnThoughts, supervised_loss
 
 
@@ -347,7 +347,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, stop: int) -> 
     trained(tmp_path / "parts", fresh()).run(resume=True)
     weights = []
     for name in ("whole", "parts"):
-        newest = checkpoints.latest(tmp_path / name / "checkpoints")
+        newest = latest(tmp_path / name / "checkpoints")
         assert newest is not None
         weights.append(load_file(str(newest / "policy.safetensors")))
     assert weights[0].keys() == weights[1].keys()

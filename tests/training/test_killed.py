@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentgym.training import checkpoint as checkpoints
+from latentgym.training.manifest import latest
 
 STEPS = 40
 KILLS = 10
@@ -112,7 +112,7 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
 
 
 def newest(out: Path) -> Path:
-    found = checkpoints.latest(out / "checkpoints")
+    found = latest(out / "checkpoints")
     assert found is not None
     return found
 

@@ -14,8 +14,8 @@ from torch.testing import assert_close
 
 from latentgym.errors import UsageError
 from latentgym.heads.distributions import entropy
+from latentgym.training.grpo_config import ADVANTAGES
 from latentgym.training.losses import (
-    ADVANTAGES,
     KL_ESTIMATORS,
     MEANS,
     action_weights,

@@ -28,6 +28,7 @@ from latentgym.training import (
     Update,
 )
 from latentgym.training import checkpoint as checkpoints
+from latentgym.training.manifest import latest
 
 TINY_STEPS = Optimisation(lr=1e-6, schedule="constant", warmup=0.0)
 
@@ -116,7 +117,7 @@ def test_a_run_whose_optimiser_had_other_groups_is_not_resumed(
         return Trainer(Nothing(gated()), Optimisation(), 2, out=out)
 
     trainer(tmp_path).run()
-    folder = checkpoints.latest(tmp_path / "checkpoints")
+    folder = latest(tmp_path / "checkpoints")
     assert folder is not None
     file = folder / "optimizer.safetensors"
     now = [p for group in gated().parameter_groups(1.0) for p in group["params"]]

@@ -19,6 +19,7 @@ from latentgym.registry import make_vector_env
 from latentgym.rollout import Policy
 from latentgym.training import Optimisation, Supervised, SupervisedConfig, Trainer
 from latentgym.training import checkpoint as checkpoints
+from latentgym.training.manifest import latest, read_manifest
 
 
 def trainer(out: Path | None, steps: int = 6, width: int = 16, **more: Any) -> Trainer:
@@ -31,7 +32,7 @@ def trainer(out: Path | None, steps: int = 6, width: int = 16, **more: Any) -> T
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    newest = checkpoints.latest(folder / "checkpoints")
+    newest = latest(folder / "checkpoints")
     assert newest is not None
     return load_file(str(newest / "policy.safetensors"))
 
@@ -64,7 +65,7 @@ def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
     half = tmp_path / "checkpoints" / "step-00000999"
     half.mkdir()
     (half / "policy.safetensors").write_bytes(b"half")
-    newest = checkpoints.latest(tmp_path / "checkpoints")
+    newest = latest(tmp_path / "checkpoints")
     assert newest is not None
     assert newest.name == "step-00000006"
 
@@ -92,7 +93,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path).run()
-    newest = checkpoints.latest(tmp_path / "checkpoints")
+    newest = latest(tmp_path / "checkpoints")
     assert newest is not None
     with pytest.raises(CheckpointError, match="does not fit"):
         checkpoints.load(newest, trainer(None, width=32).policy)
@@ -100,7 +101,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_checkpoint_of_another_version_is_refused(tmp_path: Path, changed: Any) -> None:
     trainer(tmp_path).run()
-    newest = checkpoints.latest(tmp_path / "checkpoints")
+    newest = latest(tmp_path / "checkpoints")
     assert newest is not None
     changed(newest / "manifest.json", lambda manifest: manifest.update(schema=99))
     with pytest.raises(CheckpointError, match="version 99"):
@@ -111,7 +112,7 @@ def test_checkpoint_of_another_version_is_refused(tmp_path: Path, changed: Any) 
 def test_damaged_manifest_is_refused(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(damage)
     with pytest.raises(CheckpointError):
-        checkpoints.read_manifest(tmp_path)
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_full_disk_is_said_and_the_last_checkpoint_stays(
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(CheckpointError, match="No space left"):
         trainer(tmp_path, steps=4).run()
-    newest = checkpoints.latest(tmp_path / "checkpoints")
+    newest = latest(tmp_path / "checkpoints")
     assert newest is not None
     assert newest.name == "step-00000002"
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
@@ -227,9 +228,9 @@ def test_a_run_is_made_longer_and_says_what_that_means(tmp_path: Path) -> None:
     trainer(tmp_path, steps=2).run()
     with pytest.warns(UserWarning, match="of 2 steps and is now of 4: its learning rate goes on"):
         trainer(tmp_path, steps=4).run(resume=True)
-    newest = checkpoints.latest(tmp_path / "checkpoints")
+    newest = latest(tmp_path / "checkpoints")
     assert newest is not None
-    manifest = checkpoints.read_manifest(newest)
+    manifest = read_manifest(newest)
     assert (manifest["step"], manifest["steps"]) == (4, 4)
     assert manifest["lengths"] == [{"at_step": 2, "from": 2, "to": 4}]
     with pytest.raises(UsageError, match="has taken 4 steps already"):

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latentgym import rollout
 from latentgym.evaluation.accounting import Positions
-from latentgym.rollout import Episodes, StepKind
 
 IntArray = npt.NDArray[np.int64]
 
@@ -58,7 +58,7 @@ class Attempt:
 
 
 def attempts_of(
-    episodes: Episodes,
+    episodes: rollout.Episodes,
     number_N: Sequence[int],
     *,
     read_N: Sequence[int] | IntArray,
@@ -78,10 +78,10 @@ def attempts_of(
     logp_NT = rollouts.logp_NT.numpy()
     for row in range(len(rollouts)):
         kind_T = rollouts.kind_NT[row][: rollouts.length_N[row]]
-        own_T = (kind_T == StepKind.THOUGHT) | (kind_T == StepKind.TOKEN)
+        own_T = (kind_T == rollout.StepKind.THOUGHT) | (kind_T == rollout.StepKind.TOKEN)
         prefix = 0 if prefix_N is None else min(int(prefix_N[row]), _free(own_T))
         drawn_T = own_T & (np.arange(len(kind_T)) >= prefix)
-        thought_T = kind_T == StepKind.THOUGHT
+        thought_T = kind_T == rollout.StepKind.THOUGHT
         prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
         logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
@@ -99,7 +99,7 @@ def attempts_of(
                     thought=float((thought_T & drawn_T).sum()),
                     answer=float((~thought_T & drawn_T).sum()),
                     discarded=rollouts.discarded / len(rollouts),
-                    inserted=float((kind_T == StepKind.INSERTED).sum()),
+                    inserted=float((kind_T == rollout.StepKind.INSERTED).sum()),
                 ),
                 context=prompt + len(kind_T),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from latentgym.agents.search.rewards import (
     ConfidenceReward,
@@ -15,7 +16,9 @@ from latentgym.agents.search.rewards import (
 )
 from latentgym.agents.search.verifiers import SelfReward, VerifierConfig
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.lm.model import LatentLM
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 _PLAIN: Mapping[str, type[RewardSource]] = {
     "psrm": PerfectSparseReward,

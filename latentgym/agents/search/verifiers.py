@@ -13,20 +13,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from latentgym import heads, rollout
 from latentgym.agents.search.attempts import Attempt
 from latentgym.agents.search.rewards import RewardSource, Verdict
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.errors import UsageError
 from latentgym.evaluation.accounting import Positions
-from latentgym.heads import TokenHead
-from latentgym.lm.model import LatentLM
 from latentgym.options.ranges import NotNegative, PositiveShare, SizeOrZero
-from latentgym.rollout import Engine, Policy, PrefixCache, Rollouts, StepKind
-from latentgym.rollout.prefix_cache import common
 from latentgym.text.tokenizers import require_words
+
+if TYPE_CHECKING:
+    from latentgym.lm import LatentLM
 
 MARKER = "FINAL VERIFICATION ANSWER IS:"
 VERDICT_TOKENS = 8
@@ -97,8 +98,9 @@ class SelfReward(RewardSource):
                 "above 0."
             )
         self.lm, self.config = lm, config
-        self._engine = Engine(Policy(lm, TokenHead(config.temperature, top_p=config.top_p)))
-        self._reading = PrefixCache(lm)
+        head = heads.TokenHead(config.temperature, top_p=config.top_p)
+        self._engine = rollout.Engine(rollout.Policy(lm, head))
+        self._reading = rollout.PrefixCache(lm)
         marker = None if config.official_parsing else StopMatcher(MARKER, lm.tokenizer.pieces())
         self._protocol = Protocol(
             think=Budget(config.tokens),
@@ -110,6 +112,8 @@ class SelfReward(RewardSource):
         )
 
     def __call__(self, attempts: Sequence[Attempt], seed: int) -> list[Verdict]:
+        from latentgym.rollout.prefix_cache import common
+
         asked = [self._prompts(attempt) for attempt in attempts]
         shared = [ids[: min(common(ids, other) for other in rest)] for ids, *rest in asked]
         session = self._engine.start(
@@ -161,12 +165,12 @@ class SelfReward(RewardSource):
         reward = self_reward(checks, self.config, formatted=formatted)
         return Verdict(reward, cost, checks)
 
-    def _passed(self, prompt: list[int], rollouts: Rollouts, row: int) -> bool:
+    def _passed(self, prompt: list[int], rollouts: rollout.Rollouts, row: int) -> bool:
         decode = self.lm.tokenizer.decode
         if self.config.official_parsing:
             return official_verdict(decode(prompt) + decode(rollouts.action_tokens(row).tolist()))
-        # Spoken are the tokens behind the marker, and the last one of the marker itself.
-        verdict_T = rollouts.token_NT[row][rollouts.kind_NT[row] == StepKind.TOKEN]
+        # Plain are the tokens behind the marker, and the last one of the marker itself.
+        verdict_T = rollouts.token_NT[row][rollouts.kind_NT[row] == rollout.StepKind.TOKEN]
         return verdict(decode(verdict_T.tolist()))
 
 

@@ -1,0 +1,44 @@
+from .compression import Compression
+from .compression_config import CompressionConfig
+from .config import Optimisation
+from .curriculum import Curriculum
+from .curriculum_config import CurriculumConfig
+from .grpo import GRPO
+from .grpo_config import GRPOConfig
+from .order import Order
+from .pathwise import Pathwise
+from .pathwise_config import PathwiseConfig
+from .stage import (
+    MakeEnv,
+    Metrics,
+    Recipe,
+    Stage,
+    StageConfig,
+    Update,
+)
+from .supervised import Supervised, supervised_loss
+from .supervised_config import SupervisedConfig
+from .trainer import Trainer
+
+__all__ = [
+    "GRPO",
+    "Compression",
+    "CompressionConfig",
+    "Curriculum",
+    "CurriculumConfig",
+    "GRPOConfig",
+    "MakeEnv",
+    "Metrics",
+    "Optimisation",
+    "Order",
+    "Pathwise",
+    "PathwiseConfig",
+    "Recipe",
+    "Stage",
+    "StageConfig",
+    "Supervised",
+    "SupervisedConfig",
+    "Trainer",
+    "Update",
+    "supervised_loss",
+]

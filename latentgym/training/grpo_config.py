@@ -1,0 +1,113 @@
+"""Settings of group-relative policy optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
+from latentgym.training.stage import MakeEnv
+
+if TYPE_CHECKING:
+    from latentgym.rollout import Policy
+    from latentgym.training.grpo import GRPO
+
+CLEAN = "clean_batch"
+"""The advantage estimator for which each group's first sample thinks without noise."""
+
+ADVANTAGES: Mapping[str, str] = {
+    "group_norm": "(r - mean) / (sample std + 1e-9), GRPO as in OpenRLHF",
+    "group_norm_trl": "(r - mean) / (sample std + 1e-4), as in TRL and HRPO",
+    "group_norm_population": "with the population std, floored at 1e-12, as in CoT2's code",
+    "dr_grpo": "r - mean",
+    "rloo": "r - mean of the others",
+    "batch": "r - mean of the batch, over its norm",
+    CLEAN: "r - mean of the groups' first samples, without noise, over its norm, as in LatentR3",
+}
+"""Advantage estimators, (Q, G) rewards r to (Q, G) advantages: names and what they compute."""
+
+KL_ESTIMATORS: Mapping[str, str] = {
+    "k1": "log r",
+    "k2": "(log r)^2 / 2",
+    "k3": "1 / r - 1 + log r",
+}
+"""Estimators of KL(policy || reference) from r = policy / reference (Schulman, 2020)."""
+
+MEANS: Mapping[str, str] = {
+    "token": "over all actions of a step alike",
+    "sequence": "over the actions of each row, then over rows",
+    "phase": "over each row's thoughts and over its words apart, added up, then over rows",
+    "sum": "each row's sum, then over rows",
+}
+"""How the losses of actions become one: names and what they mean."""
+
+
+def check_advantage(kind: str) -> None:
+    """Raise `UsageError` if there is no advantage estimator of that name."""
+    if kind not in ADVANTAGES:
+        raise UsageError(f"no advantage estimator {kind!r}; {did_you_mean(kind, ADVANTAGES)}")
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """Settings of the policy gradient."""
+
+    prompts: Size = 16
+    """Questions per step."""
+    group_size: Size = 8
+    """Episodes per question."""
+    updates: Size = 1
+    """Passes over each rollout; each takes one optimiser step per mini-batch."""
+    mini_batches: Size = 1
+    """Optimiser steps per pass."""
+    micro_batch: Size = 64
+    """Most rows replayed at once."""
+    advantage: str = "group_norm"
+    """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
+    clip_low: Share = 0.2
+    """How far a ratio may fall below one."""
+    clip_high: NotNegative = 0.2
+    """How far a ratio may rise above one."""
+    kl: NotNegative = 0.0
+    """Weight of the divergence from the starting policy; 0 keeps no reference."""
+    kl_estimator: str = "k3"
+    """k1, k2 or k3."""
+    reward: Literal["task", "perplexity"] = "task"
+    """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
+    perplexity of the right answer behind them. What is learnt then are the thoughts."""
+    mean: str = "token"
+    """Average over all actions alike (token), over the actions of each row and then over rows
+    (sequence), the same with thoughts and words apart (phase), or no average within a row (sum)."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        check_ranges(self, "grpo.")
+        if self.group_size < 2:
+            raise UsageError("--grpo.group-size must be at least 2: one row has no advantage.")
+        check_rows(self.rows)
+        if self.rows % self.mini_batches:
+            raise UsageError(
+                f"--grpo.mini-batches is {self.mini_batches}, which does not divide the "
+                f"{self.rows} rows of a step."
+            )
+        if self.reward not in ("task", "perplexity"):
+            raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")
+        check_advantage(self.advantage)
+        if self.kl_estimator not in KL_ESTIMATORS:
+            known = did_you_mean(self.kl_estimator, KL_ESTIMATORS)
+            raise UsageError(f"no KL estimator {self.kl_estimator!r}; {known}")
+        if self.mean not in MEANS:
+            raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
+
+    @property
+    def rows(self) -> int:
+        """Episodes per step."""
+        return self.prompts * self.group_size
+
+    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> GRPO:
+        """The stage that trains this policy."""
+        from latentgym.training.grpo import GRPO
+
+        return GRPO(policy, make_env(self.rows), self, seed)

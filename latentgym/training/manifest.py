@@ -1,0 +1,124 @@
+"""What a checkpoint says of itself and of the run that wrote it, read without its tensors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from latentgym.errors import CheckpointError
+from latentgym.options.ranges import Range
+from latentgym.registry import stored_fault
+from latentgym.system.sealed import is_of, note_unverified, read_sealed
+
+SCHEMA = 1
+_NAME = re.compile(r"step-(\d{8})$")
+MANIFEST = "manifest.json"
+# What is read of a manifest, and of the run in it: of what types.
+_KINDS = {
+    "step": int,
+    "steps": int | None,
+    "lengths": list[dict[str, int]] | None,
+    "files": dict[str, str] | None,
+    "run": dict[str, Any] | None,
+}
+_RUN = {
+    "model": str,
+    "agent": str | None,
+    "env": str,
+    "env_options": dict[str, Any],
+    "checkpoint": str | None,
+    "lora": dict[str, int] | None,
+    "config": dict[str, Any] | None,
+}
+_MOST_STEPS = 10**9
+_LORA = Range(1, 2**16)
+
+
+def complete(root: Path) -> list[Path]:
+    """The complete checkpoints in a folder, the oldest first."""
+    if not root.is_dir():
+        return []
+    return sorted(p for p in root.iterdir() if _NAME.match(p.name) and (p / MANIFEST).is_file())
+
+
+def latest(root: Path) -> Path | None:
+    """The newest complete checkpoint in a folder, or None."""
+    found = complete(root)
+    return found[-1] if found else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest, verified = read_sealed(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder} is no checkpoint: it has no {MANIFEST}; give a step-... folder or a run."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); use an older checkpoint.") from error
+    found = manifest.get("schema")
+    if found != SCHEMA:
+        raise CheckpointError(
+            f"{folder} is of checkpoint version {found}, but this latentgym reads {SCHEMA}; train "
+            "again, or install the version that wrote it."
+        )
+    wrong = [key for key, kind in _KINDS.items() if not is_of(manifest.get(key), kind)]
+    wrong += [key for key in ("step", "steps") if key not in wrong and _no_count(manifest.get(key))]
+    if wrong:
+        raise CheckpointError(
+            f"{path} is damaged (it says no {wrong[0]}); use an older checkpoint."
+        )
+    if not verified and "files" not in manifest:
+        note_unverified(f"the checkpoint {folder}")
+    return manifest
+
+
+def _no_count(steps: int | None) -> bool:
+    return steps is not None and not 0 <= steps <= _MOST_STEPS
+
+
+def find(path: Path) -> Path:
+    """A checkpoint's own folder, from it, from its run, or from the run's `checkpoints`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if (path / MANIFEST).is_file():
+        return path
+    for root in (path, path / "checkpoints"):
+        found = latest(root)
+        if found is not None:
+            return found
+    raise CheckpointError(f"{path} holds no complete checkpoint; give the --out of a training run.")
+
+
+def run_of(path: Path | None) -> dict[str, Any]:
+    """What a checkpoint says of the run that wrote it: its model, adapters, settings.
+
+    Raises:
+        CheckpointError: there is none, or what it says is not what a run does.
+    """
+    if path is None:
+        return {}
+    run: dict[str, Any] = read_manifest(find(path)).get("run") or {}
+    for name, kind in _RUN.items():
+        if not is_of(run.get(name), kind):
+            raise CheckpointError(
+                f"{path} does not say its {name}, as a run of latentgym train does; train again."
+            )
+    lora = run.get("lora")
+    fault = stored_fault(run["env_options"])
+    if lora is not None and (
+        lora.keys() != {"r", "alpha"} or not all(v in _LORA for v in lora.values())
+    ):
+        fault = f"{lora} are no adapters"
+    if fault:
+        raise CheckpointError(f"{path} is damaged ({fault}); use another checkpoint.")
+    return run
