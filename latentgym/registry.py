@@ -70,6 +70,9 @@ AGENTS: Mapping[str, str] = {
 
 NAMESPACE = "latent"
 
+RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
+"""Settings of agents that older checkpoints and records have under another name."""
+
 RESERVED = frozenset(
     "id task family model num_envs autoreset_mode vectorization_mode vector_kwargs wrappers".split()
 )
@@ -143,6 +146,13 @@ def load(entry_point: str) -> Any:
     """What `module:attribute` names."""
     module, _, attribute = entry_point.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def current(settings: Any) -> Any:
+    """An agent's stored settings under the names that they have now."""
+    if not isinstance(settings, Mapping):
+        return settings
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
 
 
 def stored_fault(options: Any) -> str | None:

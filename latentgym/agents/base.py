@@ -39,7 +39,6 @@ class Agent(ABC, Generic[Config]):
         config_class: of the settings.
         searches: whether it makes several attempts at a question, which can be watched.
         presets: named settings.
-        renamed: what settings were called before, by which older checkpoints have them.
 
     Raises:
         UsageError: a number outside its range.
@@ -50,7 +49,6 @@ class Agent(ABC, Generic[Config]):
     config_class: ClassVar[type[Any]]
     searches: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Any]]
-    renamed: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Config) -> None:
         check_ranges(config)

@@ -84,7 +84,6 @@ class CoLaR(Agent[CoLaRConfig]):
     name = "colar-grpo"
     families = ("hybrid",)
     config_class = CoLaRConfig
-    renamed: ClassVar[dict[str, str]] = {"cue": "prompt_suffix"}
     presets: ClassVar[dict[str, CoLaRConfig]] = {
         "sft": CoLaRConfig(batch_size=256, micro_batch=16),
         "grpo": CoLaRConfig(

@@ -25,8 +25,6 @@ def restored(cls: type[Agent[Any]], stored: Mapping[str, Any], where: Path) -> A
     Raises:
         CheckpointError: a setting that the agent does not have, or a value of another kind.
     """
-    if isinstance(stored, Mapping):
-        stored = {cls.renamed.get(name, name): value for name, value in stored.items()}
     return _filled(cls.config_class(), stored, where, "")
 
 

@@ -44,7 +44,7 @@ from latentgym.evaluation.results import (
 from latentgym.evaluation.stats import question_interval
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
-from latentgym.registry import make_vector_env
+from latentgym.registry import current, make_vector_env
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
@@ -148,6 +148,7 @@ def _finished(out: Path, run: Run, record: dict[str, Any], options: EvalOptions)
     stored = {name: getattr(result, name) for name in asked}
     if options.limit is None:
         asked["n"] = result.n
+    stored["config"] = {**result.config, "agent": current(result.config.get("agent"))}
     require_same(stored, json.loads(to_json(asked)), out)
     say(f"{out} holds the whole result: nothing is left to do")
     show([(out, result)], output(options.json))
