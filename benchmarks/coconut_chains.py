@@ -1,6 +1,6 @@
 """Coconut and its controls on generated chains of equations, with small models from scratch.
 
-As the paper does on GSM8K, all start from a model that has learnt the chain in words, and the
+As the paper does on GSM8K, all start from a model that has learnt the token chain, and the
 curriculum has three stages with two latents for each step. Beside Coconut, at equal numbers of
 training steps: a learned pause in the latents' places; the same curriculum with nothing there; and
 the answer alone from the start.

@@ -1,6 +1,6 @@
 """HRPO and CoLaR on generated chains of equations, with small models from scratch.
 
-A chain in words is learnt first, by ordinary supervised training. HRPO and token GRPO go on from a
+A token chain is learnt first, by ordinary supervised training. HRPO and token GRPO go on from a
 model that was stopped early, with equal samples, steps and settings. CoLaR goes on from one that
 was trained longer: it learns compressed chains, and policy gradient at speed 2; every speed from 1
 to 5 is evaluated before and after, in the form of the paper's Table 1.

@@ -146,7 +146,7 @@ def hybrid_hrpo() -> str:
     """HRPO beside token GRPO, and its controls."""
     cells = suite_cells("hybrid_chains")
     names = {
-        "cot-early": "start: chain in words, stopped early",
+        "cot-early": "start: token chain, stopped early",
         "token-grpo": "token GRPO",
         "hrpo": "HRPO",
         "hrpo-word": "HRPO, gate closed when answering",

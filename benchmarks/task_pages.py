@@ -119,7 +119,7 @@ def _common(task: str, env: Any) -> Iterator[str]:
     yield "## Prompt"
     yield _quoted(tokenizer.decode(env.prompt(0)))
     yield "## Example episode"
-    yield "A right chain of words, as the token family plays it and `render` shows it:"
+    yield "A right token chain, as the token family plays it and `render` shows it:"
     yield _quoted(_episode(env))
     yield "## Grader"
     yield from _grader(env)

@@ -47,7 +47,7 @@ class CoconutConfig:
     steps_per_stage: Steps = 1000
     """Training steps of each stage."""
     first_stage: SizeOrZero = 0
-    """Where to begin: 1 where the checkpoint has learnt the chain in words."""
+    """Where to begin: 1 where the checkpoint has learnt the token chain."""
     mix: Share = 0.0
     """Share of the demonstrations that are of any stage up to the present one."""
     batch_size: Size = 32

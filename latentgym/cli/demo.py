@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
 def _plan(options: DemoOptions) -> list[str]:
     data = available(DATASETS["GSM8K"])
     lines = [
-        "1. MNNS, a puzzle of signs: the commonest answer, a chain of words, a chain of mixtures",
+        "1. MNNS, a puzzle of signs: the commonest answer, a token chain, a chain of mixtures",
         f"2. GSM8K, {options.limit} problems for SmolLM2-135M: words, and mixtures of words",
         f"About two minutes on two processors. {_EXPECTED}, so look at what it says.",
     ]

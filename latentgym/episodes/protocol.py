@@ -223,8 +223,8 @@ class EpisodeState:
         """
         p = self.protocol
         acting = np.ones(len(self.phase), dtype=bool) if acting_N is None else acting_N
-        spoken: BoolArray = acting & (self.phase == Phase.ANSWER)
-        answering = np.flatnonzero(spoken & (self.forced_left == 0))
+        as_token: BoolArray = acting & (self.phase == Phase.ANSWER)
+        answering = np.flatnonzero(as_token & (self.forced_left == 0))
         self.forced_left[acting & (self.forced_left > 0)] -= 1
         thinking = np.flatnonzero(acting & (self.phase == Phase.THINK))
         if thinking.size:
@@ -237,7 +237,7 @@ class EpisodeState:
             spent = self.think_used[thinking] >= p.think.steps
             ended &= ~marked
             called &= ~(marked | ended | spent) & self._may_call_tool(thinking)
-            spoken[thinking[marked]] = True
+            as_token[thinking[marked]] = True
             self._leave_think(thinking[marked], by_force=False)
             self.phase[thinking[called]] = Phase.TOOL_CALL
             self.tool_calls_used[thinking[called]] += 1
@@ -258,7 +258,7 @@ class EpisodeState:
             self.phase[answering[stopped | spent]] = Phase.DONE
             self.terminated[answering[stopped]] = True
             self.truncated[answering[spent & ~stopped]] = True
-        return spoken
+        return as_token
 
     def pass_over(self, row: int, tokens: IntArray) -> int:
         """Count a row's next actions up to the first that is an event: ends a phase, or calls.

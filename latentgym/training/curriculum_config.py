@@ -30,7 +30,7 @@ class CurriculumConfig(SupervisedConfig):
     steps_per_stage: Steps = 1000
     """Training steps of each stage."""
     first_stage: SizeOrZero = 0
-    """Where to begin: 1 where the policy has learnt the whole chain in words before."""
+    """Where to begin: 1 where the policy has learnt the whole token chain before."""
     mix: Share = 0.0
     """Share of the demonstrations that are of any stage up to the present one, drawn anew at every
     step."""

@@ -79,7 +79,7 @@ def test_demonstrations_that_are_too_long_are_told_or_left_out(
     kept = tmp_path / "b"
     assert main([*GSM8K, *long, "--skip-long", "--out", str(kept)]) == 0
     assert "questions are left out" in capsys.readouterr().err
-    refused([*GSM8K, *long, "--resume", "--out", str(kept)], says, capsys)  # as it was begun
+    refused([*GSM8K, *long, "--resume", "--out", str(kept)], says, capsys)  # as it was started
 
 
 def test_prompts_that_are_too_long_are_told_before_anything_is_rolled_out(
