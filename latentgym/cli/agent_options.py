@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 import tyro
 
-from latentgym.agents.base import Agent, agent_class, preset
+from latentgym.agents.base import Agent, agent_class, agent_classes, preset
 from latentgym.agents.effect import idle
 from latentgym.cli.options import parse
 from latentgym.errors import UsageError
@@ -122,7 +122,7 @@ def parse_with_agent(
     flags = {f"--{no}{name}" for name in switches for no in ("", "no-")}
     words = Words(argv, frozenset({*flags, "-h", "--help"}))
     if words.agent is None:
-        agents = ", ".join(name for name in AGENTS if suits(agent_class(name)))
+        agents = ", ".join(cls.name for cls in agent_classes() if suits(cls))
         more = f"Agents: {agents}.\n\nlatentgym {prog} AGENT --help shows the options of one."
         parse(kind, argv, prog, f"{about}\n\n{more}")  # prints usage, or help
         raise UsageError("an agent and an environment are needed.")

@@ -10,8 +10,9 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 
-from latentgym.errors import LatentGymError, Notice, OptionError, did_you_mean
+from latentgym.errors import LatentGymError, Notice, OptionError, UsageError, did_you_mean
 from latentgym.registry import AGENTS
+from latentgym.system.plugins import import_named
 from latentgym.system.terminal import printable
 
 # Each command's module has `main(argv) -> exit code`.
@@ -38,6 +39,7 @@ COMMANDS = {
 }
 
 USAGE_ERROR = 2
+MODULE = "--module"
 
 
 class Terminated(KeyboardInterrupt):
@@ -68,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("always", Notice)
             warnings.showwarning = _show_warning
+            rest = _with_modules(rest)
             return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
         print(printable(f"latentgym {name}: {_sentence(error)}"), file=sys.stderr)
@@ -84,6 +87,24 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
         return _SIGNALS[type(stop)][1]
+
+
+def _with_modules(argv: Sequence[str]) -> list[str]:
+    """The words without each `--module NAME`, whose module is imported: all commands have it.
+
+    Raises:
+        UsageError: there is no name, or no such module.
+    """
+    rest, words = [], iter(argv)
+    for word in words:
+        option, equals, name = word.partition("=")
+        if option != MODULE:
+            rest.append(word)
+        elif name := name if equals else next(words, ""):
+            import_named(name)
+        else:
+            raise UsageError(f"{MODULE} needs the name of a module, such as my_pkg.")
+    return rest
 
 
 def _sentence(error: LatentGymError) -> str:
@@ -139,6 +160,9 @@ def _help() -> str:
             "",
             "Agents, for train and eval:",
             *(f"  {line}" for line in agents),
+            "  or module:Class, for one of your own; module: may also stand before an id",
+            "",
+            f"Every command takes {MODULE} NAME: a module of yours, which is imported first.",
             "",
             "latentgym COMMAND --help tells more, latentgym train AGENT --help all of an agent.",
         ]

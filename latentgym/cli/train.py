@@ -30,7 +30,7 @@ from latentgym.evaluation.overlap import Trained
 from latentgym.evaluation.results import RESULT
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
-from latentgym.registry import make_vector_env, resolve
+from latentgym.registry import make_vector_env
 from latentgym.rollout import Policy
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
@@ -147,7 +147,7 @@ def _held_out(options: TrainOptions) -> dict[str, Any]:
         return given
     held = {**given, "holdout": _HOLDOUT}
     try:
-        make_vector_env(resolve(options.env)[0], 1, **held)
+        make_vector_env(options.env, 1, **held)
     except OptionError:  # its splits come from elsewhere
         return given
     say(
@@ -261,7 +261,7 @@ def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
     from latentgym.training import checkpoint
 
     agent, asked = run.make_agent(), _asked(run, options)
-    before = trained_by(checkpoint.run_of(run.checkpoint))
+    before = trained_by(checkpoint.run_of(run.checkpoint), run.checkpoint)
     evaluation = evaluate(
         agent,
         agent.acting(policy),

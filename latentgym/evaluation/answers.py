@@ -62,6 +62,7 @@ class Identity:
         sizes: of the model.
         weights: a fingerprint of them.
         oracle: whether the agent looks at gold answers.
+        module: that the agent is from; None for who is no agent.
     """
 
     agent: str
@@ -70,6 +71,7 @@ class Identity:
     sizes: ModelSizes
     weights: str
     oracle: bool = False
+    module: str | None = None
 
     @classmethod
     def of(cls, agent: Any, policy: Any) -> Identity:
@@ -82,6 +84,7 @@ class Identity:
             ModelSizes.of(lm, policy.head),
             _fingerprint(policy),
             agent.oracle,
+            type(agent).__module__,
         )
 
 
