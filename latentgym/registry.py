@@ -134,7 +134,9 @@ def _fault(known: Mapping[str, str], name: str, entry_point: str) -> str | None:
     """Why there cannot be a task or agent of that name, if so."""
     if _NAME.fullmatch(name) is None:
         return f"{name!r} is no name of letters, digits, '_', '.' and '-'"
-    return None if known.get(name, entry_point) == entry_point else f"there is a {name!r} already"
+    what = "a task" if known is TASKS else "an agent"
+    taken = known.get(name, entry_point) != entry_point
+    return f"there is {what} {name!r} already" if taken else None
 
 
 def read_plugins() -> None:
