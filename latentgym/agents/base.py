@@ -157,6 +157,10 @@ def agent_class(name: str) -> type[Agent[Any]]:
         UsageError: there is none, or it is no agent.
     """
     tell_refused(name)
+    return _loaded(name)
+
+
+def _loaded(name: str) -> type[Agent[Any]]:
     entry = name if ":" in name else AGENTS.get(name)
     if entry is None:
         raise UsageError(f"no agent {name!r}; {did_you_mean(name, AGENTS)}")
@@ -172,7 +176,7 @@ def agent_class(name: str) -> type[Agent[Any]]:
         raise UsageError(
             f"the agent {name!r} ({entry}) calls itself {found.name!r}; give both the same name."
         )
-    if found.name in AGENTS and AGENTS[found.name] != entry and agent_class(found.name) != found:
+    if found.name in AGENTS and AGENTS[found.name] != entry and _loaded(found.name) != found:
         raise UsageError(
             f"{entry} calls itself {found.name!r}, as another agent does; give it another name."
         )
@@ -184,9 +188,9 @@ def agent_classes() -> Iterator[type[Agent[Any]]]:
     tell_refused()
     for name, entry in AGENTS.items():
         try:
-            yield agent_class(name)
+            yield _loaded(name)
         except UsageError as error:
-            leave_out(f"the agent {name!r}", entry, error)
+            leave_out("agent", name, entry, error)
 
 
 def preset(cls: type[Agent[Any]], name: str | None) -> Any:

@@ -54,7 +54,7 @@ def list_envs(argv: Sequence[str]) -> int:
             try:
                 task_maker(task)
             except UsageError as error:
-                leave_out(f"the task {task!r}", maker, error)
+                leave_out("task", task, maker, error)
                 continue
             data, licence = f"of {maker.partition(':')[0]}", "latentgym info tells"
         else:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from latentgym.errors import LatentGymError, Notice, UsageError, did_you_mean, told
+from latentgym.errors import LatentGymError, Notice, UsageError, told
 
 OURS = "latentgym"
 TRUSTED = "LATENTGYM_MODULES"
@@ -25,7 +25,7 @@ _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _ENTRY_POINT = re.compile(rf"{_MODULE.pattern}:{_MODULE.pattern}")
 
 _trusted: set[str] = set()  # announced by an installed package, or named by the user
-_packages: dict[str, str] = {}  # by entry point
+_packages: dict[tuple[str, str], str] = {}  # by name and entry point
 _refused: list[tuple[str, str]] = []  # names of what is left out, and why
 
 
@@ -84,7 +84,7 @@ def announced(groups: Collection[str]) -> Iterator[Announced]:
                 )
                 continue
             _trusted.add(each.value.partition(":")[0])
-            _packages[each.value] = package
+            _packages[each.name, each.value] = package
             yield Announced(package, each.group, each.name, each.value)
 
 
@@ -101,21 +101,24 @@ def tell_refused(name: str | None = None) -> None:
             warnings.warn(why, Notice, stacklevel=3)
 
 
-def leave_out(what: str, entry_point: str, error: UsageError) -> None:
+def leave_out(kind: str, name: str, entry_point: str, error: UsageError) -> None:
     """Warn that something of another package cannot be loaded, so that the rest is still listed.
 
     Args:
-        what: such as "the task 'Mul2'".
+        kind: task or agent.
+        name: of it.
         entry_point: of it.
         error: that it has raised.
 
     Raises:
         UsageError: the error itself, if it is ours.
     """
-    if _first(entry_point) == OURS:
+    package = _packages.get((name, entry_point))
+    if package is None and not foreign(entry_point):
         raise error
-    package = _packages.get(entry_point, entry_point.partition(":")[0])
-    warnings.warn(f"{what} of the package {package} is left out: {error}", Notice, stacklevel=3)
+    package = package or entry_point.partition(":")[0]
+    why = f"the {kind} {name!r} of the package {package} is left out: {error}"
+    warnings.warn(why, Notice, stacklevel=3)
 
 
 def load(entry_point: str) -> Any:
@@ -131,9 +134,10 @@ def load(entry_point: str) -> Any:
     try:
         return getattr(holder, attribute)
     except AttributeError as error:
-        public = [name for name in vars(holder) if not name.startswith("_")]
-        hint = did_you_mean(attribute, public) if public else "it has nothing public."
-        raise UsageError(f"the module {module} has no {attribute!r}; {hint}") from error
+        raise UsageError(
+            f"the module {module} has no {attribute!r}; look at its name, or at the version of the "
+            "package that is installed."
+        ) from error
 
 
 def import_named(module: str) -> None:
