@@ -147,5 +147,5 @@ def parse_with_agent(
 
 
 def summary(cls: type[Agent[Any]]) -> str:
-    """What an agent does, in a sentence."""
-    return inspect.cleandoc(cls.__doc__ or "").splitlines()[0]
+    """What an agent does, in a sentence; empty where it does not say."""
+    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]

@@ -44,6 +44,11 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
             f"{path} was trained with {trained}{of}; evaluate it with {trained}, or give --force "
             f"to let {cls.name} have its weights."
         )
+    if trained == cls.name and not cls.trains():  # its settings may name code to import
+        raise UsageError(
+            f"{path} cannot be trained with {trained}, which needs no training; use another "
+            "checkpoint."
+        )
     if trained != cls.name or words.value("--preset") is not None or "config" not in run:
         return of_preset(cls, words)
     return restored(cls, run["config"], Path(str(path)))

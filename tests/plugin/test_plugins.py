@@ -18,8 +18,9 @@ import gymnasium as gym
 import pytest
 
 from latentgym import registry
-from latentgym.agents import agent_class
+from latentgym.agents import Agent, agent_class
 from latentgym.agents.run import Run
+from latentgym.cli.agent_options import summary
 from latentgym.cli.main import main
 from latentgym.cluster.answering import AnsweringWorker
 from latentgym.errors import Notice, UsageError
@@ -148,6 +149,25 @@ def test_an_agent_that_is_none_is_told(
     monkeypatch.delitem(sys.modules, "others", raising=False)
     with pytest.raises(UsageError, match=sentence):
         agent_class("others:Other")
+
+
+def test_an_agent_needs_no_docstring() -> None:
+    assert summary(type("Silent", (Agent,), {})) == ""
+
+
+def test_what_trains_nothing_has_no_settings_in_a_checkpoint(
+    runs: Path, tmp_path: Path, changed: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They may name a function to import, as the reward of latentseek does."""
+    shutil.copytree(runs / "train", tmp_path / "train")
+    config = {"reward": "evil:reward"}
+    changed(
+        checkpoint.find(tmp_path / "train") / "manifest.json",
+        lambda data: data["run"].update(agent="latentseek", config=config),
+    )
+    argv = ["eval", "latentseek", "MNNS-token", *TINY, "--checkpoint", f"{tmp_path}/train"]
+    assert main(argv) == 2
+    assert "latentseek, which needs no training" in capsys.readouterr().err
 
 
 def entry_points(folder: Path, package: str, lines: str) -> None:
