@@ -8,7 +8,7 @@ import signal
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from latentgym.errors import LatentGymError, Notice, OptionError, UsageError, did_you_mean
 from latentgym.registry import AGENTS
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", Notice)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _notes()
             rest = _with_modules(rest)
             return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
@@ -169,6 +169,14 @@ def _help() -> str:
     )
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Warnings as one line for people; where in our code they arose does not help them."""
-    print(printable(f"note: {message}"), file=sys.stderr)
+def _notes() -> Callable[..., None]:
+    """Shows warnings as one line for people, each once; where they arose does not help them."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        line = printable(f"note: {message}")
+        if line not in told:
+            print(line, file=sys.stderr)
+        told.add(line)
+
+    return show

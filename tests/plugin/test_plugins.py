@@ -151,6 +151,16 @@ def test_an_agent_that_is_none_is_told(
         agent_class("others:Other")
 
 
+def test_the_page_shows_the_package_as_it_is() -> None:
+    page = (HERE.parents[1] / "docs" / "plugins.md").read_text()
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", page, re.DOTALL)
+    files = ("my_pkg/tasks.py", "my_pkg/agent.py", "my_pkg/__init__.py", "pyproject.toml")
+    for name, block in zip(files, blocks, strict=False):
+        text = (HERE / name).read_text()
+        assert block in text and (block == text or name == "pyproject.toml"), name
+    assert blocks[len(files) :] and "class TestMul2(EnvConformance)" in blocks[-1]
+
+
 def test_an_agent_needs_no_docstring() -> None:
     assert summary(type("Silent", (Agent,), {})) == ""
 
@@ -200,16 +210,24 @@ def test_a_broken_plugin_is_told_in_a_sentence_and_breaks_nothing(
     (tmp_path / "failing.py").write_text("1 / 0")
     for package, (lines, _, _) in BROKEN.items():
         entry_points(tmp_path, package, lines)
-    agents, envs, taken, other = commands(
-        tmp_path, ["agents"], ["envs"], ["info", "GSM8K-token"], ["info", "MNNS-token"]
+    agents, envs, *used = commands(
+        tmp_path,
+        ["agents"],
+        ["envs"],
+        ["info", "GSM8K-token"],
+        ["info", "MNNS-token"],
+        ["eval", "cot", "MNNS-token", *TINY, "--limit", "1"],
     )
-    assert [each.code for each in (agents, envs, taken, other)] == [0, 0, 0, 0]
+    assert [each.code for each in (agents, envs, *used)] == [0, 0, 0, 0, 0]
     assert "soft-thinking" in agents.out and "latent/MNNS-*" in envs.out
     told = {"agents": agents.err.splitlines(), "envs": envs.err.splitlines()}
     for package, (_, command, why) in BROKEN.items():
         (line,) = [line for line in told[command] if f" {package} " in line]
         assert re.match(rf"note: .*left out.*{why}", line), line
-    assert "'GSM8K' of the package taken is left out" in taken.err and other.err == ""
+    told_of = [
+        [each.err.count(f"package {name} is") for name in ("taken", "taken2")] for each in used
+    ]
+    assert told_of == [[1, 0], [0, 0], [0, 1]]
 
 
 def test_entry_points_that_cannot_be_read_are_told(
