@@ -145,9 +145,7 @@ class Task(ABC):
 
     def lacking(self) -> list[str]:
         """The attributes that every task has and this one has not, or not as text."""
-        made = (
-            [] if hasattr(self, "family") and hasattr(self, "tokenizer") else ["family, tokenizer"]
-        )
+        made = [name for name in ("family", "tokenizer") if not hasattr(self, name)]
         return made + [name for name in _TEXTS if not isinstance(getattr(self, name, None), str)]
 
     @abstractmethod

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import pytest
 from setuptools.build_meta import prepare_metadata_for_build_wheel
 
 from latentgym import registry
+from latentgym.cli.main import main
 from latentgym.system import plugins
 
 HERE = Path(__file__).parent
@@ -84,6 +86,42 @@ def forget() -> None:
         gym.registry.pop(f"latent/Mul2-{family}", None)
     registry.TASKS.pop("Mul2", None)
     plugins._trusted.clear()
+
+
+@pytest.fixture(autouse=True)
+def trusting_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom one test trusts, the next does not."""
+    monkeypatch.setattr(plugins, "_trusted", set())
+
+
+@contextmanager
+def importable() -> Iterator[Callable[[], None]]:
+    """The package can be imported within it; what is given has it forgotten, as does the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HERE)
+        yield forget
+        forget()
+
+
+@pytest.fixture
+def on_the_path() -> Iterator[Callable[[], None]]:
+    """The package can be imported; what is given has it forgotten, as does the end of the test."""
+    with importable() as forgetting:
+        yield forgetting
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in `train`, and an evaluation of it in `eval`, with the package on the path only."""
+    runs = tmp_path_factory.mktemp("runs")
+    who = ["my_pkg.agent:Mine", "my_pkg:latent/Mul2-token"]
+    train, ended = [*who, "--model", "tiny:gpt2:1x1x8", "--steps", "2"], ["--eval-limit", "3"]
+    evaluate = ["eval", *who, "--checkpoint", f"{runs}/train", "--out", f"{runs}/eval"]
+    with importable():
+        assert main(["train", *train, *ended, "--out", f"{runs}/train"]) == 0
+        assert main(evaluate) == 0
+        assert main([*evaluate, "--resume"]) == 0
+    return runs
 
 
 @pytest.fixture(autouse=True)

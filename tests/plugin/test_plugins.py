@@ -36,21 +36,6 @@ TINY = ("--model", "tiny:gpt2:1x1x8")
 Commands = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Path:
-    """A run in `train`, and an evaluation of it in `eval`, with the package on the path only."""
-    runs = tmp_path_factory.mktemp("runs")
-    train, evaluated, again = commands(
-        HERE,
-        ["train", MINE, MUL2, *TINY, "--steps", "2", "--eval-limit", "3", "--out", f"{runs}/train"],
-        ["eval", MINE, MUL2, "--checkpoint", f"{runs}/train", "--out", f"{runs}/eval"],
-        ["eval", MINE, MUL2, "--checkpoint", f"{runs}/train", "--out", f"{runs}/eval", "--resume"],
-    )
-    assert train.code == evaluated.code == again.code == 0, (train, evaluated, again)
-    assert "holds the whole result" in again.err
-    return runs
-
-
 @pytest.mark.usefixtures("on_the_path")
 class TestMul2(EnvConformance):
     """The kit finds the task behind its module."""
