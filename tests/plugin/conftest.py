@@ -122,17 +122,3 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(evaluate) == 0
         assert main([*evaluate, "--resume"]) == 0
     return runs
-
-
-@pytest.fixture(autouse=True)
-def trusting_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whom one test trusts, the next does not."""
-    monkeypatch.setattr(plugins, "_trusted", set())
-
-
-@pytest.fixture
-def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """The package can be imported; what is given has it forgotten, as does the end of the test."""
-    monkeypatch.syspath_prepend(HERE)
-    yield forget
-    forget()
