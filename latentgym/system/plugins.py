@@ -22,7 +22,7 @@ TRUSTED = "LATENTGYM_MODULES"
 """The environment variable that names trusted modules, with commas between them."""
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
-_ENTRY_POINT = re.compile(rf"{_MODULE.pattern}:{_MODULE.pattern}")
+_ENTRY_POINT = re.compile(rf"{_MODULE.pattern}:[^\W\d]\w*")
 
 _trusted: set[str] = set()  # announced by an installed package, or named by the user
 _packages: dict[tuple[str, str], str] = {}  # by name and entry point
@@ -61,9 +61,8 @@ def announced(groups: Collection[str]) -> Iterator[Announced]:
     for distribution in metadata.distributions():
         package = "without a name"
         try:
-            if not any(
-                group in (distribution.read_text("entry_points.txt") or "") for group in groups
-            ):
+            text = distribution.read_text("entry_points.txt") or ""
+            if not any(group in text for group in groups):  # parsing all packages would take longer
                 continue
             package = str(distribution.metadata["Name"])
             found = list(distribution.entry_points)
