@@ -1,16 +1,20 @@
 """Tasks and agents by name, as data: entry points are strings that load when they are used.
 
-To add a task or an agent, write its file and add its line here.
+To add a task or an agent, write its file and add its line here. Those of other packages come from
+their entry points, from `register_task`, or from a module that stands before an id.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.system import plugins
+from latentgym.system.plugins import load
 
 FAMILY_NAMES = ("token", "hybrid", "continuous")
 
@@ -54,7 +58,7 @@ TASKS: dict[str, str] = {
 }
 """Task names, each with the function that makes it."""
 
-AGENTS: Mapping[str, str] = {
+AGENTS: dict[str, str] = {
     "best-of-n": "latentgym.agents.best_of_n:BestOfN",
     "coconut": "latentgym.agents.coconut:Coconut",
     "colar-grpo": "latentgym.agents.colar_grpo:CoLaR",
@@ -72,6 +76,12 @@ NAMESPACE = "latent"
 
 RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
 """Settings of agents that older checkpoints and records have under another name."""
+
+GROUPS: Mapping[str, dict[str, str]] = {"latentgym.tasks": TASKS, "latentgym.agents": AGENTS}
+"""Groups of entry points by which other packages announce theirs."""
+
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of a task or agent, as ids and options have them
+_MODULES: dict[str, str] = {}  # of tasks of other packages: what makes them known
 
 RESERVED = frozenset(
     "id task family model num_envs autoreset_mode vectorization_mode vector_kwargs wrappers".split()
@@ -103,6 +113,9 @@ def register_envs() -> None:
 def register_task(name: str, entry_point: str) -> None:
     """Add a task of your own as `latent/<name>-token`, `-hybrid` and `-continuous`.
 
+    Called while a module is imported, it lets `module:latent/<name>-token` name the task anywhere,
+    as Gymnasium has it; records name that module.
+
     Args:
         name: of the task.
         entry_point: `module:function`; the function takes the name, the action family, a model's
@@ -110,25 +123,112 @@ def register_task(name: str, entry_point: str) -> None:
             `latentgym.envs.TaskMaker` has its options checked.
 
     Raises:
-        UsageError: there is a task of that name.
+        UsageError: there is another task of that name, or it can be no part of an id.
     """
-    if name in TASKS:
-        raise UsageError(f"there is a task {name!r} already; choose another name.")
-    TASKS[name] = entry_point
+    if fault := _fault(TASKS, name, entry_point):
+        raise UsageError(f"{fault}; choose another name.")
+    if name not in TASKS:
+        TASKS[name] = entry_point
+        _MODULES[name] = sys._getframe(1).f_globals["__name__"]
     register_envs()
 
 
+def _fault(known: Mapping[str, str], name: str, entry_point: str) -> str | None:
+    """Why there cannot be a task or agent of that name, if so."""
+    if _NAME.fullmatch(name) is None:
+        return f"{name!r} is no name of letters, digits, '_', '.' and '-'"
+    what = "a task" if known is TASKS else "an agent"
+    taken = known.get(name, entry_point) != entry_point
+    return f"there is {what} {name!r} already" if taken else None
+
+
+def read_plugins() -> None:
+    """Add what installed packages announce by entry points. Nothing of theirs is imported.
+
+    What cannot be added is told when its name is used, or all names are listed.
+    """
+    for each in plugins.announced(GROUPS):
+        known = GROUPS[each.group]
+        if fault := _fault(known, each.name, each.entry_point):
+            what = f"the entry point {each.name!r} of the package {each.package}"
+            plugins.refuse(each.name, f"{what} is left out: {fault}")
+            continue
+        known[each.name] = each.entry_point
+        if known is TASKS:
+            _MODULES[each.name] = each.entry_point.partition(":")[0]
+
+
+def split_module(env: str) -> tuple[str | None, str]:
+    """The module before an id, if there is one, and the full id; `latent/` may be left out."""
+    module, colon, name = env.rpartition(":")
+    return module if colon else None, name if "/" in name else f"{NAMESPACE}/{name}"
+
+
+def task_name(env_id: str) -> str:
+    """The task in a full id, whether there is such a task or not."""
+    return env_id.removeprefix(f"{NAMESPACE}/").rpartition("-")[0]
+
+
+def modules_of(agent: str | None, env_id: str) -> dict[str, str]:
+    """The modules of other packages behind an agent and an environment, as records name them.
+
+    Args:
+        agent: module of its class; None for who is no agent.
+        env_id: full id of the environment.
+
+    Returns:
+        By "agent" and "env"; what is ours, or a script's own, is not among them.
+    """
+    found = {"agent": agent, "env": _MODULES.get(task_name(env_id))}
+    return {what: module for what, module in found.items() if module and plugins.foreign(module)}
+
+
 def resolve(env: str) -> tuple[str, str, str]:
-    """Full id, task and family of an environment; `latent/` may be left out.
+    """Full id, task and family of an environment; a module before it is imported.
+
+    Raises:
+        UsageError: no such id or module.
+    """
+    module, env_id = split_module(env)
+    if module is not None:
+        plugins.import_named(module)
+    known = {known_id: (known_id, task, family) for known_id, task, family in env_ids()}
+    if env_id not in known:
+        after = f", though {module} was imported" if module else ""
+        raise UsageError(f"no environment {env_id!r}{after}; {_nearest(env_id)}")
+    return known[env_id]
+
+
+def qualified(env: str) -> str:
+    """The id with which another process finds an environment: behind its module, if it has one.
 
     Raises:
         UsageError: no such id.
     """
-    env_id = env if "/" in env else f"{NAMESPACE}/{env}"
-    known = {known_id: (known_id, task, family) for known_id, task, family in env_ids()}
-    if env_id not in known:
-        raise UsageError(f"no environment {env_id!r}; {_nearest(env_id)}")
-    return known[env_id]
+    env_id, _, _ = resolve(env)
+    module = modules_of(None, env_id).get("env")
+    return env_id if module is None else f"{module}:{env_id}"
+
+
+def recorded(env: str, modules: Mapping[str, str] | None, where: object) -> str:
+    """The environment that a file names, which may be anyone's, as `resolve` takes it.
+
+    Its module is imported only where the environment is not known without it.
+
+    Args:
+        env: its id.
+        modules: the modules that the file names.
+        where: the file or its folder, for messages.
+
+    Raises:
+        UsageError: it needs a module that is not trusted.
+    """
+    module, env_id = split_module(env)
+    module = module or (modules or {}).get("env")
+    if module is None or task_name(env_id) in TASKS:
+        return env_id
+    plugins.require_trusted(module, where)
+    return f"{module}:{env_id}"
 
 
 def task_maker(name: str) -> Any:
@@ -137,15 +237,10 @@ def task_maker(name: str) -> Any:
     Raises:
         UsageError: no such task.
     """
+    plugins.tell_refused(name)
     if name not in TASKS:
         raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
     return load(TASKS[name])
-
-
-def load(entry_point: str) -> Any:
-    """What `module:attribute` names."""
-    module, _, attribute = entry_point.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def current(settings: Any) -> Any:

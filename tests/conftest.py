@@ -92,10 +92,12 @@ def registered() -> Callable[[str, Callable[..., Any]], AbstractContextManager[N
         module.make = make  # type: ignore[attr-defined]
         sys.modules[module.__name__] = module
         registry.register_task(name, f"{module.__name__}:make")
-        yield
-        for family in registry.FAMILY_NAMES:
-            del gym.registry[f"latent/{name}-{family}"]
-        del registry.TASKS[name], sys.modules[module.__name__]
+        try:
+            yield
+        finally:
+            for family in registry.FAMILY_NAMES:
+                del gym.registry[f"latent/{name}-{family}"]
+            del registry.TASKS[name], sys.modules[module.__name__]
 
     return register
 

@@ -55,7 +55,7 @@ def test_pages_of_tasks_are_what_the_registry_says() -> None:
 
 def test_tasks_of_others_have_no_page(registered: Callable[..., Any]) -> None:
     before = task_pages.names()
-    with registered("Talking", object):
+    with registered("Others", object):
         assert task_pages.names() == before
 
 

@@ -193,7 +193,7 @@ ARROWS = {
     "options": "",
     "progress": "system",
     "recommenders": "evaluation progress",
-    "registry": "",
+    "registry": "system",
     "retrieval": "data progress storage system text",
     "rewards": "system",
     "rollout": "episodes heads lm text",

@@ -10,9 +10,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from latentgym.envs.search import MNNS
 
 from latentgym.data import Question
 from latentgym.envs import Demonstration, LatentVectorEnv, Task
+from latentgym.episodes.spaces import family
+from latentgym.errors import UsageError
 from latentgym.rewards import Grade
 from latentgym.testing import EnvConformance, check_task, check_vector_env
 
@@ -194,6 +197,66 @@ def test_a_broken_task_is_found(break_it: Callable[[Task], None], sentence: str)
     break_it(broken)
     with pytest.raises(AssertionError, match=sentence):
         check_task(broken)
+
+
+class Lacking(MNNS):
+    """Lacks an attribute as soon as it is made."""
+
+    gone = ""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == object.__getattribute__(self, "gone"):
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+
+class NotWhole(Task):
+    """Has none of the methods."""
+
+
+def lacking(gone: str, **attributes: Any) -> Callable[..., Task]:
+    def make(name: str, family: Any, tokenizer: Any, options: Any) -> Task:
+        made = Lacking(family, limit=20, **options)
+        made.gone = gone
+        vars(made).update(attributes)
+        return made
+
+    return make
+
+
+ATTRIBUTES = ("family", "tokenizer", "name", "split", "source", "dataset_hash", "licence")
+
+
+@pytest.mark.parametrize("gone", ATTRIBUTES)
+def test_what_a_task_lacks_is_told(gone: str, registered: Callable[..., Any]) -> None:
+    with pytest.raises(AssertionError, match=f"^Lacking lacks {gone}; .*envs.Task"):
+        check_task(lacking(gone)("Lacking", family("token"), None, {}))
+
+    class Kit(EnvConformance):
+        env_id = "latent/Lacking-token"
+
+    checks = [getattr(Kit(), name) for name in dir(Kit) if name.startswith("test_")]
+    with registered("Lacking", lacking(gone)):
+        assert len(checks) >= 9
+        for check in checks:
+            with pytest.raises(UsageError, match=f"task of latent/Lacking-token lacks {gone}; set"):
+                check()
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lacking("split", licence=None), "lacks split, licence; set them"),
+        (lacking("", dataset_hash=7), "lacks dataset_hash; set them"),
+        (lambda *_: NotWhole(*_[1:3]), "is not whole: .*abstract.*question.*write what is missing"),
+        (lambda *_: "MNNS", "gives 'MNNS'; let it give a latentgym.envs.Task"),
+    ],
+)
+def test_what_is_no_whole_task_is_told(
+    make: Callable[..., Any], sentence: str, registered: Callable[..., Any]
+) -> None:
+    with registered("Lacking", make), pytest.raises(UsageError, match=sentence):
+        gym.make("latent/Lacking-token")
 
 
 def test_a_demonstration_that_its_own_rules_cut_short_is_found() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -17,7 +17,8 @@ from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.answers import Answer, Answered
 from latentgym.options.ranges import check_ranges
-from latentgym.registry import AGENTS, load
+from latentgym.registry import AGENTS
+from latentgym.system.plugins import import_named, leave_out, load, tell_refused
 from latentgym.training import Recipe
 
 if TYPE_CHECKING:
@@ -152,16 +153,46 @@ class Agent(ABC, Generic[Config]):
 
 
 def agent_class(name: str) -> type[Agent[Any]]:
-    """The class of an agent by its name.
+    """The class of an agent by its name, or by `module:Class` if it is of another package.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it is no agent.
     """
-    entry = AGENTS.get(name)
+    tell_refused(name)
+    return _loaded(name)
+
+
+def _loaded(name: str) -> type[Agent[Any]]:
+    entry = name if ":" in name else AGENTS.get(name)
     if entry is None:
         raise UsageError(f"no agent {name!r}; {did_you_mean(name, AGENTS)}")
+    if entry is name:
+        import_named(name.rpartition(":")[0])
     found: type[Agent[Any]] = load(entry)
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise UsageError(f"{entry} is no agent; make it a subclass of latentgym.agents.Agent.")
+    needed = ("name", "families", "config_class", "presets")
+    if missing := [each for each in needed if not hasattr(found, each)]:
+        raise UsageError(f"the agent {entry} lacks {', '.join(missing)}; set them in the class.")
+    if entry is not name and found.name != name:
+        raise UsageError(
+            f"the agent {name!r} ({entry}) calls itself {found.name!r}; give both the same name."
+        )
+    if found.name in AGENTS and AGENTS[found.name] != entry and _loaded(found.name) != found:
+        raise UsageError(
+            f"{entry} calls itself {found.name!r}, as another agent does; give it another name."
+        )
     return found
+
+
+def agent_classes() -> Iterator[type[Agent[Any]]]:
+    """All agents that have a name; those of other packages that cannot be loaded are warned of."""
+    tell_refused()
+    for name, entry in AGENTS.items():
+        try:
+            yield _loaded(name)
+        except UsageError as error:
+            leave_out("agent", name, entry, error)
 
 
 def preset(cls: type[Agent[Any]], name: str | None) -> Any:

@@ -15,7 +15,7 @@ from latentgym.agents.base import Agent, agent_class, config_dict
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
-from latentgym.registry import make_vector_env, resolve
+from latentgym.registry import make_vector_env, modules_of, qualified, resolve
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM
@@ -30,9 +30,10 @@ class Run:
     """What is run on what.
 
     Attributes:
-        agent: name of the agent.
+        agent: name of the agent, or `module:Class`.
         config: its settings.
-        env: id of the environment; `latent/` may be left out.
+        env: id of the environment; `latent/` may be left out. Kept behind its module if it is of
+            another package, which a worker then imports.
         env_options: keyword arguments of the environment.
         model: name of the model.
         checkpoint: weights to begin with, or None.
@@ -65,8 +66,15 @@ class Run:
         if family not in cls.families:
             near = ", ".join(f"latent/{task}-{f}" for f in cls.families)
             raise UsageError(
-                f"{self.agent} thinks in the {'/'.join(cls.families)} family; use {near}."
+                f"{cls.name} thinks in the {'/'.join(cls.families)} family; use {near}."
             )
+
+        object.__setattr__(self, "env", qualified(self.env))
+
+    @property
+    def agent_name(self) -> str:
+        """What the agent calls itself, as records have it."""
+        return agent_class(self.agent).name
 
     @property
     def env_id(self) -> str:
@@ -116,8 +124,9 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the run that it goes on with."""
+        modules = modules_of(agent_class(self.agent).__module__, self.env_id)
         return {
-            "agent": self.agent,
+            "agent": self.agent_name,
             "env": self.env_id,
             "env_options": dict(self.env_options),
             "model": self.model,
@@ -126,6 +135,7 @@ class Run:
             "config": config_dict(self.config),
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "dataset_hash": self.make_env(1).unwrapped.task.dataset_hash,
+            **({"modules": modules} if modules else {}),
         }
 
     def _policy(self, *, acting: bool) -> Policy:
@@ -164,7 +174,7 @@ class Run:
         if self.checkpoint is not None:
             from latentgym.training import checkpoint
 
-            checkpoint.load_weights(self.checkpoint, policy, self.agent)
+            checkpoint.load_weights(self.checkpoint, policy, self.agent_name)
         return policy
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
-from latentgym.agents.base import Agent, agent_class, preset
+from latentgym.agents.base import Agent, agent_class, agent_classes, preset
 from latentgym.cli.options import parse
 from latentgym.errors import UsageError
 from latentgym.registry import AGENTS
@@ -125,7 +125,7 @@ def parse_with_agent(
     flags = {f"--{no}{name}" for name in switches for no in ("", "no-")}
     words = Words(argv, frozenset({*flags, "-h", "--help"}))
     if words.agent is None:
-        agents = ", ".join(name for name in AGENTS if suits(agent_class(name)))
+        agents = ", ".join(cls.name for cls in agent_classes() if suits(cls))
         more = f"Agents: {agents}.\n\nlatentgym {prog} AGENT --help shows the options of one."
         parse(kind, argv, prog, f"{about}\n\n{more}")  # prints usage, or help
         raise UsageError("an agent and an environment are needed.")
@@ -150,5 +150,5 @@ def parse_with_agent(
 
 
 def summary(cls: type[Agent[Any]]) -> str:
-    """What an agent does, in a sentence."""
-    return inspect.cleandoc(cls.__doc__ or "").splitlines()[0]
+    """What an agent does, in a sentence; empty where it does not say."""
+    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]

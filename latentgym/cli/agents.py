@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from latentgym.agents.base import agent_class
+from latentgym.agents.base import agent_classes
 from latentgym.cli.agent_options import summary
 from latentgym.cli.options import emit, output, parse
-from latentgym.registry import AGENTS
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,11 @@ def main(argv: Sequence[str]) -> int:
     for name in ("agent", "family", "what it does", "presets"):
         table.add_column(name, overflow="fold")
     rows = []
-    for name in AGENTS:
-        cls = agent_class(name)
-        row = {"agent": name, "families": list(cls.families), "about": summary(cls)}
+    for cls in agent_classes():
+        row = {"agent": cls.name, "families": list(cls.families), "about": summary(cls)}
         rows.append({**row, "trains": cls.trains(), "presets": list(cls.presets)})
         about = summary(cls) if cls.trains() else f"{summary(cls)} No training."
-        table.add_row(name, ", ".join(cls.families), about, ", ".join(cls.presets))
+        table.add_row(cls.name, ", ".join(cls.families), about, ", ".join(cls.presets))
     output(options.json).print(table)
     emit({"agents": rows}, options.json)
     return 0

@@ -14,7 +14,14 @@ from latentgym.cli.options import env_model, say
 from latentgym.errors import LatentGymError, UsageError
 from latentgym.evaluation.overlap import Trained
 from latentgym.lm import load_model
-from latentgym.registry import make_vector_env, resolve, task_maker
+from latentgym.registry import (
+    make_vector_env,
+    recorded,
+    resolve,
+    split_module,
+    task_maker,
+    task_name,
+)
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training.manifest import run_of
 
@@ -31,9 +38,15 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
     run = run_of(Path(path)) if path else {}
     trained = run.get("agent")
     if trained not in (None, cls.name) and not force:
+        of = f" of {module}" if (module := (run.get("modules") or {}).get("agent")) else ""
         raise UsageError(
-            f"{path} was trained with {trained}; evaluate it with {trained}, or give --force to "
-            f"let {cls.name} have its weights."
+            f"{path} was trained with {trained}{of}; evaluate it with {trained}, or give --force "
+            f"to let {cls.name} have its weights."
+        )
+    if trained == cls.name and not cls.trains():  # its settings may name code to import
+        raise UsageError(
+            f"{path} cannot be trained with {trained}, which needs no training; use another "
+            "checkpoint."
         )
     if trained != cls.name or words.value("--preset") is not None or "config" not in run:
         return of_preset(cls, words)
@@ -48,16 +61,21 @@ def env_as_trained(
     Another task has other options: for it there are none. What is held out is of the run's own
     source, so another one that is given has all its rows.
     """
-    if not trained or resolve(trained["env"])[1] != resolve(env)[1]:
+    _, task, _ = resolve(env)
+    if not trained or task_name(split_module(trained["env"])[1]) != task:
         return {}
     left = {"split", "limit", *(["holdout"] if "source" in (given or {}) else [])}
     return {k: v for k, v in trained["env_options"].items() if k not in left}
 
 
-def trained_by(run: Mapping[str, Any]) -> Trained:
+def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
     """What a run was trained on, and before it the run that it began from, and so on.
 
     What cannot be had any more is said.
+
+    Args:
+        run: what its checkpoint says of it.
+        path: of the checkpoint.
     """
     tasks: list[Any] = []
     try:
@@ -65,9 +83,11 @@ def trained_by(run: Mapping[str, Any]) -> Trained:
             if len(tasks) == _MOST_RUNS:
                 raise UsageError(f"it is the last of more than {_MOST_RUNS} runs.")
             words, options = env_model(run["model"]), run["env_options"]
-            tasks.append(make_vector_env(run["env"], 1, model=words, **options).unwrapped.task)
+            env = recorded(run["env"], run.get("modules"), path)
+            tasks.append(make_vector_env(env, 1, model=words, **options).unwrapped.task)
             parent = run.get("checkpoint")
-            run = run_of(None if parent is None else Path(parent))
+            path = None if parent is None else Path(parent)
+            run = run_of(path)
     except LatentGymError as error:
         say(f"not all that this checkpoint was trained on is known: {error}")
         return Trained(tuple(tasks), whole=False)
@@ -102,7 +122,7 @@ def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> 
         given: options of the environment that the user gave.
     """
     taken, changed = [], []
-    if run.agent == trained.get("agent") and "config" in trained:
+    if run.agent_name == trained.get("agent") and "config" in trained:
         cls = agent_class(run.agent)
         stored = restored(cls, trained["config"], Path(str(run.checkpoint)))
         taken += [f"{name} {value}" for name, value in _of_answering(cls, stored)]

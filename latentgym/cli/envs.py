@@ -10,6 +10,7 @@ import tyro
 from rich.table import Table
 
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
+from latentgym.errors import UsageError
 from latentgym.options.ranges import Steps
 from latentgym.progress import progress_bar
 from latentgym.registry import (
@@ -18,7 +19,9 @@ from latentgym.registry import (
     REASONING_GYM_PREFIX,
     TASKS,
     make_vector_env,
+    task_maker,
 )
+from latentgym.system.plugins import foreign, leave_out, tell_refused
 from latentgym.system.terminal import shown
 
 _MOST = 300  # characters of a text
@@ -44,10 +47,19 @@ def list_envs(argv: Sequence[str]) -> int:
     for name in ("id", "data", "licence of the data set"):
         table.add_column(name, no_wrap=name == "id", overflow="fold")
     rows: list[dict[str, str]] = []
-    for task in TASKS:
+    tell_refused()
+    for task, maker in TASKS.items():
         spec = DATASETS.get(task)
-        data = available(spec, spec.splits[-1]) if spec else "generated"
-        licence = spec.licence if spec and data != "generated" else "generated"
+        if foreign(maker):
+            try:
+                task_maker(task)
+            except UsageError as error:
+                leave_out("task", task, maker, error)
+                continue
+            data, licence = f"of {maker.partition(':')[0]}", "latentgym info tells"
+        else:
+            data = available(spec, spec.splits[-1]) if spec else "generated"
+            licence = spec.licence if spec and data != "generated" else "generated"
         rows.append({"task": task, "data": data, "licence": licence})
     procedural = [row for row in rows if row["task"].startswith(REASONING_GYM_PREFIX)]
     for row in rows:
@@ -81,11 +93,10 @@ class EnvOptions:
 
 
 def _make(options: EnvOptions) -> Any:
-    env_id = options.env if "/" in options.env else f"{NAMESPACE}/{options.env}"
     extras = env_options(options.split, options.env_option)
     if options.limit is not None:
         extras["limit"] = options.limit
-    return make_vector_env(env_id, 1, model=options.model, **extras).unwrapped
+    return make_vector_env(options.env, 1, model=options.model, **extras).unwrapped
 
 
 def info(argv: Sequence[str]) -> int:

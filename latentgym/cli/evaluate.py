@@ -44,7 +44,7 @@ from latentgym.evaluation.results import (
 from latentgym.evaluation.stats import question_interval
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
-from latentgym.registry import current, make_vector_env
+from latentgym.registry import current, make_vector_env, recorded
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
         "control": options.control,
         "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
         "journal": options.out,
-        "trained": trained_by(trained) if trained else None,
+        "trained": trained_by(trained, options.checkpoint) if trained else None,
     }
     # Before a model is loaded, or minutes are spent on a cluster.
     questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
@@ -143,7 +143,7 @@ def _finished(out: Path, run: Run, record: dict[str, Any], options: EvalOptions)
     """
     result = load_result(out)
     told = {name: record[name] for name in ("seeds", "index", "checkpoint", "control", "config")}
-    who = {"agent": run.agent, "env": run.env_id, "model": run.model_name}
+    who = {"agent": run.agent_name, "env": run.env_id, "model": run.model_name}
     asked = {**told, **who, "n": options.limit}
     stored = {name: getattr(result, name) for name in asked}
     if options.limit is None:
@@ -234,7 +234,10 @@ def rescore(argv: Sequence[str]) -> int:
 def _rescore(folder: Path, as_json: bool) -> int:
     result = load_result(folder)
     env = make_vector_env(
-        result.env, 1, model=env_model(result.model), **result.config.get("env_options", {})
+        recorded(result.env, result.modules, folder / RESULT),
+        1,
+        model=env_model(result.model),
+        **result.config.get("env_options", {}),
     )
     task = env.unwrapped.task
     if task.dataset_hash != result.dataset_hash:

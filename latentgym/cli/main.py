@@ -8,10 +8,11 @@ import signal
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from latentgym.errors import LatentGymError, Notice, OptionError, did_you_mean
+from latentgym.errors import LatentGymError, Notice, OptionError, UsageError, did_you_mean
 from latentgym.registry import AGENTS
+from latentgym.system.plugins import import_named
 from latentgym.system.terminal import printable
 
 # Each command's module has `main(argv) -> exit code`.
@@ -38,6 +39,7 @@ COMMANDS = {
 }
 
 USAGE_ERROR = 2
+MODULE = "--module"
 
 
 class Terminated(KeyboardInterrupt):
@@ -67,7 +69,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", Notice)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _notes()
+            rest = _with_modules(rest)
             return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
         print(printable(f"latentgym {name}: {_sentence(error)}"), file=sys.stderr)
@@ -84,6 +87,24 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
         return _SIGNALS[type(stop)][1]
+
+
+def _with_modules(argv: Sequence[str]) -> list[str]:
+    """The words without each `--module NAME`, whose module is imported: all commands have it.
+
+    Raises:
+        UsageError: there is no name, or no such module.
+    """
+    rest, words = [], iter(argv)
+    for word in words:
+        option, equals, name = word.partition("=")
+        if option != MODULE:
+            rest.append(word)
+        elif name := name if equals else next(words, ""):
+            import_named(name)
+        else:
+            raise UsageError(f"{MODULE} needs the name of a module, such as my_pkg.")
+    return rest
 
 
 def _sentence(error: LatentGymError) -> str:
@@ -139,12 +160,23 @@ def _help() -> str:
             "",
             "Agents, for train and eval:",
             *(f"  {line}" for line in agents),
+            "  or module:Class, for one of your own; module: may also stand before an id",
+            "",
+            f"Every command takes {MODULE} NAME: a module of yours, which is imported first.",
             "",
             "latentgym COMMAND --help tells more, latentgym train AGENT --help all of an agent.",
         ]
     )
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Warnings as one line for people; where in our code they arose does not help them."""
-    print(printable(f"note: {message}"), file=sys.stderr)
+def _notes() -> Callable[..., None]:
+    """Shows warnings as one line for people, each once; where they arose does not help them."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        line = printable(f"note: {message}")
+        if line not in told:
+            print(line, file=sys.stderr)
+        told.add(line)
+
+    return show

@@ -30,7 +30,7 @@ from latentgym.evaluation.overlap import Trained
 from latentgym.evaluation.results import RESULT
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
-from latentgym.registry import make_vector_env, resolve
+from latentgym.registry import make_vector_env
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
@@ -149,7 +149,7 @@ def _held_out(options: TrainOptions) -> dict[str, Any]:
         return given
     held = {**given, "holdout": _HOLDOUT}
     try:
-        make_vector_env(resolve(options.env)[0], 1, **held)
+        make_vector_env(options.env, 1, **held)
     except OptionError:  # its splits come from elsewhere
         return given
     say(
@@ -261,7 +261,7 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
 
 def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
     agent, asked = run.make_agent(), _asked(run, options)
-    before = trained_by(run_of(run.checkpoint))
+    before = trained_by(run_of(run.checkpoint), run.checkpoint)
     evaluation = evaluate(
         agent,
         agent.acting(policy),

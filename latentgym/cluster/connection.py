@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from latentgym.errors import LatentGymError, UsageError
 
 # What workers on other machines must know of this process's surroundings.
-_PASSED_ON = ("LATENTGYM_DATA", "LATENTGYM_CACHE", "LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_HOME")
+_PASSED_ON = (
+    *("LATENTGYM_DATA", "LATENTGYM_CACHE", "LATENTGYM_OFFLINE", "LATENTGYM_MODULES"),
+    *("HF_HUB_OFFLINE", "HF_HOME"),
+)
 # Of Ray: statistics sent home, a metrics agent, hiding GPUs from workers that ask for none, and
 # yielding to every other program: workers do the work that is waited for.
 _OFF = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from latentgym.envs.task import Task, TaskMaker
 from latentgym.episodes.spaces import Family
-from latentgym.errors import OptionError, UsageError
+from latentgym.errors import OptionError, UsageError, told
 from latentgym.options.keywords import Keyword, check, keywords
 from latentgym.registry import NAMESPACE, task_maker
 from latentgym.text.tokenizers import Tokenizer
@@ -63,13 +63,31 @@ def make_task(
             env,
             dict.fromkeys(factory.keywords(name, not words), other),
         )
-        return factory(name, family, tokenizer, options), width
     try:
-        return factory(name, family, tokenizer, options), width
+        task = factory(name, family, tokenizer, options)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if "abstract class" in str(error):  # Python's own sentence names the methods
+            raise UsageError(f"{env} is not whole: {error}; write what is missing.") from error
+        if isinstance(factory, TaskMaker) or "unexpected keyword argument" not in str(error):
             raise
         raise OptionError(f"{env} does not take all of these arguments: {error}.") from error
+    return _whole(task, env), width
+
+
+def _whole(task: Any, env: str) -> Task:
+    """What a maker of anyone's has made, which must be a task with all that a task has.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(task, Task):
+        raise UsageError(f"what makes {env} gives {told(task)}; let it give a latentgym.envs.Task.")
+    if lacking := task.lacking():
+        raise UsageError(
+            f"the task of {env} lacks {', '.join(lacking)}; set them in its class or its __init__, "
+            "as latentgym.envs.Task describes them."
+        )
+    return task
 
 
 def _make_maths(

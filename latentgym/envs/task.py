@@ -28,6 +28,8 @@ from latentgym.rewards import Grade, GraderError
 from latentgym.text.tokenizers import Tokenizer
 from latentgym.text.trie import Trie
 
+_TEXTS = ("name", "split", "source", "dataset_hash", "licence")  # that every task has
+
 
 class GradingError(LatentGymError, GraderError):
     """A question whose answers cannot be graded; the message says which, and where it was read."""
@@ -117,6 +119,7 @@ class Task(ABC):
 
     Attributes:
         name: as in the environment id.
+        split: of the data.
         source: where the questions come from: `data:...`, `path:...`, `hub:...`, `generated`,
             `sample`.
         dataset_hash: of the questions, 16 hexadecimal digits.
@@ -131,6 +134,7 @@ class Task(ABC):
     about: Mapping[str, Any] = MappingProxyType({})
     choices: Choices | None = None
     name: str
+    split: str
     source: str
     dataset_hash: str
     licence: str
@@ -138,6 +142,11 @@ class Task(ABC):
     def __init__(self, family: Family, tokenizer: Tokenizer) -> None:
         self.family = family
         self.tokenizer = tokenizer
+
+    def lacking(self) -> list[str]:
+        """The attributes that every task has and this one has not, or not as text."""
+        made = [name for name in ("family", "tokenizer") if not hasattr(self, name)]
+        return made + [name for name in _TEXTS if not isinstance(getattr(self, name, None), str)]
 
     @abstractmethod
     def __len__(self) -> int:

@@ -69,6 +69,7 @@ class Identity:
         sizes: of the model.
         weights: a fingerprint of them.
         oracle: whether the agent looks at gold answers.
+        module: that the agent is from; None for who is no agent.
     """
 
     agent: str
@@ -77,6 +78,7 @@ class Identity:
     sizes: ModelSizes
     weights: str
     oracle: bool = False
+    module: str | None = None
 
     @classmethod
     def of(cls, agent: Any, policy: Any) -> Identity:
@@ -89,6 +91,7 @@ class Identity:
             ModelSizes.of(lm, policy.head),
             _fingerprint(policy),
             agent.oracle,
+            type(agent).__module__,
         )
 
 

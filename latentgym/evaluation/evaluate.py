@@ -21,6 +21,7 @@ from latentgym.evaluation.overlap import Trained, trained_on
 from latentgym.evaluation.results import TROUBLES, Result
 from latentgym.evaluation.stats import pass_at_k, question_interval, question_intervals
 from latentgym.progress import progress_bar
+from latentgym.registry import modules_of
 from latentgym.text.lengths import how_long, too_long
 
 
@@ -139,6 +140,7 @@ def evaluate_answerer(
     who = answerer.identity
     told = asdict(who)
     del told["sizes"]  # they follow from the rest
+    modules = modules_of(told.pop("module"), env_id)
     identity = {
         **told,
         "env": env_id,
@@ -149,6 +151,7 @@ def evaluate_answerer(
         "checkpoint": checkpoint,
         "control": control,
         "config": config or {},
+        **({"modules": modules} if modules else {}),
     }
     kept = Journal(journal, identity)
     with progress_bar(f"{who.agent} on {env_id}", len(questions) * len(seeds)) as advance:
@@ -198,6 +201,7 @@ def evaluate_answerer(
         about=dict(task.about),
         index=list(index),
         trained_on=None if trained is None else trained_on(trained, task, questions),
+        modules=modules,
     )
     rollouts = [
         _rollout(answer, seed)

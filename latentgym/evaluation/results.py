@@ -58,6 +58,7 @@ class Result:
         trained_on: how many of the questions the checkpoint was trained on, by its run or one that
             the run began from; None where there is none, or where that is not known.
         index: numbers of the questions; empty for the first n, None in records from before.
+        modules: of other packages, that "agent" and "env" are from; empty where both are ours.
         files: SHA-256 of what is stored beside the record; empty in records from before.
         config, versions, git, created: to do it again.
     """
@@ -91,6 +92,7 @@ class Result:
     about: dict[str, Any] = field(default_factory=dict)
     index: list[int] | None = None
     trained_on: int | None = None
+    modules: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None

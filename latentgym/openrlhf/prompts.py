@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.registry import make_vector_env, resolve, stored_fault
+from latentgym.registry import make_vector_env, qualified, recorded, resolve, stored_fault
 from latentgym.storage import atomic_write
 
 
@@ -28,7 +28,8 @@ class PromptRow:
     """A question of an environment.
 
     Attributes:
-        env: id of the environment, of the token family.
+        env: id of the environment, of the token family; behind its module, if that is another
+            package's.
         index: number of the question.
         options: keyword arguments of the environment, `model` among them.
         data: hash of the data set that is meant; empty for whatever is found.
@@ -64,11 +65,12 @@ class PromptRow:
         """The row of a label.
 
         Raises:
-            UsageError: it is the label of something else.
+            UsageError: it is the label of something else, or needs a module that is not trusted.
         """
         try:
             given = json.loads(label)
-            row = cls(**{**given, "index": int(given["index"])})
+            env = recorded(str(given["env"]), None, "a label")
+            row = cls(**{**given, "env": env, "index": int(given["index"])})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, LatentGymError):
                 raise
@@ -113,7 +115,7 @@ def lines(options: Options) -> Iterator[str]:
         raise UsageError(f"--options cannot be taken: {fault}.")
     given |= {"model": options.model}
     given |= {} if options.split is None else {"split": options.split}
-    first = PromptRow(resolve(options.env)[0], 0, given)
+    first = PromptRow(qualified(options.env), 0, given)
     # A limit is no option of the environment: the numbers of the questions stay the same.
     env = make_vector_env(first.env, 1, **given).unwrapped
     if not hasattr(env.task.tokenizer, "hf"):

@@ -69,14 +69,17 @@ def _alike(one: str, other: str) -> bool:
 def check_task(task: Task, questions: int = 8) -> None:
     """Check a task on some of its questions.
 
-    Prompts fit the budget and the vocabulary; demonstrations are valid, and one that fits the
-    budgets is an episode by the task's own rules; the gold completion scores 1 (where the task
-    knows one), empty and garbage completions score 0, and no garbage answer is right.
+    It lacks nothing that a task has; prompts fit the budget and the vocabulary; demonstrations are
+    valid, and one that fits the budgets is an episode by the task's own rules; the gold completion
+    scores 1 (where the task knows one), empty and garbage completions score 0, and no garbage
+    answer is right.
 
     Args:
         task: the task.
         questions: how many questions to look at, spread over all.
     """
+    lacking = ", ".join(task.lacking())
+    assert not lacking, f"{type(task).__name__} lacks {lacking}; latentgym.envs.Task describes them"
     vocab = task.tokenizer.vocab_size
     for index in np.unique(np.linspace(0, len(task) - 1, questions).astype(int)).tolist():
         what = f"question {index} of {task.name}"

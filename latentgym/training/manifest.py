@@ -30,6 +30,7 @@ _RUN = {
     "checkpoint": str | None,
     "lora": dict[str, int] | None,
     "config": dict[str, Any] | None,
+    "modules": dict[str, str] | None,
 }
 _MOST_STEPS = 10**9
 _LORA = Range(1, 2**16)

@@ -37,7 +37,7 @@ class Riddles(Task):
     """
 
     name, source, dataset_hash, licence = "Riddles", "generated", "0" * 16, "none"
-    prompt_budget = 32
+    split, prompt_budget = "test", 32
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, ByteTokenizer())

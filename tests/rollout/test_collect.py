@@ -49,7 +49,7 @@ class Asking(Task):
     """A task that is asked back every few thoughts: one id in five is a call."""
 
     name, source, dataset_hash, licence = "Asking", "generated", "0" * 16, "none"
-    prompt_budget = 16
+    split, prompt_budget = "test", 16
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, ByteTokenizer())

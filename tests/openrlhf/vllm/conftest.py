@@ -70,7 +70,7 @@ class Talking(Task):
     """One id in six is a call, to which the environment replies with one to three tokens."""
 
     name, source, dataset_hash, licence = "Talking", "generated", "0" * 16, "none"
-    prompt_budget = 16
+    split, prompt_budget = "test", 16
 
     def __init__(self, name: str, family: Any, tokenizer: Any, options: Any) -> None:
         super().__init__(family, tokenizer)
