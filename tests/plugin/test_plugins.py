@@ -25,10 +25,10 @@ from latentgym.cli.main import main
 from latentgym.cluster.answering import AnsweringWorker
 from latentgym.errors import Notice, UsageError
 from latentgym.evaluation.results import load_result
-from latentgym.openrlhf.prompts import Row
+from latentgym.openrlhf.prompts import PromptRow
 from latentgym.system import plugins
 from latentgym.testing import EnvConformance
-from latentgym.training import checkpoint
+from latentgym.training import manifest
 
 HERE = Path(__file__).parent
 MINE, MUL2 = "my_pkg.agent:Mine", "my_pkg:latent/Mul2-token"
@@ -245,7 +245,7 @@ def test_records_and_manifests_name_the_modules(runs: Path) -> None:
         result = load_result(runs / folder)
         assert result.modules == modules
         assert (result.agent, result.env) == ("mine", "latent/Mul2-token")
-    run = checkpoint.run_of(runs / "train")
+    run = manifest.run_of(runs / "train")
     assert (run["modules"], run["agent"], run["env"]) == (modules, "mine", "latent/Mul2-token")
 
 
@@ -366,9 +366,9 @@ def test_ray_workers_answer_for_a_plugin(runs: Path, commands: Commands) -> None
 def test_a_label_names_the_module_and_makes_nothing_run(
     on_the_path: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label = Row(MUL2, 3, {"model": "m"}).label()
+    label = PromptRow(MUL2, 3, {"model": "m"}).label()
     on_the_path()
     with pytest.raises(UsageError, match="names the module 'my_pkg'"):
-        Row.read(label)
+        PromptRow.read(label)
     monkeypatch.setenv(plugins.TRUSTED, "my_pkg")
-    assert Row.read(label).index == 3
+    assert PromptRow.read(label).index == 3
