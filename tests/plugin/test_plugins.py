@@ -28,7 +28,7 @@ from latentgym.evaluation.results import load_result
 from latentgym.openrlhf.prompts import PromptRow
 from latentgym.system import plugins
 from latentgym.testing import EnvConformance
-from latentgym.training import manifest
+from latentgym.training.manifest import find, run_of
 
 HERE = Path(__file__).parent
 MINE, MUL2 = "my_pkg.agent:Mine", "my_pkg:latent/Mul2-token"
@@ -157,7 +157,7 @@ def test_what_trains_nothing_has_no_settings_in_a_checkpoint(
     shutil.copytree(runs / "train", tmp_path / "train")
     config = {"reward": "evil:reward"}
     changed(
-        checkpoint.find(tmp_path / "train") / "manifest.json",
+        find(tmp_path / "train") / "manifest.json",
         lambda data: data["run"].update(agent="latentseek", config=config),
     )
     argv = ["eval", "latentseek", "MNNS-token", *TINY, "--checkpoint", f"{tmp_path}/train"]
@@ -245,7 +245,7 @@ def test_records_and_manifests_name_the_modules(runs: Path) -> None:
         result = load_result(runs / folder)
         assert result.modules == modules
         assert (result.agent, result.env) == ("mine", "latent/Mul2-token")
-    run = manifest.run_of(runs / "train")
+    run = run_of(runs / "train")
     assert (run["modules"], run["agent"], run["env"]) == (modules, "mine", "latent/Mul2-token")
 
 
@@ -290,7 +290,7 @@ def test_a_manifest_makes_nothing_run(
 ) -> None:
     """What the checkpoint was trained on is not known then, and that is said."""
     shutil.copytree(runs / "train", tmp_path / "train")
-    manifest = checkpoint.find(tmp_path / "train") / "manifest.json"
+    manifest = find(tmp_path / "train") / "manifest.json"
     changed(manifest, lambda data: data["run"].update(env="evil:latent/Mul2-token"))
     argv = ["eval", "cot", "MNNS-token", *TINY, "--force", "--checkpoint", str(tmp_path / "train")]
     assert main(argv) == 2  # the weights are of another task
