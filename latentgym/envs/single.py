@@ -110,11 +110,11 @@ class LatentEnv(gym.Env[Any, Any]):
     @property
     def np_random(self) -> np.random.Generator:
         """The generator that questions are drawn with."""
-        return self._rows.rng(self._row)
+        return self._rows.generators[self._row]
 
     @np_random.setter
     def np_random(self, value: np.random.Generator) -> None:
-        self._rows.use_rng(self._row, value)
+        self._rows.generators.use(self._row, value)
 
     @property
     def np_random_seed(self) -> int:
@@ -160,7 +160,7 @@ class LatentEnv(gym.Env[Any, Any]):
         super().reset(seed=seed)
         if seed is not None:
             assert self._np_random is not None  # Gymnasium has just made it
-            self._rows.use_rng(self._row, self._np_random, seed)
+            self._rows.generators.use(self._row, self._np_random, seed)
         self._rows.reset(options={**(options or {}), "reset_mask": self._only})
         if self.render_mode == "human":
             self.render()

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from numbers import Integral
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
 from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, RenderMode, Support
 from latentgym.envs.catalogue import make_task
 from latentgym.envs.episodes import BoolArray, LiveEpisodes, Observation, batched, one
+from latentgym.envs.resets import Reset, RowGenerators, numbers_of
 from latentgym.envs.task import Demonstration
 from latentgym.episodes.protocol import Protocol
 from latentgym.episodes.spaces import family as family_of
-from latentgym.errors import ActionError, OptionError, UsageError, told
+from latentgym.errors import ActionError, OptionError, UsageError
 from latentgym.options.keywords import Keyword, Option, check, keywords
 from latentgym.registry import NAMESPACE
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 _ROWS = Keyword("num_envs", (int,), 1, Option("rows", least=1))
-_GROUP = Keyword("group_size", (int,), 1, Option("rows that share a question", least=1))
 StepResult = tuple[Observation, npt.NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]
 
 
@@ -132,7 +130,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
     def _begin(self) -> None:
         """The state of an environment that was never reset."""
-        self._rngs: list[tuple[np.random.Generator, int] | None] = [None] * self.num_envs
+        self.generators = RowGenerators(self.num_envs)
         self._envs: list[LatentEnv] | None = None
         self._started = False
 
@@ -182,28 +180,10 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        if not isinstance(options, Mapping | None):
-            raise UsageError(
-                f"reset options are a mapping of names to values, not {told(options)}."
-            )
-        options = dict(options or {})
-        mask = np.asarray(options.pop("reset_mask", np.ones(self.num_envs, dtype=bool)))
-        if mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise UsageError(f"reset_mask must hold {self.num_envs} booleans, one per row.")
-        self._seed(seed, mask)
-        group = options.pop("group_size", 1)
-        _GROUP.check(group, "a reset")
-        rows = np.flatnonzero(mask)
-        if rows.size % group:
-            raise UsageError(f"group_size {group} does not divide the {rows.size} rows that start.")
-        chosen = options.pop("index", None)
-        if options:
-            raise UsageError(
-                f"unknown reset options {sorted(map(str, options))}; known are index, reset_mask, "
-                "group_size."
-            )
-        self._start(mask, chosen, group)
-        return self.episodes.observe(), self.episodes.infos(mask)
+        asked = Reset.of(options, self.num_envs)
+        self.generators.seed(seed, asked.mask_N)
+        self._start(asked.mask_N, asked.index, asked.group_size)
+        return self.episodes.observe(), self.episodes.infos(asked.mask_N)
 
     def _start(self, mask: BoolArray, chosen: Any = None, group: int = 1) -> None:
         """Begin new episodes in these rows."""
@@ -216,9 +196,9 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def _choose(self, rows: IntArray, chosen: Any, group: int) -> IntArray:
         n = self.n_questions
         if chosen is None:
-            leaders = [int(self.rng(int(row)).integers(n)) for row in rows[::group]]
+            leaders = [int(self.generators[int(row)].integers(n)) for row in rows[::group]]
             return np.repeat(np.array(leaders, dtype=np.int64), group)
-        index = _numbers(chosen)
+        index = numbers_of(chosen)
         if index.size == rows.size // group and group > 1:
             index = np.repeat(index, group)
         if index.size not in (1, rows.size):
@@ -386,59 +366,12 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     @property  # type: ignore[misc]
     def np_random(self) -> Any:
         """The generator of each row."""
-        return tuple(self.rng(row) for row in range(self.num_envs))
+        return tuple(self.generators[row] for row in range(self.num_envs))
 
     @property
     def np_random_seed(self) -> Any:
         """The seed of each row's generator; -1 where somebody has given another generator."""
-        self.np_random  # noqa: B018 - rows without a generator get one
-        return tuple(known[1] for known in self._rngs if known is not None)
-
-    def _seed(self, seed: int | Sequence[int | None] | None, mask: BoolArray) -> None:
-        """Seed the rows that start; the others go on with their own."""
-        if seed is None:
-            return
-        if not isinstance(seed, Integral | Sequence | np.ndarray):
-            raise UsageError(f"a seed is a whole number, or one for each row, not {told(seed)}.")
-        seeds = (
-            [int(seed) + i for i in range(self.num_envs)]
-            if isinstance(seed, Integral)
-            else list(seed)
-        )
-        if len(seeds) != self.num_envs:
-            raise UsageError(f"{len(seeds)} seeds for {self.num_envs} rows.")
-        for row, value in enumerate(seeds):
-            if value is not None and mask[row]:
-                self._rngs[row] = seeding.np_random(value)
-
-    def rng(self, row: int) -> np.random.Generator:
-        """The generator that a row draws its questions with."""
-        known = self._rngs[row]
-        if known is None:
-            known = self._rngs[row] = seeding.np_random(None)
-        return known[0]
-
-    def use_rng(self, row: int, rng: np.random.Generator, seed: int = -1) -> None:
-        """Let a row draw its questions with a generator of the caller's."""
-        self._rngs[row] = rng, seed
-
-
-def _numbers(chosen: Any) -> npt.NDArray[Any]:
-    """Numbers of questions, as somebody has given them, in one dimension.
-
-    Raises:
-        UsageError: they are no whole numbers, or have more dimensions.
-    """
-    try:
-        index = np.asarray(chosen)
-    except (TypeError, ValueError):  # lists of unequal length
-        index = np.empty((0, 0))
-    if index.ndim > 1 or index.dtype.kind not in "iu":
-        raise UsageError(
-            "index is the number of a question, or one for each row that starts, not "
-            f"{told(chosen)}."
-        )
-    return np.atleast_1d(index)
+        return self.generators.seeds
 
 
 def bounded(spec: EnvSpec | None, rules: Protocol) -> EnvSpec | None:
