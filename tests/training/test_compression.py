@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from latentgym.heads.superposition import mix
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy
+from latentgym.testing.gradients import GradientRecorder
 from latentgym.training import (
     Compression,
     CompressionConfig,
@@ -48,19 +48,6 @@ def make_policy(env: Any, **options: Any) -> Policy:
 
 def gradients(policy: Policy) -> list[Tensor]:
     return [p.grad.clone() for p in policy.lm.parameters() if p.grad is not None]
-
-
-class Recorder:
-    """An update that keeps gradients and moves nothing."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-
-    def __call__(self, losses: Iterable[Tensor]) -> float:
-        self.policy.zero_grad()
-        for loss in losses:
-            loss.backward()
-        return 0.0
 
 
 def test_groups_are_divided_by_the_root_of_their_size() -> None:
@@ -97,10 +84,10 @@ def test_one_token_a_thought_is_ordinary_supervised_training() -> None:
     env = chains()
     policy = make_policy(env)
     config = replace(CONFIG, prompt_suffix="", c_max=1, latent_weight=0.0)
-    ours = Compression(policy, env, config, seed=3).step(2, Recorder(policy))
+    ours = Compression(policy, env, config, seed=3).step(2, GradientRecorder(policy))
     mine = gradients(policy)
     plain = Supervised(policy, chains("token"), SupervisedConfig(batch_size=6), seed=3)
-    theirs = plain.step(2, Recorder(policy))
+    theirs = plain.step(2, GradientRecorder(policy))
     assert ours["train/word_loss"] == pytest.approx(theirs["train/loss"], rel=1e-6)
     assert ours["train/answer_accuracy"] == theirs["train/answer_accuracy"]
     for one, other in zip(mine, gradients(policy), strict=True):
@@ -174,9 +161,9 @@ def test_micro_batches_do_not_change_the_gradient() -> None:
     env = chains()
     policy = make_policy(env)
     config = replace(CONFIG, c_max=1)  # with one token a group there is no label to draw
-    Compression(policy, env, config).step(0, Recorder(policy))
+    Compression(policy, env, config).step(0, GradientRecorder(policy))
     whole = gradients(policy)
-    Compression(policy, env, replace(config, micro_batch=2)).step(0, Recorder(policy))
+    Compression(policy, env, replace(config, micro_batch=2)).step(0, GradientRecorder(policy))
     for one, other in zip(whole, gradients(policy), strict=True):
         assert_close(one, other, rtol=1e-4, atol=1e-7)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy
+from latentgym.testing.gradients import GradientRecorder
 from latentgym.training import (
     Curriculum,
     CurriculumConfig,
@@ -53,37 +53,19 @@ def curriculum(env: Any, head: PolicyHead | None = None, seed: int = 0, **more: 
     return Curriculum(policy, env, CurriculumConfig(**settings), seed)
 
 
-class Recorder:
-    """An update that keeps losses and gradients and moves nothing."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.losses: list[Tensor] = []
-
-    def __call__(self, losses: Iterable[Tensor]) -> float:
-        self.policy.zero_grad(set_to_none=True)
-        for loss in losses:
-            loss.backward()
-            self.losses.append(loss.detach())
-        return 0.0
-
-    def gradients(self) -> list[Tensor]:
-        return [p.grad.clone() for p in self.policy.lm.parameters() if p.grad is not None]
-
-
 def test_stage_zero_is_supervised_training_bit_for_bit() -> None:
     env = env_of("ProsQA-hybrid", size=20)
     plain = Supervised(
         Policy(tiny(env), HiddenStateHead()), env, SupervisedConfig(8, micro_batch=3, dropout=0.1)
     )
     staged = curriculum(env, micro_batch=3, dropout=0.1)
-    recorders = [Recorder(stage.policy) for stage in (plain, staged)]
+    recorders = [GradientRecorder(stage.policy) for stage in (plain, staged)]
     metrics = [stage.step(0, r) for stage, r in zip((plain, staged), recorders, strict=True)]
     assert metrics[0]["train/loss"] == metrics[1]["train/loss"]
     assert metrics[1]["train/stage"] == 0
     one, other = recorders
     assert all(torch.equal(a, b) for a, b in zip(one.losses, other.losses, strict=True))
-    pairs = list(zip(one.gradients(), other.gradients(), strict=True))
+    pairs = list(zip(one.lm_gradients, other.lm_gradients, strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     assert any(bool(a.any()) for a, _ in pairs)
 
@@ -166,10 +148,10 @@ def test_gradients_are_those_of_the_naive_way(stage: int, c: int) -> None:
         return shown(number, index, demonstration)
 
     staged.shown = watching  # type: ignore[method-assign]
-    recorder = Recorder(staged.policy)
+    recorder = GradientRecorder(staged.policy)
     metrics = staged.step(stage, recorder)
     staged.shown = shown  # type: ignore[method-assign]
-    found = recorder.gradients()
+    found = recorder.lm_gradients
     lm = tiny(env)
     expected = naive_loss(lm, staged, stage, rows)
     expected.backward()
@@ -194,7 +176,7 @@ def test_gradients_run_through_every_latent() -> None:
             return latent
 
     staged.policy.head = Watching()
-    staged.step(3, Recorder(staged.policy))
+    staged.step(3, GradientRecorder(staged.policy))
     assert len(made) == 3
     assert all(m.grad is not None and bool(m.grad.any()) for m in made)
 
@@ -256,7 +238,7 @@ def test_a_learned_pause_learns_and_is_a_constant() -> None:
     torch.manual_seed(0)
     head = PauseHead(16)
     staged = curriculum(env, head)
-    recorder = Recorder(staged.policy)
+    recorder = GradientRecorder(staged.policy)
     staged.step(0, recorder)
     assert head.pause_D.grad is None
     staged.step(2, recorder)
@@ -285,13 +267,13 @@ def test_without_latents_steps_only_go() -> None:
     policy = Policy(tiny(make_env(1)), HiddenStateHead())
     config = CurriculumConfig(8, c=0, stages=3, steps_per_stage=1)
     staged = config.build(policy, make_env, seed=0)
-    recorder = Recorder(policy)
+    recorder = GradientRecorder(policy)
     for stage in range(4):
         shown = staged.shown(stage, 0, staged.demonstrations.item(0)[1])
         assert shown.thoughts == 0 and len(shown.ids_TS) == 4 - stage
         staged.step(stage, recorder)
     # In the end it is the answer alone, as an environment without thoughts shows it.
-    alone = Recorder(policy)
+    alone = GradientRecorder(policy)
     Supervised(policy, make_env(1), SupervisedConfig(8)).step(3, alone)
     assert torch.equal(alone.losses[-1], recorder.losses[-1])
 
@@ -310,7 +292,7 @@ def test_a_mixture_of_stages_is_drawn_anew_and_a_function_of_the_step() -> None:
     assert counts[3] == 0  # no stage that is still to come
     assert 100 < counts[2] < 160 and counts[0] > 15 and counts[1] > 15
     assert latents(0) == [0] * 200
-    recorder = Recorder(staged.policy)
+    recorder = GradientRecorder(staged.policy)
     staged.step(2, recorder)
     assert recorder.losses[0].isfinite()
 

@@ -24,6 +24,7 @@ from latentgym.rollout.targets import (
     think,
     with_targets,
 )
+from latentgym.testing.gradients import GradientRecorder
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training import (
     GRPO,
@@ -55,30 +56,13 @@ def policy_of(env: Any, head: PolicyHead | None = None, seed: int = 0) -> Policy
     return Policy(lm, head or RATTHead(16, 0.5), TokenHead())
 
 
-class Recorder:
-    """An update that keeps losses and gradients and moves nothing."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.losses: list[Tensor] = []
-
-    def __call__(self, losses: Iterable[Tensor]) -> float:
-        self.policy.zero_grad()
-        for loss in losses:
-            loss.backward()
-            self.losses.append(loss.detach())
-        return 0.0
-
-    @property
-    def gradients(self) -> dict[str, Tensor]:
-        return {n: p.grad.clone() for n, p in self.policy.named_parameters() if p.grad is not None}
-
-
-def step(config: PathwiseConfig, **options: Any) -> tuple[Pathwise, Recorder, dict[str, float]]:
+def step(
+    config: PathwiseConfig, **options: Any
+) -> tuple[Pathwise, GradientRecorder, dict[str, float]]:
     env = shop(**options)
     policy = policy_of(env)
     policy.lm.requires_grad_(False)
-    stage, recorder = Pathwise(policy, env, config, seed=3), Recorder(policy)
+    stage, recorder = Pathwise(policy, env, config, seed=3), GradientRecorder(policy)
     return stage, recorder, stage.step(2, recorder)
 
 
@@ -253,7 +237,7 @@ def test_any_head_can_learn_from_the_perplexity_of_the_answer(family: str) -> No
     config = GRPOConfig(prompts=4, group_size=4, micro_batch=8, reward="perplexity")
     env = shop(family, config.rows, think=2)
     policy = policy_of(env, HEADS[family]())
-    recorder = Recorder(policy)
+    recorder = GradientRecorder(policy)
     metrics = GRPO(policy, env, config, seed=1).step(0, recorder)
     assert metrics["reward/score"] == -metrics["reward/perplexity"] <= -1
     assert metrics["rollout/tokens"] == 0 and metrics["rollout/thoughts"] == 2
@@ -266,7 +250,7 @@ def test_thoughts_without_chance_cannot_learn_from_a_reward() -> None:
     env = shop("continuous", config.rows, think=2)
     policy = policy_of(env, MixtureHead())
     with pytest.raises(UsageError, match="drawn at random"):
-        GRPO(policy, env, config, seed=1).step(0, Recorder(policy))
+        GRPO(policy, env, config, seed=1).step(0, GradientRecorder(policy))
 
 
 def test_chains_of_words_learn_from_the_answer_behind_their_bridge() -> None:
@@ -277,7 +261,7 @@ def test_chains_of_words_learn_from_the_answer_behind_their_bridge() -> None:
     rollouts = think(Engine(policy), env, np.array([0, 1]), group_size=4, seed=0)
     assert (rollouts.inserted_N == len(env.unwrapped.protocol.forced_prompt)).all()
     config = GRPOConfig(prompts=2, group_size=4, micro_batch=8, reward="perplexity")
-    metrics = GRPO(policy, env, config, seed=1).step(0, Recorder(policy))
+    metrics = GRPO(policy, env, config, seed=1).step(0, GradientRecorder(policy))
     assert metrics["reward/score"] <= -1 and metrics["train/groups_without_signal"] < 1
 
 
@@ -308,7 +292,7 @@ def test_latents_in_demonstrations_are_read_and_not_learnt() -> None:
     env = shop(think=2)
     policy = policy_of(env, RATTHead(16, 0.0))
     config = SupervisedConfig(batch_size=4, own_thoughts=1.0, latents=True)
-    stage, recorder = Supervised(policy, env, config, seed=0), Recorder(policy)
+    stage, recorder = Supervised(policy, env, config, seed=0), GradientRecorder(policy)
     metrics = stage.step(0, recorder)
     assert {name.split(".")[0] for name in recorder.gradients} == {"head", "lm"}
     assert float(recorder.gradients["head.value.weight"].abs().max()) > 0
@@ -329,7 +313,9 @@ def test_latents_in_demonstrations_are_read_and_not_learnt() -> None:
 def test_settings_that_cannot_work_are_refused(config: dict, what: str) -> None:
     env = shop()
     with pytest.raises(UsageError, match=what):
-        Pathwise(policy_of(env), env, replace(SMALL, **config)).step(0, Recorder(policy_of(env)))
+        Pathwise(policy_of(env), env, replace(SMALL, **config)).step(
+            0, GradientRecorder(policy_of(env))
+        )
 
 
 def test_tasks_without_a_fixed_number_of_thoughts_are_refused() -> None:

@@ -29,6 +29,7 @@ from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import Engine, Policy
+from latentgym.testing.gradients import GradientRecorder
 from latentgym.training import GRPO, GRPOConfig, Supervised, SupervisedConfig
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.losses import soft_target_loss
@@ -53,27 +54,9 @@ def tiny(env: Any, seed: int = 0) -> LatentLM:
     return lm
 
 
-class Recorder:
-    """An update that keeps losses and gradients and moves nothing."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.losses: list[Tensor] = []
-
-    def __call__(self, losses: Iterable[Tensor]) -> float:
-        self.policy.zero_grad()
-        for loss in losses:
-            loss.backward()
-            self.losses.append(loss.detach())
-        return 0.0
-
-    def gradients(self) -> list[Tensor]:
-        return [p.grad.clone() for p in self.policy.lm.parameters() if p.grad is not None]
-
-
 def grpo_step(
     head: PolicyHead, family: str, config: GRPOConfig, answer_head: TokenHead | None = None
-) -> tuple[dict[str, float], Recorder]:
+) -> tuple[dict[str, float], GradientRecorder]:
     # The other families close their prompt with an arrow, so all use the continuous task's data
     # with the family that fits the head.
     env = mnns(family, config.prompts * config.group_size)
@@ -81,7 +64,7 @@ def grpo_step(
         env.unwrapped.task.prompt = lambda i: mnns_prompts[i]
     env.unwrapped.task.grade = _grade_parity
     policy = Policy(tiny(env), head, answer_head)
-    recorder = Recorder(policy)
+    recorder = GradientRecorder(policy)
     metrics = GRPO(policy, env, config, seed=5).step(0, recorder)
     return metrics, recorder
 
@@ -114,7 +97,7 @@ def test_one_sample_thoughts_are_token_grpo_bit_for_bit() -> None:
     metrics_token, token = grpo_step(TokenHead(), "token", SMALL)
     assert metrics_k1["reward/score"] == metrics_token["reward/score"]
     assert all(torch.equal(a, b) for a, b in zip(k1.losses, token.losses, strict=True))
-    pairs = list(zip(k1.gradients(), token.gradients(), strict=True))
+    pairs = list(zip(k1.lm_gradients, token.lm_gradients, strict=True))
     assert pairs
     assert all(torch.equal(a, b) for a, b in pairs)
     assert any(float(a.abs().max()) > 0 for a, _ in pairs)
@@ -123,7 +106,7 @@ def test_one_sample_thoughts_are_token_grpo_bit_for_bit() -> None:
 def test_a_closed_gate_is_token_grpo_bit_for_bit() -> None:
     words = TokenHead(0.7, top_k=6)
 
-    def closed_gate(eps: float) -> tuple[dict[str, float], Recorder]:
+    def closed_gate(eps: float) -> tuple[dict[str, float], GradientRecorder]:
         gate = GatedHead(16, words, eps=eps)
         with torch.no_grad():
             gate.Lambda.fill_(1e9)  # a = 1
@@ -135,8 +118,8 @@ def test_a_closed_gate_is_token_grpo_bit_for_bit() -> None:
     assert metrics_gate["latent/share"] == 0
     assert all(torch.equal(a, b) for a, b in zip(closed.losses, token.losses, strict=True))
     _, closed = closed_gate(1e-16)  # at 0 the root has no derivative
-    for a, b in zip(closed.gradients(), token.gradients(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+    for a, b in zip(closed.lm_gradients, token.lm_gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_the_gate_learns_where_episodes_differ_and_only_there() -> None:
@@ -144,7 +127,7 @@ def test_the_gate_learns_where_episodes_differ_and_only_there() -> None:
         env = mnns("hybrid", 32)
         env.unwrapped.task.grade = grade
         policy = Policy(tiny(env), GatedHead(16, TokenHead()))
-        GRPO(policy, env, SMALL, seed=5).step(0, Recorder(policy))
+        GRPO(policy, env, SMALL, seed=5).step(0, GradientRecorder(policy))
         gradients = [p.grad for p in policy.head.parameters()]
         assert all(g is not None and bool(g.any()) is learns for g in gradients)
 
@@ -163,7 +146,7 @@ def test_the_value_of_an_on_policy_loss_is_nought_and_its_gradient_reinforces() 
     config = replace(SMALL, mean="sequence", micro_batch=64)
     metrics, recorder = grpo_step(GatedHead(16, TokenHead()), "hybrid", config)
     assert abs(metrics["train/loss"]) < 1e-6
-    assert any(g.abs().max() > 1e-4 for g in recorder.gradients())
+    assert any(g.abs().max() > 1e-4 for g in recorder.lm_gradients)
 
 
 def test_first_on_policy_ratios_are_one() -> None:
@@ -195,7 +178,7 @@ def test_replayed_old_log_probabilities_give_ratio_one_too(
 def test_micro_batches_do_not_change_the_gradient() -> None:
     _, whole = grpo_step(MultiTokenHead(3), "continuous", GRPOConfig(8, 4, micro_batch=32))
     _, parts = grpo_step(MultiTokenHead(3), "continuous", GRPOConfig(8, 4, micro_batch=5))
-    for a, b in zip(whole.gradients(), parts.gradients(), strict=True):
+    for a, b in zip(whole.lm_gradients, parts.lm_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
 
 
@@ -203,10 +186,10 @@ def test_equal_rewards_give_no_gradient() -> None:
     env = mnns("continuous", 32)
     env.unwrapped.task.grade = _grade_nothing
     policy = Policy(tiny(env), MultiTokenHead(2))
-    recorder = Recorder(policy)
+    recorder = GradientRecorder(policy)
     metrics = GRPO(policy, env, SMALL, seed=1).step(0, recorder)
     assert metrics["train/groups_without_signal"] == 1.0
-    assert all(float(g.abs().max()) == 0 for g in recorder.gradients())
+    assert all(float(g.abs().max()) == 0 for g in recorder.lm_gradients)
 
 
 def test_divergence_from_the_start_is_zero_before_the_first_update() -> None:
@@ -375,11 +358,11 @@ def test_no_own_thoughts_is_teacher_forcing_bit_for_bit() -> None:
     results = []
     for share in (None, 0.0):
         policy = Policy(tiny(env), MixtureHead())
-        recorder = Recorder(policy)
+        recorder = GradientRecorder(policy)
         more = {} if share is None else {"own_thoughts": share}
         config = SupervisedConfig(16, dropout=0.1, **more)
         Supervised(policy, env, config, seed=2).step(3, recorder)
-        results.append((recorder.losses, recorder.gradients()))
+        results.append((recorder.losses, recorder.lm_gradients))
     # The loss written out with the same dropout, as it was before own thoughts existed.
     lm = tiny(env)
     batch = Demonstrations(env).batch(batch_indices(len(Demonstrations(env)), 16, 2, 3), lm.device)
@@ -427,12 +410,12 @@ def test_prompt_weight_adds_the_mean_over_the_whole_batch() -> None:
     gradients = []
     for micro in (0, 2):
         policy = Policy(tiny(env), MixtureHead())
-        recorder = Recorder(policy)
+        recorder = GradientRecorder(policy)
         stage = Supervised(policy, env, SupervisedConfig(6, micro, prompt_weight=2.0))
         metrics = stage.step(0, recorder)
         total = metrics["train/loss"] + 2.0 * metrics["train/prompt_loss"]
         assert float(torch.stack(recorder.losses).sum()) == pytest.approx(total, rel=1e-4)
-        gradients.append(recorder.gradients())
+        gradients.append(recorder.lm_gradients)
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
