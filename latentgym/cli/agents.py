@@ -24,14 +24,16 @@ def main(argv: Sequence[str]) -> int:
     """List the agents."""
     options = parse(AgentsOptions, argv, "agents", "List the agents and their presets.")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("agent", "family", "what it does", "presets"):
-        table.add_column(name, overflow="fold")
+    table.add_column("agent", no_wrap=True)
+    table.add_column("what it does; the families it acts in; its presets")
     rows = []
     for cls in agent_classes():
         row = {"agent": cls.name, "families": list(cls.families), "about": summary(cls)}
         rows.append({**row, "trains": cls.trains(), "presets": list(cls.presets)})
         about = summary(cls) if cls.trains() else f"{summary(cls)} No training."
-        table.add_row(cls.name, ", ".join(cls.families), about, ", ".join(cls.presets))
+        table.add_row(cls.name, about)
+        table.add_row("", f"families: {', '.join(cls.families)}", style="dim")
+        table.add_row("", f"presets:  {', '.join(cls.presets)}", style="dim")
     output(options.json).print(table)
     emit({"agents": rows}, options.json)
     return 0
