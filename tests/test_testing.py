@@ -10,10 +10,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from latentgym.envs.search import MNNS
 
 from latentgym.data import Question
 from latentgym.envs import Demonstration, LatentVectorEnv, Task
+from latentgym.envs.mnns import MNNS
 from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
 from latentgym.rewards import Grade

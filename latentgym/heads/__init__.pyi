@@ -1,5 +1,6 @@
 from .base import Action, PolicyHead, Readout
 from .control import CONTROLS, ControlHead
+from .distributions import gather_log_prob
 from .gated import GatedHead
 from .gaussian import GaussianHead
 from .hidden import HiddenStateHead, PauseHead
@@ -22,4 +23,5 @@ __all__ = [
     "RATTHead",
     "Readout",
     "TokenHead",
+    "gather_log_prob",
 ]

@@ -83,7 +83,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     monkeypatch.setitem(sys.modules, "datasets", fake)
     for name in ("LATENTGYM_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub, "_reachable", lambda address: True)
+    monkeypatch.setattr(reach, "_reachable", lambda address: True)
     return calls
 
 

@@ -14,11 +14,11 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from latentgym.data import hub
 from latentgym.errors import UsageError
 from latentgym.lm import load_model, zoo
 from latentgym.lm.zoo import SMOLLM2, TinySpec, describe, parse_tiny, resolve
 from latentgym.storage import cache_folder
+from latentgym.system import hub
 from latentgym.system.sealed import UnverifiedWarning, digests, sealed
 from latentgym.text.tokenizers import ByteTokenizer
 
