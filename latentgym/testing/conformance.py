@@ -130,7 +130,7 @@ class EnvConformance:
         assert isinstance(env.render(), str) and bool(env.render()), "ansi renders no text"
 
 
-def drive(env: AnyVectorEnv, seed: int, steps: int = 40) -> Iterator[tuple[Any, ...]]:
+def drive(env: AnyVectorEnv, seed: int, steps: int = 24) -> Iterator[tuple[Any, ...]]:
     """Random steps, with a reset of the rows that are over where nothing else resets them."""
     env.action_space.seed(seed)
     yield env.reset(seed=seed)
