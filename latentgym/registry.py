@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from latentgym.errors import UsageError, did_you_mean
+from latentgym.errors import UsageError, did_you_mean, told
 from latentgym.system import plugins
 from latentgym.system.plugins import load
 
@@ -240,7 +240,10 @@ def task_maker(name: str) -> Any:
     plugins.tell_refused(name)
     if name not in TASKS:
         raise UsageError(f"no task {name!r}; {did_you_mean(name, TASKS)}")
-    return load(TASKS[name])
+    maker = load(TASKS[name])
+    if not callable(maker):
+        raise UsageError(f"{TASKS[name]} makes no task, as it is {told(maker)}; name a function.")
+    return maker
 
 
 def current(settings: Any) -> Any:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, told
 from latentgym.options.ranges import NotNegative, PositiveShare, Size, SizeOrZero
 from latentgym.training import CompressionConfig, GRPOConfig, Optimisation, Recipe
+from latentgym.training.compression_config import with_speed
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM
@@ -117,11 +118,11 @@ class CoLaR(Agent[CoLaRConfig]):
 
     def _prompt_suffix(self, lm: LatentLM) -> list[int]:
         try:
-            return lm.tokenizer.encode(self.config.prompt_suffix.format(c=self.config.speed))
-        except (UsageError, LookupError, ValueError) as error:
+            return lm.tokenizer.encode(with_speed(self.config.prompt_suffix, self.config.speed))
+        except UsageError as error:
             raise UsageError(
-                f"this task has no words for the prompt suffix {self.config.prompt_suffix!r}; give "
-                "--prompt-suffix a text that it has, with {c} for the speed, or an empty one."
+                f"this task has no tokens for the prompt suffix {told(self.config.prompt_suffix)}; "
+                "give --prompt-suffix a text that it has, with {c} for the speed, or an empty one."
             ) from error
 
     def recipe(self) -> Recipe:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from latentgym import heads, rollout
 from latentgym.agents.answering import make_answer
 from latentgym.agents.base import Agent
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
 from latentgym.evaluation.answers import Answer
 from latentgym.options.ranges import (
@@ -89,10 +90,12 @@ class CoT(Agent[CoTConfig]):
         ),
     }
 
+    def check(self, rules: Protocol) -> None:
+        if self.config.samples > 1 and self.config.temperature == 0:
+            raise UsageError("several greedy samples are all the same; set a temperature.")
+
     def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
-        if acting and c.samples > 1 and c.temperature == 0:
-            raise UsageError("several greedy samples are all the same; set a temperature.")
         if acting:
             return rollout.Policy(lm, heads.TokenHead(c.temperature, top_p=c.top_p))
         temperature = c.train_temperature if c.stage == "grpo" else 1.0

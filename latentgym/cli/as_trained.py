@@ -35,6 +35,8 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
         UsageError: the checkpoint is another agent's, and `--force` does not say that it may be.
     """
     path, force = words.value("--checkpoint"), "--force" in words.argv
+    if force and not path:
+        raise UsageError("--force is for the checkpoint of another agent; give --checkpoint too.")
     run = run_of(Path(path)) if path else {}
     trained = run.get("agent")
     if trained not in (None, cls.name) and not force:
@@ -131,7 +133,7 @@ def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> 
     usual = _defaults(run)
     taken += [f"{k} {value}" for k, value in options.items() if k not in usual or usual[k] != value]
     changed += [
-        f"{name} {options.get(name, 'not set')} to {value}"
+        f"{name} {options[name]} to {value}" if name in options else f"{name} set to {value}"
         for name, value in run.env_options.items()
         if name != "split" and options.get(name) != value
     ]

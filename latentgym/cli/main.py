@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -75,6 +76,12 @@ def main(argv: Sequence[str]) -> int:
     except LatentGymError as error:
         print(printable(f"latentgym {name}: {_sentence(error)}"), file=sys.stderr)
         return USAGE_ERROR
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            raise
+        where = f": {error.filename}" if error.filename is not None else ""
+        print(printable(f"latentgym {name}: {error.strerror}{where[:200]}."), file=sys.stderr)
+        return USAGE_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
@@ -87,6 +94,10 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
         return _SIGNALS[type(stop)][1]
+
+
+# What a path or a disk can be at fault for, and no code of ours: a name that is too long, no room.
+_OF_THE_SYSTEM = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def _with_modules(argv: Sequence[str]) -> list[str]:
@@ -135,6 +146,12 @@ def run() -> None:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             os.dup2(nowhere, stream.fileno())
         code = _BROKEN_PIPE
+    except OSError as error:  # stdout itself is what has no room
+        if error.errno not in _OF_THE_SYSTEM:
+            raise
+        print(f"latentgym: the output cannot be written ({error.strerror}).", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = USAGE_ERROR
     sys.exit(code)
 
 

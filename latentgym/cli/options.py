@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -48,12 +51,20 @@ class RunOptions:
     """Print one JSON line on stdout, and nothing else there."""
 
 
+_NEVER_EMPTY = ("--checkpoint", "--model", "--out")
+
+
 def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: str) -> Options:
     """Parse a dataclass of options; exits with code 2 and a sentence if that fails.
 
     Raises:
         UsageError: a number outside its range.
     """
+    for option in _NEVER_EMPTY:
+        if f"{option}=" in argv or (option, "") in pairwise(argv):
+            raise UsageError(f"{option} is empty; give a value, or leave it out.")
+    width = min(80, shutil.get_terminal_size().columns)
+    about = "\n\n".join(textwrap.fill(part, width) for part in about.split("\n\n"))
     parsed = tyro.cli(
         kind, args=list(argv), prog=f"latentgym {prog}", description=about, use_underscores=False
     )

@@ -27,7 +27,7 @@ from latentgym.cli.options import (
 from latentgym.errors import OptionError, UsageError
 from latentgym.evaluation.evaluate import evaluate, questions_of
 from latentgym.evaluation.overlap import Trained
-from latentgym.evaluation.results import RESULT
+from latentgym.evaluation.results import RESULT, ROLLOUTS
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
@@ -35,7 +35,7 @@ from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
 from latentgym.training.grpo_config import CLEAN
-from latentgym.training.manifest import run_of
+from latentgym.training.manifest import latest, read_manifest, run_of
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
@@ -106,6 +106,7 @@ def main(argv: Sequence[str]) -> int:
     with in_use(options.out), resumable(options.out, "checkpoints/step-*"):
         fresh_folder(options.out, "metrics.jsonl", options.resume)
         _check_evaluation(run, options)
+        _set_aside(options)
         policy, metrics = train(run, recipe, parsed)
         took = f"trained {options.steps} steps"
         if not metrics:
@@ -120,10 +121,29 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _set_aside(options: TrainOptions) -> None:
+    """Rename the result of a run that goes on: it is not that of the weights to come."""
+    newest = latest(options.out / "checkpoints")
+    step = int(read_manifest(newest)["step"]) if newest else 0
+    if step >= options.steps:
+        return
+    for name in (RESULT, ROLLOUTS):
+        if (old := options.out / name).exists():
+            kept = old.rename(options.out / f"step-{step}.{name}")
+            if name == RESULT:
+                say(f"the result of step {step} is now {kept}")
+
+
 def _run(options: TrainOptions, config: Any) -> Run:
     """The run that the options describe; what they leave open, its checkpoint says."""
     parent = run_of(options.checkpoint)
+    if options.resume and (newest := latest(options.out / "checkpoints")):
+        parent = run_of(newest)  # what it was started with is what it goes on with
     lora = None
+    if options.lora_alpha and not options.lora_r:
+        raise UsageError(
+            "--lora-alpha is the scale of adapters; give --lora-r too, or leave it out."
+        )
     if options.lora_r:
         lora = {"r": options.lora_r, "alpha": options.lora_alpha or 2 * options.lora_r}
     return Run(

@@ -219,7 +219,7 @@ class LatentEnv(gym.Env[Any, Any]):
         """One action; its reward, and the final info if it ended the episode."""
         episodes = self._rows.episodes
         if episodes.state.phase[self._row] == Phase.DONE:
-            raise gym.error.ResetNeeded("the episode is over; call reset() before step().")
+            raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
         rewards, finals = episodes.act(np.where(self._only, token, 0), self._only)
         episodes.respond()
         if self.render_mode == "human":

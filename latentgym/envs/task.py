@@ -178,6 +178,14 @@ class Task(ABC):
             GradingError: its gold answer cannot be read, or the grader failed.
         """
 
+    def apart(self, other: Any) -> bool:
+        """Whether no question can be in both tasks, by how they are made; else they are compared.
+
+        Args:
+            other: a task with the same questions or with others.
+        """
+        return False
+
     @abstractmethod
     def demonstration(self, index: int) -> Demonstration:
         """A right chain for the question, in the task's action family."""

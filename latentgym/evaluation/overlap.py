@@ -7,8 +7,6 @@ from typing import Any
 
 from latentgym.evaluation.answers import IntArray
 
-GENERATED = "generated"
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -26,7 +24,7 @@ class Trained:
 def trained_on(trained: Trained, asked: Any, questions: IntArray) -> int | None:
     """How many of the questions are among those that were trained on, with the same answer.
 
-    Generated splits are made apart from each other by their task.
+    Questions are compared by their text, unless their tasks know that none can be in both.
 
     Args:
         trained: what was trained on.
@@ -40,7 +38,7 @@ def trained_on(trained: Trained, asked: Any, questions: IntArray) -> int | None:
     for task in trained.tasks:
         if task.dataset_hash == asked.dataset_hash:
             return len(questions)
-        if not (task.source == asked.source == GENERATED and task.split != asked.split):
+        if not task.apart(asked):
             known |= {_key(task, index) for index in range(len(task))}
     count = sum(_key(asked, index) in known for index in questions.tolist()) if known else 0
     return count if count or trained.whole else None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latentgym.errors import UsageError
 from latentgym.rollout.acting import Info, actor
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.prefix_cache import PrefixCache
@@ -103,6 +104,8 @@ def collect(
     """
     index = np.asarray(questions, dtype=np.int64)
     n = index.size * group_size
+    if not n:
+        raise UsageError("there is no question to collect; give at least one number.")
     playing = actor(env)
     playing.reset(np.repeat(index, group_size))
     base = env.unwrapped

@@ -7,9 +7,11 @@ library may name any module, but a file (a record, a manifest, a prompt of vLLM)
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -176,7 +178,8 @@ def _import(module: str) -> Any:
     if _MODULE.fullmatch(module) is None:
         raise UsageError(f"{told(module)} is no name of a module; write one such as my_pkg.tasks.")
     try:
-        return importlib.import_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout holds results, and JSON alone
+            return importlib.import_module(module)
     except LatentGymError:
         raise
     except (Exception, SystemExit) as error:  # a module may raise anything

@@ -62,7 +62,9 @@ def save(
             version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
             about = {**version, "step": step, "files": digests(work), **manifest}
             (work / MANIFEST).write_text(json.dumps(sealed(about), indent=2))
+            mode = (work / MANIFEST).stat().st_mode  # safetensors lets nobody else read its files
             for file in work.iterdir():
+                file.chmod(mode)
                 _flush(file)
         _flush(root)
     except (OSError, SafetensorError) as error:

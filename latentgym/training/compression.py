@@ -172,9 +172,7 @@ class Compression(QuestionStage):
             )
 
     def positions(self, question: int) -> int:
-        prompt_suffix = len(
-            self.policy.lm.tokenizer.encode(self.config.prompt_suffix.format(c=self.config.c_max))
-        )
+        prompt_suffix = len(self.policy.lm.tokenizer.encode(self.config.suffix(self.config.c_max)))
         return (
             self.demonstrations.positions(question) + prompt_suffix
         )  # at most: compression shortens it
@@ -217,7 +215,7 @@ class Compression(QuestionStage):
     ) -> CompressedBatch:
         """These questions' demonstrations, c tokens a thought; `rng` draws the labels."""
         device, tokenizer = self.policy.lm.device, self.policy.lm.tokenizer
-        prompt_suffix = tokenizer.encode(self.config.prompt_suffix.format(c=c))
+        prompt_suffix = tokenizer.encode(self.config.suffix(c))
         items = [self.demonstrations.item(int(i)) for i in indices]
         chains = [compress(d.ids_TS[:, 0], sum(d.steps), c, self.config.pooling) for _, d in items]
         prompt, prompt_mask = left_pad(

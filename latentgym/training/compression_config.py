@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 Pooling = Literal["sqrt_mean", "mean"]
 
 
+def with_speed(prompt_suffix: str, c: int) -> str:
+    """A suffix for thoughts of c tokens; a checkpoint's may be any text, so no format string."""
+    return prompt_suffix.replace("{c}", str(c))
+
+
 @dataclass(frozen=True)
 class CompressionConfig:
     """Settings of the stage."""
@@ -52,6 +57,10 @@ class CompressionConfig:
             raise UsageError(f"no pooling {self.pooling!r}; choose sqrt_mean or mean.")
         if self.latent_loss not in ("soft_mse", "nll"):
             raise UsageError(f"no latent loss {self.latent_loss!r}; choose soft_mse or nll.")
+
+    def suffix(self, c: int) -> str:
+        """What is read behind a prompt where thoughts hold c tokens."""
+        return with_speed(self.prompt_suffix, c)
 
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Compression:
         """The stage that trains this policy."""

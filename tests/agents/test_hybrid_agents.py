@@ -123,10 +123,12 @@ def test_colar_asks_for_its_speed(speed: int) -> None:
     )
 
 
-@pytest.mark.parametrize("prompt_suffix", ["( Thinking speed : {d} )", "{c", "faster"])
+@pytest.mark.parametrize(
+    "prompt_suffix", ["( Thinking speed : {d} )", "{c", "{c.x}", "{c:>99999}", "faster"]
+)
 def test_a_prompt_suffix_that_cannot_be_written_is_refused(prompt_suffix: str) -> None:
     lm = model(chains())
-    with pytest.raises(UsageError, match="no words for the prompt suffix"):
+    with pytest.raises(UsageError, match="no tokens for the prompt suffix"):
         CoLaR(CoLaRConfig(prompt_suffix=prompt_suffix)).policy(lm, acting=True)
     assert CoLaR(CoLaRConfig(prompt_suffix="")).policy(lm, acting=True).prompt_suffix == ()
 

@@ -448,6 +448,16 @@ def test_a_reader_that_leaves_ends_any_command_alike(
     assert end.value.code == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize("argv", ["envs", "info MNNS-token --json", "--help"])
+def test_a_full_disk_behind_stdout_is_told(argv: str) -> None:
+    command = [sys.executable, "-m", "latentgym", *argv.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("argv", [["index"], ["data"], ["index", "--help"], ["data", "-h"]])
 def test_commands_of_several_actions_list_them(
     argv: list[str], capsys: pytest.CaptureFixture[str]

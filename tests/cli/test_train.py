@@ -15,6 +15,7 @@ import pytest
 
 from latentgym.cli.main import main
 from latentgym.evaluation.results import load_result
+from latentgym.registry import make_vector_env
 from latentgym.system.lock import in_use
 from latentgym.training.manifest import latest as find_checkpoint
 
@@ -42,6 +43,12 @@ def refused(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> N
         ([*GRPO, "--grpo.advantage", "rlo"], "no advantage estimator 'rlo'; did you mean 'rloo'?"),
         ([*GRPO, "--grpo.kl-estimator", "k4"], "no KL estimator 'k4'"),
         ([*GRPO, "--grpo.mean", "tokens"], "no mean 'tokens'; did you mean 'token'?"),
+        (["--samples", "3"], "several greedy samples are all the same"),
+        (["--lora-alpha", "3"], "give --lora-r"),
+        (["--model", ""], "--model is empty"),
+        (["--checkpoint="], "--checkpoint is empty"),
+        (["--model", "a" * 300], "File name too long"),
+        (["--checkpoint", "a" * 300], "File name too long"),
     ],
 )
 def test_what_cannot_end_well_does_not_begin(
@@ -102,6 +109,16 @@ def test_questions_that_were_trained_on_are_counted(
     assert main([*evaluation, "--split", "train", "--out", str(tmp_path / "again")]) == 0
     assert load_result(tmp_path / "again").trained_on == 40
     assert "40 of 50 questions were trained on" in " ".join(capsys.readouterr().out.split())
+    # Of another division into train and test some are the same, under another number.
+    other = ["-o", "split_seed=5", "-o", "limit=1000", "--out", str(tmp_path / "other")]
+    assert main([*evaluation[:-1], "600", *other]) == 0
+    task, asked = (
+        make_vector_env("latent/MNNS-token", 1, **options).unwrapped.task
+        for options in ({"limit": 40}, {"split": "test", "split_seed": 5})
+    )
+    texts = {task.question(i).text for i in range(40)}
+    both = sum(asked.question(i).text in texts for i in range(600))
+    assert 0 < both == load_result(tmp_path / "other").trained_on
 
 
 def test_what_a_run_began_from_was_trained_on_too(
@@ -155,10 +172,20 @@ def test_a_run_is_made_longer_on_the_command_line(
     assert load_result(tmp_path).config["steps"] == 3
     told = capsys.readouterr().err
     assert "was of 2 steps and is now of 3" in told
-    assert "of an earlier evaluation and is replaced" in told
+    assert "the result of step 2 is now" in told  # it is not that of the weights of step 3
+    assert load_result(tmp_path / "step-2.result.json").config["steps"] == 2
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == [1, 2, 3]
+
+
+def test_a_run_goes_on_with_its_own_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "cot", "latent/MNNS-token", "--out", str(tmp_path), "--eval-limit", "0"]
+    assert main([*argv, *TINY]) == 0
+    assert main([*argv, "--steps", "3", "--resume"]) == 0
+    assert "no --model" not in capsys.readouterr().err
 
 
 def test_a_run_that_is_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,6 +179,7 @@ BROKEN = {
     "noagent": ("[latentgym.agents]\nnoagent = json:loads", "agents", "is no agent"),
     "malformed": ("[latentgym.tasks]\nmalformed = json", "envs", "is no module:attribute"),
     "evil": ("[latentgym.tasks]\na b = json:loads", "envs", "'a b' is no name"),
+    "notask": ("[latentgym.tasks]\nnotask = string:digits", "envs", "makes no task"),
     "taken": ("[latentgym.tasks]\nGSM8K = json:loads", "envs", "is a task 'GSM8K' already"),
     "taken2": ("[latentgym.agents]\ncot = json:loads", "agents", "is an agent 'cot' already"),
     "unlike": (
@@ -192,7 +193,7 @@ BROKEN = {
 def test_a_broken_plugin_is_told_in_a_sentence_and_breaks_nothing(
     tmp_path: Path, commands: Commands
 ) -> None:
-    (tmp_path / "failing.py").write_text("1 / 0")
+    (tmp_path / "failing.py").write_text("print('said on import')\n1 / 0")
     for package, (lines, _, _) in BROKEN.items():
         entry_points(tmp_path, package, lines)
     agents, envs, *used = commands(
@@ -205,6 +206,7 @@ def test_a_broken_plugin_is_told_in_a_sentence_and_breaks_nothing(
     )
     assert [each.code for each in (agents, envs, *used)] == [0, 0, 0, 0, 0]
     assert "soft-thinking" in agents.out and "latent/MNNS-*" in envs.out
+    assert "said on import" in envs.err and "said" not in envs.out  # stdout holds results alone
     told = {"agents": agents.err.splitlines(), "envs": envs.err.splitlines()}
     for package, (_, command, why) in BROKEN.items():
         (line,) = [line for line in told[command] if f" {package} " in line]
