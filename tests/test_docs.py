@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from latentgym.cli.main import COMMANDS, main
 from latentgym.cli.options import DECIDED, env_model, key_values
 from latentgym.options.ranges import check_ranges
 from latentgym.registry import AGENTS, resolve, task_maker
+from latentgym.testing import EnvConformance
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(p.relative_to(ROOT)): p for p in sorted((ROOT / "docs").rglob("*.md"))}
@@ -144,9 +146,11 @@ def test_a_page_runs_as_it_stands(
     for number, block in enumerate(blocks(RUN[name].read_text())):
         if not block.run:
             continue
-        if block.language == "python":
-            if block.title is not None:
-                (folder / block.title).write_text(block.text)
+        if block.language == "python" and block.title is not None:
+            (folder / block.title).write_text(block.text)
+            if block.shown is not None:
+                runpy.run_path(block.title, run_name="__main__")
+        elif block.language == "python":
             exec(compile(block.text, f"{name} block {number}", "exec"), namespace)
         elif block.language == "sh" and block.shown is not None:
             for argv in _argvs(block):
@@ -154,6 +158,10 @@ def test_a_page_runs_as_it_stands(
         told = capsys.readouterr().out
         if block.shown is not None:
             assert _alike(told, block.shown), f"{name} block {number} shows\n{told}"
+    for kit in namespace.values():
+        if isinstance(kit, type) and issubclass(kit, EnvConformance) and kit is not EnvConformance:
+            for check in (each for each in dir(kit) if each.startswith("test_")):
+                getattr(kit(), check)()
 
 
 def _argvs(block: Block) -> Iterator[list[str]]:
