@@ -1,4 +1,4 @@
-"""The Python of the README runs as it stands, and its page on data has the fields that there are."""
+"""The Python of the README runs as it stands; the page on data has the fields that there are."""
 
 from __future__ import annotations
 
