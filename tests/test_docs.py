@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -26,6 +27,7 @@ from latentgym.testing import EnvConformance
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(p.relative_to(ROOT)): p for p in sorted((ROOT / "docs").rglob("*.md"))}
+NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 NOT_RUN = "<!-- not run -->"
 
 _FENCE = re.compile(
@@ -111,11 +113,12 @@ def _has_gap(text: str) -> bool:
     return any(word == "..." or re.fullmatch(r"[A-Z]+", word) for word in words)
 
 
-RUN = {
-    name: page
+_SLOW = "docs/quick-start.md"  # trains two models
+RUN = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == _SLOW else [])
     for name, page in PAGES.items()
     if any(block.language == "python" for block in blocks(page.read_text()))
-}
+]
 _DECIMAL = re.compile(r"\d+\.\d+")
 
 
@@ -143,7 +146,7 @@ def test_a_page_runs_as_it_stands(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for number, block in enumerate(blocks(RUN[name].read_text())):
+    for number, block in enumerate(blocks(PAGES[name].read_text())):
         if not block.run:
             continue
         if block.language == "python" and block.title is not None:
@@ -283,8 +286,25 @@ def _check_parts(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_page_is_listed() -> None:
     """In the site's navigation, and but for the tasks', which have a list of their own, at home."""
     nav, index = (ROOT / "mkdocs.yml").read_text(), PAGES["docs/index.md"].read_text()
-    for name in PAGES:
-        page = name.removeprefix("docs/")
+    notebooks = [f"notebooks/{path.name}" for path in NOTEBOOKS]
+    for page in (*(name.removeprefix("docs/") for name in PAGES), *notebooks):
         assert re.search(rf": {re.escape(page)}$", nav, re.MULTILINE), f"{page} is not in the nav"
         if page != "index.md" and (not page.startswith("tasks/") or page == "tasks/index.md"):
             assert f"({page})" in index, f"{page} is not in index.md"
+
+
+def test_the_readme_shows_the_rooms_that_there_are() -> None:
+    layout = next(b.text for b in blocks((ROOT / "README.md").read_text()) if "  envs/" in b.text)
+    shown = re.findall(r"(?<= )(\w+)/(?=\s)", layout)
+    rooms = {path.parent.name for path in (ROOT / "latentgym").glob("*/__init__.py")}
+    assert sorted(shown) == sorted(rooms | {"examples", "tests"})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_small_and_were_run(path: Path) -> None:
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(out["output_type"] == "error" for cell in cells for out in cell["outputs"])
+    assert path.stat().st_size < 100_000
+    for cell in cells:
+        compile("".join(cell["source"]), path.name, "exec")
