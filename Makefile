@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 # Without a GPU the CPU build of torch is enough; say TORCH=torch for the default build.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
 
-.PHONY: run test quick test-newest chaos lint docs clean
+.PHONY: run test test-docs quick test-newest chaos lint docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/latentgym demo
@@ -30,6 +30,12 @@ quick: $(VENV)/.ready
 test-newest: $(NEWEST)/.ready
 	$(NEWEST)/bin/python -m pip install -qq --upgrade 'transformers<6'
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest tests/lm tests/heads tests/rollout tests/training
+
+# The pages' Python and commands, and the notebooks, each in less than two minutes.
+test-docs: $(VENV)/.ready
+	$(BIN)/pip install -qq -e '.[docs]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
+	OMP_NUM_THREADS=1 $(BIN)/jupyter execute docs/notebooks/*.ipynb
 
 # Kills, full disks, flipped bits, hostile answers; a quarter of an hour. SIZE=0.1 tries fewer.
 SIZE ?= 1
