@@ -62,8 +62,14 @@ def actor(env: Any) -> Actor:
     """What plays the episodes of a vector environment.
 
     Raises:
-        UsageError: it resets rows by itself, or has wrappers that cannot be honoured.
+        UsageError: it resets rows by itself, has wrappers that cannot be honoured, or is a vector
+            of single environments.
     """
+    if not hasattr(env.unwrapped, "step_segment"):
+        raise UsageError(
+            f"{type(env.unwrapped).__name__} has no rows of one batched environment; make it with "
+            "latentgym.registry.make_vector_env(id, num_envs=n)."
+        )
     return _Segments(env) if env is env.unwrapped else _Steps(env)
 
 

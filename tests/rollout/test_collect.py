@@ -131,6 +131,16 @@ def collected(engine: Engine, env_id: str, rows: int = 12, **options: Any) -> Ep
     return collect(engine, env, QUESTIONS, group_size=G, seed=2, **options)
 
 
+def test_what_cannot_be_collected_is_told(random_lm: Callable) -> None:
+    engine = Engine(Policy(random_lm("llama"), TokenHead()))
+    apart = gym.vector.SyncVectorEnv([lambda: gym.make("latent/GSM8K-token", source="sample")] * 2)
+    with pytest.raises(UsageError, match="make it with latentgym"):
+        collect(engine, apart, [0, 1], seed=0)
+    env = make_vector_env("latent/GSM8K-token", 2, source="sample")
+    with pytest.raises(UsageError, match="no question to collect"):
+        collect(engine, env, [], seed=0)
+
+
 def test_collecting_is_stepping_a_single_environment_by_hand(setting: tuple[Engine, str]) -> None:
     engine, env_id = setting
     episodes = collected(engine, env_id)
