@@ -2,7 +2,7 @@
 
 "Training Large Language Models to Reason in a Continuous Latent Space" (arXiv 2412.06769). A
 thought is the model's last hidden state, fed back in the place of a word. `sft` is the curriculum:
-at each stage latents take the place of one more step of the reasoning in words (section 3). `grpo`
+at each stage latents take the place of one more step of the reasoning in text (section 3). `grpo`
 improves the answer tokens behind the latents by outcome reward.
 
 The paper's controls are settings: `--thought pause` has a learned token in the latents' places,

@@ -47,7 +47,7 @@ class CoLaRConfig:
     latent_loss: Literal["soft_mse", "nll"] = "soft_mse"
     """Of the latent head; `nll` is the paper's ablation of that name."""
     latent_weight: NotNegative = 1.0
-    """Of the latent loss beside that on words."""
+    """Of the latent loss beside that on tokens."""
     entropy_weight: NotNegative = 0.0
     """Of the latents' entropy in soft_mse. At 0, the authors' default, the noise that policy
     gradient explores with dies out in long training."""

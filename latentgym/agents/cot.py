@@ -62,7 +62,7 @@ class CoTConfig:
 
 
 class CoT(Agent[CoTConfig]):
-    """Thinks in words."""
+    """Thinks in tokens: the ordinary chain of thought."""
 
     name = "cot"
     families = ("token",)
@@ -91,12 +91,16 @@ class CoT(Agent[CoTConfig]):
     }
 
     def check(self, rules: Protocol) -> None:
+        self._check_samples()  # before a run trains what it could not evaluate
+
+    def _check_samples(self) -> None:
         if self.config.samples > 1 and self.config.temperature == 0:
             raise UsageError("several greedy samples are all the same; set a temperature.")
 
     def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
         if acting:
+            self._check_samples()
             return rollout.Policy(lm, heads.TokenHead(c.temperature, top_p=c.top_p))
         temperature = c.train_temperature if c.stage == "grpo" else 1.0
         return rollout.Policy(lm, heads.TokenHead(temperature))

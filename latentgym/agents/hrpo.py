@@ -1,10 +1,10 @@
-"""HRPO: words that carry a learned share of a latent, trained by outcome reward.
+"""HRPO: tokens that carry a learned share of a latent, trained by outcome reward.
 
 "Hybrid Latent Reasoning via Reinforcement Learning" (arXiv 2505.18454). While it thinks, the model
 samples ordinary tokens, and reads each of them blended by a gate with the soft embedding of its
 step (`latentgym.heads.GatedHead`). The gate starts almost closed and opens as it learns. Training
 is GRPO on final answers alone: on-policy, one update per rollout, a small divergence from the model
-without latents. After the answer marker words are plain.
+without latents. After the answer marker tokens are plain.
 
 Where the authors' code differs from the paper we follow the paper, or what is right; see
 docs/agents/hrpo.md.
@@ -64,7 +64,7 @@ class HRPOConfig:
 
 
 class HRPO(Agent[HRPOConfig]):
-    """Thinks in words and latents at once."""
+    """Thinks in tokens and latents at once."""
 
     name = "hrpo"
     families = ("hybrid",)
@@ -88,7 +88,7 @@ class HRPO(Agent[HRPOConfig]):
         token_head = heads.TokenHead(
             c.temperature, c.top_k, scored_at=1.0 if c.official_temperature else None
         )
-        # To answer, words are greedy, but the mixture keeps its temperature.
+        # To answer, tokens are greedy, but the mixture keeps its temperature.
         answer_head = heads.TokenHead(0.0) if acting else token_head
         head = heads.GatedHead(
             lm.hidden_size,

@@ -1,4 +1,4 @@
-"""Self-reflection: the model reads its own answer again and improves it, in words.
+"""Self-reflection: the model reads its own answer again and improves it, in text.
 
 A rival of LatentSeek at test time (arXiv 2505.13308 v2, table 1). The conversation goes on with a
 request to look for mistakes and answer anew; the wording is ours.
@@ -67,7 +67,7 @@ class ReflectingSeeker(Seeker):
         talk: what was said so far about each question, token ids.
 
     Raises:
-        UsageError: the model knows no words.
+        UsageError: the model's vocabulary has no text.
     """
 
     def __init__(self, rounds: int, policy: rollout.Policy, env: Any, seed: int) -> None:

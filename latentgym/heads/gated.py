@@ -37,7 +37,7 @@ class GatedHead(PolicyHead):
 
     Args:
         width: D of the model.
-        words: samples the tokens, and says how likely they were.
+        token_head: samples the tokens, and says how likely they were.
         mixture: gives the p of the soft embedding: its temperature, and its top-k or all V.
         r_min, r_max: the gate starts with a(r = 1) drawn uniformly between them, per channel.
         eps: inside the root. With 0 and a = 1 the head is the token head.

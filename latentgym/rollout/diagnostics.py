@@ -57,7 +57,7 @@ def nearest_cosine(x_MD: Tensor, table_VD: Tensor, norm_V: Tensor) -> Tensor:
 
 @torch.no_grad()
 def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
-    """Numbers to log of a rollout's thoughts and, to compare, of its words.
+    """Numbers to log of a rollout's thoughts and, to compare, of its tokens.
 
     Args:
         policy: that thought them.
@@ -87,9 +87,9 @@ def latent_statistics(policy: Policy, rollouts: Rollouts) -> dict[str, float]:
     }
     row, step = _spread(rollouts, StepKind.TOKEN)
     if len(row):
-        words_MD = policy.lm.embed(torch.from_numpy(rollouts.token_NT[row, step]).to(device))
-        found["word_norm"] = words_MD.float().norm(dim=-1).mean() / word_norm
-        found["word_kurtosis"] = kurtosis(words_MD)
+        token_MD = policy.lm.embed(torch.from_numpy(rollouts.token_NT[row, step]).to(device))
+        found["word_norm"] = token_MD.float().norm(dim=-1).mean() / word_norm
+        found["word_kurtosis"] = kurtosis(token_MD)
     return {f"latent/{name}": float(value) for name, value in found.items()}
 
 

@@ -26,7 +26,7 @@ class Policy(nn.Module):
 
     Args:
         lm: the language model.
-        head: thinks. With a `TokenHead`, thoughts are words.
+        head: thinks. With a `TokenHead`, thoughts are tokens.
         answer_head: samples the answer's tokens; the head itself if that is a `TokenHead`.
         prompt_suffix: token ids that the policy reads behind every prompt before it thinks.
         attend_padding: score left-padded prompts as trainers do that pass no attention mask, so

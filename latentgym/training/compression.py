@@ -4,10 +4,10 @@ Of a demonstration's reasoning, every c consecutive tokens become one thought: t
 embeddings over the root of their number, which keeps the variance of independent embeddings. The
 mark that opens the answer is a token of its own, and the answer is not compressed. Two losses:
 
-    words     cross-entropy of the next token; of a group the label is one of its tokens at random
+    tokens    cross-entropy of the next token; of a group the label is one of its tokens at random
     latents   the head's Gaussian against the next thought, in units of the table's deviation s
 
-c is drawn anew at every step, and a suffix of the prompt says it. With c = 1 the loss on words is
+c is drawn anew at every step, and a suffix of the prompt says it. With c = 1 the loss on tokens is
 ordinary supervised training.
 
 Legend: B demonstrations, P prompt positions, T steps (groups, then plain tokens), S tokens of a
@@ -97,7 +97,7 @@ class CompressedBatch(NamedTuple):
 class CompressionLoss(NamedTuple):
     """Sums over a batch; `latent` and `log_std` are means over the width, summed over thoughts."""
 
-    words: Tensor
+    tokens: Tensor
     latent: Tensor
     log_std: Tensor
     right_answers: Tensor
@@ -121,11 +121,11 @@ def compression_loss(
     hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
     logits = lm.logits(hidden_BTD[batch.mask_BT])
     label = batch.label_BT[batch.mask_BT]
-    words = nn.functional.cross_entropy(logits, label, reduction="sum")
+    tokens = nn.functional.cross_entropy(logits, label, reduction="sum")
     right = (logits.argmax(-1) == label) & batch.answer_BT[batch.mask_BT]
 
     mean_MD, log_std_MD = head.distribution(hidden_BTD[batch.latent_BT])
-    # The table learns from the words alone, or thoughts would become easy to predict by shrinking.
+    # The table learns from the tokens alone, or thoughts would become easy to predict by shrinking.
     target_MD = (x_BTD[batch.latent_BT].detach() / head.scale_of(lm.table_VD)).to(mean_MD)
     squared_MD = (mean_MD - target_MD).square()
     if head.deterministic:
@@ -135,7 +135,7 @@ def compression_loss(
     else:
         each_MD = squared_MD + (2 * log_std_MD).exp() - config.entropy_weight * log_std_MD
     return CompressionLoss(
-        words, each_MD.mean(-1).sum(), log_std_MD.detach().mean(-1).sum(), right.sum()
+        tokens, each_MD.mean(-1).sum(), log_std_MD.detach().mean(-1).sum(), right.sum()
     )
 
 
@@ -195,14 +195,14 @@ class Compression(QuestionStage):
             for batch in batches:
                 out = compression_loss(self.policy, batch, c)
                 sums.add_(torch.stack([value.detach().float() for value in out]).cpu())
-                yield out.words / steps + c.latent_weight * out.latent / max(1, thoughts)
+                yield out.tokens / steps + c.latent_weight * out.latent / max(1, thoughts)
 
         with mode(lm, training=True):
             grad_norm = update(losses())
-        words, latent = float(sums[0]) / steps, float(sums[1]) / max(1, thoughts)
+        tokens, latent = float(sums[0]) / steps, float(sums[1]) / max(1, thoughts)
         return {
-            "train/loss": words + c.latent_weight * latent,
-            "train/word_loss": words,
+            "train/loss": tokens + c.latent_weight * latent,
+            "train/word_loss": tokens,
             "train/latent_loss": latent,
             "train/latent_std": float((sums[2] / max(1, thoughts)).exp()),
             "train/answer_accuracy": float(sums[3]) / max(1, answers),

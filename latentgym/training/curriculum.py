@@ -1,4 +1,4 @@
-"""The curriculum of Coconut: step by step, latents take the place of reasoning in words.
+"""The curriculum of Coconut: step by step, latents take the place of reasoning in text.
 
 "Training Large Language Models to Reason in a Continuous Latent Space" (arXiv 2412.06769),
 section 3. At stage s the first s steps of a demonstration's reasoning are left out, and c latents
@@ -61,7 +61,7 @@ class Curriculum(Supervised):
         first, last = self.config.first_stage, self.stages
         shown = self.demonstrations.item(question)[1]
         steps = np.cumsum([0, *shown.steps[:last]])
-        # Latents may take more places than the words that they stand for.
+        # Latents may take more places than the tokens that they stand for.
         longer = [
             min(s, last) * self.config.c - steps[min(s, len(steps) - 1)]
             for s in range(0 if self.config.mix else first, last + 2)

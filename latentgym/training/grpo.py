@@ -113,9 +113,9 @@ class GRPO(QuestionStage):
         for epoch in range(c.updates):
             for rows in self._mini_batches(number, epoch):
                 seen.grad_norms.append(update(self._losses(given, rows, seen)))
-        words = self.policy.thinks_in_tokens
+        in_tokens = self.policy.thinks_in_tokens
         return {
-            **episode_metrics(episodes, c.group_size, words=words, seconds=rolled),
+            **episode_metrics(episodes, c.group_size, in_tokens=in_tokens, seconds=rolled),
             **latents,
             **seen.metrics(),
         }

@@ -38,7 +38,7 @@ KL_ESTIMATORS: Mapping[str, str] = {
 MEANS: Mapping[str, str] = {
     "token": "over all actions of a step alike",
     "sequence": "over the actions of each row, then over rows",
-    "phase": "over each row's thoughts and over its words apart, added up, then over rows",
+    "phase": "over each row's thoughts and over its answer apart, added up, then over rows",
     "sum": "each row's sum, then over rows",
 }
 """How the losses of actions become one: names and what they mean."""
@@ -79,7 +79,7 @@ class GRPOConfig:
     perplexity of the right answer behind them. What is learnt then are the thoughts."""
     mean: str = "token"
     """Average over all actions alike (token), over the actions of each row and then over rows
-    (sequence), the same with thoughts and words apart (phase), or no average within a row (sum)."""
+    (sequence), thoughts and answer of a row apart (phase), or no average within a row (sum)."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""

@@ -61,18 +61,20 @@ class UpdateMetrics:
         }
 
 
-def episode_metrics(episodes: Episodes, group_size: int, *, words: bool, seconds: float) -> Metrics:
+def episode_metrics(
+    episodes: Episodes, group_size: int, *, in_tokens: bool, seconds: float
+) -> Metrics:
     """What to log of a step's episodes.
 
     Args:
         episodes: those of a group are neighbours.
         group_size: episodes of each question.
-        words: whether their thoughts are words.
+        in_tokens: whether their thoughts are tokens.
         seconds: that they took.
     """
     rollouts = episodes.rollouts
     thoughts, tokens = rollouts.thoughts_N, rollouts.tokens_N
-    latent = 0 if words else thoughts.sum()
+    latent = 0 if in_tokens else thoughts.sum()
     components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
     reward_QG = episodes.reward_N.reshape(-1, group_size)
     return {
