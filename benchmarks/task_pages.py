@@ -126,7 +126,7 @@ def _common(task: str, env: Any) -> Iterator[str]:
     yield "## Arguments"
     yield "Of `gym.make` and, on the command line, `-o name=value`:"
     yield _arguments(_task_keywords(task))
-    yield "And of every environment:"
+    yield "And of every environment, in Python; commands have `--model`, and decide the rest:"
     single = keywords(LatentEnv)
     yield _arguments(
         k if name in single else replace(k, when="`gym.make_vec`")

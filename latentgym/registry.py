@@ -63,10 +63,10 @@ AGENTS: dict[str, str] = {
     "coconut": "latentgym.agents.coconut:Coconut",
     "colar-grpo": "latentgym.agents.colar_grpo:CoLaR",
     "cot": "latentgym.agents.cot:CoT",
-    "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "hrpo": "latentgym.agents.hrpo:HRPO",
     "latentr3": "latentgym.agents.latentr3:LatentR3",
     "latentseek": "latentgym.agents.latentseek:LatentSeek",
+    "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "self-reflection": "latentgym.agents.self_reflection:SelfReflection",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
@@ -79,7 +79,7 @@ def list_envs(argv: Sequence[str]) -> int:
 class EnvOptions:
     """Options of info and validate."""
 
-    env: tyro.conf.Positional[str]
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
     """Id of the environment."""
     model: str | None = None
     """Model whose vocabulary and prompts to use."""

@@ -168,7 +168,7 @@ def _out_of_memory(error: Exception) -> bool:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()]
-    agents = textwrap.wrap(", ".join(AGENTS), 70)
+    agents = textwrap.wrap(", ".join(AGENTS), 70, break_on_hyphens=False)
     return "\n".join(
         [
             "usage: latentgym COMMAND [options]",
@@ -181,7 +181,7 @@ def _help() -> str:
             "",
             f"Every command takes {MODULE} NAME: a module of yours, which is imported first.",
             "",
-            "latentgym COMMAND --help tells more, latentgym train AGENT --help all of an agent.",
+            "latentgym COMMAND --help tells more, latentgym train AGENT --help of an agent.",
         ]
     )
 

@@ -64,7 +64,9 @@ def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: s
         if f"{option}=" in argv or (option, "") in pairwise(argv):
             raise UsageError(f"{option} is empty; give a value, or leave it out.")
     width = min(80, shutil.get_terminal_size().columns)
-    about = "\n\n".join(textwrap.fill(part, width) for part in about.split("\n\n"))
+    about = "\n\n".join(
+        textwrap.fill(part, width, break_on_hyphens=False) for part in about.split("\n\n")
+    )
     parsed = tyro.cli(
         kind, args=list(argv), prog=f"latentgym {prog}", description=about, use_underscores=False
     )

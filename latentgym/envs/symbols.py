@@ -60,7 +60,7 @@ class SymbolTask(Task):
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         """Equality with the right symbol."""
-        return _EXACT(answer, self.question(index).gold)
+        return _EXACT.alone(answer, self.question(index).gold)  # a symbol has no format to miss
 
     def demonstration(self, index: int) -> Demonstration:
         whole = self.chain(index)

@@ -217,9 +217,9 @@ def _device(name: str) -> str:
             raise RuntimeError("a meta tensor holds no numbers")
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = re.split(r"(?<=[a-z])\. |\n", str(error).strip())[0]  # torch goes on for a page
         raise UsageError(
-            f"no device {name!r} here ({reason}); choose auto, cpu or cuda."
+            f"no device {name!r} here ({reason[:150]}); choose auto, cpu or another of torch's."
         ) from error
     return name
 
