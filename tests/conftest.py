@@ -35,6 +35,12 @@ hypothesis.settings.load_profile("latentgym")
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Fresh weights are the same in every order of the tests, and in every process."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> str:
     """The folder of real data, where there is one."""
