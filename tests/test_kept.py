@@ -40,7 +40,9 @@ def test_the_checkpoint_answers_as_it_did(kept: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     argv = ["eval", "colar-grpo", "latent/MNNS-hybrid", "--checkpoint", str(kept / "run")]
     assert main([*argv, "--limit", "4", "--out", str(again)]) == 0
-    assert list(load_rollouts(again)) == list(load_rollouts(kept / "record"))
+    for now, then in zip(load_rollouts(again), load_rollouts(kept / "record"), strict=True):
+        # Tasks in symbols have no format to miss, which was 0 and is 1.
+        assert {**now, "components": then["components"]} == then
 
 
 def test_the_run_goes_on(kept: Path) -> None:

@@ -57,7 +57,7 @@ class LatentSeekConfig(SearchConfig):
         if not shares or min(self.lr, self.most, self.iterations, self.grad_clip, self.sigma) < 0:
             raise UsageError(
                 "latentseek needs ratio and start in [0, 1], and none of lr, most, iterations, "
-                "grad_clip and sigma below 0."
+                "grad-clip and sigma below 0."
             )
 
 
