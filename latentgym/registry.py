@@ -253,6 +253,11 @@ def current(settings: Any) -> Any:
     return {RENAMED.get(name, name): value for name, value in settings.items()}
 
 
+def current_run(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored of a run, with its settings under the names that they have now."""
+    return {key: current(value) if key == "config" else value for key, value in run.items()}
+
+
 def stored_fault(options: Any) -> str | None:
     """Why stored options of an environment, which may be anyone's, are none; None if they are."""
     if not isinstance(options, dict):

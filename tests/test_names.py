@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,3 +49,30 @@ def test_old_names_are_gone(old: str) -> None:
         if re.search(rf"(?<!\w){old}(?!\w)", line)
     ]
     assert not found, f"say {OLD[old]}:\n" + "\n".join(found)
+
+
+_SECTION = re.compile(r"^(?:Args|Attributes):\n((?:[ ]{4}.*\n?|\n)+)", re.MULTILINE)
+_NAMES = re.compile(r"^    (\w[\w, ]*):", re.MULTILINE)
+
+
+def described(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """Names of arguments and attributes that a docstring describes."""
+    sections = _SECTION.findall(f"{ast.get_docstring(node) or ''}\n")
+    found = [names for section in sections for names in _NAMES.findall(section)]
+    return {name.strip() for names in found for name in names.split(",")}
+
+
+def test_docstrings_describe_what_there_is() -> None:
+    """A renamed argument is renamed in its docstring; of a class with a base some are the base's."""
+    stale = []
+    for path in sorted((ROOT / "latentgym").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                there = {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
+            elif isinstance(node, ast.ClassDef) and not node.bases:
+                body = "\n".join(map(ast.unparse, node.body[1:]))
+                there = set(re.findall(r"\w+", body))
+            else:
+                continue
+            stale += [f"{path.name} {node.name}: {each}" for each in described(node) - there]
+    assert not stale

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,7 +28,7 @@ from latentgym.cli.options import (
 from latentgym.errors import OptionError, UsageError
 from latentgym.evaluation.evaluate import evaluate, questions_of
 from latentgym.evaluation.overlap import Trained
-from latentgym.evaluation.results import RESULT, ROLLOUTS
+from latentgym.evaluation.results import RESULT, ROLLOUTS, load_result
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
@@ -106,8 +107,10 @@ def main(argv: Sequence[str]) -> int:
     with in_use(options.out), resumable(options.out, "checkpoints/step-*"):
         fresh_folder(options.out, "metrics.jsonl", options.resume)
         _check_evaluation(run, options)
-        _set_aside(options)
-        policy, metrics = train(run, recipe, parsed)
+        try:
+            policy, metrics = train(run, recipe, parsed)
+        finally:  # however far it came
+            _set_aside(options.out)
         took = f"trained {options.steps} steps"
         if not metrics:
             took = f"nothing is left to train, all {options.steps} steps are taken"
@@ -121,17 +124,18 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _set_aside(options: TrainOptions) -> None:
-    """Rename the result of a run that goes on: it is not that of the weights to come."""
-    newest = latest(options.out / "checkpoints")
-    step = int(read_manifest(newest)["step"]) if newest else 0
-    if step >= options.steps:
+def _set_aside(out: Path) -> None:
+    """Rename a result that is of earlier weights than the newest checkpoint."""
+    newest = latest(out / "checkpoints")
+    if newest is None or not (out / RESULT).exists():
         return
-    for name in (RESULT, ROLLOUTS):
-        if (old := options.out / name).exists():
-            kept = old.rename(options.out / f"step-{step}.{name}")
-            if name == RESULT:
-                say(f"the result of step {step} is now {kept}")
+    with suppress(UsageError):  # a damaged one says of no weights what they do
+        step = load_result(out).config.get("steps")
+        if step != read_manifest(newest)["step"]:
+            for name in (ROLLOUTS, RESULT):
+                if (old := out / name).exists():
+                    old.rename(out / f"step-{step}.{name}")
+            say(f"the result of step {step} is now {out / f'step-{step}.{RESULT}'}")
 
 
 def _run(options: TrainOptions, config: Any) -> Run:

@@ -38,12 +38,12 @@ Think: TypeAlias = Annotated[int, Option("budget of thoughts, in steps", least=0
 Answer: TypeAlias = Annotated[int, Option("budget of the answer, in tokens", least=1)]
 ExactThoughts: TypeAlias = Annotated[
     bool,
-    Option("think exactly `think` times; what a chain says after that, the mark included, is said"),
+    Option("think exactly `think` times; what follows, the marker included, is answer"),
 ]
 ForceAnswer: TypeAlias = Annotated[
     bool,
     Option(
-        "open the answer phase when thinking ends without the mark; by default for latent chains "
+        "open the answer phase when thinking ends without the marker; by default for latent chains "
         "whose thoughts are not exact"
     ),
 ]

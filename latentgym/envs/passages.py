@@ -2,7 +2,7 @@
 
 The agent writes `<search> query </search>`, and the environment inserts passages between
 `<information>` and `</information>`. They are hostile text: whatever in them could be taken for a
-mark or an answer is broken up before a model reads it.
+marker or an answer is broken up before a model reads it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Shown:
     Args:
         tokenizer: of the model.
         wording: around them.
-        marks: texts that must not stand in a passage, beside the search marks.
+        markers: texts that must not stand in a passage, beside the search markers.
         passage_tokens: the most tokens of a passage; the rest is cut off.
     """
 

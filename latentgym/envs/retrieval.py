@@ -31,7 +31,7 @@ from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer
 
 _BLOCK = 64  # questions whose passages are looked up together
 _REMEMBERED = 1 << 15
-_FRAME = 48  # tokens of a reply beside its passages
+_FRAME = 48  # tokens of a response beside its passages
 _SHORT = "The answer is a name, a date, a number, yes or no, in as few words as possible."
 _SEARCHES = (
     f"Where you lack knowledge, write a query between {SEARCH} and {END_SEARCH}: the passages that "
@@ -43,7 +43,7 @@ class RetrievalTask(TextTask):
     """Questions whose answers stand in passages of a corpus.
 
     With `search="prompt"` the best passages for the question stand in the prompt, as HRPO trains.
-    With `search="action"` the agent writes queries between search marks, and the environment
+    With `search="action"` the agent writes queries between search markers, and the environment
     inserts what they find, as Search-R1 trains.
 
     Args:
@@ -172,10 +172,10 @@ class RetrievalTask(TextTask):
             for call, query, hits in zip(calls, queries, found, strict=True)
         ]
 
-    def _fitted(self, reply: str) -> list[int]:
+    def _fitted(self, response: str) -> list[int]:
         """The tokens of a response; what exceeds the budget is cut, but not its last marker."""
         encode = self.tokenizer.encode
-        ids = encode(f"\n{reply}\n")
+        ids = encode(f"\n{response}\n")
         if len(ids) > self._response_tokens:
             end = encode(f"\n{END_FOUND}\n")
             ids = [*ids[: self._response_tokens - len(end)], *end]
@@ -198,10 +198,10 @@ class RetrievalTask(TextTask):
         queries = question.extra.get("queries") or (question.text,)
         for number, query in enumerate(queries[: self.turns], start=1):
             said = f"{SEARCH} {query} {END_SEARCH}"
-            (reply,) = self.tool_responses([ToolCall(index, said, number)])
+            (response,) = self.tool_responses([ToolCall(index, said, number)])
             own = encode(said)
-            chain += [*own, *reply]
-            inserted += [False] * len(own) + [True] * len(reply)
+            chain += [*own, *response]
+            inserted += [False] * len(own) + [True] * len(response)
         rest = whole.ids_TS[:, 0].tolist()
         shown = Demonstration.of_tokens([*chain, *rest], len(chain) + whole.thoughts)
         return replace(shown, inserted_T=np.array(inserted + [False] * len(rest)))

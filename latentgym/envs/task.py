@@ -220,7 +220,7 @@ class Task(ABC):
 
         At least one and at most `Protocol.max_tool_response`; multi-turn tasks override it.
         """
-        raise NotImplementedError(f"{self.name} has no calls, but its protocol names a call mark")
+        raise NotImplementedError(f"{self.name} has no tool responses, but its rules a tool call")
 
 
 @dataclass(frozen=True)

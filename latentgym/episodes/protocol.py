@@ -86,7 +86,7 @@ class StopMatcher:
 
 
 def _kmp(marker: str) -> list[dict[str, int]]:
-    """Transitions of the automaton that finds `mark`: one dict per state, missing means 0."""
+    """Transitions of the automaton that finds `marker`: one dict per state, missing means 0."""
     step: list[dict[str, int]] = [{marker[0]: 1}]
     fallback = 0
     for i in range(1, len(marker)):
@@ -114,7 +114,7 @@ class Protocol:
     """The rules of an episode.
 
     Attributes:
-        think: budget of thoughts. With `exact`, marks and end-of-sequence are ignored in it.
+        think: budget of thoughts. With `exact`, markers and end-of-sequence are ignored in it.
         answer: budget of answer tokens. With `exact`, reaching it completes the answer.
         marker: ends the think phase; the token that completes it is a plain token, no thought.
         stop: ends an answer.
@@ -166,7 +166,7 @@ class EpisodeState:
     calls `resume`, whoever feeds token by token passes the `forced` ids to `advance`.
 
     Attributes:
-        phase, think_used, answer_used, calls_used: int64 arrays of shape (N,).
+        phase, think_used, answer_used, tool_calls_used: int64 arrays of shape (N,).
         forced_left: how many tokens of the forced prompt a row must still read, shape (N,).
         terminated, truncated: bool arrays of shape (N,).
     """

@@ -45,7 +45,7 @@ class CounterRNG:
 
     Attributes:
         key_B: uint64 of shape (B,): a hash of (seed, question, sample, step) per row.
-        quiet_B: rows whose normal numbers are all zero; None for none.
+        noise_free_B: rows whose normal numbers are all zero; None for none.
     """
 
     key_B: UIntArray

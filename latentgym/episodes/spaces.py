@@ -8,7 +8,7 @@
 
 Shapes: N rows, V vocabulary, D width of the model, K support of a superposition. Every action is
 *read* by one token: the id itself, or the id of greatest total weight. Environments count, match
-marks and render with it; in the answer phase it is the answer.
+markers and render with it; in the answer phase it is the answer.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from latentgym.cluster.connection import connected, failures
 from latentgym.errors import CheckpointError, Notice, TrainingError, require_same
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
+from latentgym.registry import current_run
 from latentgym.storage import atomic_write, to_json, writable
 from latentgym.system.sealed import read_sealed, sealed
 from latentgym.training.logs import JsonLines
@@ -182,7 +183,7 @@ def _remember(job: Job) -> None:
                 "began it."
             )
         before, lengths = stored.pop("steps"), stored.pop("lengths", [])
-        require_same(stored, {k: v for k, v in asked.items() if k != "steps"}, job.out)
+        require_same(current_run(stored), {k: v for k, v in asked.items() if k != "steps"}, job.out)
         if before == job.steps:
             return
         lengths.append({"from": before, "to": job.steps})

@@ -55,8 +55,8 @@ class NumberGrader:
     The component "format" is 1 if the mark stands exactly once, with an answer behind it.
 
     Args:
-        strict: accept an answer behind the mark only.
-        mark: what announces the answer.
+        strict: accept an answer behind the marker only.
+        marker: what announces the answer.
         integer_range: the lowest and highest number that may be right; none but whole numbers.
         rel_tol: largest accepted difference, as a share of the gold number.
     """

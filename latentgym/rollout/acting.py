@@ -32,8 +32,8 @@ class Taken:
     Attributes:
         reward_N: what each row was given for them, float64.
         finals: the final infos of the rows that ended, by row.
-        responses: what the environment says in the rows that cannot go on without, token ids by
-            row.
+        tool_responses: what the environment says in the rows that cannot go on without, token ids
+            by row.
     """
 
     reward_N: npt.NDArray[np.float64]

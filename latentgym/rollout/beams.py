@@ -55,7 +55,7 @@ def rank(lm: LatentLM, decode_state: DecodeState, trie: Trie, beams: int) -> Ran
 
     Args:
         lm: the model.
-        standing: where Q rows stand.
+        decode_state: where Q rows stand.
         trie: the entries.
         beams: K; all entries at most.
     """

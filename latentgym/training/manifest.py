@@ -8,7 +8,7 @@ from typing import Any
 
 from latentgym.errors import CheckpointError
 from latentgym.options.ranges import Range
-from latentgym.registry import current, stored_fault
+from latentgym.registry import current_run, stored_fault
 from latentgym.system.sealed import is_of, note_unverified, read_sealed
 
 SCHEMA = 1
@@ -79,9 +79,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not verified and "files" not in manifest:
         note_unverified(f"the checkpoint {folder}")
     run = manifest.get("run")
-    if isinstance(run, dict) and "config" in run:
-        manifest = {**manifest, "run": {**run, "config": current(run["config"])}}
-    return manifest
+    return manifest if run is None else {**manifest, "run": current_run(run)}
 
 
 def _no_count(steps: int | None) -> bool:

@@ -174,6 +174,12 @@ def test_a_run_is_made_longer_on_the_command_line(
     assert "was of 2 steps and is now of 3" in told
     assert "the result of step 2 is now" in told  # it is not that of the weights of step 3
     assert load_result(tmp_path / "step-2.result.json").config["steps"] == 2
+    # What trains nothing leaves the result where it is.
+    refused([*MNNS, *out, "--steps", "4", "--seed", "1", "--resume"], "is of another run", capsys)
+    assert load_result(tmp_path).config["steps"] == 3
+    # Nor does a run without an evaluation of its own keep that of other weights.
+    assert main([*MNNS, *out[:-1], "0", "--steps", "4", "--resume"]) == 0
+    assert not (tmp_path / "result.json").exists() and (tmp_path / "step-3.result.json").exists()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
     assert steps == [1, 2, 3]

@@ -70,7 +70,7 @@ def attempts_of(
         episodes: of an engine that records log-probabilities.
         number_N: number of each attempt.
         read_N: positions that were read before each began to decode.
-        begun_N: tokens of each chain that were given, not decoded; none by default. Those that the
+        prefix_N: tokens of each chain that were given, not decoded; none by default. Those that the
             engine left out, behind an end or where the environment responds, are not counted.
     """
     rollouts, found = episodes.rollouts, []
