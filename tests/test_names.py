@@ -63,7 +63,7 @@ def described(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
 
 
 def test_docstrings_describe_what_there_is() -> None:
-    """A renamed argument is renamed in its docstring; of a class with a base some are the base's."""
+    """Renamed arguments are renamed there too; of a class with a base some are the base's."""
     stale = []
     for path in sorted((ROOT / "latentgym").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -230,8 +230,9 @@ class LiveEpisodes:
         for row, ids in zip(rows.tolist(), self.task.tool_responses(calls), strict=True):
             if not 1 <= len(ids) <= self.protocol.max_tool_response:
                 raise ValueError(
-                    f"{self.task.name} responded with {len(ids)} tokens; a response has at least "
-                    f"one and at most Protocol.max_tool_response = {self.protocol.max_tool_response}."
+                    f"{self.task.name} responded with {len(ids)} tokens; a response has at "
+                    f"least one and at most "
+                    f"Protocol.max_tool_response = {self.protocol.max_tool_response}."
                 )
             self._insert(row, ids, _RESPONSE)
             self._heard_N[row] = self._used_N[row]

@@ -182,7 +182,7 @@ def test_a_run_is_made_longer_on_the_command_line(
     assert not (tmp_path / "result.json").exists() and (tmp_path / "step-3.result.json").exists()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
-    assert steps == [1, 2, 3]
+    assert steps == [1, 2, 3, 4]
 
 
 def test_a_run_goes_on_with_its_own_model(
