@@ -69,7 +69,7 @@ def hidden_states(
         x_BTD: input embeddings; rows whose prompts have the same tokens have the same there.
         mask_BT: True where a position is read.
         token_BT: tokens.
-        kind_BT: `Kind` of each position.
+        kind_BT: `StepKind` of each position.
 
     Returns:
         (B, T, D); what stands at padded positions has no meaning.
@@ -79,11 +79,29 @@ def hidden_states(
     shared = None if recomputes else shared_prompts(token_BT, kind_BT)
     if shared is None:
         return lm.hidden(x_BTD, mask_BT)
-    width, first_Q, prompt_B = shared
     cache = DynamicCache()
-    prompt_QPD = lm.hidden(x_BTD[first_Q, :width], mask_BT[first_Q, :width], cache)
-    prompt_BPD = prompt_QPD[prompt_B]
+    width = shared.width
+    prompt_BPD = read_prompts(lm, x_BTD[:, :width], mask_BT[:, :width], shared, cache)
     if x_BTD.shape[1] == width:
         return prompt_BPD
-    cache.batch_select_indices(prompt_B)
     return torch.cat([prompt_BPD, lm.hidden(x_BTD[:, width:], mask_BT, cache)], dim=1)
+
+
+def read_prompts(
+    lm: LatentLM, x_BPD: Tensor, mask_BP: Tensor, shared: SharedPrompts, cache: DynamicCache
+) -> Tensor:
+    """Last hidden states of the rows' prompts, (B, P, D), each prompt read once.
+
+    Args:
+        lm: the model.
+        x_BPD: input embeddings of the prompts; of rows that share one, the first row's are read.
+        mask_BP: True where a position is read.
+        shared: which rows begin alike.
+        cache: an empty one, which is that of B rows then.
+    """
+    first_Q, prompt_B = shared.first_Q, shared.prompt_B
+    if len(first_Q) == len(prompt_B):
+        return lm.hidden(x_BPD, mask_BP, cache)
+    hidden_QPD = lm.hidden(x_BPD[first_Q], mask_BP[first_Q], cache)
+    cache.batch_select_indices(prompt_B)
+    return hidden_QPD[prompt_B]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentgym.episodes.protocol import BoolArray
 from latentgym.episodes.rng import CounterRNG
-from latentgym.heads import Action, Readout
+from latentgym.heads import Action, PolicyHead, Readout
 from latentgym.heads.base import shaped
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.rollouts import IntArray, StepKind
@@ -80,9 +80,15 @@ def inputs(policy: Policy, chosen: Chosen, thought_B: BoolArray, table_VD: Tenso
     x_BD = policy.lm.embed(_tensor(chosen.token_B, policy))
     if not thought_B.any() or policy.thinks_in_tokens:
         return x_BD
-    latent_BD = policy.head.embed(chosen.thought, table_VD)
-    shaped(latent_BD, tuple(x_BD.shape), policy.head, "embed")
-    return torch.where(_tensor(thought_B, policy)[:, None], latent_BD.to(x_BD.dtype), x_BD)
+    latent_BD = latents(policy.head, chosen.thought, x_BD, table_VD)
+    return torch.where(_tensor(thought_B, policy)[:, None], latent_BD, x_BD)
+
+
+def latents(head: PolicyHead, thought: Action, x_BD: Tensor, table_VD: Tensor) -> Tensor:
+    """What the model reads of thoughts, in the shape and type of other inputs `x_BD`."""
+    latent_BD = head.embed(thought, table_VD)
+    shaped(latent_BD, tuple(x_BD.shape), head, "embed")
+    return latent_BD.to(x_BD.dtype)
 
 
 def log_probs(policy: Policy, read: Readout, chosen: Chosen, thought_B: BoolArray) -> Tensor:

@@ -29,6 +29,7 @@ from latentgym.episodes.rng import derive
 from latentgym.heads.distributions import masked
 from latentgym.lm.mode import mode
 from latentgym.rollout import Policy
+from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward
 from latentgym.training.demonstrations import Demonstrations
@@ -38,7 +39,7 @@ from latentgym.training.losses import advantages, clipped_surrogate
 from latentgym.training.order import Order
 from latentgym.training.pathwise_config import PathwiseConfig
 from latentgym.training.stage import Metrics, QuestionStage, Update
-from latentgym.training.supervised import OwnThoughts, SupervisedLoss, supervised_loss
+from latentgym.training.supervised import SupervisedLoss, supervised_loss
 
 
 class Pathwise(QuestionStage):

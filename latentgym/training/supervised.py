@@ -13,25 +13,20 @@ Legend: B demonstrations, P prompt positions, T steps, S support of a target, V 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache
 
 from latentgym.episodes.rng import CounterRNG, derive
 from latentgym.errors import UsageError
-from latentgym.heads import PolicyHead, Readout
-from latentgym.heads.base import shaped
 from latentgym.heads.superposition import mix
 from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
+from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.losses import soft_target_loss
@@ -54,25 +49,6 @@ class SupervisedLoss(NamedTuple):
     mask_BT: Tensor
     right_BT: Tensor
     prompt_M: Tensor
-
-
-@dataclass
-class OwnThoughts:
-    """Which rows read their own thoughts, and how these are made.
-
-    Attributes:
-        head: makes a thought of the model's prediction, as in a rollout.
-        row_B: True for the rows that read their own; the others read the targets.
-        seed: of the head's random numbers.
-        sample_B: which sample of its question each row is; 0 by default.
-        noise_free: samples of a lower number think without Gaussian noise.
-    """
-
-    head: PolicyHead
-    row_B: Tensor
-    seed: int = 0
-    sample_B: npt.NDArray[np.int64] | None = None
-    noise_free: int = 0
 
 
 def supervised_loss(
@@ -104,13 +80,15 @@ def supervised_loss(
         keep = torch.rand(x.shape, generator=generator, device=x.device) >= dropout
         return x * keep / (1 - dropout)
 
+    read_BL = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
     if own is None or not bool((own.row_B[:, None] & batch.thought_BT).any()):
         x = dropped(torch.cat([prompt_BPD, x_BTD], dim=1)[:, :-1])
-        mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
-        hidden = lm.hidden(x, mask)
+        hidden = lm.hidden(x, read_BL[:, :-1])
     else:
         with lm.full_precision():  # over all calls of the model: its weights are cast once
-            hidden = _read_own(lm, batch, own, prompt_BPD, x_BTD, dropped)
+            hidden = own.hidden_states(
+                lm, prompt_BPD, x_BTD, read_BL, batch.thought_BT, batch.question_B, dropped
+            )
     hidden_BTD = hidden[:, batch.prompt_BP.shape[1] - 1 :]
     where = batch.targets_BT
     logits = lm.logits(hidden_BTD[where])
@@ -129,57 +107,6 @@ def supervised_loss(
             named, batch.prompt_ids_BPS[named_BP], batch.prompt_weights_BPS[named_BP]
         )
     return SupervisedLoss(loss_BT, where, right_BT, prompt_M)
-
-
-def _read_own(
-    lm: LatentLM,
-    batch: SupervisedBatch,
-    own: OwnThoughts,
-    prompt_BPD: Tensor,
-    target_BTD: Tensor,
-    dropped: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Hidden states, (B, P + T - 1, D): thoughts are read one by one, the rest in parallel."""
-    cache = DynamicCache()
-    prompt_hidden = _read_prompts(lm, batch, prompt_BPD, dropped, cache)
-    memory = prompt_hidden if own.head.needs_memory else None
-    hidden, table_VD = [prompt_hidden], lm.table_VD
-    mask_BT = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)
-    prompt, steps = batch.prompt_BP.shape[1], batch.mask_BT.shape[1]
-    last_thought = int(batch.thought_BT.any(0).nonzero().max())
-    thoughts = min(last_thought + 1, steps - 1)
-    sample_B = np.zeros_like(batch.question_B) if own.sample_B is None else own.sample_B
-    for t in range(thoughts):
-        last = hidden[-1][:, -1]
-        read = Readout(lm.logits(last), last, table_VD, memory, batch.prompt_mask_BP)
-        rng = CounterRNG.at(own.seed, batch.question_B, sample_B, np.full_like(sample_B, t))
-        rng = rng.noise_free(sample_B < own.noise_free)
-        made_BD = own.head.embed(own.head.sample(read, rng), table_VD)
-        shaped(made_BD, tuple(last.shape), own.head, "embed")
-        reads_own = (own.row_B & batch.thought_BT[:, t])[:, None]
-        x_BD = torch.where(reads_own, made_BD.to(target_BTD.dtype), target_BTD[:, t])
-        hidden.append(lm.hidden(dropped(x_BD[:, None]), mask_BT[:, : prompt + t + 1], cache))
-    if thoughts < steps - 1:
-        rest = dropped(target_BTD[:, thoughts:-1])
-        hidden.append(lm.hidden(rest, mask_BT[:, :-1], cache))
-    return torch.cat(hidden, dim=1)
-
-
-def _read_prompts(
-    lm: LatentLM,
-    batch: SupervisedBatch,
-    prompt_BPD: Tensor,
-    dropped: Callable[[Tensor], Tensor],
-    cache: DynamicCache,
-) -> Tensor:
-    """Hidden states of the prompts, (B, P, D); one that several rows share is read once."""
-    distinct, first, of_row = np.unique(batch.question_B, return_index=True, return_inverse=True)
-    if len(distinct) == len(batch.question_B):
-        return lm.hidden(dropped(prompt_BPD), batch.prompt_mask_BP, cache)
-    first_Q, prompt_B = (torch.from_numpy(x).to(lm.device) for x in (first, of_row))
-    hidden_QPD = lm.hidden(dropped(prompt_BPD[first_Q]), batch.prompt_mask_BP[first_Q], cache)
-    cache.batch_select_indices(prompt_B)
-    return hidden_QPD[prompt_B]
 
 
 class Supervised(QuestionStage):

@@ -17,6 +17,7 @@ from latentgym.heads import HiddenStateHead, PauseHead, PolicyHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy
+from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.testing.gradients import GradientRecorder
 from latentgym.training import (
     Curriculum,
@@ -29,7 +30,7 @@ from latentgym.training import (
 from latentgym.training.latents import with_latents
 from latentgym.training.losses import soft_target_loss
 from latentgym.training.manifest import latest
-from latentgym.training.supervised import OwnThoughts, supervised_loss
+from latentgym.training.supervised import supervised_loss
 
 
 def env_of(env_id: str, **options: Any) -> Any:

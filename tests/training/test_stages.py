@@ -29,12 +29,13 @@ from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import Engine, Policy
+from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.testing.gradients import GradientRecorder
 from latentgym.training import GRPO, GRPOConfig, Supervised, SupervisedConfig
 from latentgym.training.demonstrations import Demonstrations
 from latentgym.training.losses import soft_target_loss
 from latentgym.training.order import batch_indices
-from latentgym.training.supervised import OwnThoughts, supervised_loss
+from latentgym.training.supervised import supervised_loss
 
 GENERATED = {"source": "generated", "max_operations": 3, "largest": 19}
 SHOP = {"source": "generated", "items": 30, "customers": 40}
