@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from latentgym import heads, rollout
-from latentgym.agents.search import Attempt, Search
-from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
+from latentgym.agents.search import Attempt, Search, SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.options.ranges import Positive, PositiveShare, Size
 

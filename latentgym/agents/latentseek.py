@@ -5,7 +5,7 @@ tokens, become free parameters. A step of REINFORCE with the reward R of the who
 
     loss = -R * sum_{t <= L} log( softmax(W z_t)[a_t] + eps ),   a_t = argmax_v (W z_t)_v,
 
-moves z; the new argmax tokens are read as words, and the rest of the chain is decoded greedily
+moves z; the new argmax tokens are read as text, and the rest of the chain is decoded greedily
 behind them. It goes on until R exceeds a threshold. R lies in [-1, 0], so a step pushes away from
 the present tokens by how bad the answer is. Only the language-model head W is in the graph: the
 latents themselves never enter the transformer.
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from latentgym import heads, rollout
-from latentgym.agents.search import VerifierConfig
-from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
+from latentgym.agents.search import SearchAgent, SearchConfig, Seeker, VerifierConfig
 from latentgym.errors import UsageError
 from latentgym.options.ranges import Interval, NotNegative, Share
 

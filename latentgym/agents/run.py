@@ -102,8 +102,8 @@ class Run:
     def make_env(self, num_envs: int, **more: Any) -> Any:
         """A vector environment; `more` overrides the run's options."""
         # Tiny models speak the task's own symbols.
-        words = None if self.model.startswith("tiny") else self.model
-        return make_vector_env(self.env_id, num_envs, model=words, **{**self.env_options, **more})
+        model = None if self.model.startswith("tiny") else self.model
+        return make_vector_env(self.env_id, num_envs, model=model, **{**self.env_options, **more})
 
     def learner(self) -> Policy:
         """The policy that learns, with the weights to begin with."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from latentgym import heads, rollout
-from latentgym.agents.search import Attempt, Search
-from latentgym.agents.searching import SearchAgent, SearchConfig, Seeker
+from latentgym.agents.search import Attempt, Search, SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
 from latentgym.options.ranges import Interval
 from latentgym.text.tokenizers import require_words
@@ -64,7 +63,7 @@ class ReflectingSeeker(Seeker):
         policy, env, seed: see `Seeker`.
 
     Attributes:
-        talk: what was said so far about each question, token ids.
+        talk: the conversation about each question so far, token ids.
 
     Raises:
         UsageError: the model's vocabulary has no text.
@@ -87,10 +86,11 @@ class ReflectingSeeker(Seeker):
         going_on = [s for s in searches if s.steps < self.rounds]
         tokenizer = self.lm.tokenizer
         for search in going_on:
-            said = search.tries[-1].attempt.token_T.tolist()
-            if said and said[-1] in tokenizer.eos_ids:  # the conversation closes it in its own way
-                said.pop()
-            self.talk[search.index] += [*said, *tokenizer.follow_up(REQUEST)]
+            answer = search.tries[-1].attempt.token_T.tolist()
+            # The conversation closes it in its own way.
+            if answer and answer[-1] in tokenizer.eos_ids:
+                answer.pop()
+            self.talk[search.index] += [*answer, *tokenizer.follow_up(REQUEST)]
             search.steps += 1
         return {s.index for s in going_on}
 

@@ -32,7 +32,7 @@ class SoftThinkingConfig:
 
 
 class SoftThinking(Agent[SoftThinkingConfig]):
-    """Mixtures instead of words, with a model as it is."""
+    """Mixtures instead of sampled tokens, with a model as it is."""
 
     name = "soft-thinking"
     families = ("continuous",)

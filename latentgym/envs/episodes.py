@@ -30,9 +30,9 @@ OBSERVATION: Mapping[str, str] = {
     "thoughts_used": "thoughts so far; what the environment inserts is none",
     "answer_used": "tokens of the answer so far",
     "token": "the token that the last action was read by; padding before the first",
-    "inserted": "token ids that the environment has said behind the last action (a tool "
+    "inserted": "token ids that the environment has inserted behind the last action (a tool "
     "response, the forced prompt of an answer), which the agent reads next; padding behind",
-    "inserted_length": "how many of them it has said; 0 mostly",
+    "inserted_length": "how many of them; 0 mostly",
 }
 """The entries of an observation, and what each is."""
 
@@ -61,7 +61,7 @@ class LiveEpisodes:
         self.state = EpisodeState(self.protocol, n)
         self.state.phase[:] = Phase.DONE  # nothing runs before the first reset
         self.index_N: IntArray = np.zeros(n, dtype=np.int64)
-        # What was thought, said and inserted, row by row, and which of these each token is.
+        # Thoughts, answer tokens and inserted tokens, row by row, and which of these each token is.
         self._token_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.int64)
         self._part_NT = np.zeros((n, _FIRST_CAPACITY), dtype=np.uint8)
         self._used_N: IntArray = np.zeros(n, dtype=np.int64)
@@ -262,7 +262,7 @@ class LiveEpisodes:
             )
 
     def _text(self, row: int, part: int) -> str:
-        """The text of one part of a row: its words, its thoughts, or its answer."""
+        """The text of one part of a row: all of it, its thoughts, or its answer."""
         used = self._used_N[row]
         chosen = (self._part_NT[row, :used] & part) > 0
         return self.task.tokenizer.decode(self._token_NT[row, :used][chosen].tolist())

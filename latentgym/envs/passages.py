@@ -51,9 +51,9 @@ WORDS = Wording(
 SYMBOLS = Wording(passage="{text}", prompt="{found} {question}")
 
 
-def query_of(said: str) -> str:
-    """What is searched for in words that end in a search marker; empty where they hold no query."""
-    asked, _, _ = said.rpartition(END_SEARCH)
+def query_of(text: str) -> str:
+    """The query in a text that ends in a search marker; empty where it holds none."""
+    asked, _, _ = text.rpartition(END_SEARCH)
     _, marker, query = asked.rpartition(SEARCH)
     return " ".join(query.split()) if marker else ""
 

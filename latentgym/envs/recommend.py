@@ -2,7 +2,7 @@
 
 Answers are a closed set, the catalogue, so agents are evaluated by how they rank it (`Choices`).
 
-A model from scratch reads and writes the words of the titles, one symbol each; any other model
+A model from scratch reads and writes the titles word by word, one symbol each; any other model
 reads and writes text.
 
 Legend: S ids in the support of a soft target.
@@ -159,8 +159,8 @@ class RecommendTask(Task):
         return answer, answer
 
     def gold_completion(self, index: int) -> tuple[str, str]:
-        said = self.tokenizer.decode(self.choices.tokens(self.entry(index)))
-        return said, said
+        title = self.tokenizer.decode(self.choices.tokens(self.entry(index)))
+        return title, title
 
 
 def _make_recommend(

@@ -163,7 +163,7 @@ class RetrievalTask(TextTask):
         )
 
     def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
-        queries = [query_of(call.said) for call in calls]
+        queries = [query_of(call.text) for call in calls]
         found = self.retriever.search(queries, self.passages)
         return [
             self._fitted(

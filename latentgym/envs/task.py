@@ -45,8 +45,8 @@ class Demonstration:
         thoughts: how many of the T steps are thoughts; the rest is the answer.
         steps: how many of the thoughts each step of the reasoning takes, in order; the thoughts
             behind them, such as the answer marker, belong to none. Empty where a task knows none.
-        inserted_T: which of the thoughts the environment inserts in reply to a call: they are read
-            as their token, and no step is trained towards them; bool, or None for none.
+        inserted_T: which of the thoughts the environment inserts in response to a call: they are
+            read as their token, and no step is trained towards them; bool, or None for none.
         prompt_ids_PS: ids of targets on the P tokens of the prompt, where a task has such; a
             stage may train on them beside the chain.
         prompt_weights_PS: their probabilities; a row of zeros is a token without a target.
@@ -75,13 +75,13 @@ class ToolCall:
 
     Attributes:
         index: number of the question.
-        said: the agent's own tokens since the environment last spoke, as text, up to the end of the
-            call marker. Thoughts that are no words count by the token that they are read by.
+        text: of the agent's own tokens since the environment last responded, up to the end of the
+            call marker. Latents count by the token that they are read by.
         number: 1 for the first call of the episode.
     """
 
     index: int
-    said: str
+    text: str
     number: int
 
 
@@ -170,9 +170,9 @@ class Task(ABC):
 
         Args:
             index: number of the question.
-            completion: all words of the episode: the answer, and with the token family what was
-                thought before it. What the environment replied to calls is not among them.
-            answer: the words of the answer phase alone.
+            completion: the text of the episode: the answer, and with the token family the chain of
+                thought before it. Tool responses are not part of it.
+            answer: the text of the answer phase alone.
 
         Raises:
             GradingError: its gold answer cannot be read, or the grader failed.
@@ -201,19 +201,19 @@ class Task(ABC):
         raise NotImplementedError(f"the answers of {self.name} are free, so none has a number")
 
     def completion(self, index: int, answer: str) -> tuple[str, str]:
-        """Words that give an answer in the form that is asked for: (completion, answer)."""
+        """The text of an answer in the form that is asked for: (completion, answer)."""
         demonstration = self.demonstration(index)
         thoughts = demonstration.ids_TS[: demonstration.thoughts, 0].tolist()
-        words = self.tokenizer.decode(thoughts) if self.family.tokens else ""
-        return f"{words} {answer}".strip(), answer
+        chain = self.tokenizer.decode(thoughts) if self.family.tokens else ""
+        return f"{chain} {answer}".strip(), answer
 
     def gold_completion(self, index: int) -> tuple[str, str]:
-        """Words that must be graded 1: (completion, answer). For validation."""
+        """A text that must be graded 1: (completion, answer). For validation."""
         demonstration = self.demonstration(index)
         ids = demonstration.ids_TS[:, 0].tolist()
-        words = ids if self.family.tokens else ids[demonstration.thoughts :]
+        shown = ids if self.family.tokens else ids[demonstration.thoughts :]
         decode = self.tokenizer.decode
-        return decode(words), decode(ids[demonstration.thoughts :])
+        return decode(shown), decode(ids[demonstration.thoughts :])
 
     def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         """Token ids that the environment inserts after each of some calls.

@@ -32,7 +32,7 @@ class TextTask(Task):
             after that, the marker included, is answer then, and only end-of-sequence ends it.
         force_answer: open the answer phase when thinking ends without the marker. Default: for
             latent chains, which cannot write it in words, unless their thoughts are exact; a chain
-            of words is truncated.
+            of tokens is truncated.
     """
 
     max_text: ClassVar[int] = 20_000

@@ -271,7 +271,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         acted = (padded[:, 0] >= 0) & ~self.episodes.state.done
         for column in padded.T:
             acting = column >= 0
-            # Replies are asked for together, so only when a row cannot go on without.
+            # Tool responses are asked for together, so only when a row cannot go on without.
             if self.episodes.waiting(acting):
                 self.episodes.respond()
             gained, ended = self.episodes.act(np.maximum(column, 0), acting)

@@ -243,9 +243,9 @@ def _ask(
 
 
 def _alike(by_seed: Sequence[Sequence[Answer]]) -> bool:
-    """Whether there are several seeds, and all have thought and said the same."""
-    said = [[(a.thoughts, a.info["completion"]) for a in answers] for answers in by_seed]
-    return len(said) > 1 and all(each == said[0] for each in said)
+    """Whether there are several seeds, and all gave the same thoughts and answers."""
+    given = [[(a.thoughts, a.info["completion"]) for a in answers] for answers in by_seed]
+    return len(given) > 1 and all(each == given[0] for each in given)
 
 
 def _rollout(answer: Answer, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Words blended with a soft embedding by a learned gate (HRPO, arXiv 2505.18454).
+"""Tokens blended with a soft embedding by a learned gate (HRPO, arXiv 2505.18454).
 
 Every sampled token is read together with the mixture it was sampled from:
 
@@ -81,7 +81,7 @@ class GatedHead(PolicyHead):
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         scores_Bk, ids_Bk = self.mixture.likely(read.logits)
-        if self.token_head is self.mixture:  # what may be said is known already
+        if self.token_head is self.mixture:  # the distribution is known already
             token_B = self.token_head.draw(scores_Bk, ids_Bk, rng)
         else:
             token_B = self.token_head.sample(read, rng)["token"]

@@ -123,7 +123,7 @@ class Episode:
         """Append what the environment says, which is no action and has no probability."""
         length = int(self._observation["inserted_length"])
         if len(self.tokens) + length > self._max_length:
-            self._cut = True  # a part of a reply would be another reply
+            self._cut = True  # a part of a response would be another response
             return
         self.tokens += self._observation["inserted"][:length].tolist()
         if self._log_probs is not None:

@@ -110,9 +110,10 @@ class _Segments:
 
 
 class _Steps:
-    """Steps through wrappers, each action said as the token by which it is read.
+    """Steps through wrappers, each action given as the token by which it is read.
 
-    A row whose actions have run out waits for its reply, and holds up the others until it is given.
+    A row whose actions have run out waits for the environment's response, and holds up the
+    others until it is given.
     """
 
     def __init__(self, env: Any) -> None:
@@ -227,6 +228,6 @@ def _plain(value: Any) -> Any:
 
 
 def _inserted(observation: Mapping[str, Any], row: int) -> list[int]:
-    """What the environment has said last in a row."""
+    """What the environment has inserted last in a row."""
     ids: list[int] = observation["inserted"][row, : observation["inserted_length"][row]].tolist()
     return ids

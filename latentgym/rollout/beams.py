@@ -97,7 +97,7 @@ class _Search:
         # Beams with one entry left, and the log-probability of its first 1, 2, ... tokens.
         self.question_R = self.entry_R = self.question_B[:0]
         self.path_RL = self.logp_B.new_zeros(0, self.ids_EL.shape[1])
-        # Entries that have been said to their end, at most K of each question.
+        # Entries that have been read to their end, at most K of each question.
         self.question_K = self.entry_K = self.question_B[:0]
         self.logp_K = self.logp_B[:0]
 
@@ -146,13 +146,13 @@ class _Search:
             parent = torch.arange(len(count), device=self.device).repeat_interleave(count)
             node = first[parent] + _place(parent)
             logits = lm.logits(self.hidden_BD[rows])
-            said = logits[parent, self.token_N[node]] - logits.logsumexp(-1)[parent]
-            parts.append((parent + begin, node, self.logp_B[rows][parent] + said))
+            logp = logits[parent, self.token_N[node]] - logits.logsumexp(-1)[parent]
+            parts.append((parent + begin, node, self.logp_B[rows][parent] + logp))
         parent_C, node_C, logp_C = (torch.cat(column) for column in zip(*parts, strict=True))
         return parent_C, node_C, logp_C
 
     def _end(self, question: Tensor, entry: Tensor, logp: Tensor) -> None:
-        """Keep the best entries that have been said to their end."""
+        """Keep the best entries that have been read to their end."""
         question = torch.cat([self.question_K, question])
         entry, logp = torch.cat([self.entry_K, entry]), torch.cat([self.logp_K, logp])
         best = _best(logp, question, self.beams)
@@ -182,12 +182,12 @@ class _Search:
         for bucket in torch.unique(bucket_R).tolist():
             here = (bucket_R == bucket).nonzero()[:, 0]
             for rows in torch.split(here, max(1, _MOST_POSITIONS >> bucket)):
-                said = self._said(parent_R[rows], entry_R[rows], rest_R[rows], depth)
-                path_RL[rows, depth + 1 : depth + 1 + said.shape[1]] += said.cumsum(1)
-                path_RL[rows, depth + 1 + said.shape[1] :] += said.sum(1, keepdim=True)
+                logp = self._log_probs(parent_R[rows], entry_R[rows], rest_R[rows], depth)
+                path_RL[rows, depth + 1 : depth + 1 + logp.shape[1]] += logp.cumsum(1)
+                path_RL[rows, depth + 1 + logp.shape[1] :] += logp.sum(1, keepdim=True)
         return path_RL
 
-    def _said(self, parent_R: Tensor, entry_R: Tensor, rest_R: Tensor, depth: int) -> Tensor:
+    def _log_probs(self, parent_R: Tensor, entry_R: Tensor, rest_R: Tensor, depth: int) -> Tensor:
         """Log-probability of each of the tokens behind that depth, 0 where there are no more."""
         lm, n = self.lm, int(rest_R.max())
         step = torch.arange(n, device=self.device)
@@ -201,13 +201,13 @@ class _Search:
         )
         row_M, step_M = real_Rn.nonzero(as_tuple=True)
         target_M = self.ids_EL[entry_R[row_M], depth + 1 + step_M]
-        said_Rn = torch.zeros(real_Rn.shape, dtype=torch.float64, device=self.device)
+        logp_Rn = torch.zeros(real_Rn.shape, dtype=torch.float64, device=self.device)
         positions = torch.arange(len(row_M), device=self.device)
         for rows in torch.split(positions, lm.logits_at_once):
             logits = lm.logits(hidden_RnD[row_M[rows], step_M[rows]])
-            said = gather_log_prob(logits, target_M[rows, None])[:, 0]
-            said_Rn[row_M[rows], step_M[rows]] = said.double()
-        return said_Rn
+            logp = gather_log_prob(logits, target_M[rows, None])[:, 0]
+            logp_Rn[row_M[rows], step_M[rows]] = logp.double()
+        return logp_Rn
 
     def _branch(self, parent_B: Tensor, node_B: Tensor, logp_B: Tensor) -> None:
         """Read the newest token of the beams that branch on."""

@@ -27,7 +27,7 @@ class Episodes:
     """Finished episodes.
 
     Attributes:
-        rollouts: what was thought and said.
+        rollouts: thoughts and answer tokens.
         reward_N: rewards, float64.
         infos: the final info of each row.
     """

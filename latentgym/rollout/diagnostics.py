@@ -1,9 +1,9 @@
 """What the thoughts of a rollout look like as inputs of the model.
 
-A model reads a thought where it is used to read words. Thoughts that are much longer than words,
-or carried by a few of their elements, tell of a collapse before the reward does. The metrics of
-outlier features are those of "Understanding and Minimising Outlier Features in Transformer
-Training" (arXiv 2405.19279), taken on input embeddings, in fp32.
+A model reads a thought where it is used to read token embeddings. Thoughts that are much longer
+than these, or carried by a few of their elements, tell of a collapse before the reward does. The
+metrics of outlier features are those of "Understanding and Minimising Outlier Features in
+Transformer Training" (arXiv 2405.19279), taken on input embeddings, in fp32.
 
 Legend: M vectors, D width, V vocabulary.
 """

@@ -25,7 +25,7 @@ class StepKind(IntEnum):
 
     PAD = 0
     THOUGHT = 1  # an action of the head, read by `embed`
-    TOKEN = 2  # an action read as its plain token: an answer token, or the end of a mark
+    TOKEN = 2  # an action read as its plain token: an answer token, or the end of a marker
     INSERTED = 3  # put there by the environment; no action
     PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
     TARGET = 5  # of the right answer, put there to be scored like a word; no action

@@ -41,9 +41,9 @@ def render(
         UsageError: the template refuses the conversation, or takes more than a conversation may.
     """
     values = {**special, "messages": [*messages], "tools": None, "documents": None}
-    said = json.dumps({**values, "add_generation_prompt": True})
+    values_json = json.dumps({**values, "add_generation_prompt": True})
     try:
-        return _rendered(template, said)
+        return _rendered(template, values_json)
     except _TemplateError as error:
         raise UsageError(
             f"the chat template of {model} {error}; choose another model, or mend its template."
@@ -57,8 +57,8 @@ class _TemplateError(Exception):
 
 
 @lru_cache(maxsize=_KNOWN)
-def _rendered(template: str, said: str) -> str:
-    result = _PROCESS.call("", template, said)
+def _rendered(template: str, values_json: str) -> str:
+    result = _PROCESS.call("", template, values_json)
     if isinstance(result, list):
         return str(result[0])
     raise _TemplateError(
@@ -79,9 +79,9 @@ def prepare(setting: str) -> None:
 
 def run(setting: str, *request: str) -> Any:
     """Compile a template, unless it is known, and render it: a list of one text, or an error."""
-    template, said = request
+    template, values_json = request
     try:
-        text = _compiled(template).render(**json.loads(said))
+        text = _compiled(template).render(**json.loads(values_json))
     except (MemoryError, RecursionError):
         raise
     except Exception as error:  # a template may raise anything
@@ -98,7 +98,7 @@ def _compiled(template: str) -> Any:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """Marks what an assistant has said, for training; it is written as it stands."""
+        """Marks an assistant's message, for training; it is written as it stands."""
 
         tags = {"generation"}  # noqa: RUF012
 

@@ -2,7 +2,7 @@
 
 An environment made without a model uses one of the two small ones: bytes for text, or the
 symbols of a synthetic task. All three offer the same few things, see `Tokenizer`. Texts come from
-data, and from what models have said: with none of the three can they spell a special token.
+data, and from the output of models: with none of the three can they spell a special token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from latentgym.text.chat_template import render
 from latentgym.text.literal import Literal, Part, literal
 
 _ANSWER = "An answer."
-_HOLE = "Qh7e2Z"  # stands in a conversation for what will be said
+_HOLE = "Qh7e2Z"  # stands in a conversation for the text to come
 
 
 class Tokenizer(Protocol):
@@ -144,7 +144,7 @@ class SymbolTokenizer:
 
 
 def require_words(tokenizer: Tokenizer, who: str, instead: str) -> None:
-    """Whether any text can be said to a model with this tokenizer.
+    """Whether any text can be given to a model with this tokenizer.
 
     Args:
         tokenizer: of the model.
@@ -263,27 +263,27 @@ class HFTokenizer:
         except UsageError:
             return False
 
-    def _conversation(self, said: Mapping[str, str], *, continued: bool = False) -> list[int]:
+    def _conversation(self, contents: Mapping[str, str], *, continued: bool = False) -> list[int]:
         """The ids of a conversation in the chat template's format.
 
         Args:
-            said: what each role says.
+            contents: the text of each role.
             continued: whether it goes on behind an answer; only what stands behind that is told.
         """
-        ids = self._read(self._rendered(said, continued=continued))
-        if [i for i in ids if i in self._special] == self._own_special((*said,), continued):
+        ids = self._read(self._rendered(contents, continued=continued))
+        if [i for i in ids if i in self._special] == self._own_special((*contents,), continued):
             return ids
-        # What is said spells a special token: it takes its place when the template is done.
-        holes = {role: f"{_HOLE}{role}{_HOLE}" for role in said}
+        # The text spells a special token: it takes its place when the template is done.
+        holes = {role: f"{_HOLE}{role}{_HOLE}" for role in contents}
         pieces = re.split(rf"{_HOLE}(\w+?){_HOLE}", self._rendered(holes, continued=continued))
-        if set(pieces[1::2]) != set(said):
+        if set(pieces[1::2]) != set(contents):
             raise UsageError(
-                f"the chat template of {self.name} changes what is said in it, so a special token "
-                "that is spelt out there cannot be told from its own; take it out of the data, or "
-                "choose another model."
+                f"the chat template of {self.name} changes the text of its messages, so a special "
+                "token that is spelt out there cannot be told from its own; take it out of the "
+                "data, or choose another model."
             )
         return self._literal.encode(
-            [Part(said[p]) if i % 2 else Part(p, template=True) for i, p in enumerate(pieces)]
+            [Part(contents[p]) if i % 2 else Part(p, template=True) for i, p in enumerate(pieces)]
         )
 
     def _own_special(self, roles: tuple[str, ...], continued: bool) -> list[int]:
@@ -294,12 +294,12 @@ class HFTokenizer:
             self._own[key] = [i for i in ids if i in self._special]
         return self._own[key]
 
-    def _rendered(self, said: Mapping[str, str], *, continued: bool = False) -> str:
+    def _rendered(self, contents: Mapping[str, str], *, continued: bool = False) -> str:
         """A conversation as the chat template writes it."""
         if not self.hf.chat_template:
             return ""
         past = {"user": "A question.", "assistant": _ANSWER} if continued else {}
-        turns = [*past.items(), *said.items()]
+        turns = [*past.items(), *contents.items()]
         messages = [{"role": role, "content": content} for role, content in turns]
         template = self.hf.get_chat_template()
         text = render(template, messages, self.hf.special_tokens_map, self.name)

@@ -1,4 +1,4 @@
-"""A closed set of token sequences as a trie: what may be said next, and what remains to be said.
+"""A closed set of token sequences as a trie: what may come next, and what remains.
 
 Built from sorted sequences in one vectorised pass, and kept as flat arrays, so that the children of
 many nodes are looked up at once. Every sequence ends with end-of-sequence, so a title that begins

@@ -2,7 +2,7 @@
 
 Of a demonstration's reasoning, every c consecutive tokens become one thought: the sum of their
 embeddings over the root of their number, which keeps the variance of independent embeddings. The
-mark that opens the answer is a token of its own, and the answer is not compressed. Two losses:
+marker that opens the answer is a token of its own, and the answer is not compressed. Two losses:
 
     tokens    cross-entropy of the next token; of a group the label is one of its tokens at random
     latents   the head's Gaussian against the next thought, in units of the table's deviation s

@@ -59,8 +59,8 @@ def _until(path: Path, step: int) -> Iterator[bytes]:
     lines = path.read_bytes().splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            said = parsed(line)["step"]
-            if not isinstance(said, int) or not line.endswith(b"\n"):
+            logged = parsed(line)["step"]
+            if not isinstance(logged, int) or not line.endswith(b"\n"):
                 raise ValueError("no step")
         except (ValueError, LookupError, TypeError):
             if number < len(lines):
@@ -69,7 +69,7 @@ def _until(path: Path, step: int) -> Iterator[bytes]:
                     "with --resume: a run goes on from its checkpoint, not from its log."
                 ) from None
             return  # the line that a killed run was writing
-        if said <= step:
+        if logged <= step:
             yield line
 
 

@@ -55,7 +55,7 @@ class Guessing(Task):
         )
 
     def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
-        return [[97 + call.index] * (1 + len(call.said) % 2) for call in calls]
+        return [[97 + call.index] * (1 + len(call.text) % 2) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         score = float(crc32(f"{index} {completion}".encode()) % 4 == 0)

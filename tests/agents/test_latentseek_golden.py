@@ -68,7 +68,7 @@ class Riddles(Task):
         )
 
     def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
-        return [[97 + call.index] * (1 + len(call.said) % 2) for call in calls]
+        return [[97 + call.index] * (1 + len(call.text) % 2) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         drawn = crc32(f"{index} {completion}".encode())

@@ -77,7 +77,7 @@ class Asking(Task):
 
     def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
         """One to three bytes that depend on all that was said."""
-        return [[97 + call.index] * (1 + len(call.said) % 3) for call in calls]
+        return [[97 + call.index] * (1 + len(call.text) % 3) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         score = len(completion) % 7 / 7

@@ -1,5 +1,6 @@
 """Search at test time: attempts at an answer, and what judges them."""
 
+from latentgym.agents.search.agent import SearchAgent, SearchConfig, Seeker
 from latentgym.agents.search.attempts import Attempt, attempts_of
 from latentgym.agents.search.rewards import RewardSource, Verdict
 from latentgym.agents.search.search import Search, Try
@@ -11,6 +12,9 @@ __all__ = [
     "Attempt",
     "RewardSource",
     "Search",
+    "SearchAgent",
+    "SearchConfig",
+    "Seeker",
     "SelfReward",
     "Try",
     "Verdict",

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from latentgym.agents.search.agent import Seeker
 from latentgym.agents.search.attempts import Attempt
 from latentgym.agents.search.search import Search
-from latentgym.agents.searching import Seeker
 from latentgym.episodes.rng import CounterRNG, derive
 from latentgym.lm import LatentLM
 from latentgym.rollout import Policy

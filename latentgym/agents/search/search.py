@@ -28,7 +28,7 @@ class Try:
     verdict: Verdict
 
     def as_dict(self) -> dict[str, Any]:
-        """For the record: everything but the words."""
+        """For the record: everything but the text."""
         info = self.attempt.info
         return {
             "iteration": self.iteration,

@@ -84,7 +84,7 @@ class SelfReward(RewardSource):
         config: settings.
 
     Raises:
-        UsageError: the model knows no words, or the settings make no sense.
+        UsageError: the model's tokenizer knows no text, or the settings make no sense.
     """
 
     def __init__(self, lm: LatentLM, config: VerifierConfig) -> None:

@@ -97,7 +97,7 @@ class Talking(Task):
         )
 
     def tool_responses(self, calls: Sequence[ToolCall]) -> list[list[int]]:
-        return [[70 + call.index] * (1 + len(call.said) % 3) for call in calls]
+        return [[70 + call.index] * (1 + len(call.text) % 3) for call in calls]
 
     def grade(self, index: int, completion: str, answer: str) -> Grade:
         score = len(completion) % 7 / 7

@@ -17,16 +17,10 @@ import numpy.typing as npt
 
 from latentgym import rollout
 from latentgym.agents.base import Agent
-from latentgym.agents.search import (
-    Attempt,
-    Search,
-    Try,
-    VerifierConfig,
-    attempts_of,
-    check_source,
-    is_oracle,
-    reward_source,
-)
+from latentgym.agents.search.attempts import Attempt, attempts_of
+from latentgym.agents.search.search import Search, Try
+from latentgym.agents.search.sources import check_source, is_oracle, reward_source
+from latentgym.agents.search.verifiers import VerifierConfig
 from latentgym.evaluation.answers import Answer, Answered
 from latentgym.options.ranges import Number
 from latentgym.text.tokenizers import Tokenizer
