@@ -26,6 +26,7 @@ import pytest
 import torch
 
 from latentgym import registry
+from latentgym.data import DATASETS, Dataset, available, load
 from latentgym.lm import LatentLM, load_model
 from latentgym.system.sealed import SEAL, sealed
 from latentgym.text.tokenizers import ByteTokenizer
@@ -48,6 +49,18 @@ def real_data() -> str:
     if not folder:
         pytest.skip("set LATENTGYM_DATA to the folder of real data to run this")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_dataset(real_data: str) -> Callable[[str, str], Dataset]:
+    """`real_dataset(name, split)`: the questions of real data; a skip where it is not there."""
+
+    def read(name: str, split: str) -> Dataset:
+        if not available(DATASETS[name], split).startswith("data:"):
+            pytest.skip(f"{real_data} has no {name} {split}")
+        return load(DATASETS[name], split)
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from latentgym.data import DATASETS, DataError, load
@@ -170,15 +168,12 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", list(DATASETS))
-def test_real_rows(name: str) -> None:
-    root = os.environ.get("LATENTGYM_DATA")
-    if not root:
-        pytest.skip("set LATENTGYM_DATA to the folder with the real data sets to run this")
+def test_real_rows(name: str, real_data: str) -> None:
     spec = DATASETS[name]
     found = 0
     for split in spec.splits:
         try:
-            data = load(spec, split, source=f"{root}/{spec.folder}")
+            data = load(spec, split, source=f"{real_data}/{spec.folder}")
         except DataError:
             continue
         found += 1
@@ -187,4 +182,4 @@ def test_real_rows(name: str) -> None:
             assert question.text and question.gold
             assert "<<" not in "".join(question.steps) or name == "GSM8KAug"
     if not found:
-        pytest.skip(f"{root} has no {spec.folder}")
+        pytest.skip(f"{real_data} has no {spec.folder}")

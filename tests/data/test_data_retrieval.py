@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,15 +71,6 @@ def test_sample_stands_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert corpus_path() is None
 
 
-def real(name: str, split: str) -> Dataset:
-    root = os.environ.get("LATENTGYM_DATA")
-    if not root:
-        pytest.skip("set LATENTGYM_DATA to the folder with the real data sets to run this")
-    if not available(DATASETS[name], split).startswith("data:"):
-        pytest.skip(f"{root} has no {name} {split}")
-    return load(DATASETS[name], split)
-
-
 # As the READMEs of the files have it.
 @pytest.mark.parametrize(
     ("name", "split", "source", "rows"),
@@ -95,8 +86,10 @@ def real(name: str, split: str) -> Dataset:
         ("Bamboogle", "test", "data:bamboogle", 125),
     ],
 )
-def test_real_data(name: str, split: str, source: str, rows: int) -> None:
-    data = real(name, split)
+def test_real_data(
+    name: str, split: str, source: str, rows: int, real_dataset: Callable[..., Dataset]
+) -> None:
+    data = real_dataset(name, split)
     if data.source != source:
         pytest.skip(f"{name} {split} is from {data.source} here")
     assert (len(data), available(DATASETS[name], split)) == (rows, source)

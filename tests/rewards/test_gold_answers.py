@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 
 import pytest
 
-from latentgym.data import DATASETS, DataError, Dataset, load
+from latentgym.data import DATASETS, Dataset
 from latentgym.data.recommendation import THINGS
 from latentgym.rewards import ChoiceGrader, Grader, MathGrader, NumberGrader, SpanGrader, maths
 
@@ -32,33 +32,21 @@ GRADERS: dict[str, tuple[Grader, str]] = {
 PAIRS = [(name, split) for name in GRADERS for split in DATASETS[name].splits]
 
 
-def real(name: str, split: str) -> Dataset:
-    """The real data, or a skip."""
-    root = os.environ.get("LATENTGYM_DATA")
-    if not root:
-        pytest.skip("set LATENTGYM_DATA to the folder with the real data sets to run this")
-    spec = DATASETS[name]
-    try:
-        return load(spec, split, source=f"{root}/{spec.folder}")
-    except DataError as error:
-        if spec.stand_ins.get(split):
-            return load(spec, split)
-        pytest.skip(str(error))
-
-
 def test_every_data_set_has_a_grader() -> None:
     # Titles are graded by the catalogue that they are from: `test_data_recommendation`.
     assert {*GRADERS, *THINGS} == set(DATASETS)
 
 
 @pytest.mark.parametrize(("name", "split"), PAIRS)
-def test_gold_scores_one(name: str, split: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gold_scores_one(
+    name: str, split: str, monkeypatch: pytest.MonkeyPatch, real_dataset: Callable[..., Dataset]
+) -> None:
     def refuse(gold: str, answer: str) -> str:
         raise AssertionError(f"{answer!r} for {gold!r} went to the worker")
 
     monkeypatch.setattr(maths._SANDBOX, "compare", refuse)
     grader, form = GRADERS[name]
-    for question in real(name, split):
+    for question in real_dataset(name, split):
         grade = grader(f"Let me think.\n{form.format(question.gold)}", question.gold)
         expected = {"correct", "format"}
         assert grade.status == "ok" and grade.components.keys() >= expected, (question, grade)
@@ -68,8 +56,10 @@ def test_gold_scores_one(name: str, split: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_rewritten_gold_through_the_worker(split: str) -> None:
-    questions = real("MATH", split)
+def test_rewritten_gold_through_the_worker(
+    split: str, real_dataset: Callable[..., Dataset]
+) -> None:
+    questions = real_dataset("MATH", split)
     # Plain expressions: no lists, sets, equations, words or other notation.
     plain = sorted(
         {

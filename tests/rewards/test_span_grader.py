@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import string
 import time
+from collections.abc import Callable
 from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentgym.data import DATASETS, Dataset, available, load
+from latentgym.data import DATASETS, Dataset
 from latentgym.data.retrieval import HOPS
 from latentgym.rewards import GraderError, SpanGrader
 from latentgym.rewards.extract import MAX_TEXT
@@ -174,20 +174,13 @@ def test_hostile_text_takes_no_time(piece: str) -> None:
         assert set(grade.components.values()) == {0.0} and len(grade.components) == 3
 
 
-def real(name: str, split: str) -> Dataset:
-    root = os.environ.get("LATENTGYM_DATA")
-    if not root:
-        pytest.skip("set LATENTGYM_DATA to the folder with the real data sets to run this")
-    if not available(DATASETS[name], split).startswith("data:"):
-        pytest.skip(f"{root} has no {name} {split}")
-    return load(DATASETS[name], split)
-
-
 @pytest.mark.parametrize(
     ("name", "split"), [(name, split) for name in HOPS for split in DATASETS[name].splits]
 )
-def test_every_form_of_real_answers(name: str, split: str) -> None:
-    for question in real(name, split):
+def test_every_form_of_real_answers(
+    name: str, split: str, real_dataset: Callable[..., Dataset]
+) -> None:
+    for question in real_dataset(name, split):
         forms = question.extra["forms"]
         grader = SpanGrader(forms)
         for form in (question.gold, *forms):

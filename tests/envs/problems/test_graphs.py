@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,9 @@ DIAMOND = GraphProblem(
 
 
 @pytest.fixture(scope="module")
-def rows() -> Callable[[str], list[dict[str, Any]]]:
-    root = os.environ.get("LATENTGYM_DATA")
-    if not root:
-        pytest.skip("set LATENTGYM_DATA to the folder of the data files to run this test")
-
+def rows(real_data: str) -> Callable[[str], list[dict[str, Any]]]:
     def read(name: str) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (Path(root) / name).read_text().splitlines()]
+        return [json.loads(line) for line in (Path(real_data) / name).read_text().splitlines()]
 
     return read
 
