@@ -29,9 +29,9 @@ from latentgym.cli.demo import majority
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import parse
 from latentgym.cli.train import TrainOptions
+from latentgym.evaluation.recommenders import RECOMMENDERS
 from latentgym.evaluation.suite import Cell, waves
 from latentgym.lm import LatentLM
-from latentgym.recommenders import RECOMMENDERS
 
 
 def test_pages_are_what_the_records_say() -> None:

@@ -43,7 +43,7 @@ def fresh(code: str) -> str:
 
 def test_importing_is_light() -> None:
     code = (
-        "import sys, latentgym, latentgym.recommenders.sasrec; "
+        "import sys, latentgym, latentgym.evaluation.recommenders.sasrec; "
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     assert fresh(code) == "[]"
@@ -178,8 +178,8 @@ ARROWS = {
     "agents": "episodes evaluation heads lm options progress registry rollout system text training",
     "bench": "agents data episodes evaluation heads lm options progress registry retrieval rollout "
     "text training",
-    "cli": "agents cluster data evaluation lm openrlhf options progress recommenders registry "
-    "retrieval storage system testing text training",
+    "cli": "agents cluster data evaluation lm openrlhf options progress registry retrieval "
+    "storage system testing text training",
     "cluster": "evaluation",
     "data": "episodes options progress storage system text",
     "envs": "data episodes lm options registry retrieval rewards system text",
@@ -192,7 +192,6 @@ ARROWS = {
     "system text training",
     "options": "",
     "progress": "system",
-    "recommenders": "evaluation progress",
     "registry": "system",
     "retrieval": "data progress storage system text",
     "rewards": "system",

@@ -15,10 +15,10 @@ from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
+from latentgym.evaluation.recommenders import make_recommender
+from latentgym.evaluation.recommenders.answerer import answerer, check_catalogue, fit
 from latentgym.evaluation.results import RESULT
 from latentgym.options.ranges import Seed, Steps
-from latentgym.recommenders import make_recommender
-from latentgym.recommenders.answerer import answerer, check_catalogue, fit
 from latentgym.registry import make_vector_env, resolve
 
 

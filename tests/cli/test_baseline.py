@@ -13,9 +13,9 @@ from latentgym.cli.main import main
 from latentgym.data import DATASETS
 from latentgym.data.recommendation import sequences
 from latentgym.evaluation.ranking import ranking_metrics
+from latentgym.evaluation.recommenders import answerer
+from latentgym.evaluation.recommenders.base import ranks
 from latentgym.evaluation.results import load_result, load_rollouts
-from latentgym.recommenders import answerer
-from latentgym.recommenders.base import ranks
 from latentgym.registry import make_vector_env
 
 SHOP = ["-o", "source=generated", "-o", "items=40", "-o", "customers=60", "-o", "purchases=8"]
@@ -118,8 +118,8 @@ def test_mistakes(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]
 def test_a_library_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "latentgym.recommenders._rectools", raising=False)
-    monkeypatch.delattr("latentgym.recommenders._rectools", raising=False)
+    monkeypatch.delitem(sys.modules, "latentgym.evaluation.recommenders._rectools", raising=False)
+    monkeypatch.delattr("latentgym.evaluation.recommenders._rectools", raising=False)
     monkeypatch.setitem(sys.modules, "rectools", None)
     assert main(["baseline", "sasrec", "MovieLens-token", *SHOP]) == 2
     assert "sasrec needs RecTools" in capsys.readouterr().err

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from latentgym.errors import UsageError
-from latentgym.recommenders import make_recommender
-from latentgym.recommenders.popularity import Popularity
-from latentgym.recommenders.sasrec import SASRec, SASRecSettings, _pieces
+from latentgym.evaluation.recommenders import make_recommender
+from latentgym.evaluation.recommenders.popularity import Popularity
+from latentgym.evaluation.recommenders.sasrec import SASRec, SASRecSettings, _pieces
 
 FAST = SASRecSettings(width=16, heads=1, dropout=0.1, lr=0.01, batch=32, epochs=3)
 
@@ -69,8 +69,8 @@ def test_it_wants_validation_rows() -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "latentgym.recommenders._rectools", raising=False)
-    monkeypatch.delattr("latentgym.recommenders._rectools", raising=False)
+    monkeypatch.delitem(sys.modules, "latentgym.evaluation.recommenders._rectools", raising=False)
+    monkeypatch.delattr("latentgym.evaluation.recommenders._rectools", raising=False)
     monkeypatch.setitem(sys.modules, "rectools", None)
     with pytest.raises(UsageError, match=r"pip install --no-deps rectools"):
         make_recommender("sasrec")

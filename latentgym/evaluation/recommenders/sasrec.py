@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from latentgym.errors import UsageError
-from latentgym.progress import progress_bar
-from latentgym.recommenders.base import (
+from latentgym.evaluation.recommenders.base import (
     Floats,
     Histories,
     Recommender,
@@ -26,6 +25,7 @@ from latentgym.recommenders.base import (
     counts,
     purchases,
 )
+from latentgym.progress import progress_bar
 
 INSTALL = "pip install 'latentgym[recommend]' and pip install --no-deps rectools==0.19.0"
 
@@ -137,7 +137,7 @@ def _rectools() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about newer versions of what it imports
-            from latentgym.recommenders import _rectools as library
+            from latentgym.evaluation.recommenders import _rectools as library
     except ImportError as error:
         raise UsageError(f"sasrec needs RecTools ({error}); {INSTALL}.") from error
     return library

@@ -16,7 +16,7 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.accounting import ModelSizes, Positions
 from latentgym.evaluation.answers import Answer, Answered, Answerer, Identity, IntArray
 from latentgym.evaluation.ranking import ranking_metrics
-from latentgym.recommenders.base import (
+from latentgym.evaluation.recommenders.base import (
     Floats,
     Histories,
     Recommender,

@@ -22,7 +22,7 @@ from rectools.models.nn.item_net import IdEmbeddingsItemNet
 from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
 
 from latentgym.evaluation.ranking import ranking_metrics
-from latentgym.recommenders.base import Floats, Ints, ranks
+from latentgym.evaluation.recommenders.base import Floats, Ints, ranks
 
 _AT_ONCE = 256  # questions
 _WATCHED = "ndcg@10"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentgym.recommenders.popularity import Popularity
+from latentgym.evaluation.recommenders.popularity import Popularity
 
 
 def test_each_purchase_counts_once_whatever_histories_repeat() -> None:

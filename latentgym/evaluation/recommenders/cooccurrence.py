@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from latentgym.recommenders.base import (
+from latentgym.evaluation.recommenders.base import (
     Floats,
     Histories,
     Ints,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.errors import UsageError
-from latentgym.recommenders import RECOMMENDERS, make_recommender
-from latentgym.recommenders.base import best, purchases, ranks
+from latentgym.evaluation.recommenders import RECOMMENDERS, make_recommender
+from latentgym.evaluation.recommenders.base import best, purchases, ranks
 
 
 def shown(sequence: list[int], window: int) -> tuple[list[list[int]], list[int]]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from latentgym.recommenders.cooccurrence import CoOccurrence
-from latentgym.recommenders.popularity import Popularity
+from latentgym.evaluation.recommenders.cooccurrence import CoOccurrence
+from latentgym.evaluation.recommenders.popularity import Popularity
 
 
 def test_rules_by_hand() -> None:

@@ -12,7 +12,7 @@ from latentgym.data import DATASETS
 from latentgym.data.recommendation import generated, shop_of
 from latentgym.data.shop import Shop, ShopSettings
 from latentgym.evaluation.ranking import ranking_metrics
-from latentgym.recommenders.base import Floats, ranks
+from latentgym.evaluation.recommenders.base import Floats, ranks
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from latentgym.recommenders.base import Floats, Histories, Recommender, Targets, counts, purchases
+from latentgym.evaluation.recommenders.base import (
+    Floats,
+    Histories,
+    Recommender,
+    Targets,
+    counts,
+    purchases,
+)
 
 
 class Popularity(Recommender):

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.recommenders.base import Histories, Recommender, Targets
+from latentgym.evaluation.recommenders.base import Histories, Recommender, Targets
 
 __all__ = ["RECOMMENDERS", "Histories", "Recommender", "Targets", "make_recommender"]
 
 RECOMMENDERS: Mapping[str, str] = {
-    "popularity": "latentgym.recommenders.popularity:Popularity",
-    "cooccurrence": "latentgym.recommenders.cooccurrence:CoOccurrence",
-    "sasrec": "latentgym.recommenders.sasrec:SASRec",
+    "popularity": "latentgym.evaluation.recommenders.popularity:Popularity",
+    "cooccurrence": "latentgym.evaluation.recommenders.cooccurrence:CoOccurrence",
+    "sasrec": "latentgym.evaluation.recommenders.sasrec:SASRec",
 }
 """Names of recommenders, each with its class."""
 
