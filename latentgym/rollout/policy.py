@@ -89,7 +89,7 @@ class Policy(nn.Module):
 
         Args:
             token_BT: the token by which each position is read, padded on either side.
-            kind_BT: `Kind` of each position.
+            kind_BT: `StepKind` of each position.
             thoughts: the actions of the positions of kind THOUGHT, in row-major order, without
                 their token: tensors of shape (n thoughts, ...).
 
@@ -107,16 +107,11 @@ class Policy(nn.Module):
     def _forward(
         self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
     ) -> tuple[Tensor, Tensor]:
-        lm, head = self.lm, self.head
-        table_VD = lm.table_VD
+        lm, head, table_VD = self.lm, self.head, self.lm.table_VD
         thought_BT = kind_BT == StepKind.THOUGHT
         plain_BT = (kind_BT == StepKind.TOKEN) | (kind_BT == StepKind.TARGET)
         thoughts = {**thoughts, "token": token_BT[thought_BT]}
-        x_BTD = lm.embed(token_BT)
-        if len(thoughts["token"]):
-            latent_MD = head.embed(thoughts, table_VD)
-            shaped(latent_MD, (len(thoughts["token"]), lm.hidden_size), head, "embed")
-            x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
+        x_BTD = self.inputs(token_BT, thought_BT, thoughts, table_VD)
         present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != StepKind.PAD
         before = slice(None, -1)  # nothing is scored behind the last position
         hidden_BTD = hidden_states(
@@ -140,6 +135,27 @@ class Policy(nn.Module):
             logp_BT = logp_BT.masked_scatter(where_BT, logp_M.float())
             entropy_BT = entropy_BT.masked_scatter(where_BT, entropy_M)
         return logp_BT, entropy_BT
+
+    def inputs(
+        self, token_BT: Tensor, thought_BT: Tensor, thoughts: Action, table_VD: Tensor
+    ) -> Tensor:
+        """What the model reads of stored actions, (B, T, D).
+
+        Args:
+            token_BT: the token by which each position is read.
+            thought_BT: where a thought is read in its place.
+            thoughts: these, in row-major order, with their token.
+            table_VD: the embedding table.
+
+        Raises:
+            UsageError: the head makes embeddings of another shape than (M, D), for M thoughts.
+        """
+        x_BTD = self.lm.embed(token_BT)
+        if not len(thoughts["token"]):
+            return x_BTD
+        latent_MD = self.head.embed(thoughts, table_VD)
+        shaped(latent_MD, (len(thoughts["token"]), self.lm.hidden_size), self.head, "embed")
+        return x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
 
     def _score(
         self,

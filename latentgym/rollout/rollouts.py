@@ -40,7 +40,7 @@ class Rollouts:
         prompt_N: which prompt each row answers.
         question_N, sample_N: the counters behind each row's randomness.
         token_NT: the token by which each step is read; 0 where there is none.
-        kind_NT: `Kind` of each step.
+        kind_NT: `StepKind` of each step.
         actions: the thoughts, tensors of shape (N, T, ...); zeros where no thought is.
         logp_NT: log-probability of each action when it was sampled, or None if not recorded.
         terminated_N, truncated_N: how each episode ended.

@@ -1,0 +1,1 @@
+"""What a model does inside, position by position: depth, outlier features, and its latents."""
