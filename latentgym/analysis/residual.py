@@ -111,9 +111,9 @@ class ResidualStream:
         out: list[Tensor] = []
 
         def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            h, *call = _hidden_of(args, kwargs)
+            h, rest, options = _hidden_of(args, kwargs)
             read.append(h)
-            calls.append((call[0], call[1]))
+            calls.append((rest, options))
 
         with self._evaluating(), ExitStack() as hooks:
             for block in self.blocks:
