@@ -16,7 +16,7 @@ test: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
 
 # For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.
@@ -24,7 +24,7 @@ FOLDERS ?= $(addprefix tests/,episodes heads options text system evaluation trai
 quick: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not slow' $(FOLDERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not slow' $(FOLDERS)
 
 # What stands on transformers, on its newest release: OpenRLHF keeps the other environment at one.
 test-newest: $(NEWEST)/.ready

@@ -117,7 +117,7 @@ def _has_gap(text: str) -> bool:
 
 _SLOW = "docs/quick-start.md"  # trains two models
 RUN = [
-    pytest.param(name, marks=[pytest.mark.slow] if name == _SLOW else [])
+    pytest.param(name, marks=[pytest.mark.docs] if name == _SLOW else [])
     for name, page in PAGES.items()
     if any(block.language == "python" for block in blocks(page.read_text()))
 ]

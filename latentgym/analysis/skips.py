@@ -1,0 +1,269 @@
+"""What depends on a layer: skip it, and see what changes in the layers and positions behind.
+
+"Do Language Models Use Their Depth Efficiently?" (arXiv 2505.13898), figure 4. A block, or its
+attention or MLP alone, adds nothing at some positions, never at the first one of a sequence, where
+models keep a sink. The effect on block l > s is how much of what it adds changes,
+
+    |d_l - d'_l| / |d_l|,     d_l = h_{l+1} - h_l,
+
+and the effect on the output is the L2 norm of the difference of the next-token distributions.
+
+Runs share what is below the skip, so skipping each of L layers costs (L - 1) / 2 passes.
+
+Legend: N rows, T positions, L blocks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentgym.analysis.contributions import relative
+from latentgym.analysis.pooling import ALL, DEFINITION, Pool, groups
+from latentgym.analysis.residual import Part, ResidualStream, Trajectory
+from latentgym.analysis.sequences import THOUGHTS, PositionKind, Sequences
+
+DEFINITIONS = {
+    "layers": "[s][l]: relative change of what block l > s adds where layer s is skipped at all "
+    "positions but the first; cells with l <= s, the diagonal with them, are empty",
+    "output": "[s]: L2 norm of the change of the next-token distribution (softmax)",
+    "future": "[s][l] and [s] as above, but skipped at positions 1 <= t < t_s alone and measured "
+    "at t >= t_s; t_s is drawn from 8, 16, .. len - 4 (counted from the sequence's first "
+    "position), the number of draws is told",
+    "thoughts": "[s][l] and [s] as above, but skipped at the thoughts alone (chain-of-thought "
+    "tokens, hybrid steps, latents) and measured at the answer tokens",
+    "local": "[s][l]: relative change of what block l > s adds where what layer s has added is "
+    "taken from the residual stream that block l reads, and nothing else",
+    "pooled": DEFINITION,
+}
+Advance = Callable[[], None]
+_GRID = 8  # candidates of t_s stand that far apart
+_END = 4  # and that far from the end
+
+
+@dataclass
+class Effects:
+    """Effects of skipping each layer.
+
+    Attributes:
+        layers: on what later layers add, cells [s][l].
+        output: on the next-token distribution, cells [s].
+        rows: means and maxima over the positions of single sequences, lists of (N, L, L) tensors
+            by statistic.
+    """
+
+    layers: Pool
+    output: Pool
+    rows: dict[str, list[Tensor]] = field(default_factory=lambda: {"mean": [], "max": []})
+
+    @staticmethod
+    def of(stream: ResidualStream) -> Effects:
+        """None counted yet."""
+        return Effects(Pool(len(stream), len(stream)), Pool(len(stream)))
+
+    def per_sequence(self, statistic: str = "mean") -> Tensor:
+        """Effects on later layers in each sequence, (N, L, L); nan for l <= s."""
+        return torch.cat(self.rows[statistic])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a record."""
+        return {"layers": self.layers.as_dict(), "output": self.output.as_dict()}
+
+
+@torch.no_grad()
+def skip_effects(
+    stream: ResidualStream,
+    sequences: Sequences,
+    part: Part = "block",
+    *,
+    positions_at_once: int = 4096,
+    layers: Sequence[int] | None = None,
+    advance: Advance | None = None,
+) -> Effects:
+    """Effects of skipping a part of each layer at all positions but the first.
+
+    Args:
+        stream: of the model.
+        sequences: that it reads.
+        part: what is skipped.
+        positions_at_once: bounds the memory.
+        layers: that are skipped; all by default.
+        advance: called when a layer of a chunk is done.
+    """
+    effects = Effects.of(stream)
+    for chunk in sequences.chunks(positions_at_once):
+        where_NT = chunk.mask_NT & ~chunk.first_NT
+        _skip_each(stream, chunk, part, where_NT, groups(chunk), effects, layers, advance)
+    return effects
+
+
+@torch.no_grad()
+def future_effects(
+    stream: ResidualStream,
+    sequences: Sequences,
+    *,
+    draws: int = 4,
+    seed: int = 0,
+    positions_at_once: int = 4096,
+    layers: Sequence[int] | None = None,
+    advance: Advance | None = None,
+) -> Effects:
+    """Effects of skipping each block at early positions on those behind.
+
+    Args:
+        stream, sequences, positions_at_once, layers, advance: see `skip_effects`.
+        draws: how many t_s each sequence has at most.
+        seed: of the draws.
+    """
+    effects = Effects.of(stream)
+    generator = torch.Generator().manual_seed(seed)
+    for chunk in sequences.chunks(positions_at_once):
+        place_NT = chunk.mask_NT.cumsum(1) - 1  # counted from the first real position
+        drawn = [_boundaries(int(n), draws, generator) for n in chunk.mask_NT.sum(1)]
+        for each in range(draws):
+            # A sequence with fewer of them takes no part in the later draws.
+            at = [row[each] if each < len(row) else 0 for row in drawn]
+            begin_N1 = torch.tensor(at, device=place_NT.device)[:, None]
+            early_NT = chunk.mask_NT & ~chunk.first_NT & (place_NT < begin_N1)
+            late_NT = chunk.mask_NT & (place_NT >= begin_N1) & (begin_N1 > 0)
+            where = {name: group & late_NT for name, group in groups(chunk).items()}
+            _skip_each(stream, chunk, "block", early_NT, where, effects, layers, advance)
+    return effects
+
+
+@torch.no_grad()
+def thought_effects(
+    stream: ResidualStream,
+    sequences: Sequences,
+    *,
+    positions_at_once: int = 4096,
+    layers: Sequence[int] | None = None,
+    advance: Advance | None = None,
+) -> Effects:
+    """Effects on the answer tokens of skipping each block at the thoughts before them.
+
+    The arguments are those of `skip_effects`.
+    """
+    effects = Effects.of(stream)
+    for chunk in sequences.chunks(positions_at_once):
+        thought_NT = torch.isin(chunk.kind_NT, torch.tensor(THOUGHTS, device=chunk.kind_NT.device))
+        answer = {ALL: chunk.kind_NT == PositionKind.ANSWER}
+        _skip_each(
+            stream, chunk, "block", thought_NT & ~chunk.first_NT, answer, effects, layers, advance
+        )
+    return effects
+
+
+@torch.no_grad()
+def local_effects(
+    stream: ResidualStream,
+    sequences: Sequences,
+    *,
+    positions_at_once: int = 4096,
+    layers: Sequence[int] | None = None,
+    advance: Advance | None = None,
+) -> Effects:
+    """Effects of what each block has added on each later one alone, without recomputation between.
+
+    The arguments are those of `skip_effects`.
+    """
+    effects = Effects.of(stream)
+    for chunk in sequences.chunks(positions_at_once):
+        trajectory, where = stream.trajectory(chunk.x_NTD, chunk.mask_NT), groups(chunk)
+        where_NT1 = (chunk.mask_NT & ~chunk.first_NT)[..., None]
+        for layer in _chosen(stream, layers, advance):
+            written = trajectory.added(layer, "block").masked_fill(~where_NT1, 0.0)
+            for later in range(layer + 1, len(stream)):
+                h = trajectory.resid_pre[later] - written
+                added = stream.block(trajectory, later, h) - h
+                effects.layers.add((layer, later), _change(trajectory, later, added), where)
+    return effects
+
+
+def _skip_each(
+    stream: ResidualStream,
+    chunk: Sequences,
+    part: Part,
+    where_NT: Tensor,
+    measured: dict[str, Tensor],
+    effects: Effects,
+    layers: Sequence[int] | None,
+    advance: Advance | None,
+) -> None:
+    """Skip each layer at some positions of a chunk, and count what changes at others."""
+    trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
+    count = len(stream)
+    rows = {name: torch.full((len(chunk), count, count), float("nan")) for name in effects.rows}
+    probs = _probabilities(stream, chunk.mask_NT, trajectory.final)
+    for layer in _chosen(stream, layers, advance):
+        h = stream.skipped(trajectory, layer, part, where_NT)
+        for later, after in enumerate(stream.onward(trajectory, h, layer + 1), start=layer + 1):
+            if later > layer + 1:
+                change_NT = _change(trajectory, later - 1, after - h)
+                effects.layers.add((layer, later - 1), change_NT, measured)
+                _by_row(rows, layer, later - 1, change_NT, measured[ALL])
+            h = after
+        effects.output.add((layer,), probs(h), measured)
+    for name, table in rows.items():
+        effects.rows[name].append(table)
+
+
+def _change(trajectory: Trajectory, layer: int, added: Tensor) -> Tensor:
+    """Relative change of what a block adds, (N, T)."""
+    before = trajectory.added(layer, "block")
+    return relative(before - added, before)
+
+
+def _probabilities(
+    stream: ResidualStream, mask_NT: Tensor, final_NTD: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """What tells how far another last residual stream moves the next-token distributions."""
+    at_once = stream.lm.logits_at_once
+
+    def softmax(h_MD: Tensor) -> Tensor:
+        return stream.logits(h_MD).softmax(-1)
+
+    def moved(h_NTD: Tensor) -> Tensor:
+        moved_M = [
+            (softmax(one) - softmax(other)).norm(dim=-1)
+            for one, other in zip(
+                torch.split(h_NTD[mask_NT], at_once),
+                torch.split(final_NTD[mask_NT], at_once),
+                strict=True,
+            )
+        ]
+        return torch.zeros(mask_NT.shape).masked_scatter(mask_NT.cpu(), torch.cat(moved_M).cpu())
+
+    return moved
+
+
+def _by_row(
+    rows: dict[str, Tensor], layer: int, later: int, change_NT: Tensor, where_NT: Tensor
+) -> None:
+    count_N = where_NT.sum(1)
+    total_N = change_NT.masked_fill(~where_NT, 0.0).sum(1)
+    most_N = change_NT.masked_fill(~where_NT, float("-inf")).amax(1)
+    none_N = count_N == 0
+    rows["mean"][:, layer, later] = (total_N / count_N).masked_fill(none_N, float("nan")).cpu()
+    rows["max"][:, layer, later] = most_N.masked_fill(none_N, float("nan")).cpu()
+
+
+def _boundaries(length: int, draws: int, generator: torch.Generator) -> list[int]:
+    """Where the future begins in a sequence: some of 8, 16, .. below its end."""
+    candidates = torch.arange(_GRID, max(_GRID, length - _END), _GRID)
+    order = torch.randperm(len(candidates), generator=generator)[:draws]
+    return [int(t) for t in candidates[order]]
+
+
+def _chosen(
+    stream: ResidualStream, layers: Sequence[int] | None, advance: Advance | None
+) -> Iterator[int]:
+    """The layers that are skipped, each told when it is done."""
+    for layer in range(len(stream)) if layers is None else layers:
+        yield layer
+        if advance is not None:
+            advance()
