@@ -75,6 +75,12 @@ class Sequences:
         return self.mask_NT & (self.mask_NT.cumsum(1) == 1)
 
     @property
+    def step_NT(self) -> Tensor:
+        """The number of each thought among those of its row, from 0; -1 where none is."""
+        thought_NT = torch.isin(self.kind_NT, self.kind_NT.new_tensor(THOUGHTS))
+        return torch.where(thought_NT, thought_NT.cumsum(1) - 1, -1)
+
+    @property
     def kinds(self) -> tuple[PositionKind, ...]:
         """The kinds that there are, in their order, without padding."""
         return tuple(kind for kind in PositionKind if kind and bool((self.kind_NT == kind).any()))

@@ -5,7 +5,7 @@ than these, or carried by a few of their elements, tell of a collapse before the
 metrics of outlier features are those of "Understanding and Minimising Outlier Features in
 Transformer Training" (arXiv 2405.19279), taken on input embeddings, in fp32.
 
-Legend: M vectors, D width, V vocabulary.
+Legend: M vectors, D width, V vocabulary, k nearest embeddings.
 """
 
 from __future__ import annotations
@@ -37,22 +37,37 @@ def max_median_ratio(x_MD: Tensor) -> Tensor:
     return (size_MD.amax(-1) / size_MD.median(-1).values.clamp_min(1e-30)).mean()
 
 
-def nearest_cosine(x_MD: Tensor, table_VD: Tensor, norm_V: Tensor) -> Tensor:
-    """Mean cosine between a vector and the embedding nearest to it in direction.
+def nearest_tokens(
+    x_MD: Tensor, table_VD: Tensor, norm_V: Tensor, top: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The embeddings that are nearest to some vectors in direction.
 
     Args:
         x_MD: vectors.
         table_VD: the embeddings.
         norm_V: their norms.
+        top: how many of them.
+
+    Returns:
+        Cosines in falling order, fp32 (M, top), and the ids, int64 (M, top).
     """
     x_MD = nn.functional.normalize(x_MD.float(), dim=-1)
-    best_M = x_MD.new_full((len(x_MD),), -1.0)
+    best_Mk, id_Mk = x_MD.new_empty(len(x_MD), 0), x_MD.new_empty(len(x_MD), 0, dtype=torch.long)
     # In blocks, and divided by the norms afterwards: no call copies the whole table.
     blocks = torch.split(table_VD, TABLE_BLOCK), torch.split(norm_V, TABLE_BLOCK)
-    for block_VD, block_V in zip(*blocks, strict=True):
+    for number, (block_VD, block_V) in enumerate(zip(*blocks, strict=True)):
         cosine_MV = x_MD @ block_VD.float().T / block_V.clamp_min(1e-12)
-        best_M = torch.maximum(best_M, cosine_MV.amax(-1))
-    return best_M.mean()
+        id_MV = torch.arange(len(block_V), device=x_MD.device) + number * TABLE_BLOCK
+        cosine_MV = torch.cat([best_Mk, cosine_MV], dim=-1)
+        id_MV = torch.cat([id_Mk, id_MV.expand(len(x_MD), -1)], dim=-1)
+        best_Mk, place_Mk = cosine_MV.topk(min(top, cosine_MV.shape[-1]), dim=-1)
+        id_Mk = id_MV.gather(-1, place_Mk)
+    return best_Mk, id_Mk
+
+
+def nearest_cosine(x_MD: Tensor, table_VD: Tensor, norm_V: Tensor) -> Tensor:
+    """Mean cosine between a vector and the embedding nearest to it; see `nearest_tokens`."""
+    return nearest_tokens(x_MD, table_VD, norm_V)[0].mean()
 
 
 @torch.no_grad()
