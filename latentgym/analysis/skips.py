@@ -198,7 +198,8 @@ def _skip_each(
     trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
     count = len(stream)
     rows = {name: torch.full((len(chunk), count, count), float("nan")) for name in effects.rows}
-    probs = _probabilities(stream, chunk.mask_NT, trajectory.final)
+    anywhere_NT = torch.stack(list(measured.values())).any(0)
+    moved = _moved(stream, anywhere_NT, trajectory.final)
     for layer in _chosen(stream, layers, advance):
         h = stream.skipped(trajectory, layer, part, where_NT)
         for later, after in enumerate(stream.onward(trajectory, h, layer + 1), start=layer + 1):
@@ -207,7 +208,7 @@ def _skip_each(
                 effects.layers.add((layer, later - 1), change_NT, measured)
                 _by_row(rows, layer, later - 1, change_NT, measured[ALL])
             h = after
-        effects.output.add((layer,), probs(h), measured)
+        effects.output.add((layer,), moved(h), measured)
     for name, table in rows.items():
         effects.rows[name].append(table)
 
@@ -218,20 +219,20 @@ def _change(trajectory: Trajectory, layer: int, added: Tensor) -> Tensor:
     return relative(before - added, before)
 
 
-def _probabilities(
-    stream: ResidualStream, mask_NT: Tensor, final_NTD: Tensor
+def _moved(
+    stream: ResidualStream, where_NT: Tensor, final_NTD: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """What tells how far another last residual stream moves the next-token distributions."""
-    # Probabilities of all positions of a chunk are kept: telling them again is half of the cost.
-    before = [stream.logits(h).softmax(-1) for h in _in_blocks(stream, final_NTD[mask_NT])]
+    """What tells how far another last residual stream moves the next-token distributions there."""
+    # Their probabilities are kept: the head of a small model costs as much as several blocks.
+    before = [stream.logits(h).softmax(-1) for h in _in_blocks(stream, final_NTD[where_NT])]
 
     def moved(h_NTD: Tensor) -> Tensor:
         moved_M = [
             (stream.logits(h).softmax(-1) - probs).norm(dim=-1)
-            for h, probs in zip(_in_blocks(stream, h_NTD[mask_NT]), before, strict=True)
+            for h, probs in zip(_in_blocks(stream, h_NTD[where_NT]), before, strict=True)
         ]
-        moved_NT = torch.zeros(mask_NT.shape, device=mask_NT.device)
-        return moved_NT.masked_scatter(mask_NT, torch.cat(moved_M))
+        moved_NT = torch.zeros(where_NT.shape, device=where_NT.device)
+        return moved_NT.masked_scatter(where_NT, torch.cat(moved_M))
 
     return moved
 
