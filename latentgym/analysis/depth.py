@@ -43,8 +43,8 @@ def depth_report(
         stream: of the model, L blocks.
         sequences: N rows that it reads.
         measures: what is measured. Skips, future effects and local effects cost (L - 1) / 2 passes
-            of the model each (skips three times that, future effects once for each draw), integrated
-            gradients and erasure hundreds, of `explained` sequences alone.
+            of the model each (skips three times that, future effects once for each draw),
+            integrated gradients and erasure hundreds, of `explained` sequences alone.
         layers: that are skipped, explained and erased; all by default, but for gradients and
             erasure, which look at four, evenly spaced.
         difficulty: by name, how hard each row's question is.
@@ -113,7 +113,7 @@ class _Work:
     ) -> None:
         self.stream, self.sequences, self.layers = stream, sequences, layers
         self.few, self.difficulty = self._few(), difficulty
-        self.drawn = {"draws": draws, "seed": seed}
+        self.drawn: dict[str, Any] = {"draws": draws, "seed": seed}
         self.explained = sequences.select(slice(explained))
         self.bound: dict[str, Any] = {"positions_at_once": positions_at_once}
         self.loop: dict[str, Any] = {**self.bound, "layers": layers, "advance": advance}
