@@ -1,14 +1,12 @@
 """Pictures of a depth report (extra `plots`).
 
-Each is a matplotlib figure by name; `save` writes them as SVG and PNG, the same bytes for the same
-report.
+Each is a matplotlib figure by name; `draw` makes files of them, the same bytes for the same report.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ import numpy.typing as npt
 
 from latentgym.analysis.pooling import ALL, WITH_FIRST
 from latentgym.errors import UsageError
-from latentgym.storage import atomic_write
 
 Report = Mapping[str, Any]
 _COLOURS = {
@@ -58,33 +55,14 @@ def figures(report: Report) -> dict[str, Any]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def save(report: Report, folder: Path) -> list[Path]:
-    """Write all pictures as SVG and as PNG; the files.
+def draw(report: Report, *kinds: str) -> dict[str, dict[str, bytes]]:
+    """All pictures as files of some kinds (`svg`, `png`), by name and kind.
 
     Raises:
         UsageError: matplotlib is missing.
     """
-    written = []
-    for name, figure in figures(report).items():
-        for kind in ("svg", "png"):
-            path = folder / f"{name}.{kind}"
-            with atomic_write(path) as partial:
-                partial.write_bytes(_bytes(figure, name, kind))
-            written.append(path)
-    return written
-
-
-def svgs(report: Report) -> dict[str, str]:
-    """All pictures as SVG to stand within a page, by name.
-
-    Raises:
-        UsageError: matplotlib is missing.
-    """
-    told = {}
-    for name, figure in figures(report).items():
-        text = _bytes(figure, name, "svg").decode()
-        told[name] = text[text.index("<svg") :]
-    return told
+    made = figures(report).items()
+    return {name: {kind: _bytes(figure, name, kind) for kind in kinds} for name, figure in made}
 
 
 def _bytes(figure: Any, name: str, kind: str) -> bytes:

@@ -31,7 +31,7 @@ class PositionKind(IntEnum):
     PAD = 0
     PROMPT = 1
     CHAIN = 2  # a token of the chain of thought
-    HYBRID = 3  # a hybrid-gated latent
+    HYBRID = 3  # a latent of the hybrid family
     LATENT = 4  # a continuous superposition
     INSERTED = 5  # put there by the environment
     ANSWER = 6  # an answer token, or the end of an answer marker
