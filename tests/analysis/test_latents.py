@@ -234,6 +234,19 @@ def test_swaps_are_between_questions_at_the_same_step(
     assert all(c["rows"] == 0 and c["logp"]["mean"] is None for c in cells)
 
 
+def test_swaps_are_not_between_neighbours(random_lm: Callable[..., LatentLM]) -> None:
+    """Data sets are often sorted, and then the next question is nearly the same."""
+    token = torch.arange(40, 80)[:, None].expand(-1, 3)
+    kind = torch.tensor([[PositionKind.PROMPT, PositionKind.LATENT, PositionKind.ANSWER]])
+    x = torch.arange(40.0)[:, None, None].expand(-1, 3, 32)
+    sequences = Sequences(token, kind.expand(40, -1), x)
+    swapped, replaced = Intervention("swap").replacement(random_lm("llama"), sequences)
+    partner = swapped[:, 1, 0].long()
+    assert sorted(partner.tolist()) == [*range(40)] and bool(replaced[:, 1].all())
+    apart = (partner - torch.arange(40)).abs()
+    assert bool((apart > 0).all()) and float(apart.float().mean()) > 5
+
+
 def test_replacements_are_what_they_are_called(
     mixing: tuple[Policy, Rollouts, Sequences],
 ) -> None:
