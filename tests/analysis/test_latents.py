@@ -17,6 +17,7 @@ from latentgym.analysis.latents import answer_log_probs, causal_map, thought_aga
 from latentgym.analysis.sequences import PositionKind, Sequences, of_rollouts
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.errors import UsageError
+from latentgym.evaluation.stats import mean_interval
 from latentgym.heads import (
     GatedHead,
     GaussianHead,
@@ -139,26 +140,30 @@ def test_thoughts_matter_to_what_stands_behind_them(
     assert bool(((before != after) & scored)[changed].any(1).all())
 
 
-def test_effects_are_those_of_rows_read_one_by_one(
-    mixing: tuple[Policy, Rollouts, Sequences],
-) -> None:
+def test_effects_are_those_of_rows_read_one_by_one(random_lm: Callable[..., LatentLM]) -> None:
     """By hand: one row without padding, one thought, the whole answer."""
-    policy, rollouts, sequences = mixing
+    policy = Policy(random_lm("llama"), MultiTokenHead(4))
+    rollouts = rolled_out(policy)
+    assert len(set(rollouts.thoughts_N.tolist())) > 1
+    sequences = of_rollouts(policy, rollouts)
     told = causal_map(policy, sequences, interventions=[Intervention("zero")])
     for step, cell in enumerate(told["map"]["zero"][:-1]):
-        by_question: dict[int, list[float]] = {}
+        by_question: dict[int, list[list[float]]] = {}
         for row in range(len(sequences)):
             alone = sequences.select([row])
             at = alone.step_NT == step
             if not bool(at.any()):
                 continue
             zeroed = alone.with_inputs(alone.x_NTD.masked_fill(at[..., None], 0.0))
-            logp = [answer_log_probs(policy, s)[0].sum().item() for s in (zeroed, alone)]
-            by_question.setdefault(int(rollouts.prompt_N[row]), []).append(logp[0] - logp[1])
+            one, other = (answer_log_probs(policy, s)[0].sum() for s in (zeroed, alone))
+            effect = [float(one - other), float(one.exp() - other.exp())]
+            by_question.setdefault(int(rollouts.prompt_N[row]), []).append(effect)
         assert cell["rows"] == sum(map(len, by_question.values()))
-        expected = np.mean([np.mean(each) for each in by_question.values()])
-        assert cell["logp"]["mean"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
-        assert cell["logp"]["low"] <= cell["logp"]["mean"] <= cell["logp"]["high"]
+        means = np.array([np.mean(each, axis=0) for each in by_question.values()])
+        for name, values in zip(("logp", "probability"), means.T, strict=True):
+            expected = [x if np.isfinite(x) else None for x in mean_interval(values)]
+            found = [cell[name][key] for key in ("mean", "low", "high")]
+            assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("total", [False, True])
@@ -197,6 +202,14 @@ def test_total_effects_reach_the_thoughts_behind(
     )
     assert total[3:] == pytest.approx(direct[3:], abs=1e-5)
     assert all(a != pytest.approx(b, abs=1e-4) for a, b in zip(total[:3], direct[:3], strict=True))
+    # Each row has its own step; what stands there and before it is kept.
+    after = torch.arange(len(sequences)) % 4
+    at = sequences.step_NT == after[:, None]
+    given = sequences.with_inputs(sequences.x_NTD.masked_fill(at[..., None], 0.0))
+    again = thought_again(policy, given, rollouts, after)
+    behind = (at.cumsum(1) > 0) & ~at & (sequences.step_NT >= 0)
+    changed = (again.x_NTD - given.x_NTD).abs().amax(-1) > 1e-6
+    assert torch.equal(changed, behind)
 
 
 def test_the_right_answer_can_be_judged(mixing: tuple[Policy, Rollouts, Sequences]) -> None:
@@ -228,6 +241,9 @@ def test_swaps_are_between_questions_at_the_same_step(
         step = sequences.step_NT[row, column]
         same = (sequences.x_NTD == x[row, column]).all(-1) & (sequences.step_NT == step)
         assert any(question[r] != question[row] for r in same.nonzero()[:, 0].tolist())
+    whole = of_rollouts(policy, rolled_out(policy, replace(RULES, think=Budget(4, exact=True))))
+    replaced = Intervention("swap").replacement(policy.lm, whole)[1]
+    assert torch.equal(replaced, whole.step_NT >= 0)
     alone = sequences.select(np.flatnonzero(question == 0))
     assert not Intervention("swap").replacement(policy.lm, alone)[1].any()
     cells = causal_map(policy, alone, interventions=[Intervention("swap")])["map"]["swap"]
