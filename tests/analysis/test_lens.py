@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -65,8 +66,9 @@ def test_the_lens_reads_the_hidden_states_that_transformers_tells(
     arch: str, random_lm: Callable[..., LatentLM], random_sequences: Callable[..., Sequences]
 ) -> None:
     """One position alone, computed by the model's own modules."""
-    stream = ResidualStream(random_lm(arch))
-    lm: Any = stream.lm
+    # A copy: transformers leaves hooks in a model that has told its hidden states.
+    lm: Any = copy.deepcopy(random_lm(arch))
+    stream = ResidualStream(lm)
     row = random_sequences(lm, (12,)).select([0])
     states = lm.model(inputs_embeds=row.x_NTD, output_hidden_states=True).hidden_states
     norm = lm.backbone.ln_f if arch == "gpt2" else lm.backbone.norm
