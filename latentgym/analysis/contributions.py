@@ -37,7 +37,7 @@ DEFINITIONS = {
 
 @torch.no_grad()
 def contributions(
-    stream: ResidualStream, sequences: Sequences, *, positions_at_once: int = 4096
+    stream: ResidualStream, sequences: Sequences, *, positions_at_once: int = 1024
 ) -> dict[str, Any]:
     """Norms, relative contributions and cosines by layer and kind of position.
 

@@ -33,7 +33,7 @@ def residual_erasure(
     *,
     layers: Sequence[int] | None = None,
     positions: int = 16,
-    positions_at_once: int = 4096,
+    positions_at_once: int = 1024,
 ) -> list[dict[str, Any]]:
     """Effects of erasing single positions of each sequence.
 

@@ -67,6 +67,11 @@ class Pool:
             self._count[name][cell] += len(chosen)
             self._max[name][cell] = torch.maximum(self._max[name][cell], chosen.max())
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of which anything was counted."""
+        return tuple(self._sum)
+
     def mean(self, group: str = ALL) -> Tensor:
         """Means of a group, fp64 of the table's shape; nan where nothing was counted."""
         return self._sum[group] / self._count[group]

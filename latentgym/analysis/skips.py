@@ -80,7 +80,7 @@ def skip_effects(
     sequences: Sequences,
     part: Part = "block",
     *,
-    positions_at_once: int = 4096,
+    positions_at_once: int = 1024,
     layers: Sequence[int] | None = None,
     advance: Advance | None = None,
 ) -> Effects:
@@ -108,7 +108,7 @@ def future_effects(
     *,
     draws: int = 4,
     seed: int = 0,
-    positions_at_once: int = 4096,
+    positions_at_once: int = 1024,
     layers: Sequence[int] | None = None,
     advance: Advance | None = None,
 ) -> Effects:
@@ -140,7 +140,7 @@ def thought_effects(
     stream: ResidualStream,
     sequences: Sequences,
     *,
-    positions_at_once: int = 4096,
+    positions_at_once: int = 1024,
     layers: Sequence[int] | None = None,
     advance: Advance | None = None,
 ) -> Effects:
@@ -163,7 +163,7 @@ def local_effects(
     stream: ResidualStream,
     sequences: Sequences,
     *,
-    positions_at_once: int = 4096,
+    positions_at_once: int = 1024,
     layers: Sequence[int] | None = None,
     advance: Advance | None = None,
 ) -> Effects:
@@ -198,7 +198,8 @@ def _skip_each(
     trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
     count = len(stream)
     rows = {name: torch.full((len(chunk), count, count), float("nan")) for name in effects.rows}
-    probs = _probabilities(stream, chunk.mask_NT, trajectory.final)
+    anywhere_NT = torch.stack(list(measured.values())).any(0)
+    moved = _moved(stream, anywhere_NT, trajectory.final)
     for layer in _chosen(stream, layers, advance):
         h = stream.skipped(trajectory, layer, part, where_NT)
         for later, after in enumerate(stream.onward(trajectory, h, layer + 1), start=layer + 1):
@@ -207,7 +208,7 @@ def _skip_each(
                 effects.layers.add((layer, later - 1), change_NT, measured)
                 _by_row(rows, layer, later - 1, change_NT, measured[ALL])
             h = after
-        effects.output.add((layer,), probs(h), measured)
+        effects.output.add((layer,), moved(h), measured)
     for name, table in rows.items():
         effects.rows[name].append(table)
 
@@ -218,27 +219,27 @@ def _change(trajectory: Trajectory, layer: int, added: Tensor) -> Tensor:
     return relative(before - added, before)
 
 
-def _probabilities(
-    stream: ResidualStream, mask_NT: Tensor, final_NTD: Tensor
+def _moved(
+    stream: ResidualStream, where_NT: Tensor, final_NTD: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """What tells how far another last residual stream moves the next-token distributions."""
-    at_once = stream.lm.logits_at_once
-
-    def softmax(h_MD: Tensor) -> Tensor:
-        return stream.logits(h_MD).softmax(-1)
+    """What tells how far another last residual stream moves the next-token distributions there."""
+    # Their probabilities are kept: the head of a small model costs as much as several blocks.
+    before = [stream.logits(h).softmax(-1) for h in _in_blocks(stream, final_NTD[where_NT])]
 
     def moved(h_NTD: Tensor) -> Tensor:
         moved_M = [
-            (softmax(one) - softmax(other)).norm(dim=-1)
-            for one, other in zip(
-                torch.split(h_NTD[mask_NT], at_once),
-                torch.split(final_NTD[mask_NT], at_once),
-                strict=True,
-            )
+            (stream.logits(h).softmax(-1) - probs).norm(dim=-1)
+            for h, probs in zip(_in_blocks(stream, h_NTD[where_NT]), before, strict=True)
         ]
-        return torch.zeros(mask_NT.shape).masked_scatter(mask_NT.cpu(), torch.cat(moved_M).cpu())
+        moved_NT = torch.zeros(where_NT.shape, device=where_NT.device)
+        return moved_NT.masked_scatter(where_NT, torch.cat(moved_M))
 
     return moved
+
+
+def _in_blocks(stream: ResidualStream, h_MD: Tensor) -> Sequence[Tensor]:
+    """Positions in blocks whose logits may be held at once."""
+    return torch.split(h_MD, stream.lm.logits_at_once)
 
 
 def _by_row(

@@ -156,6 +156,16 @@ class Task(ABC):
     def question(self, index: int) -> Question:
         """The question of that number, 0 <= index < len."""
 
+    def difficulty(self, index: int) -> dict[str, float]:
+        """How hard a question is, by measure.
+
+        Those that a question has: `level` and `hops` as the data say, `steps` of its reasoning.
+        """
+        question = self.question(index)
+        told = {name: question.extra.get(name) for name in ("level", "hops")}
+        told["steps"] = len(question.steps) or None
+        return {name: float(value) for name, value in told.items() if value is not None}
+
     @abstractmethod
     def prompt(self, index: int) -> list[int]:
         """Token ids of the question's prompt."""

@@ -1,0 +1,228 @@
+"""The depth report: everything that "Do Language Models Use Their Depth Efficiently?" measures.
+
+Legend: N rows, L blocks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+from latentgym.analysis import contributions as added
+from latentgym.analysis import erasure, gradients, lens, scores, skips
+from latentgym.analysis.pooling import ALL
+from latentgym.analysis.residual import PARTS, ResidualStream
+from latentgym.analysis.sequences import PositionKind, Sequences
+from latentgym.errors import UsageError
+from latentgym.progress import Advance, progress_bar
+
+Measure = Literal[
+    "contributions", "lens", "skips", "future", "thoughts", "local", "gradients", "erasure"
+]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+_FEW = 4  # layers at which gradients and erasure look, unless others are chosen
+
+
+def depth_report(
+    stream: ResidualStream,
+    sequences: Sequences,
+    *,
+    measures: Sequence[Measure] = MEASURES,
+    layers: Sequence[int] | None = None,
+    difficulty: Mapping[str, Sequence[float]] | None = None,
+    draws: int = 1,
+    explained: int = 1,
+    positions_at_once: int = 1024,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What each layer adds and what depends on it, by kind of position.
+
+    Args:
+        stream: of the model, L blocks.
+        sequences: N rows that it reads.
+        measures: what is measured. Skips, future effects and local effects cost (L - 1) / 2 passes
+            of the model each (skips three times that, future effects once for each draw),
+            integrated gradients and erasure hundreds, of `explained` sequences alone.
+        layers: that are skipped, explained and erased; all by default, but for gradients and
+            erasure, which look at four, evenly spaced.
+        difficulty: by name, how hard each row's question is.
+        draws: future effects are measured behind so many positions of each sequence (the authors
+            take four, at four times the cost).
+        explained: how many sequences gradients and erasure look at.
+        positions_at_once: bounds the memory.
+        seed: of what is drawn.
+
+    Returns:
+        JSON-ready: `definitions` of all that is told, and each measure under its name.
+
+    Raises:
+        UsageError: a layer that there is not, or sequences without answers where they are needed.
+    """
+    _check_layers(layers, len(stream))
+    chunks = len(list(sequences.chunks(positions_at_once)))
+    chosen = len(stream) if layers is None else len(layers)
+    loops = {"skips": len(PARTS), "future": draws, "thoughts": 1, "local": 1}
+    total = chunks * chosen * sum(loops.get(measure, 0) for measure in measures)
+    report: dict[str, Any] = {
+        "blocks": len(stream),
+        "sequences": len(sequences),
+        "positions": {
+            kind.name.lower(): int((sequences.kind_NT == kind).sum()) for kind in sequences.kinds
+        },
+        "definitions": {},
+        "seconds": {},
+    }
+    with progress_bar("depth", total or None) as advance:
+        work = _Work(
+            stream,
+            sequences,
+            layers,
+            draws,
+            explained,
+            positions_at_once,
+            seed,
+            difficulty or {},
+            advance,
+        )
+        for measure in MEASURES:
+            if measure in measures:
+                advance(0, measure)
+                with _timed(report["seconds"], measure):
+                    report[measure], definitions = work.of[measure]()
+                report["definitions"][measure] = definitions
+    report["scalars"] = _scalars(report, len(stream))
+    return report
+
+
+class _Work:
+    """The measures by name, over the same sequences."""
+
+    def __init__(
+        self,
+        stream: ResidualStream,
+        sequences: Sequences,
+        layers: Sequence[int] | None,
+        draws: int,
+        explained: int,
+        positions_at_once: int,
+        seed: int,
+        difficulty: Mapping[str, Sequence[float]],
+        advance: Advance,
+    ) -> None:
+        self.stream, self.sequences, self.layers = stream, sequences, layers
+        self.few, self.difficulty = self._few(), difficulty
+        self.drawn: dict[str, Any] = {"draws": draws, "seed": seed}
+        self.explained = sequences.select(slice(explained))
+        self.bound: dict[str, Any] = {"positions_at_once": positions_at_once}
+        self.loop: dict[str, Any] = {**self.bound, "layers": layers, "advance": advance}
+        self.of: dict[Measure, Callable[[], tuple[Any, Any]]] = {
+            "contributions": self._contributions,
+            "lens": self._lens,
+            "skips": self._skips,
+            "future": self._future,
+            "thoughts": self._thoughts,
+            "local": self._local,
+            "gradients": self._gradients,
+            "erasure": self._erasure,
+        }
+
+    def _few(self) -> list[int]:
+        """Layers of what costs most."""
+        if self.layers is not None:
+            return list(self.layers)
+        count = len(self.stream)
+        return sorted({round(i * (count - 1) / (_FEW - 1)) for i in range(_FEW)})
+
+    def _contributions(self) -> tuple[Any, Any]:
+        found = added.contributions(self.stream, self.sequences, **self.bound)
+        return found, added.DEFINITIONS
+
+    def _lens(self) -> tuple[Any, Any]:
+        found = lens.lens(self.stream, self.sequences, **self.bound)
+        return found, found.pop("definitions")
+
+    def _skips(self) -> tuple[Any, Any]:
+        by_part = {
+            p: skips.skip_effects(self.stream, self.sequences, p, **self.loop) for p in PARTS
+        }
+        found: dict[str, Any] = {part: effects.as_dict() for part, effects in by_part.items()}
+        for statistic in ("mean", "max"):
+            score_N = scores.skip_scores(by_part["block"].per_sequence(statistic)).tolist()
+            found[f"depth_score_{statistic}"] = {
+                "by_sequence": score_N,
+                "against": {
+                    name: scores.against_difficulty(score_N, values)
+                    for name, values in self.difficulty.items()
+                },
+            }
+        names = ("layers", "output", "pooled")
+        told = {name: skips.DEFINITIONS[name] for name in names}
+        return found, {**told, "depth_score": scores.DEFINITION}
+
+    def _future(self) -> tuple[Any, Any]:
+        found = skips.future_effects(self.stream, self.sequences, **self.drawn, **self.loop)
+        return {**found.as_dict(), **self.drawn}, skips.DEFINITIONS["future"]
+
+    def _thoughts(self) -> tuple[Any, Any]:
+        found = skips.thought_effects(self.stream, self.sequences, **self.loop)
+        return found.as_dict(), skips.DEFINITIONS["thoughts"]
+
+    def _local(self) -> tuple[Any, Any]:
+        found = skips.local_effects(self.stream, self.sequences, **self.loop)
+        return {"layers": found.layers.as_dict()}, skips.DEFINITIONS["local"]
+
+    def _gradients(self) -> tuple[Any, Any]:
+        found = []
+        for layer in self.few:
+            each = gradients.integrated_gradients(self.stream, self.explained, layer)
+            for row, attribution in enumerate(each):
+                real_T = self.explained.mask_NT[row].cpu()
+                kinds = self.explained.kind_NT[row].cpu()[real_T]
+                found.append(
+                    {
+                        "layer": layer,
+                        "sequence": row,
+                        "value": attribution.value_T[real_T].tolist(),
+                        "kinds": [PositionKind(int(k)).name.lower() for k in kinds],
+                        "change": attribution.change,
+                        "completeness_error": attribution.error,
+                        "steps": attribution.steps,
+                        "complete": attribution.complete,
+                    }
+                )
+        return found, gradients.DEFINITION
+
+    def _erasure(self) -> tuple[Any, Any]:
+        found = erasure.residual_erasure(self.stream, self.explained, layers=self.few, **self.bound)
+        return {"layers": self.few, "by_sequence": found}, erasure.DEFINITION
+
+
+def _scalars(report: Mapping[str, Any], blocks: int) -> dict[str, Any]:
+    """The turning points of arXiv 2512.14064 over all positions, each as l and as (l + 1) / L."""
+    found: dict[str, Any] = {}
+    if "contributions" in report:
+        layer = added.turning_layer(report["contributions"]["cosine_block"][ALL]["mean"])
+        share = None if layer is None else (layer + 1) / blocks
+        found["last_turn_of_cosine_block"] = {"l": layer, "depth": share}
+    if "lens" in report:
+        told = report["lens"]["scalars"][ALL]
+        found["first_overlap_above"] = told["first_overlap_above"]
+        for name, at in told["first_kl_below_half"].items():
+            found[f"first_{name}_below_half"] = at
+    return found
+
+
+def _check_layers(layers: Sequence[int] | None, blocks: int) -> None:
+    if layers is None:
+        return
+    if not layers or any(not 0 <= layer < blocks for layer in layers):
+        raise UsageError(f"layers are numbers from 0 to {blocks - 1}; name some of those.")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 2)

@@ -1,0 +1,157 @@
+"""A report for people: tables for the terminal, and a page with pictures and definitions.
+
+The page is one file without scripts that asks no network; what comes from models or files is
+escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from latentgym.analysis import plots
+from latentgym.analysis.pooling import ALL
+from latentgym.storage import atomic_write, to_json, writable
+
+REPORT, PAGE = "analysis.json", "analysis.html"
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 1.5rem 0; background: #fff; border-radius: 6px; padding: .5rem; }
+figure svg { width: 100%; height: auto; }
+dt { font-weight: 600; } dd { margin: 0 0 .6rem 1rem; }
+"""
+_CAPTIONS = {
+    "contributions": "What each layer adds to the residual stream, by kind of position.",
+    "lens": "How near each layer's prediction is to the final one.",
+    "skips": "How much of what a later layer adds changes where an earlier one is skipped.",
+    "outputs": "How far the next-token distribution moves where a layer is skipped.",
+    "difficulty": "Do harder questions move the effects to deeper layers?",
+    "gradients": "Integrated gradients of the answer tokens' probability.",
+    "erasure": "How far the answer moves where one position is erased before a layer.",
+}
+
+
+class Summary(NamedTuple):
+    """A table of few numbers.
+
+    Attributes:
+        title: of it.
+        columns: names of its columns.
+        rows: cells as text.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def tables(report: Mapping[str, Any]) -> list[Summary]:
+    """What a report says in few numbers: by layer, and of the whole."""
+    return [table for table in (_by_layer(report), _whole(report)) if table.rows]
+
+
+def _by_layer(report: Mapping[str, Any]) -> Summary:
+    columns: dict[str, list[float | None]] = {}
+    if "contributions" in report:
+        told = report["contributions"]
+        columns["|h|"] = told["norm_h"][ALL]["mean"]
+        columns["block/h"] = told["relative_block"][ALL]["mean"]
+        columns["cos"] = told["cosine_block"][ALL]["mean"]
+    if "lens" in report:
+        columns["KL"] = report["lens"]["kl_final_lens"][ALL]["mean"]
+        columns["top-5"] = report["lens"]["overlap"][ALL]["mean"]
+    for name, title in (("skips", "output"), ("future", "future"), ("thoughts", "answer")):
+        told = report.get(name, {})
+        told = told.get("block", told).get("output", {})
+        if ALL in told:
+            columns[title] = told[ALL]["mean"]
+    rows = [
+        [str(layer), *(_number(column[layer]) for column in columns.values())]
+        for layer in range(report["blocks"])
+        if columns
+    ]
+    return Summary("by layer, means over positions", ["layer", *columns], rows)
+
+
+def _whole(report: Mapping[str, Any]) -> Summary:
+    rows = [
+        [name.replace("_", " "), _number(at["l"]), _number(at["depth"])]
+        for name, at in report["scalars"].items()
+    ]
+    return Summary("turning points", ["", "layer", "share of depth"], rows)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3g}"
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write `analysis.json`, the pictures and `analysis.html`.
+
+    Raises:
+        UsageError: the folder cannot be written, or matplotlib is missing.
+    """
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        plots.save(report, folder)
+        with atomic_write(folder / PAGE) as path:
+            path.write_text(page(report), encoding="utf-8")
+        # Last: where it is, the rest is too.
+        with atomic_write(folder / REPORT) as path:
+            path.write_text(to_json(dict(report), indent=1) + "\n", encoding="utf-8")
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """A whole page, HTML."""
+    title = f"{report['model']} on {report['env']}: {report['analysis']}"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n{section(report)}</body>\n</html>\n"
+    )
+
+
+def section(report: Mapping[str, Any]) -> str:
+    """What a report says, as part of a page: tables, pictures, definitions."""
+    return "\n".join(_parts(report)) + "\n"
+
+
+def _parts(report: Mapping[str, Any]) -> Iterator[str]:
+    kinds = ", ".join(f"{n} {kind}" for kind, n in report["positions"].items())
+    source = "the task's own solutions" if report["demonstrations"] else report["agent"]
+    yield (
+        f"<p>{report['sequences']} sequences of {escape(str(source))}; {report['blocks']} layers; "
+        f"positions: {escape(kinds)}.</p>"
+    )
+    for name, svg in plots.svgs(report).items():
+        caption = escape(_CAPTIONS[name])
+        labelled = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
+        yield f"<figure>{labelled}<figcaption>{caption}</figcaption></figure>"
+    for table in tables(report):
+        yield _table(table)
+    yield "<h2>Definitions</h2>\n<dl>"
+    for measure, told in report["definitions"].items():
+        for name, text in (told if isinstance(told, Mapping) else {"": told}).items():
+            yield f"<dt>{escape(f'{measure} {name}'.strip())}</dt><dd>{escape(text)}</dd>"
+    yield "</dl>"
+
+
+def _table(table: Summary) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>\n"
+        for row in table.rows
+    )
+    return (
+        f"<table>\n<caption>{escape(table.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{rows}</tbody>\n</table>"
+    )

@@ -1,0 +1,191 @@
+"""`latentgym analyze depth|outliers|latents RUN-or-MODEL [ENV]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from latentgym.cli.options import EnvPairs, act, emit, env_options, output, parse, say
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.options.ranges import Interval, Seed, Size, Steps
+from latentgym.system.terminal import shown
+
+if TYPE_CHECKING:
+    from latentgym.agents.run import Run
+    from latentgym.analysis.sequences import Sequences
+    from latentgym.rollout import Policy
+
+MEASURES = "contributions lens skips future thoughts local gradients erasure".split()
+
+
+@dataclass(frozen=True)
+class AnalyzeOptions:
+    """What all analyses have in common."""
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN-or-MODEL")]
+    """Folder of a training run or of a result, or a model: tiny, smollm2-135m, a folder, a name."""
+    env: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="ENV")] = None
+    """Id of the environment; the run's own if it is left out."""
+    agent: str | None = None
+    """Who thinks, with a model; default cot."""
+    preset: str | None = None
+    """Named settings of that agent."""
+    split: str = "test"
+    """Split of the questions."""
+    limit: Steps = 8
+    """The first so many questions."""
+    seed: Seed = 0
+    """Of the rollouts, and of what is drawn."""
+    demonstrations: bool = False
+    """Read the task's own solutions instead of what the agent thinks."""
+    env_option: EnvPairs = field(default_factory=list)
+    layers: list[Interval] = field(default_factory=list)
+    """Only these layers, counted from 0."""
+    at_once: Size = 1024
+    """Positions whose residual streams are held in memory together."""
+    device: str = "auto"
+    """cpu, cuda or auto."""
+    out: Path | None = None
+    """Folder for analysis.json, analysis.html and pictures (SVG and PNG)."""
+    json: bool = False
+    """Print the report as one JSON line on stdout, and nothing else there."""
+
+
+@dataclass(frozen=True)
+class DepthOptions(AnalyzeOptions):
+    """Options of `analyze depth`."""
+
+    measures: list[str] = field(default_factory=lambda: list(MEASURES))
+    """What is measured: contributions lens skips future thoughts local gradients erasure."""
+    draws: Size = 1
+    """Future effects are measured behind so many positions of each sequence; the authors take 4."""
+    explained: Size = 1
+    """How many sequences gradients and erasure look at; they cost hundreds of passes each."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Look inside a model while it reads what an agent has thought."""
+    actions = {"depth": (depth, "what each layer adds, and what depends on it")}
+    return act("analyze", actions, argv)
+
+
+def depth(argv: Sequence[str]) -> int:
+    """What each layer adds, and what depends on it, by kind of position."""
+    options = parse(DepthOptions, argv, "analyze depth", depth.__doc__ or "")
+    for name in options.measures:
+        if name not in MEASURES:
+            raise UsageError(f"no measure {name!r}; {did_you_mean(name, MEASURES)}")
+    run, policy, sequences, asked = _read(options)
+
+    from latentgym.analysis.depth import depth_report
+    from latentgym.analysis.residual import ResidualStream
+
+    report = depth_report(
+        ResidualStream(policy.lm),
+        sequences,
+        measures=options.measures,  # type: ignore[arg-type]
+        layers=options.layers or None,
+        difficulty=asked,
+        draws=options.draws,
+        explained=options.explained,
+        positions_at_once=options.at_once,
+        seed=options.seed,
+    )
+    return _finish("depth", report, run, options)
+
+
+def _read(
+    options: AnalyzeOptions,
+) -> tuple[Run, Policy, Sequences, dict[str, list[float]]]:
+    """The run, its policy, what its model reads, and how hard the questions are."""
+    from latentgym.cli.subject import subject
+
+    run = subject(
+        options.source,
+        options.env,
+        options.agent,
+        options.preset,
+        env_options(options.split, options.env_option),
+        device=options.device,
+        dtype="float32",
+    )
+    task = run.make_env(1).unwrapped.task
+    questions = list(range(min(options.limit, len(task))))
+    _check_out(options.out)
+    policy = run.actor()
+
+    from latentgym.analysis.sequences import of_demonstrations, of_rollouts
+    from latentgym.rollout import Engine, collect
+
+    env = run.make_env(len(questions))
+    if options.demonstrations:
+        base = env.unwrapped
+        items = [(base.prompt(i), base.demonstration(i)) for i in questions]
+        sequences = of_demonstrations(policy.lm, items)
+    else:
+        episodes = collect(Engine(policy), env, questions, seed=options.seed)
+        sequences = of_rollouts(policy, episodes.rollouts)
+    told = [task.difficulty(i) for i in questions]
+    names = sorted({name for each in told for name in each})
+    asked = {name: [each.get(name, float("nan")) for each in told] for name in names}
+    return run, policy, sequences, asked
+
+
+def _check_out(out: Path | None) -> None:
+    from latentgym.analysis.page import REPORT
+
+    if out is not None and (out / REPORT).exists():
+        raise UsageError(f"{out} holds an analysis already; choose another --out, or delete it.")
+
+
+def _finish(kind: str, report: dict[str, Any], run: Run, options: AnalyzeOptions) -> int:
+    """Store, show and print a report."""
+    from latentgym.analysis.page import PAGE, REPORT, write_report
+    from latentgym.evaluation.results import git_commit, versions
+
+    record = {
+        "analysis": kind,
+        "model": run.model_name,
+        "agent": run.agent_name,
+        "env": run.env_id,
+        "env_options": dict(run.env_options),
+        "checkpoint": None if run.checkpoint is None else str(run.checkpoint),
+        "seed": options.seed,
+        "demonstrations": options.demonstrations,
+        **report,
+        "versions": versions(),
+        "git": git_commit(),
+    }
+    if options.out is not None:
+        write_report(record, options.out)
+        say(f"wrote {options.out / REPORT} and {options.out / PAGE}")
+    _show(record, output(options.json))
+    emit(record, options.json)
+    return 0
+
+
+def _show(record: dict[str, Any], console: Any) -> None:
+    from rich.table import Table
+
+    from latentgym.analysis.page import tables
+
+    kinds = ", ".join(f"{n} {kind}" for kind, n in record["positions"].items())
+    console.print(
+        shown(
+            f"{record['model']}, {record['blocks']} layers; {record['sequences']} sequences of "
+            f"{record['env']}; positions: {kinds}"
+        )
+    )
+    for told in tables(record):
+        table = Table(
+            box=None, pad_edge=False, header_style="bold", title=told.title, title_justify="left"
+        )
+        for number, name in enumerate(told.columns):
+            table.add_column(name, justify="right" if number else "left")
+        for row in told.rows:
+            table.add_row(*row)
+        console.print(table)
