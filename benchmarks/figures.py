@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 
+from benchmarks import sections_latents
 from benchmarks.sections import suite_cells
 from latentgym.evaluation.stats import wilson
 
@@ -38,6 +39,37 @@ def latentseek_curve() -> None:
     _save(figure, "latentseek.svg")
 
 
+def causal_map() -> None:
+    """What replaced thoughts do to the right answer, by step: CoT2's and the discrete chain's."""
+    from matplotlib import pyplot as plt
+
+    effects = {"direct": "later thoughts stay", "total": "later thoughts made again"}
+    grid = {"figsize": (8, 5.4), "layout": "constrained", "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(len(effects), len(sections_latents.AGENTS), **grid)
+    for column, (name, (label, _)) in enumerate(sections_latents.AGENTS.items()):
+        for row, (effect, about) in enumerate(effects.items()):
+            told = sections_latents.agents()[name]["maps"][f"right answer, {effect}"]
+            panel = axes[row, column]
+            names = [f"{cell['step'] + 1}" for cell in told["zero"][:-1]] + ["all"]
+            for i, (key, replaced) in enumerate(sections_latents.REPLACED.items()):
+                numbers = [cell["probability"] for cell in told[key]]
+                mean, low, high = zip(*numbers, strict=True)
+                bars = [[m - b for m, b in zip(mean, low, strict=True)],
+                        [b - m for m, b in zip(mean, high, strict=True)]]  # fmt: skip
+                at = [step + 0.09 * (i - 2.5) for step in range(len(names))]
+                panel.errorbar(at, mean, bars, fmt="o", markersize=3.5, capsize=2, label=replaced)
+            panel.axhline(0, color="black", linewidth=0.6)
+            panel.set_xticks(range(len(names)), names)
+            panel.set_title(f"{label}: {about}", fontsize=10)
+            panel.grid(alpha=0.3, axis="y")
+    for panel in axes[-1]:
+        panel.set_xlabel("replaced thought")
+    figure.supylabel("change of the right answer's probability")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _save(figure, "causal-map.svg")
+
+
 def _save(figure: Any, name: str) -> None:
     """Write a picture that is the same whenever its data are."""
     with matplotlib.rc_context({"svg.hashsalt": name}):
@@ -47,3 +79,4 @@ def _save(figure: Any, name: str) -> None:
 if __name__ == "__main__":
     matplotlib.use("svg")
     latentseek_curve()
+    causal_map()

@@ -10,6 +10,7 @@ import gymnasium as gym
 import pytest
 
 from benchmarks import (
+    causal_map,
     coconut_chains,
     cot2_mnns,
     cot2_prosqa,
@@ -66,6 +67,7 @@ def test_every_entry_of_an_observation_is_described() -> None:
 
 SUITES = {
     "cot2_mnns": ("latent/MNNS-", list(cot2_mnns.cells())),
+    "causal_map": ("latent/MNNS-", causal_map.cells()),
     "openrlhf_mnns": ("latent/MNNS-", list(openrlhf_mnns.cells())),
     "hybrid_chains": ("latent/GSM8KAug-", list(hybrid_chains.cells())),
     "coconut_chains": ("latent/GSM8KAug-", list(coconut_chains.cells())),

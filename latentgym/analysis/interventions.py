@@ -21,6 +21,8 @@ from latentgym.lm import LatentLM
 from latentgym.rollout.diagnostics import nearest_tokens
 from latentgym.rollout.rollouts import IntArray
 
+_SWAPS = 0  # the seed of the derangement
+
 Targets = tuple[Tensor, Tensor]
 """What stands in the place of each thought, (M, D); and which thoughts have such, bool (M,)."""
 
@@ -51,11 +53,13 @@ def _nearest(lm: LatentLM, sequences: Sequences, x_MD: Tensor) -> Targets:
 
 def _swap(lm: LatentLM, sequences: Sequences, x_MD: Tensor) -> Targets:
     question_N, step_NT = question_of(sequences), sequences.step_NT.cpu()
+    # Neighbours in a data set are often alike, so they are put apart.
+    question_N = np.random.default_rng(_SWAPS).permutation(int(question_N.max()) + 1)[question_N]
     row_M, column_M = (step_NT >= 0).nonzero().T
     step_M = step_NT[row_M, column_M]
     from_M, has_M = torch.arange(len(row_M)), torch.zeros(len(row_M), dtype=torch.bool)
     for step in sorted(set(step_M.tolist())):
-        # Neighbours are of one question; beyond the most rows that one has, it is another.
+        # Rows of a question stand together; beyond the most that one has, it is another.
         at = (step_M == step).nonzero()[:, 0].numpy()
         question = question_N[row_M[at].numpy()]
         order = np.argsort(question, kind="stable")
@@ -79,8 +83,8 @@ TARGETS: Mapping[str, Callable[[LatentLM, Sequences, Tensor], Targets]] = {
 DEFINITIONS = {
     "zero": "the zero vector",
     "mean": "the mean of the thoughts of all rows and steps",
-    "swap": "the thought of another question at the same step, by a fixed derangement of the rows; "
-    "rows without a partner of another question do not count",
+    "swap": "the thought of another question at the same step, by a fixed random derangement; rows "
+    "without a partner of another question do not count",
     "nearest": "the token embedding of the largest cosine, at its own length",
     "NAME@a": "(1 - a) of the thought and a of what stands under NAME",
 }

@@ -113,7 +113,7 @@ def thought_again(
                 continue
             before = slice(0, int(column_J.max()))
             hidden_JTD = lm.hidden(x_NTD[row_J, before], mask_NT[row_J, before])
-            last_JD = hidden_JTD[torch.arange(len(row_J)), column_J - 1]
+            last_JD = hidden_JTD[torch.arange(len(row_J), device=lm.device), column_J - 1]
             read = Readout(lm.logits(last_JD), last_JD, table_VD)
             if head.needs_memory:
                 read.memory, read.memory_mask = hidden_JTD, prompt_NT[row_J, before]
