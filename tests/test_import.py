@@ -201,7 +201,7 @@ ARROWS = {
     "system": "storage",
     "testing": "episodes",
     "text": "progress system",
-    "training": "episodes heads lm options progress registry rollout storage system text",
+    "training": "analysis episodes heads lm options progress registry rollout storage system text",
 }
 
 # What of a room its callers know: an agent is its base class, its settings, what is run on what,

@@ -97,6 +97,11 @@ class Sequences:
         return replace(self, x_NTD=x_NTD)
 
 
+def kind_of_thoughts(policy: Policy) -> PositionKind:
+    """What the thoughts of a policy are."""
+    return _OF_FAMILY["token" if policy.thinks_in_tokens else policy.head.family]
+
+
 @torch.no_grad()
 def of_rollouts(policy: Policy, rollouts: Rollouts) -> Sequences:
     """What the model has read in stored rollouts, latents in their place, exactly.
@@ -118,8 +123,7 @@ def of_rollouts(policy: Policy, rollouts: Rollouts) -> Sequences:
     }
     thoughts["token"] = token_NT[thought_NT]
     x_NTD = policy.inputs(token_NT, thought_NT, thoughts, lm.table_VD)
-    family = "token" if policy.thinks_in_tokens else policy.head.family
-    kind_NT = torch.zeros_like(step_NT).masked_fill(thought_NT, _OF_FAMILY[family])
+    kind_NT = torch.zeros_like(step_NT).masked_fill(thought_NT, kind_of_thoughts(policy))
     for step, kind in _OF_STEP.items():
         kind_NT[step_NT == step] = kind
     return Sequences(token_NT, kind_NT, x_NTD)
