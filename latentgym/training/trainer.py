@@ -20,6 +20,7 @@ from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
 from latentgym.training.logs import Sink, open_sinks
 from latentgym.training.manifest import latest, read_manifest
+from latentgym.training.optimizers import optimizer_for
 from latentgym.training.stage import Metrics, Stage, Watch
 
 _PROBE = 8  # tokens
@@ -42,7 +43,8 @@ class Trainer:
         watch: looks at what some steps read; these steps are logged.
 
     Raises:
-        UsageError: settings that cannot work, nothing to train, or weights of less than fp32.
+        UsageError: settings that cannot work, nothing to train, weights of less than fp32, or an
+            optimiser whose package is missing.
     """
 
     def __init__(
@@ -74,12 +76,7 @@ class Trainer:
         for group in groups:
             group["peak_lr"] = group["lr"]
             _check_precision(group["params"])
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=optimisation.lr,
-            betas=(optimisation.beta1, optimisation.beta2),
-            weight_decay=optimisation.weight_decay,
-        )
+        self.optimizer = optimizer_for(groups, optimisation)
         self.last: Metrics = {}
         self._number = 0
         self._lengths: list[dict[str, int]] = []  # how the run was made longer, or shorter
