@@ -16,6 +16,7 @@ from benchmarks import (
     sections,
     sections_chaos,
     sections_graders,
+    sections_outliers,
     sections_recommendation,
     sections_retrieval,
     sections_search,
@@ -28,12 +29,14 @@ SECTIONS = {
     **sections.SECTIONS,
     **sections_chaos.SECTIONS,
     **sections_graders.SECTIONS,
+    **sections_outliers.SECTIONS,
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
     **task_pages.SECTIONS,
 }
 _DOCS = (
+    "analysis-outliers",
     "engine",
     "faults",
     "graders",

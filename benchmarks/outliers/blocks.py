@@ -28,7 +28,7 @@ from latentgym.training.supervised import supervised_loss
 
 ENV = "latent/GSM8KAug-token"
 DATA: dict[str, Any] = {"source": "generated", "max_operations": 3, "largest": 19}
-SIZE, STEPS, EVERY = "4x4x64", 600, 50
+SIZE, STEPS, EVERY = "4x4x64", 400, 25
 CELLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pre-norm, AdamW": ("llama", ()),
     "OP, AdamW": ("op", ()),
