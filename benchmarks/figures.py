@@ -5,6 +5,7 @@ python -m benchmarks.figures           # after a suite has run
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import matplotlib
 
 from benchmarks import sections_latents
 from benchmarks.sections import suite_cells
+from benchmarks.sections_outliers import record
 from latentgym.evaluation.stats import wilson
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -33,10 +35,73 @@ def latentseek_curve() -> None:
     axes.set_xticks(at, list(map(str, after)))
     axes.set(xlabel="iterations", ylabel="accuracy, %", ylim=(0, None))
     axes.set_title(f"LatentSeek with the oracle, first {n} questions of GSM8K", fontsize=10)
+    _plain(axes)
+    _save(figure, "latentseek.svg")
+
+
+def outlier_blocks() -> None:
+    """Kurtosis by layer after training, and the largest in its course, by cell."""
+    from matplotlib import pyplot as plt
+
+    figure, (by_layer, in_time) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for name, cell in record("blocks")["cells"].items():
+        rows = [run["all"]["kurtosis"] for run in cell["runs"]]
+        _seeds(by_layer, range(len(rows[0])), rows, name)
+        courses = [run["course"] for run in cell["runs"]]
+        at = [step for step, _, _ in courses[0]]
+        _seeds(in_time, at, [[most for _, most, _ in course] for course in courses], name)
+    by_layer.set(xlabel="state h_l of the residual stream", ylabel="feature kurtosis")
+    by_layer.set_title("after training, test split", fontsize=10)
+    in_time.set(xlabel="training step", ylabel="largest of all states")
+    in_time.set_title("in training, its own batches", fontsize=10)
+    for axes in (by_layer, in_time):
+        _plain(axes)
+    by_layer.legend(fontsize=8, frameon=False)
+    _save(figure, "outlier-blocks.svg")
+
+
+def outlier_collapse() -> None:
+    """Latents and hidden states in a policy gradient at two learning rates."""
+    from matplotlib import pyplot as plt
+
+    data = record("collapse")
+    shown = {
+        "reward/correct": "right answers",
+        "latent/norm": "norm of latents over that of the table",
+        "latent/kurtosis": "kurtosis of latents",
+        "latent/nearest": "cosine to the nearest token",
+        "outlier/most/kurtosis": "largest kurtosis of states",
+        "outlier/last/signal": "cosine between positions, last state",
+    }
+    figure, all_axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained", sharex=True)
+    for axes, (key, title) in zip(all_axes.flat, shown.items(), strict=True):
+        at = data["keys"].index(key)
+        for name, cell in data["cells"].items():
+            courses = [run["course"] for run in cell["runs"]]
+            steps = [look[0] for look in courses[0]]
+            label = f"learning rate {cell['lr']:g}, {name}"
+            _seeds(axes, steps, [[look[at] for look in course] for course in courses], label)
+        axes.set_title(title, fontsize=10)
+        _plain(axes)
+    all_axes[0, 0].legend(fontsize=8, frameon=False)
+    for axes in all_axes[1]:
+        axes.set_xlabel("training step")
+    _save(figure, "outlier-collapse.svg")
+
+
+def _seeds(axes: Any, at: Sequence[int], rows: Sequence[Sequence[float]], label: str) -> None:
+    """The mean over seeds as a line, from the least to the greatest as a band."""
+    columns = list(zip(*rows, strict=True))
+    (line,) = axes.plot(at, [sum(c) / len(c) for c in columns], label=label)
+    band = [[extreme(c) for c in columns] for extreme in (min, max)]
+    axes.fill_between(at, *band, alpha=0.2, color=line.get_color())
+
+
+def _plain(axes: Any) -> None:
+    """A light grid, and no frame where there is no axis."""
     axes.grid(alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    _save(figure, "latentseek.svg")
 
 
 def causal_map() -> None:
@@ -80,3 +145,5 @@ if __name__ == "__main__":
     matplotlib.use("svg")
     latentseek_curve()
     causal_map()
+    outlier_blocks()
+    outlier_collapse()

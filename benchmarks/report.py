@@ -17,6 +17,7 @@ from benchmarks import (
     sections_chaos,
     sections_graders,
     sections_latents,
+    sections_outliers,
     sections_recommendation,
     sections_retrieval,
     sections_search,
@@ -30,6 +31,7 @@ SECTIONS = {
     **sections_chaos.SECTIONS,
     **sections_graders.SECTIONS,
     **sections_latents.SECTIONS,
+    **sections_outliers.SECTIONS,
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
@@ -37,6 +39,7 @@ SECTIONS = {
 }
 _DOCS = (
     "analysis-latents",
+    "analysis-outliers",
     "engine",
     "faults",
     "graders",

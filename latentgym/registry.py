@@ -77,6 +77,9 @@ NAMESPACE = "latent"
 RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
 """Settings of agents that older checkpoints and records have under another name."""
 
+ADDED: Mapping[str, Mapping[str, Any]] = {"optimisation": {"eps": 1e-8, "optimizer": "adamw"}}
+"""What settings of agents were before there was a choice, by the group that has them."""
+
 GROUPS: Mapping[str, dict[str, str]] = {"latentgym.tasks": TASKS, "latentgym.agents": AGENTS}
 """Groups of entry points by which other packages announce theirs."""
 
@@ -247,10 +250,15 @@ def task_maker(name: str) -> Any:
 
 
 def current(settings: Any) -> Any:
-    """An agent's stored settings under the names that they have now."""
+    """An agent's stored settings under the names that they have now, with what was no choice."""
     if not isinstance(settings, Mapping):
         return settings
-    return {RENAMED.get(name, name): value for name, value in settings.items()}
+    return {
+        RENAMED.get(name, name): {**ADDED[name], **value}
+        if name in ADDED and isinstance(value, Mapping)
+        else value
+        for name, value in settings.items()
+    }
 
 
 def current_run(run: Mapping[str, Any]) -> dict[str, Any]:

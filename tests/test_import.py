@@ -180,7 +180,7 @@ ARROWS = {
     "bench": "agents data episodes evaluation heads lm options progress registry retrieval rollout "
     "text training",
     "cli": "agents analysis cluster data evaluation lm openrlhf options progress registry "
-    "retrieval storage system testing text training",
+    "retrieval rollout storage system testing text training",
     "cluster": "evaluation",
     "data": "episodes options progress storage system text",
     "envs": "data episodes lm options registry retrieval rewards system text",
@@ -201,7 +201,7 @@ ARROWS = {
     "system": "storage",
     "testing": "episodes",
     "text": "progress system",
-    "training": "episodes heads lm options progress registry rollout storage system text",
+    "training": "analysis episodes heads lm options progress registry rollout storage system text",
 }
 
 # What of a room its callers know: an agent is its base class, its settings, what is run on what,

@@ -84,14 +84,15 @@ class Run:
     @property
     def model_name(self) -> str:
         """The model's name as records have it, with what a tiny model leaves open."""
-        from latentgym.lm.zoo import parse_tiny
+        from latentgym.lm.tiny import parse_tiny
 
         return str(parse_tiny(self.model) or self.model)
 
     @property
     def max_positions(self) -> int | None:
         """The longest sequence that the model can read, if it has a limit."""
-        from latentgym.lm.zoo import TINY_POSITIONS, describe, parse_tiny
+        from latentgym.lm.tiny import TINY_POSITIONS, parse_tiny
+        from latentgym.lm.zoo import describe
 
         return TINY_POSITIONS if parse_tiny(self.model) else describe(self.model).max_positions
 

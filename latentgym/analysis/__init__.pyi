@@ -2,9 +2,10 @@ from .contributions import layer_contributions
 from .depth import depth_report
 from .erasure import residual_erasure
 from .gradients import integrated_gradients
+from .latents import causal_map
 from .lens import decode_latents, logit_lens
 from .residual import ResidualStream, Trajectory
-from .sequences import PositionKind, Sequences, of_demonstrations, of_questions, of_rollouts
+from .sequences import PositionKind, Sequences, of_demonstrations, of_rollouts
 from .skips import future_effects, local_effects, skip_effects, thought_effects
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ResidualStream",
     "Sequences",
     "Trajectory",
+    "causal_map",
     "decode_latents",
     "depth_report",
     "future_effects",
@@ -20,7 +22,6 @@ __all__ = [
     "local_effects",
     "logit_lens",
     "of_demonstrations",
-    "of_questions",
     "of_rollouts",
     "residual_erasure",
     "skip_effects",

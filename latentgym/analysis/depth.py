@@ -67,10 +67,7 @@ def depth_report(
     total = chunks * chosen * sum(loops.get(measure, 0) for measure in measures)
     report: dict[str, Any] = {
         "blocks": len(stream),
-        "sequences": len(sequences),
-        "positions": {
-            kind.name.lower(): int((sequences.kind_NT == kind).sum()) for kind in sequences.kinds
-        },
+        **sequences.counts(),
         "definitions": {},
         "seconds": {},
     }

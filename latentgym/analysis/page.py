@@ -27,15 +27,6 @@ figure { margin: 1.5rem 0; background: #fff; border-radius: 6px; padding: .5rem;
 figure svg { width: 100%; height: auto; }
 dt { font-weight: 600; } dd { margin: 0 0 .6rem 1rem; }
 """
-_CAPTIONS = {
-    "contributions": "What each layer adds to the residual stream, by kind of position.",
-    "lens": "How near each layer's prediction is to the final one.",
-    "skips": "How much of what a later layer adds changes where an earlier one is skipped.",
-    "outputs": "How far the next-token distribution moves where a layer is skipped.",
-    "difficulty": "Do harder questions move the effects to deeper layers?",
-    "gradients": "Integrated gradients of the answer tokens' probability.",
-    "erasure": "How far the answer moves where one position is erased before a layer.",
-}
 
 
 class Summary(NamedTuple):
@@ -54,7 +45,8 @@ class Summary(NamedTuple):
 
 def tables(report: Mapping[str, Any]) -> list[Summary]:
     """What a report says in few numbers: by layer, and of the whole."""
-    return [table for table in (_by_layer(report), _whole(report)) if table.rows]
+    made = (_by_layer(report), _whole(report), _outliers(report), *_causal_maps(report))
+    return [table for table in made if table.rows]
 
 
 def _by_layer(report: Mapping[str, Any]) -> Summary:
@@ -74,8 +66,7 @@ def _by_layer(report: Mapping[str, Any]) -> Summary:
             columns[title] = told[ALL]["mean"]
     rows = [
         [str(layer), *(_number(column[layer]) for column in columns.values())]
-        for layer in range(report["blocks"])
-        if columns
+        for layer in range(report["blocks"] if columns else 0)
     ]
     return Summary("by layer, means over positions", ["layer", *columns], rows)
 
@@ -83,9 +74,38 @@ def _by_layer(report: Mapping[str, Any]) -> Summary:
 def _whole(report: Mapping[str, Any]) -> Summary:
     rows = [
         [name.replace("_", " "), _number(at["l"]), _number(at["depth"])]
-        for name, at in report["scalars"].items()
+        for name, at in report.get("scalars", {}).items()
     ]
     return Summary("turning points", ["", "layer", "share of depth"], rows)
+
+
+def _outliers(report: Mapping[str, Any]) -> Summary:
+    """Feature kurtosis and the largest magnitude over the median, by layer input."""
+    told = report.get("outliers", {"groups": {}, "layers": []})
+    kinds = [name for name in told["groups"] if name != ALL]
+    columns = ["input", "kurtosis", *kinds, "max/median"]
+    rows = [
+        [
+            name,
+            *(_number(told["groups"][group]["kurtosis"][layer]) for group in (ALL, *kinds)),
+            _number(told["groups"][ALL]["top_over_median"][layer][0]),
+        ]
+        for layer, name in enumerate(told["layers"])
+    ]
+    return Summary("feature kurtosis, all positions and by kind", columns, rows)
+
+
+def _causal_maps(report: Mapping[str, Any]) -> Iterator[Summary]:
+    """Change of the answer's probability where a step is replaced."""
+    for effect in ("direct", "total"):
+        if found := report.get("latents", {}).get(effect):
+            steps = [str(cell["step"]) for cell in next(iter(found["map"].values()))]
+            rows = [
+                [name, *(_number(cell["probability"]["mean"]) for cell in cells)]
+                for name, cells in found["map"].items()
+            ]
+            title = f"change of the answer's probability by replaced step, {effect} effect"
+            yield Summary(title, ["replaced by", *steps], rows)
 
 
 def _number(value: float | None) -> str:
@@ -138,7 +158,7 @@ def _parts(report: Mapping[str, Any], drawn: Drawn) -> Iterator[str]:
         f"positions: {escape(kinds)}.</p>"
     )
     for name, files in drawn.items():
-        caption, svg = escape(_CAPTIONS[name]), files["svg"].decode()
+        caption, svg = escape(plots.CAPTIONS[name]), files["svg"].decode()
         svg = svg[svg.index("<svg") :]
         labelled = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
         yield f"<figure>{labelled}<figcaption>{caption}</figcaption></figure>"

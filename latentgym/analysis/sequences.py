@@ -18,7 +18,7 @@ from latentgym.errors import UsageError
 from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM
 from latentgym.lm.model import left_pad, right_pad
-from latentgym.rollout import Engine, Policy, Rollouts, collect
+from latentgym.rollout import Policy, Rollouts
 from latentgym.rollout.rollouts import StepKind
 
 if TYPE_CHECKING:
@@ -85,6 +85,11 @@ class Sequences:
         """The kinds that there are, in their order, without padding."""
         return tuple(kind for kind in PositionKind if kind and bool((self.kind_NT == kind).any()))
 
+    def counts(self) -> dict[str, Any]:
+        """How many `sequences` there are, and how many `positions` of each kind, for a record."""
+        positions = {k.name.lower(): int((self.kind_NT == k).sum()) for k in self.kinds}
+        return {"sequences": len(self), "positions": positions}
+
     def select(self, rows: Any) -> Sequences:
         """Some of the rows, without columns that are padding in all of them."""
         kind = self.kind_NT[rows]
@@ -101,6 +106,11 @@ class Sequences:
     def with_inputs(self, x_NTD: Tensor) -> Sequences:
         """The same positions with other input embeddings."""
         return replace(self, x_NTD=x_NTD)
+
+
+def kind_of_thoughts(policy: Policy) -> PositionKind:
+    """What the thoughts of a policy are."""
+    return _OF_FAMILY["token" if policy.thinks_in_tokens else policy.head.family]
 
 
 @torch.no_grad()
@@ -124,23 +134,10 @@ def of_rollouts(policy: Policy, rollouts: Rollouts) -> Sequences:
     }
     thoughts["token"] = token_NT[thought_NT]
     x_NTD = policy.inputs(token_NT, thought_NT, thoughts, lm.table_VD)
-    family = "token" if policy.thinks_in_tokens else policy.head.family
-    kind_NT = torch.zeros_like(step_NT).masked_fill(thought_NT, _OF_FAMILY[family])
+    kind_NT = torch.zeros_like(step_NT).masked_fill(thought_NT, kind_of_thoughts(policy))
     for step, kind in _OF_STEP.items():
         kind_NT[step_NT == step] = kind
     return Sequences(token_NT, kind_NT, x_NTD)
-
-
-def of_questions(policy: Policy, env: Any, questions: Sequence[int], *, seed: int) -> Sequences:
-    """What the model reads while the policy answers questions; see `of_rollouts`.
-
-    Args:
-        policy: that answers.
-        env: a vector environment of ours with a row for each question.
-        questions: their numbers.
-        seed: of the random numbers.
-    """
-    return of_rollouts(policy, collect(Engine(policy), env, questions, seed=seed).rollouts)
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
@@ -17,7 +17,7 @@ from latentgym.system.terminal import shown
 if TYPE_CHECKING:
     from latentgym.agents.run import Run
     from latentgym.analysis.sequences import Sequences
-    from latentgym.rollout import Policy
+    from latentgym.rollout import Policy, Rollouts
 
 MEASURES = "contributions lens skips future thoughts local gradients erasure".split()
 
@@ -67,9 +67,21 @@ class DepthOptions(AnalyzeOptions):
     """How many sequences gradients and erasure look at; they cost hundreds of passes each."""
 
 
+@dataclass(frozen=True)
+class LatentsOptions(AnalyzeOptions):
+    """Options of `analyze latents`."""
+
+    top: Size = 5
+    """Tokens told of each thought, at every layer."""
+
+
 def main(argv: Sequence[str]) -> int:
     """Look inside a model while it reads what an agent has thought."""
-    actions = {"depth": (depth, "what each layer adds, and what depends on it")}
+    actions = {
+        "depth": (depth, "what each layer adds, and what depends on it"),
+        "outliers": (outliers, "neurons and positions that are far larger than the others"),
+        "latents": (latents, "which thought the answer depends on, and what thoughts say"),
+    }
     return act("analyze", actions, argv)
 
 
@@ -79,29 +91,98 @@ def depth(argv: Sequence[str]) -> int:
     for name in options.measures:
         if name not in MEASURES:
             raise UsageError(f"no measure {name!r}; {did_you_mean(name, MEASURES)}")
-    run, policy, sequences, asked = _read(options)
+    read = _read(options)
 
-    from latentgym.analysis.depth import depth_report
-    from latentgym.analysis.residual import ResidualStream
+    from latentgym.analysis import ResidualStream, depth_report
 
     report = depth_report(
-        ResidualStream(policy.lm),
-        sequences,
+        ResidualStream(read.policy.lm),
+        read.sequences,
         measures=options.measures,  # type: ignore[arg-type]
         layers=options.layers or None,
-        difficulty=asked,
+        difficulty=read.difficulty,
         draws=options.draws,
         explained=options.explained,
         positions_at_once=options.at_once,
         seed=options.seed,
     )
-    return _finish("depth", report, run, options)
+    return _finish("depth", report, read.run, options)
 
 
-def _read(
-    options: AnalyzeOptions,
-) -> tuple[Run, Policy, Sequences, dict[str, list[float]]]:
-    """The run, its policy, what its model reads, and how hard the questions are."""
+def outliers(argv: Sequence[str]) -> int:
+    """Outlier features of the residual stream, by layer and kind of position."""
+    options = parse(AnalyzeOptions, argv, "analyze outliers", outliers.__doc__ or "")
+    _refuse_layers(options)
+    read = _read(options)
+
+    from latentgym.analysis import ResidualStream
+    from latentgym.analysis.outliers import outliers as measured
+
+    stream = ResidualStream(read.policy.lm)
+    found = measured(stream, read.sequences, positions_at_once=options.at_once)
+    definitions = {"outliers": found.pop("definitions")}
+    report = {"outliers": found, "definitions": definitions, "blocks": len(stream)}
+    return _finish("outliers", {**report, **read.sequences.counts()}, read.run, options)
+
+
+def latents(argv: Sequence[str]) -> int:
+    """Which thought the answer depends on, and what thoughts say, token by token.
+
+    Each thought is replaced: by zero, by the mean, by another question's, by its nearest token.
+    """
+    options = parse(LatentsOptions, argv, "analyze latents", latents.__doc__ or "")
+    if options.demonstrations:
+        raise UsageError("total effects need an agent that thinks on; leave --demonstrations out.")
+    read = _read(options)
+
+    from latentgym.analysis import ResidualStream, causal_map, decode_latents
+
+    stream = ResidualStream(read.policy.lm)
+    direct, total = (
+        causal_map(
+            read.policy, read.sequences, rollouts=rollouts, positions_at_once=options.at_once
+        )
+        for rollouts in (None, read.rollouts)
+    )
+    decoded = decode_latents(
+        stream,
+        read.sequences,
+        read.policy.lm.tokenizer,
+        top=options.top,
+        layers=options.layers or None,
+        positions_at_once=options.at_once,
+    )
+    definitions = {"latents": direct.pop("definitions")}
+    total.pop("definitions")
+    found = {"direct": direct, "total": total, "decoded": decoded}
+    report = {"latents": found, "definitions": definitions, "blocks": len(stream)}
+    return _finish("latents", {**report, **read.sequences.counts()}, read.run, options)
+
+
+def _refuse_layers(options: AnalyzeOptions) -> None:
+    """Refuse a choice of layers that would have no effect."""
+    if options.layers:
+        raise UsageError("outlier features are told of all layers at once; leave --layers out.")
+
+
+class _Read(NamedTuple):
+    """What an analysis looks at.
+
+    Attributes:
+        run, policy: who thinks, on what.
+        sequences: what the model reads.
+        rollouts: of which, unless they are demonstrations.
+        difficulty: by name, how hard each question is.
+    """
+
+    run: Run
+    policy: Policy
+    sequences: Sequences
+    rollouts: Rollouts | None
+    difficulty: dict[str, list[float]]
+
+
+def _read(options: AnalyzeOptions) -> _Read:
     from latentgym.cli.subject import subject
 
     run = subject(
@@ -118,19 +199,21 @@ def _read(
     _check_out(options.out)
     policy = run.actor()
 
-    from latentgym.analysis import of_demonstrations, of_questions
+    from latentgym.analysis import of_demonstrations, of_rollouts
+    from latentgym.rollout import Engine, collect
 
-    env = run.make_env(len(questions))
+    env, rollouts = run.make_env(len(questions)), None
     if options.demonstrations:
         base = env.unwrapped
         items = [(base.prompt(i), base.demonstration(i)) for i in questions]
         sequences = of_demonstrations(policy.lm, items)
     else:
-        sequences = of_questions(policy, env, questions, seed=options.seed)
+        rollouts = collect(Engine(policy), env, questions, seed=options.seed).rollouts
+        sequences = of_rollouts(policy, rollouts)
     told = [task.difficulty(i) for i in questions]
     names = sorted({name for each in told for name in each})
-    asked = {name: [each.get(name, float("nan")) for each in told] for name in names}
-    return run, policy, sequences, asked
+    difficulty = {name: [each.get(name, float("nan")) for each in told] for name in names}
+    return _Read(run, policy, sequences, rollouts, difficulty)
 
 
 def _check_out(out: Path | None) -> None:

@@ -84,6 +84,8 @@ class TrainOptions(RunOptions):
     cluster: Annotated[ClusterOptions, tyro.conf.arg(name="")] = field(
         default_factory=ClusterOptions
     )
+    outliers_every: Interval = 0
+    """Steps between looks at outlier features of hidden layers, and at latents; 0 for none."""
     logger: list[str] = field(default_factory=list)
     """Further loggers: wandb, trackio."""
 
@@ -208,11 +210,12 @@ def _check_evaluation(run: Run, options: TrainOptions) -> None:
 
 def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metrics]:
     """Train in this process; the policy, and the metrics of its last step."""
-    from latentgym.training import Trainer
+    from latentgym.training import OutlierWatch, Trainer
 
     options: TrainOptions = parsed.options
     policy = run.learner()
     parsed.refuse_idle(policy.lm, training=True)
+    every = options.outliers_every
     trainer = Trainer(
         recipe.stage.build(policy, run.make_env, run.seed),
         recipe.optimisation,
@@ -223,6 +226,7 @@ def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metri
         identity=_identity(run, options),
         loggers=tuple(options.logger),
         skip_long=options.skip_long,
+        watch=OutlierWatch(policy, every) if every else None,
     )
     _check_disk(options.out, policy)
     return policy, trainer.run(resume=options.resume)
@@ -259,6 +263,10 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
         )
     if options.logger:
         raise UsageError("--backend openrlhf logs to TensorBoard alone; leave out --logger.")
+    if options.outliers_every:
+        raise UsageError(
+            "outliers are logged by --backend local alone; leave out --outliers-every."
+        )
     job = Job(
         run=run,
         grpo=recipe.stage,

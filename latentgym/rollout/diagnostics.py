@@ -2,8 +2,8 @@
 
 A model reads a thought where it is used to read token embeddings. Thoughts that are much longer
 than these, or carried by a few of their elements, tell of a collapse before the reward does. The
-metrics of outlier features are those of "Understanding and Minimising Outlier Features in
-Transformer Training" (arXiv 2405.19279), taken on input embeddings, in fp32.
+metrics of outlier features (`latentgym.lm.outliers`) are taken on input embeddings, with the lower
+median.
 
 Legend: M vectors, D width, V vocabulary, k nearest embeddings.
 """
@@ -15,26 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.lm.model import TABLE_BLOCK
+from latentgym.lm.outliers import kurtosis, max_median_ratio
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.rollouts import IntArray, Rollouts, StepKind
 
 _MOST = 512  # thoughts looked at, evenly spaced over the rollout
 _MOST_NEAREST = 64  # of them: the nearest word is a search of the whole table
-
-
-def kurtosis(x_MD: Tensor) -> Tensor:
-    """Kurtosis of the elements' root mean squares s_j: mean s_j^4 / (mean s_j^2)^2.
-
-    1 where all elements are alike, D where one carries everything.
-    """
-    square_D = x_MD.float().square().mean(0)
-    return square_D.square().mean() / square_D.mean().square().clamp_min(1e-30)
-
-
-def max_median_ratio(x_MD: Tensor) -> Tensor:
-    """Mean over vectors of the largest over the median absolute value."""
-    size_MD = x_MD.float().abs()
-    return (size_MD.amax(-1) / size_MD.median(-1).values.clamp_min(1e-30)).mean()
 
 
 def nearest_tokens(

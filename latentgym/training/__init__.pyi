@@ -6,6 +6,7 @@ from .curriculum_config import CurriculumConfig
 from .grpo import GRPO
 from .grpo_config import GRPOConfig
 from .order import Order
+from .outliers import OutlierWatch
 from .pathwise import Pathwise
 from .pathwise_config import PathwiseConfig
 from .stage import (
@@ -15,6 +16,7 @@ from .stage import (
     Stage,
     StageConfig,
     Update,
+    Watch,
 )
 from .supervised import Supervised, supervised_loss
 from .supervised_config import SupervisedConfig
@@ -31,6 +33,7 @@ __all__ = [
     "Metrics",
     "Optimisation",
     "Order",
+    "OutlierWatch",
     "Pathwise",
     "PathwiseConfig",
     "Recipe",
@@ -40,5 +43,6 @@ __all__ = [
     "SupervisedConfig",
     "Trainer",
     "Update",
+    "Watch",
     "supervised_loss",
 ]

@@ -27,6 +27,7 @@ from latentgym.rollout import Policy
 from latentgym.storage import atomic_write, discard
 from latentgym.system.sealed import digest, digests, sealed
 from latentgym.training.manifest import MANIFEST, SCHEMA, complete, find, read_manifest
+from latentgym.training.optimizers import flat, unflatten
 
 _POLICY, _OPTIMIZER = "policy.safetensors", "optimizer.safetensors"
 _LM = "lm."  # where a policy's language model stands
@@ -58,7 +59,7 @@ def save(
             work.mkdir()
             save_model(policy, str(work / _POLICY))
             if optimizer is not None:
-                save_file(_flat(optimizer), str(work / _OPTIMIZER))
+                save_file(flat(optimizer), str(work / _OPTIMIZER))
             version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
             about = {**version, "step": step, "files": digests(work), **manifest}
             (work / MANIFEST).write_text(json.dumps(sealed(about), indent=2))
@@ -89,7 +90,7 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None =
     _fill(policy, _tensors(folder, _POLICY, manifest), folder, manifest)
     if optimizer is not None:
         try:
-            _unflatten(optimizer, _tensors(folder, _OPTIMIZER, manifest))
+            unflatten(optimizer, _tensors(folder, _OPTIMIZER, manifest))
         except CheckpointError:
             raise
         except (RuntimeError, ValueError, LookupError) as error:
@@ -214,34 +215,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flat(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's tensors by `parameter/name`, and the global random state."""
-    state = optimizer.state_dict()["state"]
-    tensors = {
-        f"{index}/{name}": torch.as_tensor(value).clone()
-        for index, entry in state.items()
-        for name, value in entry.items()
-    }
-    return {**tensors, "rng": torch.get_rng_state()}
-
-
-def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    rng = tensors.pop("rng")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split("/")
-        # Parameters are known by their place in the groups alone, and torch takes any shape.
-        if value.dim() and value.shape != parameters[int(index)].shape:
-            raise CheckpointError(
-                "this run's optimiser had its parameters in other groups, as before weight decay "
-                "left out biases and norms, so it cannot be resumed; begin another run from its "
-                "weights with --checkpoint."
-            )
-        if not _finite(value):
-            raise ValueError(f"the optimiser's {name} of parameter {index} is not finite")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    torch.set_rng_state(rng)

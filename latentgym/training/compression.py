@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from latentgym.analysis.sequences import PositionKind, Sequences, kind_of_thoughts
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.heads.base import VectorHead
@@ -33,6 +34,7 @@ from latentgym.lm.model import left_pad
 from latentgym.rollout import Policy
 from latentgym.training.compression_config import CompressionConfig, Pooling
 from latentgym.training.demonstrations import Demonstrations
+from latentgym.training.inputs import of_chains
 from latentgym.training.order import Order
 from latentgym.training.stage import Metrics, QuestionStage, Update
 
@@ -92,6 +94,13 @@ class CompressedBatch(NamedTuple):
     mask_BT: Tensor
     latent_BT: Tensor
     answer_BT: Tensor
+
+    def sequences(self, policy: Policy) -> Sequences:
+        """What the model reads, thoughts in their place."""
+        kind_BT = torch.full_like(self.label_BT, PositionKind.CHAIN)
+        kind_BT[self.latent_BT] = kind_of_thoughts(policy)
+        kind_BT[self.answer_BT] = PositionKind.ANSWER
+        return of_chains(policy.lm, self, kind_BT * self.mask_BT)
 
 
 class CompressionLoss(NamedTuple):
@@ -197,6 +206,7 @@ class Compression(QuestionStage):
                 sums.add_(torch.stack([value.detach().float() for value in out]).cpu())
                 yield out.tokens / steps + c.latent_weight * out.latent / max(1, thoughts)
 
+        inside = self.watched(number, lambda: batches[0].sequences(self.policy))
         with mode(lm, training=True):
             grad_norm = update(losses())
         tokens, latent = float(sums[0]) / steps, float(sums[1]) / max(1, thoughts)
@@ -208,6 +218,7 @@ class Compression(QuestionStage):
             "train/answer_accuracy": float(sums[3]) / max(1, answers),
             "train/grad_norm": grad_norm,
             "train/speed": float(speed),
+            **inside,
         }
 
     def batch(

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from latentgym.errors import UsageError
-from latentgym.options.ranges import NotNegative, Rate, ShareBelowOne, check_ranges
+from latentgym.options.ranges import NotNegative, Positive, Rate, ShareBelowOne, check_ranges
+
+OPTIMIZERS = ("adamw", "soap")
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,15 @@ class Optimisation:
     lr: Rate = 1e-3
     """Peak learning rate of the model."""
     weight_decay: NotNegative = 0.01
-    """Decoupled weight decay of AdamW, of matrices alone: not of biases, norms, other vectors."""
+    """Decoupled weight decay, of matrices alone: not of biases, norms, other vectors."""
     beta1: ShareBelowOne = 0.9
-    """First-moment decay of AdamW."""
+    """First-moment decay."""
     beta2: ShareBelowOne = 0.999
-    """Second-moment decay of AdamW."""
+    """Second-moment decay."""
+    eps: Positive = 1e-8
+    """Added to the root of the second moment; larger values move rare directions less."""
+    optimizer: str = "adamw"
+    """adamw, or soap: Adam in the eigenbasis of Shampoo's preconditioner (extra soap)."""
     max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     schedule: str = "cosine"
@@ -33,6 +39,8 @@ class Optimisation:
         check_ranges(self, "optimisation.")
         if self.schedule not in ("constant", "linear", "cosine"):
             raise UsageError(f"no schedule {self.schedule!r}; choose constant, linear or cosine.")
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"no optimizer {self.optimizer!r}; choose {' or '.join(OPTIMIZERS)}.")
 
     def lengthened(self, before: int, steps: int) -> str:
         """What it means for a run of `before` steps to go on as one of `steps`, as a sentence."""

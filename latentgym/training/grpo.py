@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentgym.analysis.sequences import of_rollouts
 from latentgym.episodes.rng import derive
 from latentgym.errors import TrainingError, UsageError
 from latentgym.lm.mode import mode
@@ -107,6 +108,7 @@ class GRPO(QuestionStage):
         if not np.isfinite(episodes.reward_N).all():
             raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
         latents = latent_statistics(self.policy, episodes.rollouts)
+        inside = self.watched(number, lambda: of_rollouts(self.policy, episodes.rollouts))
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
         given = self._given(episodes.rollouts, advantage_N)
         seen = UpdateMetrics()
@@ -117,6 +119,7 @@ class GRPO(QuestionStage):
         return {
             **episode_metrics(episodes, c.group_size, in_tokens=in_tokens, seconds=rolled),
             **latents,
+            **inside,
             **seen.metrics(),
         }
 

@@ -32,8 +32,9 @@ from latentgym.rollout import Policy
 from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import perplexity_reward
-from latentgym.training.demonstrations import Demonstrations
+from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.grpo_config import CLEAN
+from latentgym.training.inputs import of_batch
 from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.losses import advantages, clipped_surrogate
 from latentgym.training.order import Order
@@ -73,7 +74,11 @@ class Pathwise(QuestionStage):
         c = self.config
         questions = self.order.batch(number)
         parts = np.array_split(questions, min(-(-c.rows // c.micro_batch), c.prompts))
-        score = partial(self._scored, seed=derive(self.seed, 4, number))
+        seed = derive(self.seed, 4, number)
+        score = partial(self._scored, seed=seed)
+        inside = self.watched(
+            number, lambda: of_batch(self.policy, *self._behind_chains(parts[0], seed))
+        )
         with torch.no_grad():
             scored = [score(part) for part in parts]
         old = [-s.loss_BT for s in scored]
@@ -111,6 +116,7 @@ class Pathwise(QuestionStage):
             "train/ratio": float(sums[1]) / (tokens * c.updates),
             "train/clip_fraction": float(sums[2]) / (tokens * c.updates),
             "train/grad_norm": float(np.mean(grad_norms)),
+            **inside,
         }
 
     def advantages(self, reward_N: Tensor) -> Tensor:
@@ -121,6 +127,11 @@ class Pathwise(QuestionStage):
 
     def _scored(self, questions: IntArray, *, seed: int) -> SupervisedLoss:
         """Negative log-likelihood of the right answers, behind G chains of each question."""
+        batch, own = self._behind_chains(questions, seed)
+        return supervised_loss(self.policy.lm, batch, own=own)
+
+    def _behind_chains(self, questions: IntArray, seed: int) -> tuple[SupervisedBatch, OwnThoughts]:
+        """The right answers, and how the G chains of each question before them are thought."""
         lm, g = self.policy.lm, self.config.group_size
         batch = self.demonstrations.batch(
             np.repeat(questions, g), lm.device, lambda _, d: with_latents(d, self.latents)
@@ -133,4 +144,4 @@ class Pathwise(QuestionStage):
             sample_B=np.tile(np.arange(g), len(questions)),
             noise_free=int(self.config.advantage == CLEAN),
         )
-        return supervised_loss(lm, batch, own=own)
+        return batch, own

@@ -13,11 +13,24 @@ from latentgym.training.order import Order
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentgym.analysis.sequences import Sequences
     from latentgym.rollout import Policy
 
 Metrics: TypeAlias = "dict[str, float]"
 Update: TypeAlias = "Callable[[Iterable[Tensor]], float]"
 """Back-propagates losses one after the other, takes one optimiser step, tells the gradient norm."""
+
+
+class Watch(Protocol):
+    """Looks at what a step reads, before it is learnt from; changes nothing."""
+
+    def due(self, number: int) -> bool:
+        """Whether it looks at that step."""
+        ...
+
+    def look(self, sequences: Sequences) -> Metrics:
+        """What to log."""
+        ...
 
 
 class Stage(ABC):
@@ -28,9 +41,22 @@ class Stage(ABC):
 
     Attributes:
         policy: what is trained.
+        watch: looks at what some steps read, if anything does.
     """
 
     policy: Policy
+    watch: Watch | None = None
+
+    def watched(self, number: int, read: Callable[[], Sequences]) -> Metrics:
+        """What the watch logs of a step.
+
+        Args:
+            number: of the step.
+            read: what the step reads, latents in their place; called where the watch is due.
+        """
+        if self.watch is None or not self.watch.due(number):
+            return {}
+        return self.watch.look(read())
 
     @abstractmethod
     def step(self, number: int, update: Update) -> Metrics:

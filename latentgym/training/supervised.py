@@ -28,6 +28,7 @@ from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
 from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
+from latentgym.training.inputs import of_batch
 from latentgym.training.latents import latents_of, with_latents
 from latentgym.training.losses import soft_target_loss
 from latentgym.training.order import Order
@@ -169,6 +170,10 @@ class Supervised(QuestionStage):
                     loss = loss + c.prompt_weight * prompt_M.sum() / named
                 yield loss
 
+        first = batches[0]
+        inside = self.watched(
+            number, lambda: of_batch(self.policy, first, self.own_rows(first, number))
+        )
         with mode(lm, training=True):
             grad_norm = update(losses())
         return {
@@ -176,6 +181,7 @@ class Supervised(QuestionStage):
             "train/answer_accuracy": float(sums[2] / sums[3].clamp_min(1)),
             "train/grad_norm": grad_norm,
             **({"train/prompt_loss": float(prompt_sum / named)} if c.prompt_weight else {}),
+            **inside,
         }
 
     def shown(self, number: int, index: int, demonstration: Any) -> Any:

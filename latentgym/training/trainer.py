@@ -20,7 +20,8 @@ from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
 from latentgym.training.logs import Sink, open_sinks
 from latentgym.training.manifest import latest, read_manifest
-from latentgym.training.stage import Metrics, Stage
+from latentgym.training.optimizers import optimizer_for
+from latentgym.training.stage import Metrics, Stage, Watch
 
 _PROBE = 8  # tokens
 _LOG_SECONDS = 5.0  # TensorBoard and the disk need no line for every step of a tiny model
@@ -39,9 +40,11 @@ class Trainer:
         identity: what the run is; a resumed run must be the same.
         loggers: further ones, `wandb` or `trackio`.
         skip_long: leave out questions that the model cannot read; refused otherwise.
+        watch: looks at what some steps read; these steps are logged.
 
     Raises:
-        UsageError: settings that cannot work, nothing to train, or weights of less than fp32.
+        UsageError: settings that cannot work, nothing to train, weights of less than fp32, or an
+            optimiser whose package is missing.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Trainer:
         identity: dict[str, Any] | None = None,
         loggers: tuple[str, ...] = (),
         skip_long: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         optimisation.validate()
         if steps < 1:
             raise UsageError(f"a run needs at least one step, but steps is {steps}.")
         self.stage, self.policy = stage, stage.policy
+        self.watch = stage.watch = watch
         self.optimisation, self.steps, self.out = optimisation, steps, out
         self.save_every, self.log_every = save_every, log_every
         self.identity = identity or {}
@@ -71,12 +76,7 @@ class Trainer:
         for group in groups:
             group["peak_lr"] = group["lr"]
             _check_precision(group["params"])
-        self.optimizer = torch.optim.AdamW(
-            groups,
-            lr=optimisation.lr,
-            betas=(optimisation.beta1, optimisation.beta2),
-            weight_decay=optimisation.weight_decay,
-        )
+        self.optimizer = optimizer_for(groups, optimisation)
         self.last: Metrics = {}
         self._number = 0
         self._lengths: list[dict[str, int]] = []  # how the run was made longer, or shorter
@@ -116,7 +116,7 @@ class Trainer:
                         if self.log_every
                         else (now - logged_at > _LOG_SECONDS or done in (1, self.steps))
                     )
-                    if due:
+                    if due or (self.watch is not None and self.watch.due(number)):
                         rate = (done - logged_step) / max(now - logged_at, 1e-9)
                         for sink in sinks:
                             sink.write(done, {**self.last, "train/steps_per_second": rate})

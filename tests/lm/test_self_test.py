@@ -17,10 +17,8 @@ from latentgym.errors import UsageError
 from latentgym.lm import LatentLM, cache
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.self_test import self_test
-from latentgym.lm.zoo import TinySpec, tiny_model
+from latentgym.lm.tiny import ARCHITECTURES, TinySpec, tiny_model
 from latentgym.text.tokenizers import ByteTokenizer
-
-ARCHITECTURES = ("gpt2", "llama", "qwen2")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from latentgym.errors import UsageError
 from latentgym.lm import load_model, zoo
-from latentgym.lm.zoo import SMOLLM2, TinySpec, describe, parse_tiny, resolve
+from latentgym.lm.tiny import ARCHITECTURES, TinySpec, parse_tiny
+from latentgym.lm.zoo import SMOLLM2, describe, resolve
 from latentgym.storage import cache_folder
 from latentgym.system import hub
 from latentgym.system.sealed import UnverifiedWarning, digests, sealed
@@ -63,7 +64,7 @@ def test_names_of_tiny_models(name: str, spec: TinySpec | None) -> None:
     ("name", "sentence"),
     [
         ("tiny:gpt2:2x2", "write tiny"),
-        ("tiny:bert", "choose gpt2, llama or qwen2"),
+        ("tiny:bert", "choose gpt2, llama, qwen2, op or op-trainable"),
         ("tiny:gpt2:2x3x16", "heads must divide the width"),
         ("tiny:gpt2:0x1x16", "at least 1"),
     ],
@@ -73,7 +74,7 @@ def test_bad_tiny_models_are_refused(name: str, sentence: str) -> None:
         parse_tiny(name)
 
 
-@pytest.mark.parametrize("arch", ["gpt2", "llama", "qwen2"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_a_tiny_model_is_a_function_of_its_seed(arch: str) -> None:
     def weights(seed: int) -> Any:
         lm = load_model(f"tiny:{arch}:1x2x8", tokenizer=BYTES, seed=seed, dtype="float32")

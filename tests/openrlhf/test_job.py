@@ -29,6 +29,25 @@ def test_no_workers_are_refused(make_job) -> None:
         make_job(gpus=0)
 
 
+def test_another_optimiser_than_deepspeeds_is_refused(make_job) -> None:
+    job = make_job()
+    with pytest.raises(UsageError, match="DeepSpeed trains with AdamW, not with soap"):
+        replace(job, optimisation=replace(job.optimisation, optimizer="soap"))
+
+
+def test_a_run_from_before_epsilon_was_a_choice_is_resumed(make_job, changed) -> None:
+    settings = {"optimisation": {"lr": 1e-3, "eps": 1e-8, "optimizer": "adamw"}}
+    job = make_job()
+    job = replace(job, identity={**job.identity, "config": settings})
+    _remember(job)
+    older = {"optimisation": {"lr": 1e-3}}
+    changed(job.out / "run.json", lambda stored: stored.update(config=older))
+    _remember(replace(job, resume=True))
+    changed(job.out / "run.json", lambda stored: stored.update(config={"optimisation": {"lr": 1}}))
+    with pytest.raises(UsageError, match=r"differs in config\.optimisation\.lr"):
+        _remember(replace(job, resume=True))
+
+
 def test_a_run_of_an_older_optimiser_is_not_resumed(make_job, changed) -> None:
     job = make_job()
     _remember(job)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -71,3 +73,12 @@ def test_names_that_are_rebound_are_there() -> None:
     }.items():
         assert callable(getattr(owner, method))
     assert "sample_batch_size" in inspect.signature(NaiveReplayBuffer.__init__).parameters
+
+
+def test_the_optimisers_settings_arrive(make_job: Any) -> None:
+    from latentgym.openrlhf.arguments import arguments
+
+    job = make_job()
+    how = replace(job.optimisation, beta2=0.95, eps=3e-5)
+    adam = arguments(replace(job, optimisation=how)).actor.adam
+    assert (adam.lr, adam.betas[1], adam.eps) == (how.lr, 0.95, 3e-5)

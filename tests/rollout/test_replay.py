@@ -32,7 +32,7 @@ def rolled_out(policy: Policy, prompts: list[list[int]], protocol: Protocol) -> 
     return engine.rollout(prompts, protocol, seed=3, group_size=3)
 
 
-@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2", "op"])
 def test_replay_agrees_with_decoding(
     arch: str, head: PolicyHead, random_lm: Callable, prompts: Any, protocol: Protocol
 ) -> None:

@@ -40,7 +40,7 @@ def read_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "shared_prompts", lambda token_BT, kind_BT: None)
 
 
-@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2", "op"])
 @pytest.mark.parametrize("attend_padding", [False, True])
 def test_scores_and_gradients_are_those_of_whole_rows(
     arch: str,

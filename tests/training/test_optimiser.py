@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.testing import assert_close
 
-from latentgym.errors import CheckpointError, UsageError
+from latentgym.errors import CheckpointError, Notice, UsageError
 from latentgym.heads import GatedHead, MixtureHead, MultiTokenHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
@@ -29,6 +31,7 @@ from latentgym.training import (
 )
 from latentgym.training import checkpoint as checkpoints
 from latentgym.training.manifest import latest
+from latentgym.training.optimizers import flat
 
 TINY_STEPS = Optimisation(lr=1e-6, schedule="constant", warmup=0.0)
 
@@ -133,3 +136,48 @@ def test_a_run_whose_optimiser_had_other_groups_is_not_resumed(
     with pytest.raises(CheckpointError, match=r"in other groups, .* another run .*--checkpoint"):
         trainer(tmp_path).run(resume=True)
     checkpoints.load_weights(tmp_path, gated(1))  # its weights are good
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, optimizer: str) -> None:
+    if optimizer == "soap":
+        pytest.importorskip("pytorch_optimizer", reason="pip install 'latentgym[soap]'")
+    # Beyond step 10, at which SOAP renews its preconditioner, and in the middle of a period.
+    how = Optimisation(lr=1e-3, optimizer=optimizer, schedule="constant", warmup=0.0)
+    whole = Trainer(supervised(), how, 14, out=tmp_path / "whole")
+    whole.run()
+    Trainer(supervised(), how, 12, out=tmp_path / "parts").run()
+    parts = Trainer(supervised(), how, 14, out=tmp_path / "parts")
+    with pytest.warns(Notice, match="of 12 steps and is now of 14"):
+        parts.run(resume=True)
+    for one, other in zip(whole.policy.parameters(), parts.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+    ends = [flat(run.optimizer) for run in (whole, parts)]
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(x, ends[1][name]) for name, x in ends[0].items())
+
+
+def test_epsilon_is_adams() -> None:
+    """After one step from nothing a weight has moved by lr g / (|g| + epsilon)."""
+    moved = []
+    for eps in (1e-8, 1.0):
+        stage = supervised()
+        weight = next(iter(stage.policy.parameters()))
+        before = weight.detach().clone()
+        how = Optimisation(lr=1e-3, eps=eps, weight_decay=0.0, schedule="constant", warmup=0.0)
+        Trainer(stage, how, 1).run()
+        assert weight.grad is not None
+        expected = before - 1e-3 * weight.grad / (weight.grad.abs() + eps)
+        assert_close(weight.detach(), expected, rtol=1e-5, atol=1e-7)
+        moved.append(float((weight.detach() - before).abs().max()))
+    assert moved[1] < 0.5 * moved[0]
+
+
+def test_optimisers_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="choose adamw or soap"):
+        Optimisation(optimizer="sgd").validate()
+    with pytest.raises(UsageError, match=r"--optimisation\.eps must be above 0"):
+        Optimisation(eps=0.0).validate()
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    with pytest.raises(UsageError, match=r"pip install 'latentgym\[soap\]'"):
+        Trainer(supervised(), Optimisation(optimizer="soap"), 1)

@@ -1,0 +1,1 @@
+"""Outlier features: by architecture and optimiser, and of latents where training collapses."""

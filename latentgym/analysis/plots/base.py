@@ -1,0 +1,72 @@
+"""What the pictures of an analysis have in common."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latentgym.analysis.pooling import ALL
+from latentgym.errors import UsageError
+
+Report = Mapping[str, Any]
+COLOURS = {
+    ALL: "#222222",
+    "prompt": "#888888",
+    "chain": "#0072b2",
+    "hybrid": "#009e73",
+    "latent": "#d55e00",
+    "inserted": "#cc79a7",
+    "answer": "#e69f00",
+}
+"""Of groups of positions, told apart by the colour-blind (Okabe and Ito)."""
+_WIDTH = 9.0  # of all pictures, so that their text is of one size on a page
+
+
+def figure_of(height: float) -> Any:
+    """A figure of that height, in inches.
+
+    Raises:
+        UsageError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("pictures need matplotlib; pip install 'latentgym[plots]'.") from error
+    return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def file_of(figure: Any, name: str, kind: str) -> bytes:
+    """A figure as a file of that kind, `svg` or `png`; the same bytes for the same figure."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # Ids within an SVG are random, and it bears the date, unless one says otherwise.
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
+    return buffer.getvalue()
+
+
+def line(axes: Any, group: str, value: Any) -> None:
+    """Draw the numbers of a group over the layers; None leaves a gap."""
+    values = np.array([np.nan if v is None else v for v in value])
+    axes.plot(values, color=COLOURS.get(group), label=group, lw=2 if group == ALL else 1.3)
+
+
+def tidy(axes: Any, title: str, ylabel: str = "", xlabel: str = "layer") -> None:
+    """Title, labels and a light grid."""
+    axes.set_title(title, fontsize=9)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def array_of(table: Any) -> npt.NDArray[np.float64]:
+    """Nested lists with None for what is no number."""
+    return np.array(table, dtype=np.float64)

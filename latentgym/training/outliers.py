@@ -1,0 +1,141 @@
+"""A watch for outlier features and for latents that leave the range of token embeddings.
+
+Every n steps some of the step's own sequences are read once more, latents in their place, and the
+metrics of `latentgym.analysis.outliers` are logged for a few states of the residual stream. A
+latent is read where the model is used to read token embeddings: its band is
+
+    [low / 2, 2 high]    low, high: 1st and 99th percentile over the embedding table
+
+of the norm, and of the Pearson kurtosis of its elements. Where more than a tenth of the latents are
+outside the band of either, the alarm is on.
+
+Legend: M latents, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentgym.analysis.outliers import outliers
+from latentgym.analysis.pooling import ALL
+from latentgym.analysis.residual import ResidualStream
+from latentgym.analysis.sequences import THOUGHTS, PositionKind, Sequences
+from latentgym.errors import UsageError
+from latentgym.lm.outliers import pearson_kurtosis
+from latentgym.rollout import Policy
+from latentgym.training.stage import Metrics
+
+FACTOR = 2.0  # how far beyond the percentiles the band reaches
+TOLERATED = 0.1  # share of latents outside of it
+_PERCENTILES = (0.01, 0.99)
+_MOST_ROWS = 32  # sequences looked at, evenly spaced
+_MOST_WORDS = 4096  # rows of the table that the band is taken of, evenly spaced
+_LATENTS = (PositionKind.HYBRID, PositionKind.LATENT)
+
+
+class OutlierWatch:
+    """Logs `outlier/...` (docs/metrics.md), and says when the alarm goes on.
+
+    Args:
+        policy: that is trained.
+        every: steps between looks; the first step is looked at too.
+
+    Raises:
+        UsageError: its model cannot be taken apart, runs in fewer bits than fp32, or `every` is no
+            number of steps.
+    """
+
+    def __init__(self, policy: Policy, every: int) -> None:
+        if every < 1:
+            raise UsageError(f"outliers are logged every n steps, at least 1, but n is {every}.")
+        self.stream, self.every = ResidualStream(policy.lm), every
+        self.alarmed = False
+
+    def due(self, number: int) -> bool:
+        return number == 0 or (number + 1) % self.every == 0
+
+    def look(self, sequences: Sequences) -> Metrics:
+        every = -(-len(sequences) // _MOST_ROWS)
+        some = sequences.select(slice(None, None, every))
+        found = outliers(self.stream, some)["groups"]
+        return {**_of_states(found), **self._of_latents(some)}
+
+    def _of_latents(self, sequences: Sequences) -> Metrics:
+        """Which share is outside the band, and whether that is an alarm; empty without latents."""
+        latent_NT = torch.stack([sequences.kind_NT == kind for kind in _LATENTS]).any(0)
+        if not latent_NT.any():
+            return {}
+        lm = self.stream.lm
+        ids = torch.arange(lm.vocab_size, device=lm.device)[:: -(-lm.vocab_size // _MOST_WORDS)]
+        outside = outside_band(sequences.x_NTD[latent_NT], lm.embed(ids))
+        share = max(outside.values())
+        alarm = share > TOLERATED
+        if alarm and not self.alarmed:
+            worst = max(outside, key=lambda name: outside[name])
+            print(
+                f"alarm: the {worst} of {100 * share:.0f} % of the latents is outside the band of "
+                "token embeddings (docs/metrics.md); they may be collapsing",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.alarmed = alarm
+        shares = {f"outlier/latent_{name}_outside": value for name, value in outside.items()}
+        return {**shares, "outlier/alarm": float(alarm)}
+
+
+@torch.no_grad()
+def outside_band(x_MD: Tensor, word_VD: Tensor) -> dict[str, float]:
+    """The share of latents outside the band of token embeddings, by what is measured of them.
+
+    Args:
+        x_MD: latents, as the model reads them.
+        word_VD: token embeddings.
+    """
+    measures = {"norm": _norm, "kurtosis": pearson_kurtosis}
+    shares = {}
+    for name, measure in measures.items():
+        of_words = measure(word_VD)
+        at = torch.tensor(_PERCENTILES, dtype=of_words.dtype)
+        low, high = torch.quantile(of_words, at)
+        value_M = measure(x_MD)
+        inside_M = (value_M >= low / FACTOR) & (value_M <= high * FACTOR)  # not where it is nan
+        shares[name] = 1 - float(inside_M.double().mean())
+    return shares
+
+
+def _norm(x: Tensor) -> Tensor:
+    norm: Tensor = x.detach().cpu().double().norm(dim=-1)
+    return norm
+
+
+def _of_states(groups: Mapping[str, Any]) -> Metrics:
+    """A few numbers of all layers, without the first position of each sequence."""
+    if ALL not in groups:
+        return {}
+    every = groups[ALL]
+    last = len(every["kurtosis"]) - 1
+    found: dict[str, float | None] = {}
+    for name, layer in {"first": 0, "middle": last // 2, "last": last}.items():
+        found |= {
+            f"{name}/norm": every["norm"]["mean"][layer],
+            f"{name}/kurtosis": every["kurtosis"][layer],
+            f"{name}/max_median": every["max_median_ratio"]["mean"][layer],
+            f"{name}/signal": every["signal_mean"][layer],
+        }
+    found["most/kurtosis"] = _most(every["kurtosis"])
+    found["most/max_median"] = _most(every["max_median_ratio"]["mean"])
+    names = [kind.name.lower() for kind in THOUGHTS]
+    found["thought/kurtosis"] = _most(
+        k for n in names if n in groups for k in groups[n]["kurtosis"]
+    )
+    return {f"outlier/{name}": value for name, value in found.items() if value is not None}
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    """The largest; None where nothing is a number."""
+    return max((value for value in values if value is not None), default=None)
