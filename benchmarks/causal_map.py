@@ -25,7 +25,13 @@ from latentgym.agents.settings import restored
 from latentgym.analysis.interventions import INTERVENTIONS
 from latentgym.analysis.latents import DEFINITIONS, causal_map
 from latentgym.analysis.lens import DEFINITIONS as LENS
-from latentgym.analysis.lens import KL_FINAL_LENS, KL_LENS_FINAL, OVERLAP, decode_latents, lens
+from latentgym.analysis.lens import (
+    KL_FINAL_LENS,
+    KL_LENS_FINAL,
+    OVERLAP,
+    decode_latents,
+    logit_lens,
+)
 from latentgym.analysis.maps import DEFINITIONS as MAPS
 from latentgym.analysis.maps import Reader, linear_maps
 from latentgym.analysis.residual import ResidualStream
@@ -111,7 +117,7 @@ def look(model: Trained) -> dict[str, Any]:
         for effect, of in (("direct", None), ("total", rollouts)):
             told = causal_map(model.policy, sequences, interventions=INTERVENTIONS, rollouts=of)
             found["maps"][f"{whose} answer, {effect}"] = told
-    found["lens"] = lens(model.stream, model.sequences(model.own))
+    found["lens"] = logit_lens(model.stream, model.sequences(model.own))
     return found
 
 

@@ -254,7 +254,7 @@ def _check_environment(options: Any, command: Command) -> None:
     if env is None:
         return
     env_id, task, family = resolve(env)
-    if hasattr(options, "agent"):
+    if getattr(options, "agent", None) is not None:
         assert family in registry.load(AGENTS[options.agent]).families, command.text
     given = key_values(options.env_option)
     assert not given.keys() & DECIDED.keys(), command.text

@@ -179,8 +179,8 @@ ARROWS = {
     "agents": "episodes evaluation heads lm options progress registry rollout system text training",
     "bench": "agents data episodes evaluation heads lm options progress registry retrieval rollout "
     "text training",
-    "cli": "agents cluster data evaluation lm openrlhf options progress registry retrieval "
-    "storage system testing text training",
+    "cli": "agents analysis cluster data evaluation lm openrlhf options progress registry "
+    "retrieval storage system testing text training",
     "cluster": "evaluation",
     "data": "episodes options progress storage system text",
     "envs": "data episodes lm options registry retrieval rewards system text",

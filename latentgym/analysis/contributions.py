@@ -36,7 +36,7 @@ DEFINITIONS = {
 
 
 @torch.no_grad()
-def contributions(
+def layer_contributions(
     stream: ResidualStream, sequences: Sequences, *, positions_at_once: int = 1024
 ) -> dict[str, Any]:
     """Norms, relative contributions and cosines by layer and kind of position.

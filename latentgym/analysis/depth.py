@@ -136,11 +136,11 @@ class _Work:
         return sorted({round(i * (count - 1) / (_FEW - 1)) for i in range(_FEW)})
 
     def _contributions(self) -> tuple[Any, Any]:
-        found = added.contributions(self.stream, self.sequences, **self.bound)
+        found = added.layer_contributions(self.stream, self.sequences, **self.bound)
         return found, added.DEFINITIONS
 
     def _lens(self) -> tuple[Any, Any]:
-        found = lens.lens(self.stream, self.sequences, **self.bound)
+        found = lens.logit_lens(self.stream, self.sequences, **self.bound)
         return found, found.pop("definitions")
 
     def _skips(self) -> tuple[Any, Any]:

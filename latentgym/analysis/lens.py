@@ -49,7 +49,7 @@ DEFINITIONS = {
 
 
 @torch.no_grad()
-def lens(
+def logit_lens(
     stream: ResidualStream,
     sequences: Sequences,
     *,

@@ -15,6 +15,7 @@ from latentgym.analysis import plots
 from latentgym.analysis.pooling import ALL
 from latentgym.storage import atomic_write, to_json, writable
 
+Drawn = Mapping[str, Mapping[str, bytes]]
 REPORT, PAGE = "analysis.json", "analysis.html"
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -101,39 +102,44 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        plots.save(report, folder)
+        drawn = plots.draw(report, "svg", "png")
+        for name, files in drawn.items():
+            for kind, content in files.items():
+                with atomic_write(folder / f"{name}.{kind}") as path:
+                    path.write_bytes(content)
         with atomic_write(folder / PAGE) as path:
-            path.write_text(page(report), encoding="utf-8")
+            path.write_text(page(report, drawn), encoding="utf-8")
         # Last: where it is, the rest is too.
         with atomic_write(folder / REPORT) as path:
             path.write_text(to_json(dict(report), indent=1) + "\n", encoding="utf-8")
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """A whole page, HTML."""
+def page(report: Mapping[str, Any], drawn: Drawn) -> str:
+    """A whole page, HTML, with the pictures that `plots.draw` has made of the report."""
     title = f"{report['model']} on {report['env']}: {report['analysis']}"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n{section(report)}</body>\n</html>\n"
+        f"<h1>{escape(title)}</h1>\n{section(report, drawn)}</body>\n</html>\n"
     )
 
 
-def section(report: Mapping[str, Any]) -> str:
+def section(report: Mapping[str, Any], drawn: Drawn) -> str:
     """What a report says, as part of a page: tables, pictures, definitions."""
-    return "\n".join(_parts(report)) + "\n"
+    return "\n".join(_parts(report, drawn)) + "\n"
 
 
-def _parts(report: Mapping[str, Any]) -> Iterator[str]:
+def _parts(report: Mapping[str, Any], drawn: Drawn) -> Iterator[str]:
     kinds = ", ".join(f"{n} {kind}" for kind, n in report["positions"].items())
     source = "the task's own solutions" if report["demonstrations"] else report["agent"]
     yield (
         f"<p>{report['sequences']} sequences of {escape(str(source))}; {report['blocks']} layers; "
         f"positions: {escape(kinds)}.</p>"
     )
-    for name, svg in plots.svgs(report).items():
-        caption = escape(_CAPTIONS[name])
+    for name, files in drawn.items():
+        caption, svg = escape(_CAPTIONS[name]), files["svg"].decode()
+        svg = svg[svg.index("<svg") :]
         labelled = svg.replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
         yield f"<figure>{labelled}<figcaption>{caption}</figcaption></figure>"
     for table in tables(report):

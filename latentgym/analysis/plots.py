@@ -1,14 +1,12 @@
 """Pictures of a depth report (extra `plots`).
 
-Each is a matplotlib figure by name; `save` writes them as SVG and PNG, the same bytes for the same
-report.
+Each is a matplotlib figure by name; `draw` makes files of them, the same bytes for the same report.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ import numpy.typing as npt
 
 from latentgym.analysis.pooling import ALL, WITH_FIRST
 from latentgym.errors import UsageError
-from latentgym.storage import atomic_write
 
 Report = Mapping[str, Any]
 _COLOURS = {
@@ -28,15 +25,15 @@ _COLOURS = {
     "inserted": "#cc79a7",
     "answer": "#e69f00",
 }
-_SIZE = (7.0, 3.2)
+_WIDTH = 9.0  # of all pictures, so that their text is of one size on a page
 
 
-def _figure(width: float = _SIZE[0], height: float = _SIZE[1]) -> Any:
+def _figure(height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("pictures need matplotlib; pip install 'latentgym[plots]'.") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
 def figures(report: Report) -> dict[str, Any]:
@@ -58,33 +55,14 @@ def figures(report: Report) -> dict[str, Any]:
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def save(report: Report, folder: Path) -> list[Path]:
-    """Write all pictures as SVG and as PNG; the files.
+def draw(report: Report, *kinds: str) -> dict[str, dict[str, bytes]]:
+    """All pictures as files of some kinds (`svg`, `png`), by name and kind.
 
     Raises:
         UsageError: matplotlib is missing.
     """
-    written = []
-    for name, figure in figures(report).items():
-        for kind in ("svg", "png"):
-            path = folder / f"{name}.{kind}"
-            with atomic_write(path) as partial:
-                partial.write_bytes(_bytes(figure, name, kind))
-            written.append(path)
-    return written
-
-
-def svgs(report: Report) -> dict[str, str]:
-    """All pictures as SVG to stand within a page, by name.
-
-    Raises:
-        UsageError: matplotlib is missing.
-    """
-    told = {}
-    for name, figure in figures(report).items():
-        text = _bytes(figure, name, "svg").decode()
-        told[name] = text[text.index("<svg") :]
-    return told
+    made = figures(report).items()
+    return {name: {kind: _bytes(figure, name, kind) for kind in kinds} for name, figure in made}
 
 
 def _bytes(figure: Any, name: str, kind: str) -> bytes:
@@ -107,13 +85,14 @@ def _tidy(axes: Any, title: str, ylabel: str = "", xlabel: str = "layer") -> Non
     axes.set_title(title, fontsize=9)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
 def _contributions(report: Report) -> Any:
     told = report["contributions"]
-    figure = _figure(9.0, 5.2)
+    figure = _figure(5.2)
     for axes, (name, title) in zip(
         figure.subplots(2, 3).flat,
         (
@@ -142,7 +121,7 @@ def _contributions(report: Report) -> Any:
 
 def _lens(report: Report) -> Any:
     told = report["lens"]
-    figure = _figure(9.0, 3.0)
+    figure = _figure(3.0)
     names = (
         ("kl_final_lens", "KL(final || lens)", "nats"),
         ("kl_lens_final", "KL(lens || final)", "nats"),
@@ -174,7 +153,7 @@ def _skips(report: Report) -> Any:
     tables = {title: told for title, told in tables.items() if ALL in told}
     if not tables:
         return None
-    figure = _figure(3.3 * len(tables), 3.2)
+    figure = _figure(3.2)
     most = max(float(np.nanmax(_array(told[ALL]["mean"]))) for told in tables.values())
     for axes, (title, told) in zip(
         np.atleast_1d(figure.subplots(1, len(tables))), tables.items(), strict=True
@@ -184,7 +163,7 @@ def _skips(report: Report) -> Any:
 
 
 def _outputs(report: Report) -> Any:
-    figure = _figure()
+    figure = _figure(3.4)
     one, other = figure.subplots(1, 2, sharey=True)
     for part in ("block", "attention", "mlp"):
         values = report["skips"][part]["output"][ALL]["mean"]
@@ -210,7 +189,7 @@ def _difficulty(report: Report) -> Any:
     }
     if not told:
         return None
-    figure = _figure(3.5 * len(told), 3.0)
+    figure = _figure(3.0)
     for axes, (name, found) in zip(
         np.atleast_1d(figure.subplots(1, len(told))), told.items(), strict=True
     ):
@@ -224,7 +203,7 @@ def _difficulty(report: Report) -> Any:
 
 def _gradients(report: Report) -> Any:
     layers = sorted({found["layer"] for found in report["gradients"]})
-    figure = _figure(7.0, 1.0 + 1.1 * len(layers))
+    figure = _figure(1.0 + 1.1 * len(layers))
     for axes, layer in zip(
         np.atleast_1d(figure.subplots(len(layers), 1, sharex=True)), layers, strict=True
     ):
@@ -240,7 +219,7 @@ def _gradients(report: Report) -> Any:
 
 def _erasure(report: Report) -> Any:
     found = report["erasure"]["by_sequence"][0]
-    figure = _figure(7.0, 2.6)
+    figure = _figure(2.6)
     axes = figure.subplots()
     image = axes.imshow(
         _array(found["effect"]), aspect="auto", origin="lower", vmin=0, cmap="magma_r"

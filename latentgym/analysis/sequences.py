@@ -18,7 +18,7 @@ from latentgym.errors import UsageError
 from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM
 from latentgym.lm.model import left_pad, right_pad
-from latentgym.rollout import Policy, Rollouts
+from latentgym.rollout import Engine, Policy, Rollouts, collect
 from latentgym.rollout.rollouts import StepKind
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PositionKind(IntEnum):
     PAD = 0
     PROMPT = 1
     CHAIN = 2  # a token of the chain of thought
-    HYBRID = 3  # a hybrid-gated latent
+    HYBRID = 3  # a latent of the hybrid family
     LATENT = 4  # a continuous superposition
     INSERTED = 5  # put there by the environment
     ANSWER = 6  # an answer token, or the end of an answer marker
@@ -129,6 +129,18 @@ def of_rollouts(policy: Policy, rollouts: Rollouts) -> Sequences:
     for step, kind in _OF_STEP.items():
         kind_NT[step_NT == step] = kind
     return Sequences(token_NT, kind_NT, x_NTD)
+
+
+def of_questions(policy: Policy, env: Any, questions: Sequence[int], *, seed: int) -> Sequences:
+    """What the model reads while the policy answers questions; see `of_rollouts`.
+
+    Args:
+        policy: that answers.
+        env: a vector environment of ours with a row for each question.
+        questions: their numbers.
+        seed: of the random numbers.
+    """
+    return of_rollouts(policy, collect(Engine(policy), env, questions, seed=seed).rollouts)
 
 
 @torch.no_grad()

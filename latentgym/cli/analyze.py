@@ -118,8 +118,7 @@ def _read(
     _check_out(options.out)
     policy = run.actor()
 
-    from latentgym.analysis.sequences import of_demonstrations, of_rollouts
-    from latentgym.rollout import Engine, collect
+    from latentgym.analysis import of_demonstrations, of_questions
 
     env = run.make_env(len(questions))
     if options.demonstrations:
@@ -127,8 +126,7 @@ def _read(
         items = [(base.prompt(i), base.demonstration(i)) for i in questions]
         sequences = of_demonstrations(policy.lm, items)
     else:
-        episodes = collect(Engine(policy), env, questions, seed=options.seed)
-        sequences = of_rollouts(policy, episodes.rollouts)
+        sequences = of_questions(policy, env, questions, seed=options.seed)
     told = [task.difficulty(i) for i in questions]
     names = sorted({name for each in told for name in each})
     asked = {name: [each.get(name, float("nan")) for each in told] for name in names}

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from latentgym.analysis.contributions import contributions, turning_layer
+from latentgym.analysis.contributions import layer_contributions, turning_layer
 from latentgym.analysis.residual import ResidualStream
 from latentgym.analysis.sequences import PositionKind, Sequences
 from latentgym.lm import LatentLM
 
 
 def test_they_are_means_over_positions(stream: ResidualStream, sequences: Sequences) -> None:
-    told = contributions(stream, sequences)
+    told = layer_contributions(stream, sequences)
     trajectory = stream.trajectory(sequences.x_NTD, sequences.mask_NT)
     latent = sequences.kind_NT == PositionKind.LATENT
     for layer in range(len(stream)):
@@ -43,8 +43,8 @@ def test_rows_padding_and_chunks_do_not_matter(
 ) -> None:
     lm = random_lm("gpt2")
     stream, sequences = ResidualStream(lm), random_sequences(lm)
-    whole = contributions(stream, sequences)
-    chunked = contributions(stream, sequences, positions_at_once=1)
+    whole = layer_contributions(stream, sequences)
+    chunked = layer_contributions(stream, sequences, positions_at_once=1)
     alike(whole, chunked)
 
 
@@ -66,9 +66,9 @@ def test_the_first_position_is_in_one_group_alone(
     stream: ResidualStream, sequences: Sequences
 ) -> None:
     """A sink there moves no other number."""
-    before = contributions(stream, sequences)["norm_h"]
+    before = layer_contributions(stream, sequences)["norm_h"]
     first = sequences.first_NT[..., None]
-    after = contributions(
+    after = layer_contributions(
         stream, sequences.with_inputs(torch.where(first, 100.0, sequences.x_NTD))
     )["norm_h"]
     for group in before:

@@ -19,7 +19,7 @@ from latentgym.analysis.lens import (
     OVERLAP,
     compared,
     decode_latents,
-    lens,
+    logit_lens,
 )
 from latentgym.analysis.pooling import ALL, WITH_FIRST
 from latentgym.analysis.residual import ResidualStream
@@ -33,7 +33,7 @@ NAMES = (KL_FINAL_LENS, KL_LENS_FINAL, OVERLAP)
 def test_behind_the_last_block_the_lens_is_the_model(
     stream: ResidualStream, sequences: Sequences
 ) -> None:
-    told = lens(stream, sequences)
+    told = logit_lens(stream, sequences)
     assert told["layers"] == [0, 1, 2]
     groups = {ALL, WITH_FIRST, "prompt", "latent", "answer"}
     for name, last in zip(NAMES, (0.0, 0.0, 1.0), strict=True):
@@ -77,7 +77,7 @@ def test_the_lens_reads_the_hidden_states_that_transformers_tells(
     for layer, state in enumerate(states[:-1]):
         logp = lm.model.lm_head(norm(state)).log_softmax(-1)
         expected[layer] = (logp.exp() * (logp - final)).sum(-1)[0, 1:].mean()
-    told = lens(stream, row)[KL_LENS_FINAL][ALL]["mean"]
+    told = logit_lens(stream, row)[KL_LENS_FINAL][ALL]["mean"]
     torch.testing.assert_close(torch.tensor(told[:-1]), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -85,9 +85,9 @@ def test_the_lens_reads_the_hidden_states_that_transformers_tells(
 def test_chunks_change_nothing(
     at_once: int, stream: ResidualStream, sequences: Sequences, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = lens(stream, sequences)
+    whole = logit_lens(stream, sequences)
     monkeypatch.setattr(LatentLM, "logits_at_once", 3)
-    parts = lens(stream, sequences, positions_at_once=at_once)
+    parts = logit_lens(stream, sequences, positions_at_once=at_once)
     for name in NAMES:
         for group, told in parts[name].items():
             assert told["mean"] == pytest.approx(whole[name][group]["mean"], rel=1e-4, abs=1e-6)
@@ -95,12 +95,12 @@ def test_chunks_change_nothing(
 
 
 def test_chosen_layers_are_some_of_all(stream: ResidualStream, sequences: Sequences) -> None:
-    whole, some = lens(stream, sequences), lens(stream, sequences, layers=[2, 1])
+    whole, some = logit_lens(stream, sequences), logit_lens(stream, sequences, layers=[2, 1])
     assert some["layers"] == [1, 2]
     assert some[OVERLAP][ALL]["mean"] == whole[OVERLAP][ALL]["mean"][1:]
     for layers in ([3], [-1], []):
         with pytest.raises(UsageError, match=r"the layers 0 to 2"):
-            lens(stream, sequences, layers=layers)
+            logit_lens(stream, sequences, layers=layers)
 
 
 def test_scalars_are_of_the_inputs_of_blocks() -> None:

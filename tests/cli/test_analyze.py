@@ -1,0 +1,145 @@
+"""`latentgym analyze` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentgym.analysis.page import PAGE, REPORT, page
+from latentgym.analysis.plots import draw
+from latentgym.cli.main import main
+
+QUICK = [
+    "-o",
+    "size=20",
+    "--limit",
+    "3",
+    "--measures",
+    "contributions",
+    "lens",
+    "skips",
+    "thoughts",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of training, and beside it an evaluation of it."""
+    out = tmp_path_factory.mktemp("trained")
+    argv = ["mts-grpo", "latent/MNNS-continuous", "--model", "tiny:llama:2x2x16", "--stage", "csft"]
+    assert (
+        main(["train", *argv, "--steps", "2", "--out", str(out / "run"), "--eval-limit", "4"]) == 0
+    )
+    seen = ["eval", *argv[:2], "--checkpoint", str(out / "run"), "--limit", "4", "--seeds", "5"]
+    assert main([*seen, "--out", str(out / "result")]) == 0
+    return out
+
+
+def report(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert main(["analyze", "depth", *argv, "--json"]) == 0, capsys.readouterr().err
+    (line,) = capsys.readouterr().out.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("agent", "family", "kind"),
+    [
+        ("cot", "token", "chain"),
+        ("coconut", "hybrid", "hybrid"),
+        ("mts-grpo", "continuous", "latent"),
+    ],
+)
+def test_a_model_as_it_is(
+    agent: str, family: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["tiny:llama:3x2x16", f"latent/ProsQA-{family}", "--agent", agent, *QUICK]
+    told = report(capsys, *argv)
+    assert told["blocks"] == 3 and told["sequences"] == 3
+    assert set(told["positions"]) == {"prompt", kind, "answer"}
+    for measure in ("contributions", "lens", "skips", "thoughts"):
+        assert measure in told and told["definitions"][measure] and told["seconds"][measure] >= 0
+    assert told["skips"]["block"]["output"][kind]["mean"][0] > 0
+    # The same question again is the same report, but for the clock.
+    again = report(capsys, *argv)
+    assert {**told, "seconds": None} == {**again, "seconds": None}
+
+
+@pytest.mark.parametrize("source", ["run", "result"])
+def test_runs_and_results_have_their_own_agent(
+    source: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = report(capsys, str(trained / source), "--limit", "2", "--measures", "contributions")
+    assert (told["agent"], told["env"]) == ("mts-grpo", "latent/MNNS-continuous")
+    assert told["checkpoint"] is not None and "latent" in told["positions"]
+
+
+def test_files_are_whole_and_the_page_is_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "looks"
+    argv = [
+        "tiny:llama:3x2x16",
+        "latent/ProsQA-token",
+        *QUICK,
+        "--demonstrations",
+        "--out",
+        str(out),
+    ]
+    told = report(capsys, *argv)
+    assert json.loads((out / REPORT).read_text()) == told
+    pictures = {path.stem for path in out.glob("*.svg")}
+    assert (
+        pictures == {path.stem for path in out.glob("*.png")} >= {"contributions", "lens", "skips"}
+    )
+    html = (out / PAGE).read_text()
+    assert html.count("<figure>") == len(pictures) and "Definitions" in html
+    assert not re.search(r"<script|<link|src=|url\(http", html)
+    drawn = draw(told, "svg")
+    assert html == page(told, drawn)
+    hostile = page({**told, "model": "<script>alert(1)</script>"}, drawn)
+    assert "<script>" not in hostile and "&lt;script&gt;" in hostile
+    # What is there is not overwritten.
+    assert main(["analyze", "depth", *argv]) == 2
+    assert "holds an analysis already" in capsys.readouterr().err
+
+
+def test_tables_fit_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    argv = ["tiny:llama:3x2x16", "latent/ProsQA-token", *QUICK, "--demonstrations"]
+    assert main(["analyze", "depth", *argv]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "block/h" in out and "turning points" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["tiny"], "name an environment behind it"),
+        (["tiny", "latent/MNNS-token", "--measures", "lense"], "did you mean 'lens'"),
+        (["tiny", "latent/MNNS-token", "--layers", "7"], "layers are numbers from 0 to 1"),
+        (["tiny", "latent/MNNS-token", "--agent", "nobody"], "no agent 'nobody'"),
+        (["tiny", "latent/MNNS-continuous"], "cot thinks in the token family"),
+        (["{run}", "--agent", "cot"], "has an agent and settings of its own"),
+        (["{empty}"], "holds no complete checkpoint"),
+    ],
+)
+def test_what_cannot_work_is_a_sentence(
+    argv: list[str],
+    sentence: str,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"run": trained / "run", "empty": tmp_path}
+    capsys.readouterr()
+    assert main(["analyze", "depth", *(word.format(**names) for word in argv)]) == 2
+    assert sentence in capsys.readouterr().err
