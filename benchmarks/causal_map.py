@@ -57,10 +57,10 @@ SHOWN = 2  # questions whose thoughts the record decodes
 
 def cells() -> list[Cell]:
     """The two models; CoT2's width, with twice its layers so that there are some to look at."""
-    words = ("cot", "latent/MNNS-token", "--preset", "sft-tiny")
+    tokens = ("cot", "latent/MNNS-token", "--preset", "sft-tiny")
     return [
         Cell("models", "cot2", ("train", "mts-grpo", "latent/MNNS-continuous", *MODEL)),
-        Cell("models", "discrete", ("train", *words, *MODEL)),
+        Cell("models", "discrete", ("train", *tokens, *MODEL)),
     ]
 
 

@@ -136,6 +136,7 @@ def causal_map(
     *,
     interventions: Sequence[Intervention] = INTERVENTIONS,
     rollouts: Rollouts | None = None,
+    steps: Sequence[int] | None = None,
     positions_at_once: int = 1 << 14,
 ) -> dict[str, Any]:
     """The effect on the answer of replacing the thought of each step, and of all.
@@ -145,16 +146,17 @@ def causal_map(
         sequences: what it has read, with answers.
         interventions: what thoughts are replaced by.
         rollouts: the rows of the sequences, for total effects; None for direct ones.
+        steps: whose thoughts are replaced one by one, from 0; None for every step.
         positions_at_once: that are read together, but at least one row.
 
     Returns:
-        For a record: `effect` (direct or total), `rows`, `questions`, `steps`, `stored` (the
-        answers as they are), `map` by the interventions' names: the effects of the steps in order,
-        and last of all of them; `definitions`.
+        For a record: `effect` (direct or total), `rows`, `questions`, `steps` (the most of a row),
+        `stored` (the answers as they are), `map` by the interventions' names: the effects of the
+        steps in order, and last of all thoughts at once; `definitions`.
 
     Raises:
-        UsageError: the model is not in float32, no row has both a thought and an answer, or the
-            rollouts are of other rows.
+        UsageError: the model is not in float32, no row has both a thought and an answer, the
+            rollouts are of other rows, or no row has a thought at one of the steps.
     """
     lm, step_NT = policy.lm, sequences.step_NT
     if lm.dtype != torch.float32 or lm.autocast is not None:
@@ -179,13 +181,19 @@ def causal_map(
     for rows in torch.split(row_R, rows_at_once):
         read.keep(rows)
     question_N = question_of(sequences)
-    steps = [*range(int(step_NT[judged_N].max()) + 1), ALL_STEPS]
+    every = range(int(step_NT[judged_N].max()) + 1)
+    if steps is not None and not set(steps) <= set(every):
+        raise UsageError(
+            f"there are thoughts at the steps 0 to {every[-1]}; choose some of them instead of "
+            f"{list(steps)}."
+        )
+    chosen = [*(every if steps is None else sorted(set(steps))), ALL_STEPS]
     found: dict[str, list[dict[str, Any]]] = {}
-    with progress_bar("replacing thoughts", len(interventions) * len(steps)) as advance:
+    with progress_bar("replacing thoughts", len(interventions) * len(chosen)) as advance:
         for intervention in interventions:
             x_NTD, replaced_NT = intervention.replacement(lm, sequences)
             cells = []
-            for step in steps:
+            for step in chosen:
                 at_NT = _at(step_NT, step)
                 # Where all are replaced, each must have something in its place.
                 whole_N = at_NT.any(1) & (replaced_NT | ~at_NT).all(1)
@@ -201,7 +209,7 @@ def causal_map(
         "effect": "direct" if rollouts is None else "total",
         "rows": int(judged_N.sum()),
         "questions": len(np.unique(question_R)),
-        "steps": len(steps) - 1,
+        "steps": len(every),
         "stored": {
             "logp": _interval(stored_R, question_R),
             "probability": _interval(np.exp(stored_R), question_R),
@@ -279,7 +287,9 @@ def _cell(step: int, parts: Sequence[_Effects], question_N: IntArray) -> dict[st
 
 def _interval(value_J: Floats, question_J: IntArray) -> dict[str, float | None]:
     """Mean over questions of the means of their rows, with its interval; None for what is not."""
-    values = [value_J[question_J == question].mean() for question in np.unique(question_J)]
-    numbers = mean_interval(values) if values else (nan,) * 3
+    rows_Q = np.bincount(question_J)
+    sums_Q = np.bincount(question_J, value_J)
+    values = sums_Q[rows_Q > 0] / rows_Q[rows_Q > 0]
+    numbers = mean_interval(values) if len(values) else (nan,) * 3
     named = zip(("mean", "low", "high"), numbers, strict=True)
     return {name: number if isfinite(number) else None for name, number in named}

@@ -107,6 +107,8 @@ def test_a_thought_replaced_by_itself_has_no_effect(policy: Policy) -> None:
     same = [Intervention(name, 0.0) for name in TARGETS]
     told = causal_map(policy, sequences, interventions=same)
     assert told["effect"] == "direct" and told["steps"] == 6
+    some = causal_map(policy, sequences, interventions=[Intervention("mean")], steps=[3, 1])
+    assert [cell["step"] for cell in some["map"]["mean"]] == [1, 3, "all"]
     for name in TARGETS:
         found = effects(told, f"{name}@0")
         assert found[0] is not None and found[-1] is not None
@@ -290,6 +292,8 @@ def test_what_cannot_be_measured_is_refused(mixing: tuple[Policy, Rollouts, Sequ
         Intervention("zero", 2)
     with pytest.raises(UsageError, match="7 rollouts cannot be those of 8 sequences"):
         causal_map(policy, sequences, rollouts=rollouts.select(np.arange(7)))
+    with pytest.raises(UsageError, match=r"at the steps 0 to 5; choose .* \[2, 6\]"):
+        causal_map(policy, sequences, steps=[2, 6])
     thoughtless = replace(sequences, kind_NT=sequences.kind_NT.clamp(max=PositionKind.PROMPT))
     with pytest.raises(UsageError, match="both a thought and an answer"):
         causal_map(policy, thoughtless)
