@@ -1,4 +1,4 @@
-"""`python -m benchmarks.outliers`: trains, measures and writes the record; about half an hour.
+"""`python -m benchmarks.outliers`: trains, measures and writes the record; about half an hour (extra `soap`).
 
 python -m benchmarks.outliers --out runs/outliers --record benchmarks/records
 """
