@@ -51,6 +51,7 @@ def outlier_blocks() -> None:
         at = [step for step, _, _ in courses[0]]
         _seeds(in_time, at, [[most for _, most, _ in course] for course in courses], name)
     by_layer.set(xlabel="state h_l of the residual stream", ylabel="feature kurtosis")
+    by_layer.set_xticks(range(len(rows[0])))
     by_layer.set_title("after training, test split", fontsize=10)
     in_time.set(xlabel="training step", ylabel="largest of all states")
     in_time.set_title("in training, its own batches", fontsize=10)

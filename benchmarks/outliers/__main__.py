@@ -1,4 +1,6 @@
-"""`python -m benchmarks.outliers`: trains, measures and writes the record; about half an hour.
+"""`python -m benchmarks.outliers`: trains, measures and writes the record (extra `soap`).
+
+About twenty minutes on one core.
 
 python -m benchmarks.outliers --out runs/outliers --record benchmarks/records
 """

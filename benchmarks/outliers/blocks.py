@@ -33,8 +33,6 @@ CELLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pre-norm, AdamW": ("llama", ()),
     "OP, AdamW": ("op", ()),
     "OP, SOAP": ("op", ("--optimisation.optimizer", "soap")),
-    "pre-norm, SOAP": ("llama", ("--optimisation.optimizer", "soap")),
-    "pre-norm, AdamW, epsilon 1e-4": ("llama", ("--optimisation.eps", "1e-4")),
 }
 QUESTIONS, LOOKED_AT = 128, 32
 BITS = (8, 6, 4)
