@@ -26,6 +26,13 @@ COLOURS = {
 _WIDTH = 9.0  # of all pictures, so that their text is of one size on a page
 
 
+def whole(axes: Any) -> None:
+    """Ticks at whole numbers alone, as layers are."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def figure_of(height: float) -> Any:
     """A figure of that height, in inches.
 
@@ -55,6 +62,7 @@ def line(axes: Any, group: str, value: Any) -> None:
     """Draw the numbers of a group over the layers; None leaves a gap."""
     values = np.array([np.nan if v is None else v for v in value])
     axes.plot(values, color=COLOURS.get(group), label=group, lw=2 if group == ALL else 1.3)
+    whole(axes)
 
 
 def tidy(axes: Any, title: str, ylabel: str = "", xlabel: str = "layer") -> None:
@@ -62,7 +70,6 @@ def tidy(axes: Any, title: str, ylabel: str = "", xlabel: str = "layer") -> None
     axes.set_title(title, fontsize=9)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.grid(alpha=0.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from latentgym.analysis.plots.base import COLOURS, Report, array_of, figure_of, line, tidy
+from latentgym.analysis.plots.base import COLOURS, Report, array_of, figure_of, line, tidy, whole
 from latentgym.analysis.pooling import ALL, WITH_FIRST
 
 
@@ -102,6 +102,7 @@ def outputs(report: Report) -> Any:
             other.plot(array_of(told["mean"]), label=title, lw=1.4)
     tidy(other, "change of the output by where it is skipped")
     for axes in (one, other):
+        whole(axes)
         axes.legend(fontsize=7, frameon=False)
         axes.set_ylim(bottom=0)
     return figure

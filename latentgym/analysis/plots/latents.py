@@ -47,7 +47,6 @@ def causal_map(report: Report) -> Any:
             bars = (mean - low, high - mean)
             axes.errorbar(at, mean, bars, fmt="o", ms=3.5, capsize=2, label=name)
         steps = [str(cell["step"]) for cell in cells]
-        axes.set_xticks(range(len(steps)), steps)
         axes.axhline(0, color="black", lw=0.6)
         tidy(axes, f"{found['effect']} effect", "change of probability", "replaced step")
         axes.set_xticks(range(len(steps)), steps)
