@@ -22,7 +22,7 @@ Measure = Literal[
     "contributions", "lens", "skips", "future", "thoughts", "local", "gradients", "erasure"
 ]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-_FEW = 4  # layers at which gradients and erasure look, unless others are chosen
+_ERASED = 4  # layers before which is erased, unless others are chosen
 
 
 def depth_report(
@@ -45,8 +45,8 @@ def depth_report(
         measures: what is measured. Skips, future effects and local effects cost (L - 1) / 2 passes
             of the model each (skips three times that, future effects once for each draw),
             integrated gradients and erasure hundreds, of `explained` sequences alone.
-        layers: that are skipped, explained and erased; all by default, but for gradients and
-            erasure, which look at four, evenly spaced.
+        layers: that are skipped, explained and erased; by default all are skipped, gradients are
+            taken at a third and two thirds of the depth, and erasure looks at four layers.
         difficulty: by name, how hard each row's question is.
         draws: future effects are measured behind so many positions of each sequence (the authors
             take four, at four times the cost).
@@ -109,7 +109,7 @@ class _Work:
         advance: Advance,
     ) -> None:
         self.stream, self.sequences, self.layers = stream, sequences, layers
-        self.few, self.difficulty = self._few(), difficulty
+        self.difficulty = difficulty
         self.drawn: dict[str, Any] = {"draws": draws, "seed": seed}
         self.explained = sequences.select(slice(explained))
         self.bound: dict[str, Any] = {"positions_at_once": positions_at_once}
@@ -125,12 +125,12 @@ class _Work:
             "erasure": self._erasure,
         }
 
-    def _few(self) -> list[int]:
-        """Layers of what costs most."""
+    def _spread(self, count: int, ends: int) -> list[int]:
+        """Some layers for what costs most, evenly spaced, with or without the first and last."""
         if self.layers is not None:
             return list(self.layers)
-        count = len(self.stream)
-        return sorted({round(i * (count - 1) / (_FEW - 1)) for i in range(_FEW)})
+        last = len(self.stream) - 1
+        return sorted({round(last * (i + 1 - ends) / (count + 1 - 2 * ends)) for i in range(count)})
 
     def _contributions(self) -> tuple[Any, Any]:
         found = added.layer_contributions(self.stream, self.sequences, **self.bound)
@@ -172,7 +172,7 @@ class _Work:
 
     def _gradients(self) -> tuple[Any, Any]:
         found = []
-        for layer in self.few:
+        for layer in self._spread(2, ends=0):
             each = gradients.integrated_gradients(self.stream, self.explained, layer)
             for row, attribution in enumerate(each):
                 real_T = self.explained.mask_NT[row].cpu()
@@ -192,8 +192,9 @@ class _Work:
         return found, gradients.DEFINITION
 
     def _erasure(self) -> tuple[Any, Any]:
-        found = erasure.residual_erasure(self.stream, self.explained, layers=self.few, **self.bound)
-        return {"layers": self.few, "by_sequence": found}, erasure.DEFINITION
+        layers = self._spread(_ERASED, ends=1)
+        found = erasure.residual_erasure(self.stream, self.explained, layers=layers, **self.bound)
+        return {"layers": layers, "by_sequence": found}, erasure.DEFINITION
 
 
 def _scalars(report: Mapping[str, Any], blocks: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ Legend: T positions, A nodes of quadrature, D width, M answer tokens.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ DEFINITION = (
 )
 _NODES = 4  # of a piece
 _FIRST = 4  # pieces to begin with
+_PIECES = 5  # tolerances that the pieces may miss together, those that cancel included
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ def answer_places(sequence: Sequences) -> tuple[Tensor, Tensor]:
     return at_M - 1, sequence.token_NT[0, at_M]
 
 
+def _total(integral: Mapping[tuple[float, float], Tensor]) -> float:
+    """The sum of all pieces at all positions."""
+    return sum(float(part_T.sum()) for part_T in integral.values())
+
+
 class _Line:
     """The straight line from the baseline to the residual stream of one sequence at a layer."""
 
@@ -134,7 +140,11 @@ class _Line:
 
         add(list(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)))
         steps = _FIRST * _NODES
-        while -sum(p[0] for p in pieces) > tolerance * abs(change) and steps < most_steps:
+        # What pieces miss may cancel: all of it counts, though less than what the sum misses.
+        while steps < most_steps and (
+            -sum(piece[0] for piece in pieces) > _PIECES * tolerance * abs(change)
+            or abs(_total(integral) - change) > tolerance * abs(change)
+        ):
             # The worst pieces, as many as are computed together, are cut in half.
             worst = [
                 heapq.heappop(pieces)
@@ -153,7 +163,7 @@ class _Line:
             )
             steps += 2 * _NODES * len(worst)
         value_T = torch.stack(list(integral.values())).sum(0)
-        missed = abs(float(value_T.sum()) - change)
+        missed = abs(_total(integral) - change)
         error = missed / abs(change) if change else float(missed > 0)
         return Attribution(value_T, change, error, steps, error <= tolerance)
 
