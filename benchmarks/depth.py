@@ -1,0 +1,208 @@
+"""Does a language model use its depth, and do latents? Records of `latentgym analyze depth`.
+
+python -m benchmarks.depth --parts gsm8k agents difficulty mnns       # LATENTGYM_DATA for real data
+
+gsm8k: SmolLM2-135M on GSM8K's own solutions. agents: the same model on what three agents think.
+difficulty: depth scores against levels of MATH and lengths of generated chains. mnns: the models of
+`benchmarks.causal_map`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import causal_map
+from latentgym.agents.base import agent_class, preset
+from latentgym.agents.run import Run
+from latentgym.analysis import depth_report, of_demonstrations, of_rollouts, skip_effects
+from latentgym.analysis.depth import Measure
+from latentgym.analysis.residual import ResidualStream
+from latentgym.analysis.scores import DEFINITION, against_difficulty, skip_scores
+from latentgym.evaluation.results import git_commit, versions
+from latentgym.evaluation.suite import Cell, folder, run
+from latentgym.lm.zoo import SMOLLM2
+from latentgym.progress import progress_bar
+from latentgym.rollout import Engine, collect
+from latentgym.storage import atomic_write
+
+RECORD = Path("benchmarks/records/depth.json")
+RUNS = Path("runs/depth")
+BUDGETS = {"think": 32, "answer": 8, "force_answer": True}
+AGENTS = {
+    "cot": "latent/GSM8K-token",
+    "soft-thinking": "latent/GSM8K-continuous",
+    "hrpo": "latent/GSM8K-hybrid",
+}
+_CHAINS = (
+    *("train", "cot", "latent/GSM8KAug-token", "-o", "source=generated", "-o", "largest=19"),
+    *("-o", "min_operations=1", "-o", "max_operations=5", "--preset", "sft-tiny"),
+    *("--model", "tiny:llama:6x4x64", "--steps", "1500", "--save-every", "0"),
+)
+
+
+def policy_of(agent: str, env: str, options: dict[str, Any], **more: Any) -> tuple[Any, Run]:
+    """A policy of an agent with its default settings, in float32, and its run."""
+    cls = agent_class(agent)
+    made = Run(cls.name, preset(cls, None), env, SMOLLM2, options, dtype="float32", **more)
+    return made.actor().eval(), made
+
+
+def compact(report: dict[str, Any]) -> dict[str, Any]:
+    """What the record keeps of a report: means by layer and kind, and tables of all positions."""
+    told = {
+        name: report[name] for name in ("blocks", "sequences", "positions", "scalars", "seconds")
+    }
+    for name in ("contributions", "lens"):
+        if name in report:
+            told[name] = {
+                metric: {group: short(values["mean"]) for group, values in by_group.items()}
+                for metric, by_group in report[name].items()
+                if metric not in ("layers", "scalars")
+            }
+    for name in ("skips", "future", "thoughts", "local"):
+        if name in report:
+            parts = report[name] if name == "skips" else {"block": report[name]}
+            told[name] = {
+                part: {
+                    "output": {g: short(v["mean"]) for g, v in found.get("output", {}).items()},
+                    "layers": [short(row) for row in found["layers"]["all"]["mean"]],
+                }
+                for part, found in parts.items()
+                if "layers" in found
+            }
+    return told
+
+
+def short(numbers: Sequence[float | None]) -> list[float | None]:
+    """Four digits of each."""
+    return [None if x is None else float(f"{x:.4g}") for x in numbers]
+
+
+def gsm8k(questions: int, deep: int) -> dict[str, Any]:
+    """SmolLM2-135M reading GSM8K's own solutions; skips of the first few alone."""
+    policy, made = policy_of("cot", "latent/GSM8K-token", {})
+    env = made.make_env(1).unwrapped
+    items = [(env.prompt(i), env.demonstration(i)) for i in range(questions)]
+    stream = ResidualStream(policy.lm)
+    all_of_it = of_demonstrations(policy.lm, items)
+    cheap = depth_report(stream, all_of_it, measures=["contributions", "lens"])
+    dear: list[Measure] = ["skips", "future", "thoughts", "local", "gradients", "erasure"]
+    few = of_demonstrations(policy.lm, items[:deep])
+    told = compact(cheap) | {
+        "skipped": compact(depth_report(stream, few, measures=dear, explained=1))
+    }
+    return {**told, "source": env.task.source, "definitions": cheap["definitions"]}
+
+
+def agents(questions: int, _: int) -> dict[str, Any]:
+    """SmolLM2-135M reading what agents think, none of them trained."""
+    found: dict[str, Any] = {}
+    for agent, env_id in AGENTS.items():
+        policy, made = policy_of(agent, env_id, BUDGETS)
+        env = made.make_env(questions)
+        episodes = collect(Engine(policy), env, range(questions), seed=0)
+        sequences = of_rollouts(policy, episodes.rollouts)
+        report = depth_report(
+            ResidualStream(policy.lm), sequences, measures=["contributions", "lens", "thoughts"]
+        )
+        found[agent] = {**compact(report), "env": env_id, "source": env.unwrapped.task.source}
+    return {"agents": found, "budgets": BUDGETS}
+
+
+def difficulty(questions: int, per_level: int) -> dict[str, Any]:
+    """Depth scores of questions against how hard they are."""
+    policy, made = policy_of("cot", "latent/MATH-token", {})
+    env = made.make_env(1).unwrapped
+    chosen: dict[float, list[int]] = {}
+    for i in range(len(env.task)):
+        level, items = env.task.difficulty(i).get("level"), env.prompt(i)
+        length = len(items) + len(env.demonstration(i).ids_TS)
+        if level is not None and length <= 224 and len(chosen.setdefault(level, [])) < per_level:
+            chosen[level].append(i)
+    maths = [(i, level) for level, numbers in sorted(chosen.items()) for i in numbers]
+    found = {"MATH": {**_scores(policy, env, maths), "source": env.task.source}}
+    cell = Cell("models", "chains", _CHAINS)
+    run(cell, RUNS, 0)
+    trained = causal_map.Trained(folder(RUNS, cell.name, 0), 0)
+    env = _Env(trained)
+    chains = [(i, trained.task.difficulty(i)["steps"]) for i in range(min(200, len(trained.task)))]
+    found["generated chains"] = {
+        **_scores(trained.policy, env, chains),
+        "accuracy": trained.accuracy,
+        "command": " ".join(["latentgym", *cell.command(RUNS, 0)]),
+    }
+    return {**found, "definition": DEFINITION}
+
+
+class _Env:
+    """Prompts and demonstrations of a trained model's task."""
+
+    def __init__(self, trained: causal_map.Trained) -> None:
+        self.prompt, self.demonstration = trained.prompt, trained.task.demonstration
+
+
+def _scores(policy: Any, env: Any, asked: list[tuple[int, float]]) -> dict[str, Any]:
+    items = [(env.prompt(i), env.demonstration(i)) for i, _ in asked]
+    sequences = of_demonstrations(policy.lm, items)
+    effects = skip_effects(ResidualStream(policy.lm), sequences)
+    levels = [level for _, level in asked]
+    return {
+        how: against_difficulty(skip_scores(effects.per_sequence(how)).tolist(), levels)
+        for how in ("mean", "max")
+    }
+
+
+def mnns(questions: int, _: int) -> dict[str, Any]:
+    """CoT2's latents and the discrete chain's tokens in the same architecture, three seeds."""
+    found: dict[str, Any] = {}
+    for cell in causal_map.cells():
+        looks = []
+        for seed in causal_map.SEEDS:
+            run(cell, causal_map.RUNS, seed)
+            model = causal_map.Trained(folder(causal_map.RUNS, cell.name, seed), seed)
+            sequences = model.sequences(model.own.select(np.arange(0, len(model.own), 4)))
+            report = depth_report(
+                model.stream,
+                sequences,
+                measures=["contributions", "future", "thoughts"],
+                seed=seed,
+            )
+            looks.append({**compact(report), "accuracy": model.accuracy})
+        found[cell.name] = looks
+    return {"seeds": list(causal_map.SEEDS), "models": found}
+
+
+PARTS: dict[str, tuple[Callable[[int, int], dict[str, Any]], int, int]] = {
+    "gsm8k": (gsm8k, 20, 5),
+    "agents": (agents, 8, 0),
+    "difficulty": (difficulty, 0, 4),
+    "mnns": (mnns, 0, 0),
+}
+
+
+def main() -> None:
+    """Look, and write the record, part by part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--record", type=Path, default=RECORD)
+    o = parser.parse_args()
+    data: dict[str, Any] = json.loads(o.record.read_text()) if o.record.exists() else {}
+    with progress_bar("parts", len(o.parts)) as advance:
+        for name in o.parts:
+            part, questions, few = PARTS[name]
+            told = part(questions, few)
+            data[name] = {**told, "versions": versions(), "git": git_commit()}
+            o.record.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(o.record) as path:
+                path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+            advance(1, name)
+
+
+if __name__ == "__main__":
+    main()
