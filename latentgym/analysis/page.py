@@ -16,6 +16,7 @@ from latentgym.analysis.pooling import ALL
 from latentgym.storage import atomic_write, to_json, writable
 
 Drawn = Mapping[str, Mapping[str, bytes]]
+_DECODED = 3  # sequences whose thoughts are shown in tokens
 REPORT, PAGE = "analysis.json", "analysis.html"
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
@@ -45,7 +46,13 @@ class Summary(NamedTuple):
 
 def tables(report: Mapping[str, Any]) -> list[Summary]:
     """What a report says in few numbers: by layer, and of the whole."""
-    made = (_by_layer(report), _whole(report), _outliers(report), *_causal_maps(report))
+    made = (
+        _by_layer(report),
+        _whole(report),
+        _outliers(report),
+        *_causal_maps(report),
+        _decoded(report),
+    )
     return [table for table in made if table.rows]
 
 
@@ -104,8 +111,26 @@ def _causal_maps(report: Mapping[str, Any]) -> Iterator[Summary]:
                 [name, *(_number(cell["probability"]["mean"]) for cell in cells)]
                 for name, cells in found["map"].items()
             ]
-            title = f"change of the answer's probability by replaced step, {effect} effect"
+            title = f"change of the answer's probability by replaced step ({effect} effect)"
             yield Summary(title, ["replaced by", *steps], rows)
+
+
+def _decoded(report: Mapping[str, Any]) -> Summary:
+    """The thoughts of the first sequences in tokens: what each is near to, and what it leads to."""
+    rows = []
+    for row in report.get("latents", {}).get("decoded", []):
+        if row["row"] < _DECODED:
+            last = max(row["lens"], key=int)
+            near, then = row["nearest"], row["lens"][last]
+            cells = [_tokens(near, "cosine"), _tokens(then, "probability")]
+            rows.append([f"{row['row']}:{row['step']}", row["kind"], *cells])
+    columns = ["thought", "kind", "nearest (cosine)", "next (probability)"]
+    return Summary("thoughts in tokens, by question and step", columns, rows)
+
+
+def _tokens(told: list[Mapping[str, Any]], name: str) -> str:
+    """The first three tokens with their numbers."""
+    return ", ".join(f"{each['text'] or each['id']} {each[name]:.2f}" for each in told[:3])
 
 
 def _number(value: float | None) -> str:

@@ -85,6 +85,11 @@ class Sequences:
         """The kinds that there are, in their order, without padding."""
         return tuple(kind for kind in PositionKind if kind and bool((self.kind_NT == kind).any()))
 
+    def spread_steps(self, most: int) -> list[int]:
+        """So many steps of thought at most, evenly spaced from the first to the last of any row."""
+        count = int(self.step_NT.max()) + 1
+        return sorted({round(x) for x in np.linspace(0, count - 1, min(most, count)).tolist()})
+
     def counts(self) -> dict[str, Any]:
         """How many `sequences` there are, and how many `positions` of each kind, for a record."""
         positions = {k.name.lower(): int((self.kind_NT == k).sum()) for k in self.kinds}

@@ -71,6 +71,10 @@ class DepthOptions(AnalyzeOptions):
 class LatentsOptions(AnalyzeOptions):
     """Options of `analyze latents`."""
 
+    steps: Size = 8
+    """Thoughts are replaced at so many steps at most, evenly spaced, and all at once."""
+    total: bool = False
+    """Also let the agent think on behind each replaced thought, which costs a rollout each."""
     top: Size = 5
     """Tokens told of each thought, at every layer."""
 
@@ -131,20 +135,25 @@ def latents(argv: Sequence[str]) -> int:
     Each thought is replaced: by zero, by the mean, by another question's, by its nearest token.
     """
     options = parse(LatentsOptions, argv, "analyze latents", latents.__doc__ or "")
-    if options.demonstrations:
-        raise UsageError("total effects need an agent that thinks on; leave --demonstrations out.")
+    if options.demonstrations and options.total:
+        raise UsageError("--total needs an agent that thinks on; leave --demonstrations out.")
     read = _read(options)
 
     from latentgym.analysis import ResidualStream, causal_map, decode_latents
 
     stream = ResidualStream(read.policy.lm)
-    direct, total = (
-        causal_map(
-            read.policy, read.sequences, rollouts=rollouts, positions_at_once=options.at_once
-        )
-        for rollouts in (None, read.rollouts)
-    )
-    decoded = decode_latents(
+    steps = read.sequences.spread_steps(options.steps)
+    found: dict[str, Any] = {}
+    for effect, rollouts in {"direct": None, "total": read.rollouts}.items():
+        if effect == "direct" or options.total:
+            found[effect] = causal_map(
+                read.policy,
+                read.sequences,
+                rollouts=rollouts,
+                steps=steps,
+                positions_at_once=options.at_once,
+            )
+    found["decoded"] = decode_latents(
         stream,
         read.sequences,
         read.policy.lm.tokenizer,
@@ -152,9 +161,8 @@ def latents(argv: Sequence[str]) -> int:
         layers=options.layers or None,
         positions_at_once=options.at_once,
     )
-    definitions = {"latents": direct.pop("definitions")}
-    total.pop("definitions")
-    found = {"direct": direct, "total": total, "decoded": decoded}
+    told = [found[effect].pop("definitions") for effect in found if effect != "decoded"]
+    definitions = {"latents": told[0]}
     report = {"latents": found, "definitions": definitions, "blocks": len(stream)}
     return _finish("latents", {**report, **read.sequences.counts()}, read.run, options)
 
@@ -262,9 +270,8 @@ def _show(record: dict[str, Any], console: Any) -> None:
         )
     )
     for told in tables(record):
-        table = Table(
-            box=None, pad_edge=False, header_style="bold", title=told.title, title_justify="left"
-        )
+        console.print(f"\n{told.title}")
+        table = Table(box=None, pad_edge=False, header_style="bold")
         for number, name in enumerate(told.columns):
             table.add_column(name, justify="right" if number else "left")
         for row in told.rows:

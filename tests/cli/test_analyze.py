@@ -39,9 +39,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def report(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, Any]:
+def report(capsys: pytest.CaptureFixture[str], *argv: str, action: str = "depth") -> dict[str, Any]:
     capsys.readouterr()
-    assert main(["analyze", "depth", *argv, "--json"]) == 0, capsys.readouterr().err
+    assert main(["analyze", action, *argv, "--json"]) == 0, capsys.readouterr().err
     (line,) = capsys.readouterr().out.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
@@ -118,6 +118,41 @@ def test_tables_fit_the_terminal(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert "block/h" in out and "turning points" in out
+
+
+@pytest.mark.parametrize("agent", ["mts-grpo", "coconut"])
+def test_outliers_of_a_model(agent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    family = {"mts-grpo": "continuous", "coconut": "hybrid"}[agent]
+    argv = ["tiny:op:3x2x16", f"latent/ProsQA-{family}", "--agent", agent, "-o", "size=20"]
+    told = report(capsys, *argv, "--limit", "3", action="outliers")
+    assert told["outliers"]["layers"] == ["h_0", "h_1", "h_2", "h_3"]
+    groups = told["outliers"]["groups"]
+    assert all(1 <= x <= 16 for group in groups.values() for x in group["kurtosis"])
+    assert told["definitions"]["outliers"]["kurtosis"]
+
+
+def test_latents_of_a_run(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "looks"
+    argv = [str(trained / "run"), "--limit", "6", "--steps", "2", "--total", "--out", str(out)]
+    told = report(capsys, *argv, action="latents")["latents"]
+    for effect in ("direct", "total"):
+        for cells in told[effect]["map"].values():
+            assert [cell["step"] for cell in cells] == [0, 2, "all"]
+    assert {(row["row"], row["step"]) for row in told["decoded"]} == {
+        (row, step) for row in range(6) for step in range(3)
+    }
+    assert "causal-map" in {path.stem for path in out.glob("*.svg")}
+    assert "thoughts in tokens" in (out / PAGE).read_text()
+
+
+def test_demonstrations_have_direct_effects_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["tiny:llama:2x2x16", "latent/MNNS-token", "--limit", "6", "--demonstrations"]
+    told = report(capsys, *argv, action="latents")["latents"]
+    assert told.keys() == {"direct", "decoded"}
+    assert main(["analyze", "latents", *argv, "--total"]) == 2
+    assert "leave --demonstrations out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,11 @@ def outliers(report: Report) -> Any:
 
 
 def causal_map(report: Report) -> Any:
-    """How the right answer's probability changes where the latent of a step is replaced."""
-    told = [report["latents"][effect] for effect in ("direct", "total")]
+    """How the probability of the given answer changes where the thought of a step is replaced."""
+    told = [found for e in ("direct", "total") if (found := report["latents"].get(e))]
     figure = figure_of(3.4)
-    for axes, found in zip(figure.subplots(1, 2, sharey=True), told, strict=True):
+    panels = np.atleast_1d(figure.subplots(1, len(told), sharey=True))
+    for axes, found in zip(panels, told, strict=True):
         names = list(found["map"])
         for number, name in enumerate(names):
             cells = found["map"][name]
