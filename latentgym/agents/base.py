@@ -165,7 +165,8 @@ def agent_class(name: str) -> type[Agent[Any]]:
 def _loaded(name: str) -> type[Agent[Any]]:
     entry = name if ":" in name else AGENTS.get(name)
     if entry is None:
-        raise UsageError(f"no agent {name!r}; {did_you_mean(name, AGENTS)}")
+        advice = did_you_mean(name, AGENTS)
+        raise UsageError(f"no agent {name!r}; {advice} One of your own is named module:Class.")
     if entry is name:
         import_named(name.rpartition(":")[0])
     found: type[Agent[Any]] = load(entry)
