@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
-from benchmarks import sections_latents
+from benchmarks import sections_depth, sections_latents
 from benchmarks.sections import suite_cells
 from benchmarks.sections_outliers import record
 from latentgym.evaluation.stats import wilson
@@ -136,6 +137,46 @@ def causal_map() -> None:
     _save(figure, "causal-map.svg")
 
 
+def depth() -> None:
+    """SmolLM2 on GSM8K's solutions, layer by layer."""
+    from matplotlib import pyplot as plt
+
+    told = sections_depth.record("gsm8k")
+    added, lens, skipped = told["contributions"], told["lens"], told["skipped"]
+    figure, axes = plt.subplots(2, 3, figsize=(9, 5.4), layout="constrained")
+    (relative, cosine, tokens), (outputs, every, future) = axes
+    for part in ("attention", "mlp", "block"):
+        relative.plot(added[f"relative_{part}"]["all"], label=part)
+        cosine.plot(added[f"cosine_{part}"]["all"], label=part)
+    cosine.axhline(0, color="black", linewidth=0.6)
+    tokens.plot(lens["kl_lens_final"]["all"], label="KL(lens || final), nats")
+    tokens.plot(lens["kl_final_lens"]["all"], label="KL(final || lens), nats")
+    tokens.set_yscale("symlog", linthresh=1)
+    for name, label in (("skips", "all"), ("future", "future"), ("thoughts", "answer")):
+        outputs.plot(skipped[name]["block"]["output"]["all"], label=label)
+    titles = {
+        relative: "added / residual stream",
+        cosine: "cosine with residual stream",
+        tokens: "logit lens",
+        outputs: "change of the output, layer skipped",
+    }
+    for panel, title in titles.items():
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel("layer")
+        panel.legend(frameon=False, fontsize=8)
+        _plain(panel)
+    for panel, name, title in (
+        (every, "skips", "all positions"),
+        (future, "future", "future ones"),
+    ):
+        effects = np.array(skipped[name]["block"]["layers"], dtype=float)
+        image = panel.imshow(effects, origin="lower", vmin=0, vmax=1, cmap="magma_r")
+        panel.set(xlabel="layer", ylabel="skipped layer")
+        panel.set_title(f"change of what a layer adds, {title}", fontsize=10)
+    figure.colorbar(image, ax=[every, future], shrink=0.8)
+    _save(figure, "depth-gsm8k.svg")
+
+
 def _save(figure: Any, name: str) -> None:
     """Write a picture that is the same whenever its data are."""
     with matplotlib.rc_context({"svg.hashsalt": name}):
@@ -146,5 +187,6 @@ if __name__ == "__main__":
     matplotlib.use("svg")
     latentseek_curve()
     causal_map()
+    depth()
     outlier_blocks()
     outlier_collapse()

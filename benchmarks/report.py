@@ -15,6 +15,7 @@ from benchmarks import (
     models,
     sections,
     sections_chaos,
+    sections_depth,
     sections_graders,
     sections_latents,
     sections_outliers,
@@ -29,6 +30,7 @@ SECTIONS = {
     **models.SECTIONS,
     **sections.SECTIONS,
     **sections_chaos.SECTIONS,
+    **sections_depth.SECTIONS,
     **sections_graders.SECTIONS,
     **sections_latents.SECTIONS,
     **sections_outliers.SECTIONS,
@@ -38,6 +40,7 @@ SECTIONS = {
     **task_pages.SECTIONS,
 }
 _DOCS = (
+    "analysis",
     "analysis-latents",
     "analysis-outliers",
     "engine",

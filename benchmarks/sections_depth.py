@@ -1,0 +1,121 @@
+"""The tables of docs/analysis.md."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.sections import table
+
+_RECORD = Path(__file__).parent / "records" / "depth.json"
+_EVERY = 3  # layers of a deep model that the table shows
+_THOUGHTS = {"cot": "chain", "soft-thinking": "latent", "hrpo": "hybrid"}
+_OF_MNNS = {"cot2": ("CoT2", "latent"), "discrete": ("discrete chain", "chain")}
+
+
+def record(part: str) -> Mapping[str, Any]:
+    """The numbers of a part."""
+    found: Mapping[str, Any] = json.loads(_RECORD.read_text())[part]
+    return found
+
+
+def gsm8k() -> str:
+    """SmolLM2 by layer, on GSM8K's solutions."""
+    told = record("gsm8k")
+    added, lens, skipped = told["contributions"], told["lens"], told["skipped"]
+    columns = {
+        "norm of h": added["norm_h"]["all"],
+        "the same, first position in": added["norm_h"]["with_first"],
+        "block / h": added["relative_block"]["all"],
+        "cos(block, h)": added["cosine_block"]["all"],
+        "KL(lens ‖ final)": lens["kl_lens_final"]["all"],
+        "top-5 overlap": lens["overlap"]["all"],
+        "output, skipped": skipped["skips"]["block"]["output"]["all"],
+        "future output": skipped["future"]["block"]["output"]["all"],
+        "answer, thoughts skipped": skipped["thoughts"]["block"]["output"]["all"],
+    }
+    last = told["blocks"] - 1
+    layers = [*range(0, last, _EVERY), last]
+    rows = [[str(layer), *(f"{c[layer]:.3g}" for c in columns.values())] for layer in layers]
+    return table(["layer", *columns], rows)
+
+
+def _halves(numbers: Sequence[float]) -> str:
+    """Means of the lower and the upper half of the layers."""
+    middle = len(numbers) // 2
+    return " / ".join(
+        f"{statistics.fmean(half):.3g}" for half in (numbers[:middle], numbers[middle:])
+    )
+
+
+def agents() -> str:
+    """SmolLM2 on what three agents think: lower and upper half of its layers."""
+    rows = []
+    for agent, kind in _THOUGHTS.items():
+        told = record("agents")["agents"][agent]
+        added, lens = told["contributions"], told["lens"]
+        for group in ("prompt", kind, "answer"):
+            rows.append(
+                [
+                    agent,
+                    group,
+                    str(told["positions"].get(group, 0)),
+                    _halves(added["norm_h"][group]),
+                    _halves(added["relative_block"][group]),
+                    _halves(added["cosine_block"][group]),
+                    _halves(lens["overlap"][group]),
+                    _halves(told["thoughts"]["block"]["output"]["all"]) if group == kind else "",
+                ]
+            )
+    header = ["agent", "positions of", "n", "norm of h", "block / h", "cos(block, h)"]
+    return table([*header, "top-5 overlap", "answer, thoughts skipped"], rows)
+
+
+def difficulty() -> str:
+    """Depth scores against difficulty."""
+    rows = []
+    for name, unit in (("MATH", "level"), ("generated chains", "operations")):
+        for how in ("mean", "max"):
+            told = record("difficulty")[name][how]
+            groups = ", ".join(
+                f"{g['difficulty']:g}: {g['score']:.2f} ({g['questions']})" for g in told["groups"]
+            )
+            low, high = told["slope_ci95"]
+            slope = f"{told['slope']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            rows.append([name, how, groups, f"{slope} layers per {unit}"])
+    return table(
+        ["", "over positions", "depth score by difficulty (questions)", "slope [95 %]"], rows
+    )
+
+
+def mnns() -> str:
+    """CoT2's latents against the discrete chain, by layer."""
+    rows = []
+    for name, (label, kind) in _OF_MNNS.items():
+        looks = record("mnns")["models"][name]
+        measures = {
+            "block / h, thoughts": [x["contributions"]["relative_block"][kind] for x in looks],
+            "cos(block, h), thoughts": [x["contributions"]["cosine_block"][kind] for x in looks],
+            "norm of h, thoughts": [x["contributions"]["norm_h"][kind] for x in looks],
+            "answer, thoughts skipped": [x["thoughts"]["block"]["output"]["all"] for x in looks],
+        }
+        for title, by_seed in measures.items():
+            cells = [_spread(seeds) for seeds in zip(*by_seed, strict=True)]
+            rows.append([label, title, *cells])
+    return table(["", "mean of 3 seeds [least, greatest]", *(f"layer {i}" for i in range(4))], rows)
+
+
+def _spread(numbers: Sequence[float]) -> str:
+    mean = statistics.fmean(numbers)
+    return f"{mean:.2f} [{min(numbers):.2f}, {max(numbers):.2f}]"
+
+
+SECTIONS = {
+    "depth-gsm8k": gsm8k,
+    "depth-agents": agents,
+    "depth-difficulty": difficulty,
+    "depth-mnns": mnns,
+}
