@@ -22,13 +22,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from latentgym.analysis.blocks import anatomy, hidden_of, tensor_of
 from latentgym.errors import UsageError
 from latentgym.lm import LatentLM
 from latentgym.lm.mode import mode
 
 Part = Literal["block", "attention", "mlp"]
 PARTS: tuple[Part, ...] = ("block", "attention", "mlp")
-_CLOSE = 1e-3  # of the size of what is added; fp32 sums of large residuals round
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,8 @@ class ResidualStream:
                 "float32 (--dtype float32)."
             )
         self.lm = lm
-        self.blocks: tuple[nn.Module, ...] = tuple(_blocks(lm))
-        self._factor = float(getattr(lm.config, "residual_multiplier", None) or 1.0)
-        self._attention, self._mlp = self._writers()
+        self.anatomy = anatomy(lm)
+        self.blocks = self.anatomy.blocks
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -111,7 +110,7 @@ class ResidualStream:
         out: list[Tensor] = []
 
         def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            h, rest, options = _hidden_of(args, kwargs)
+            h, rest, options = hidden_of(args, kwargs)
             read.append(h)
             calls.append((rest, options))
 
@@ -119,19 +118,23 @@ class ResidualStream:
             for block in self.blocks:
                 hook = block.register_forward_pre_hook(called, with_kwargs=True)
                 hooks.callback(hook.remove)
-                for name, found in ((self._attention, attn), (self._mlp, mlp), ("", out)):
+                for name, found in (
+                    (self.anatomy.attention, attn),
+                    (self.anatomy.mlp, mlp),
+                    ("", out),
+                ):
                     keep = partial(_keep, found)
                     part = block.get_submodule(name)
                     hooks.callback(part.register_forward_hook(keep).remove)
             self.lm.hidden(x_BTD, mask_BT)
-        a, m = (tuple(self._factor * y for y in added) for added in (attn, mlp))
+        a, m = (tuple(self.anatomy.factor * y for y in added) for added in (attn, mlp))
         return Trajectory(tuple(read), a, m, out[-1], mask_BT, tuple(calls))
 
     def block(self, trajectory: Trajectory, layer: int, h_BTD: Tensor) -> Tensor:
         """What one block makes of another residual stream, h_{l+1}, (B, T, D)."""
         args, kwargs = trajectory.calls[layer]
         with self._evaluating():
-            after: Tensor = _tensor(self.blocks[layer](h_BTD, *args, **kwargs))
+            after: Tensor = tensor_of(self.blocks[layer](h_BTD, *args, **kwargs))
             return after
 
     def onward(
@@ -177,9 +180,9 @@ class ResidualStream:
             return torch.where(where_BT1, h_BTD + trajectory.attn_out[layer], after_BTD)
 
         def silent(_: nn.Module, __: Any, out: Any) -> Any:
-            return _with_tensor(out, _tensor(out).masked_fill(where_BT1, 0.0))
+            return _with_tensor(out, tensor_of(out).masked_fill(where_BT1, 0.0))
 
-        attention = self.blocks[layer].get_submodule(self._attention)
+        attention = self.blocks[layer].get_submodule(self.anatomy.attention)
         hook = attention.register_forward_hook(silent)
         try:
             return self.block(trajectory, layer, h_BTD)
@@ -193,7 +196,7 @@ class ResidualStream:
 
     def normed(self, h_BTD: Tensor) -> Tensor:
         """The last norm of the model on a residual stream; its logits are the head's of this."""
-        normed: Tensor = self._norm(h_BTD)
+        normed: Tensor = self.anatomy.norm(h_BTD)
         return normed
 
     @contextmanager
@@ -201,128 +204,10 @@ class ResidualStream:
         with mode(self.lm, training=False):
             yield
 
-    @torch.no_grad()
-    def _writers(self) -> tuple[str, str]:
-        """The names, within a block, of what adds attention and of what adds the MLP.
-
-        Raises:
-            UsageError: there are none.
-        """
-        ids = torch.arange(6, device=self.lm.device)[None] % self.lm.vocab_size
-        seen: list[dict[str, Any]] = []
-        finals: list[tuple[str, Tensor, Tensor]] = []
-        with self._evaluating(), ExitStack() as hooks:
-            for block in self.blocks:
-                seen.append(_watched(block, hooks))
-            for name, module in self.lm.backbone.named_modules():
-                keep = partial(_in_and_out, finals, name)
-                hooks.callback(module.register_forward_hook(keep).remove)
-            hidden = self.lm.hidden(self.lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
-        left = seen[-1]["out"]
-        norms = [n for n, x, y in finals if _equal(x, left) and _equal(y, hidden)]
-        if norms:
-            self._norm: nn.Module = self.lm.backbone.get_submodule(norms[-1])
-        elif _equal(left, hidden):
-            self._norm = nn.Identity()
-        else:
-            raise self._refusal("what follows its last block is no norm alone")
-        for attention, mlp in _pairs(seen[0]["parts"]):
-            if all(self._adds(each, attention, mlp) for each in seen):
-                return attention, mlp
-        raise self._refusal("its blocks are not h + attention(h), then h + MLP(h)")
-
-    def _adds(self, seen: dict[str, Any], attention: str, mlp: str) -> bool:
-        """Whether a block is h + a, read by something behind it, + m."""
-        parts = seen["parts"]
-        if attention not in parts or mlp not in parts:
-            return False
-        a, m = (self._factor * parts[name][1] for name in (attention, mlp))
-        between, scale = seen["in"] + a, (a.abs() + m.abs()).max()
-        read = any(_equal(x, between, scale) for x, _ in parts.values() if x is not None)
-        return read and _equal(between + m, seen["out"], scale)
-
-    def _refusal(self, why: str) -> UsageError:
-        return UsageError(
-            f"the residual stream of {self.lm.architecture} cannot be taken apart: {why}; choose a "
-            "pre-norm model such as Llama, Qwen, Gemma, Mistral, OLMo 2 or GPT-2."
-        )
-
-
-def _blocks(lm: LatentLM) -> nn.ModuleList:
-    """The list of the model's blocks.
-
-    Raises:
-        UsageError: it has none of that length.
-    """
-    count = lm.config.num_hidden_layers
-    for module in lm.backbone.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
-    raise UsageError(
-        f"{lm.architecture} has no list of {count} blocks, so it cannot be analysed layer by layer."
-    )
-
-
-def _watched(block: nn.Module, hooks: ExitStack) -> dict[str, Any]:
-    """What a block reads and leaves, and what its parts do, when it is called."""
-    seen: dict[str, Any] = {"parts": {}}
-
-    def whole(_: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        seen["in"], seen["out"] = _hidden_of(args, kwargs)[0], _tensor(out)
-
-    def part(name: str, _: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        y = _tensor(out)
-        if isinstance(y, Tensor) and y.dim() == 3:
-            x = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-            seen["parts"][name] = (x, y)
-
-    hooks.callback(block.register_forward_hook(whole, with_kwargs=True).remove)
-    for name, module in block.named_children():
-        hook = module.register_forward_hook(partial(part, name), with_kwargs=True)
-        hooks.callback(hook.remove)
-    return seen
-
-
-def _pairs(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Two parts of a block in the order in which they are called; late ones first.
-
-    Norms behind attention or MLP (Gemma 2, OLMo 2) are what adds then.
-    """
-    names = list(parts)
-    for j in reversed(range(len(names))):
-        for i in reversed(range(j)):
-            yield names[i], names[j]
-
-
-def _hidden_of(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Tensor, tuple[Any, ...], Mapping[str, Any]]:
-    """The residual stream that a block is called with, and what else it is called with."""
-    if args:
-        return args[0], args[1:], kwargs
-    rest = dict(kwargs)
-    return rest.pop("hidden_states"), (), rest
-
-
-def _tensor(out: Any) -> Any:
-    return out[0] if isinstance(out, tuple) else out
-
 
 def _with_tensor(out: Any, tensor: Tensor) -> Any:
     return (tensor, *out[1:]) if isinstance(out, tuple) else tensor
 
 
 def _keep(found: list[Tensor], _: nn.Module, __: Any, out: Any) -> None:
-    found.append(_tensor(out))
-
-
-def _in_and_out(found: list[Any], name: str, _: nn.Module, args: Any, out: Any) -> None:
-    if args and isinstance(args[0], Tensor) and isinstance(out, Tensor):
-        found.append((name, args[0], out))
-
-
-def _equal(x: Tensor, y: Tensor, scale: Tensor | None = None) -> bool:
-    if x.shape != y.shape:
-        return False
-    size = y.abs().max() if scale is None else scale
-    return bool((x - y).abs().max() <= _CLOSE * size + 1e-12)
+    found.append(tensor_of(out))
