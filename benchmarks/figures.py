@@ -142,7 +142,8 @@ def depth() -> None:
     from matplotlib import pyplot as plt
 
     told = sections_depth.record("gsm8k")
-    added, lens, skipped = told["contributions"], told["lens"], told["skipped"]
+    added, lens = told["added"]["contributions"], told["lens"]["lens"]
+    skipped = told["skipped"]
     figure, axes = plt.subplots(2, 3, figsize=(9, 5.4), layout="constrained")
     (relative, cosine, tokens), (outputs, every, future) = axes
     for part in ("attention", "mlp", "block"):

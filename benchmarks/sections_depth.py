@@ -25,7 +25,8 @@ def record(part: str) -> Mapping[str, Any]:
 def gsm8k() -> str:
     """SmolLM2 by layer, on GSM8K's solutions."""
     told = record("gsm8k")
-    added, lens, skipped = told["contributions"], told["lens"], told["skipped"]
+    added, lens = told["added"]["contributions"], told["lens"]["lens"]
+    skipped = told["skipped"]
     columns = {
         "norm of h": added["norm_h"]["all"],
         "the same, first position in": added["norm_h"]["with_first"],
@@ -37,7 +38,7 @@ def gsm8k() -> str:
         "future output": skipped["future"]["block"]["output"]["all"],
         "answer, thoughts skipped": skipped["thoughts"]["block"]["output"]["all"],
     }
-    last = told["blocks"] - 1
+    last = told["added"]["blocks"] - 1
     layers = [*range(0, last, _EVERY), last]
     rows = [[str(layer), *(f"{c[layer]:.3g}" for c in columns.values())] for layer in layers]
     return table(["layer", *columns], rows)

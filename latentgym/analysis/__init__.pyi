@@ -6,9 +6,10 @@ from .latents import causal_map
 from .lens import decode_latents, logit_lens
 from .residual import ResidualStream, Trajectory
 from .sequences import PositionKind, Sequences, of_demonstrations, of_rollouts
-from .skips import future_effects, local_effects, skip_effects, thought_effects
+from .skips import LayerSkips
 
 __all__ = [
+    "LayerSkips",
     "PositionKind",
     "ResidualStream",
     "Sequences",
@@ -16,14 +17,10 @@ __all__ = [
     "causal_map",
     "decode_latents",
     "depth_report",
-    "future_effects",
     "integrated_gradients",
     "layer_contributions",
-    "local_effects",
     "logit_lens",
     "of_demonstrations",
     "of_rollouts",
     "residual_erasure",
-    "skip_effects",
-    "thought_effects",
 ]

@@ -15,6 +15,7 @@ from latentgym.analysis import erasure, gradients, lens, scores, skips
 from latentgym.analysis.pooling import ALL
 from latentgym.analysis.residual import PARTS, ResidualStream
 from latentgym.analysis.sequences import PositionKind, Sequences
+from latentgym.analysis.skips import LayerSkips
 from latentgym.errors import UsageError
 from latentgym.progress import Advance, progress_bar
 
@@ -113,7 +114,7 @@ class _Work:
         self.drawn: dict[str, Any] = {"draws": draws, "seed": seed}
         self.explained = sequences.select(slice(explained))
         self.bound: dict[str, Any] = {"positions_at_once": positions_at_once}
-        self.loop: dict[str, Any] = {**self.bound, "layers": layers, "advance": advance}
+        self.skips = LayerSkips(stream, sequences, positions_at_once, layers, advance)
         self.of: dict[Measure, Callable[[], tuple[Any, Any]]] = {
             "contributions": self._contributions,
             "lens": self._lens,
@@ -141,9 +142,7 @@ class _Work:
         return found, found.pop("definitions")
 
     def _skips(self) -> tuple[Any, Any]:
-        by_part = {
-            p: skips.skip_effects(self.stream, self.sequences, p, **self.loop) for p in PARTS
-        }
+        by_part = {part: self.skips.everywhere(part) for part in PARTS}
         found: dict[str, Any] = {part: effects.as_dict() for part, effects in by_part.items()}
         for statistic in ("mean", "max"):
             score_N = scores.skip_scores(by_part["block"].per_sequence(statistic)).tolist()
@@ -159,15 +158,15 @@ class _Work:
         return found, {**told, "depth_score": scores.DEFINITION}
 
     def _future(self) -> tuple[Any, Any]:
-        found = skips.future_effects(self.stream, self.sequences, **self.drawn, **self.loop)
+        found = self.skips.future(**self.drawn)
         return {**found.as_dict(), **self.drawn}, skips.DEFINITIONS["future"]
 
     def _thoughts(self) -> tuple[Any, Any]:
-        found = skips.thought_effects(self.stream, self.sequences, **self.loop)
+        found = self.skips.thoughts()
         return found.as_dict(), skips.DEFINITIONS["thoughts"]
 
     def _local(self) -> tuple[Any, Any]:
-        found = skips.local_effects(self.stream, self.sequences, **self.loop)
+        found = self.skips.local()
         return {"layers": found.layers.as_dict()}, skips.DEFINITIONS["local"]
 
     def _gradients(self) -> tuple[Any, Any]:

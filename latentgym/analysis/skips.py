@@ -15,7 +15,7 @@ Legend: N rows, T positions, L blocks, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,12 @@ DEFINITIONS = {
     "at t >= t_s; t_s is drawn from 8, 16, .. len - 4 (counted from the sequence's first "
     "position), the number of draws is told",
     "thoughts": "[s][l] and [s] as above, but skipped at the thoughts alone (chain-of-thought "
-    "tokens, hybrid steps, latents) and measured at the answer tokens",
+    "tokens, hybrid steps, latents) and measured where the answer's tokens are predicted: at the "
+    "position before each, which is not skipped even if it is a thought",
     "local": "[s][l]: relative change of what block l > s adds where what layer s has added is "
     "taken from the residual stream that block l reads, and nothing else",
     "pooled": DEFINITION,
 }
-Advance = Callable[[], None]
 _GRID = 8  # candidates of t_s stand that far apart
 _END = 4  # and that far from the end
 
@@ -74,143 +74,122 @@ class Effects:
         return {"layers": self.layers.as_dict(), "output": self.output.as_dict()}
 
 
-@torch.no_grad()
-def skip_effects(
-    stream: ResidualStream,
-    sequences: Sequences,
-    part: Part = "block",
-    *,
-    positions_at_once: int = 1024,
-    layers: Sequence[int] | None = None,
-    advance: Advance | None = None,
-) -> Effects:
-    """Effects of skipping a part of each layer at all positions but the first.
+@dataclass(frozen=True)
+class LayerSkips:
+    """Skips the layers of a model, one at a time, while it reads sequences.
 
-    Args:
+    Attributes:
         stream: of the model.
         sequences: that it reads.
-        part: what is skipped.
         positions_at_once: bounds the memory.
-        layers: that are skipped; all by default.
+        layers: that are skipped; None for all.
         advance: called when a layer of a chunk is done.
     """
-    effects = Effects.of(stream)
-    for chunk in sequences.chunks(positions_at_once):
-        where_NT = chunk.mask_NT & ~chunk.first_NT
-        _skip_each(stream, chunk, part, where_NT, groups(chunk), effects, layers, advance)
-    return effects
 
+    stream: ResidualStream
+    sequences: Sequences
+    positions_at_once: int = 1024
+    layers: Collection[int] | None = None
+    advance: Callable[[], None] | None = None
 
-@torch.no_grad()
-def future_effects(
-    stream: ResidualStream,
-    sequences: Sequences,
-    *,
-    draws: int = 4,
-    seed: int = 0,
-    positions_at_once: int = 1024,
-    layers: Sequence[int] | None = None,
-    advance: Advance | None = None,
-) -> Effects:
-    """Effects of skipping each block at early positions on those behind.
+    @torch.no_grad()
+    def everywhere(self, part: Part = "block") -> Effects:
+        """Effects of skipping a part of each layer at all positions but the first."""
+        effects = Effects.of(self.stream)
+        for chunk in self._chunks():
+            where_NT = chunk.mask_NT & ~chunk.first_NT
+            self._skip_each(chunk, part, where_NT, groups(chunk), effects)
+        return effects
 
-    Args:
-        stream, sequences, positions_at_once, layers, advance: see `skip_effects`.
-        draws: how many t_s each sequence has at most.
-        seed: of the draws.
-    """
-    effects = Effects.of(stream)
-    generator = torch.Generator().manual_seed(seed)
-    for chunk in sequences.chunks(positions_at_once):
-        place_NT = chunk.mask_NT.cumsum(1) - 1  # counted from the first real position
-        drawn = [_boundaries(int(n), draws, generator) for n in chunk.mask_NT.sum(1)]
-        for each in range(draws):
-            # A sequence with fewer of them takes no part in the later draws.
-            at = [row[each] if each < len(row) else 0 for row in drawn]
-            begin_N1 = torch.tensor(at, device=place_NT.device)[:, None]
-            early_NT = chunk.mask_NT & ~chunk.first_NT & (place_NT < begin_N1)
-            late_NT = chunk.mask_NT & (place_NT >= begin_N1) & (begin_N1 > 0)
-            where = {name: group & late_NT for name, group in groups(chunk).items()}
-            _skip_each(stream, chunk, "block", early_NT, where, effects, layers, advance)
-    return effects
+    @torch.no_grad()
+    def future(self, *, draws: int = 4, seed: int = 0) -> Effects:
+        """Effects of skipping each block at early positions on those behind.
 
+        Args:
+            draws: how many t_s each sequence has at most.
+            seed: of the draws.
+        """
+        effects = Effects.of(self.stream)
+        generator = torch.Generator().manual_seed(seed)
+        for chunk in self._chunks():
+            place_NT = chunk.mask_NT.cumsum(1) - 1  # counted from the first real position
+            drawn = [_boundaries(int(n), draws, generator) for n in chunk.mask_NT.sum(1)]
+            for each in range(draws):
+                # A sequence with fewer of them takes no part in the later draws.
+                at = [row[each] if each < len(row) else 0 for row in drawn]
+                begin_N1 = torch.tensor(at, device=place_NT.device)[:, None]
+                early_NT = chunk.mask_NT & ~chunk.first_NT & (place_NT < begin_N1)
+                late_NT = chunk.mask_NT & (place_NT >= begin_N1) & (begin_N1 > 0)
+                where = {name: group & late_NT for name, group in groups(chunk).items()}
+                self._skip_each(chunk, "block", early_NT, where, effects)
+        return effects
 
-@torch.no_grad()
-def thought_effects(
-    stream: ResidualStream,
-    sequences: Sequences,
-    *,
-    positions_at_once: int = 1024,
-    layers: Sequence[int] | None = None,
-    advance: Advance | None = None,
-) -> Effects:
-    """Effects on the answer tokens of skipping each block at the thoughts before them.
+    @torch.no_grad()
+    def thoughts(self) -> Effects:
+        """Effects of skipping each block at the thoughts on the prediction of the answer."""
+        effects = Effects.of(self.stream)
+        for chunk in self._chunks():
+            kinds = torch.tensor(THOUGHTS, device=chunk.kind_NT.device)
+            answers_NT = chunk.kind_NT == PositionKind.ANSWER
+            # The position before an answer token predicts it; the last thought often is one.
+            predicts_NT = torch.zeros_like(answers_NT)
+            predicts_NT[:, :-1] = answers_NT[:, 1:]
+            where_NT = torch.isin(chunk.kind_NT, kinds) & ~chunk.first_NT & ~predicts_NT
+            self._skip_each(chunk, "block", where_NT, {ALL: predicts_NT}, effects)
+        return effects
 
-    The arguments are those of `skip_effects`.
-    """
-    effects = Effects.of(stream)
-    for chunk in sequences.chunks(positions_at_once):
-        thought_NT = torch.isin(chunk.kind_NT, torch.tensor(THOUGHTS, device=chunk.kind_NT.device))
-        answer = {ALL: chunk.kind_NT == PositionKind.ANSWER}
-        _skip_each(
-            stream, chunk, "block", thought_NT & ~chunk.first_NT, answer, effects, layers, advance
-        )
-    return effects
+    @torch.no_grad()
+    def local(self) -> Effects:
+        """Effects of what each block has added on each later one, nothing recomputed between."""
+        effects = Effects.of(self.stream)
+        for chunk in self._chunks():
+            trajectory = self.stream.trajectory(chunk.x_NTD, chunk.mask_NT)
+            where, where_NT1 = groups(chunk), (chunk.mask_NT & ~chunk.first_NT)[..., None]
+            for layer in self._skipped():
+                written = trajectory.added(layer, "block").masked_fill(~where_NT1, 0.0)
+                for later in range(layer + 1, len(self.stream)):
+                    h = trajectory.resid_pre[later] - written
+                    change_NT = _change(
+                        trajectory, later, self.stream.block(trajectory, later, h) - h
+                    )
+                    effects.layers.add((layer, later), change_NT, where)
+        return effects
 
+    def _chunks(self) -> Iterator[Sequences]:
+        return self.sequences.chunks(self.positions_at_once)
 
-@torch.no_grad()
-def local_effects(
-    stream: ResidualStream,
-    sequences: Sequences,
-    *,
-    positions_at_once: int = 1024,
-    layers: Sequence[int] | None = None,
-    advance: Advance | None = None,
-) -> Effects:
-    """Effects of what each block has added on each later one alone, without recomputation between.
+    def _skipped(self) -> Iterator[int]:
+        """The layers that are skipped, each told when it is done."""
+        for layer in range(len(self.stream)) if self.layers is None else self.layers:
+            yield layer
+            if self.advance is not None:
+                self.advance()
 
-    The arguments are those of `skip_effects`.
-    """
-    effects = Effects.of(stream)
-    for chunk in sequences.chunks(positions_at_once):
-        trajectory, where = stream.trajectory(chunk.x_NTD, chunk.mask_NT), groups(chunk)
-        where_NT1 = (chunk.mask_NT & ~chunk.first_NT)[..., None]
-        for layer in _chosen(stream, layers, advance):
-            written = trajectory.added(layer, "block").masked_fill(~where_NT1, 0.0)
-            for later in range(layer + 1, len(stream)):
-                h = trajectory.resid_pre[later] - written
-                added = stream.block(trajectory, later, h) - h
-                effects.layers.add((layer, later), _change(trajectory, later, added), where)
-    return effects
-
-
-def _skip_each(
-    stream: ResidualStream,
-    chunk: Sequences,
-    part: Part,
-    where_NT: Tensor,
-    measured: dict[str, Tensor],
-    effects: Effects,
-    layers: Sequence[int] | None,
-    advance: Advance | None,
-) -> None:
-    """Skip each layer at some positions of a chunk, and count what changes at others."""
-    trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
-    count = len(stream)
-    rows = {name: torch.full((len(chunk), count, count), float("nan")) for name in effects.rows}
-    anywhere_NT = torch.stack(list(measured.values())).any(0)
-    moved = _moved(stream, anywhere_NT, trajectory.final)
-    for layer in _chosen(stream, layers, advance):
-        h = stream.skipped(trajectory, layer, part, where_NT)
-        for later, after in enumerate(stream.onward(trajectory, h, layer + 1), start=layer + 1):
-            if later > layer + 1:
-                change_NT = _change(trajectory, later - 1, after - h)
-                effects.layers.add((layer, later - 1), change_NT, measured)
-                _by_row(rows, layer, later - 1, change_NT, measured[ALL])
-            h = after
-        effects.output.add((layer,), moved(h), measured)
-    for name, table in rows.items():
-        effects.rows[name].append(table)
+    def _skip_each(
+        self,
+        chunk: Sequences,
+        part: Part,
+        where_NT: Tensor,
+        measured: dict[str, Tensor],
+        effects: Effects,
+    ) -> None:
+        """Skip each layer at some positions of a chunk, and count what changes at others."""
+        stream, count = self.stream, len(self.stream)
+        trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
+        rows = {name: torch.full((len(chunk), count, count), float("nan")) for name in effects.rows}
+        anywhere_NT = torch.stack(list(measured.values())).any(0)
+        moved = _moved(stream, anywhere_NT, trajectory.final)
+        for layer in self._skipped():
+            h = stream.skipped(trajectory, layer, part, where_NT)
+            for later, after in enumerate(stream.onward(trajectory, h, layer + 1), start=layer + 1):
+                if later > layer + 1:
+                    change_NT = _change(trajectory, later - 1, after - h)
+                    effects.layers.add((layer, later - 1), change_NT, measured)
+                    _by_row(rows, layer, later - 1, change_NT, measured[ALL])
+                h = after
+            effects.output.add((layer,), moved(h), measured)
+        for name, table in rows.items():
+            effects.rows[name].append(table)
 
 
 def _change(trajectory: Trajectory, layer: int, added: Tensor) -> Tensor:
@@ -258,13 +237,3 @@ def _boundaries(length: int, draws: int, generator: torch.Generator) -> list[int
     candidates = torch.arange(_GRID, max(_GRID, length - _END), _GRID)
     order = torch.randperm(len(candidates), generator=generator)[:draws]
     return [int(t) for t in candidates[order]]
-
-
-def _chosen(
-    stream: ResidualStream, layers: Sequence[int] | None, advance: Advance | None
-) -> Iterator[int]:
-    """The layers that are skipped, each told when it is done."""
-    for layer in range(len(stream)) if layers is None else layers:
-        yield layer
-        if advance is not None:
-            advance()

@@ -12,23 +12,17 @@ import torch
 
 from latentgym.analysis.residual import PARTS, ResidualStream
 from latentgym.analysis.sequences import PositionKind, Sequences
-from latentgym.analysis.skips import (
-    Effects,
-    future_effects,
-    local_effects,
-    skip_effects,
-    thought_effects,
-)
+from latentgym.analysis.skips import Effects, LayerSkips
 from latentgym.lm import load_model
 from latentgym.text.tokenizers import ByteTokenizer
 
-KINDS: dict[str, Callable[..., Effects]] = {
-    "block": lambda *a, **k: skip_effects(*a, "block", **k),
-    "attention": lambda *a, **k: skip_effects(*a, "attention", **k),
-    "mlp": lambda *a, **k: skip_effects(*a, "mlp", **k),
-    "future": future_effects,
-    "thoughts": thought_effects,
-    "local": local_effects,
+KINDS: dict[str, Callable[[LayerSkips], Effects]] = {
+    "block": lambda skips: skips.everywhere(),
+    "attention": lambda skips: skips.everywhere("attention"),
+    "mlp": lambda skips: skips.everywhere("mlp"),
+    "future": lambda skips: skips.future(),
+    "thoughts": lambda skips: skips.thoughts(),
+    "local": lambda skips: skips.local(),
 }
 
 
@@ -57,7 +51,7 @@ def test_a_layer_of_zeros_has_no_effect(
 ) -> None:
     sequences = random_sequences(deep.lm)
     silence(deep, 1, "block")
-    effects = KINDS[kind](deep, sequences).as_dict()
+    effects = KINDS[kind](LayerSkips(deep, sequences)).as_dict()
     groups = effects["layers"]
     assert groups["all"]["positions"] > 0
     for group in groups.values():
@@ -91,7 +85,7 @@ def test_effects_are_as_defined(
 ) -> None:
     sequences = random_sequences(deep.lm)
     mask, first = sequences.mask_NT, sequences.first_NT
-    told = skip_effects(deep, sequences).as_dict()
+    told = LayerSkips(deep, sequences).everywhere().as_dict()
     before = deep.trajectory(sequences.x_NTD, mask)
     # The block is taken out by hand, but for the first position.
     h = torch.where(first[..., None], before.states[2], before.states[1])
@@ -114,7 +108,7 @@ def test_the_last_layer_has_no_effect_on_the_future(
     deep: ResidualStream, random_sequences: Callable[..., Sequences]
 ) -> None:
     """Its output at a position is read by that position's head alone."""
-    effects = future_effects(deep, random_sequences(deep.lm)).as_dict()
+    effects = LayerSkips(deep, random_sequences(deep.lm)).future().as_dict()
     assert all(
         group["max"][3] == pytest.approx(0.0, abs=1e-6) for group in effects["output"].values()
     )
@@ -126,21 +120,27 @@ def test_the_future_begins_where_nothing_is_skipped_any_more(
 ) -> None:
     """As many positions as lie behind the draws, and never the prompt's first ones."""
     sequences = random_sequences(deep.lm, (10, 40))
-    told = future_effects(deep, sequences, draws=4).as_dict()["layers"]
+    told = LayerSkips(deep, sequences).future(draws=4).as_dict()["layers"]
     # The short row has no future (8 is not below 10 - 4); that of the long one begins at 8, 16, ..
     assert told["all"]["positions"] == sum(40 - t for t in (8, 16, 24, 32))
-    assert future_effects(deep, sequences, draws=1, seed=1).as_dict()["layers"]["all"]["positions"]
+    assert (
+        LayerSkips(deep, sequences).future(draws=1, seed=1).as_dict()["layers"]["all"]["positions"]
+    )
 
 
-def test_thoughts_are_skipped_and_answers_measured(
+def test_thoughts_are_skipped_where_the_answer_is_not_predicted(
     deep: ResidualStream, random_sequences: Callable[..., Sequences]
 ) -> None:
     sequences = random_sequences(deep.lm)
-    told = thought_effects(deep, sequences).as_dict()["layers"]
-    assert told.keys() == {"all"} and told["all"]["positions"] == 9
+    told = LayerSkips(deep, sequences).thoughts().as_dict()
+    assert told["layers"].keys() == {"all"}
+    assert told["layers"]["all"]["positions"] == 9  # three answer tokens in each of three rows
+    # What the last layer adds to a thought is read by nobody else.
+    assert told["output"]["all"]["max"][3] == pytest.approx(0.0, abs=1e-6)
+    assert told["output"]["all"]["max"][0] > 1e-4
     none = torch.where(sequences.kind_NT == PositionKind.LATENT, 1, sequences.kind_NT)
     without = Sequences(sequences.token_NT, none, sequences.x_NTD)
-    assert thought_effects(deep, without).as_dict()["layers"]["all"]["max"][0][1] == 0.0
+    assert LayerSkips(deep, without).thoughts().as_dict()["layers"]["all"]["max"][0][1] == 0.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -148,7 +148,7 @@ def test_rows_and_chunks_do_not_matter(
     kind: str, deep: ResidualStream, random_sequences: Callable[..., Sequences]
 ) -> None:
     sequences = random_sequences(deep.lm)
-    whole, parts = (KINDS[kind](deep, sequences, positions_at_once=n) for n in (10**6, 1))
+    whole, parts = (KINDS[kind](LayerSkips(deep, sequences, n)) for n in (10**6, 1))
     for one, other in ((whole.layers, parts.layers), (whole.output, parts.output)):
         assert one.groups == other.groups
         for group in one.groups:
@@ -160,7 +160,7 @@ def test_rows_have_their_own_tables(
     deep: ResidualStream, random_sequences: Callable[..., Sequences]
 ) -> None:
     sequences = random_sequences(deep.lm)
-    tables = skip_effects(deep, sequences).per_sequence("mean")
+    tables = LayerSkips(deep, sequences).everywhere().per_sequence("mean")
     assert tables.shape == (3, 4, 4) and not tables[:, 0, 1:].isnan().any()
-    one = skip_effects(deep, sequences.select([1])).layers.mean()
+    one = LayerSkips(deep, sequences.select([1])).everywhere().layers.mean()
     np.testing.assert_allclose(tables[1], one, rtol=1e-4)

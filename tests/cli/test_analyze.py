@@ -120,6 +120,15 @@ def test_tables_fit_the_terminal(
     assert "block/h" in out and "turning points" in out
 
 
+def test_all_measures_of_sequences_that_are_too_short_for_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["tiny:llama:2x2x16", "latent/MNNS-continuous", "--agent", "mts-grpo", "--limit", "2"]
+    told = report(capsys, *argv, "--out", str(tmp_path / "looks"))
+    assert told["future"]["output"] == {} and told["thoughts"]["output"]["all"]["mean"][0] > 0
+    assert all(each["complete"] for each in told["gradients"])
+
+
 @pytest.mark.parametrize("agent", ["mts-grpo", "coconut"])
 def test_outliers_of_a_model(agent: str, capsys: pytest.CaptureFixture[str]) -> None:
     family = {"mts-grpo": "continuous", "coconut": "hybrid"}[agent]
