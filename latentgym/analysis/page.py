@@ -16,6 +16,7 @@ from latentgym.analysis.pooling import ALL
 from latentgym.storage import atomic_write, to_json, writable
 
 Drawn = Mapping[str, Mapping[str, bytes]]
+_BY_LAYER = "by layer, means over positions; skip: L2 change of the output distribution"
 _DECODED = 3  # sequences whose thoughts are shown in tokens
 REPORT, PAGE = "analysis.json", "analysis.html"
 _STYLE = """
@@ -62,11 +63,11 @@ def _by_layer(report: Mapping[str, Any]) -> Summary:
         told = report["contributions"]
         columns["|h|"] = told["norm_h"][ALL]["mean"]
         columns["block/h"] = told["relative_block"][ALL]["mean"]
-        columns["cos"] = told["cosine_block"][ALL]["mean"]
+        columns["cos(block,h)"] = told["cosine_block"][ALL]["mean"]
     if "lens" in report:
-        columns["KL"] = report["lens"]["kl_final_lens"][ALL]["mean"]
+        columns["KL(lens||final)"] = report["lens"]["kl_lens_final"][ALL]["mean"]
         columns["top-5"] = report["lens"]["overlap"][ALL]["mean"]
-    for name, title in (("skips", "output"), ("future", "future"), ("thoughts", "answer")):
+    for name, title in (("skips", "skip"), ("future", "skip:future"), ("thoughts", "skip:answer")):
         told = report.get(name, {})
         told = told.get("block", told).get("output", {})
         if ALL in told:
@@ -75,7 +76,7 @@ def _by_layer(report: Mapping[str, Any]) -> Summary:
         [str(layer), *(_number(column[layer]) for column in columns.values())]
         for layer in range(report["blocks"] if columns else 0)
     ]
-    return Summary("by layer, means over positions", ["layer", *columns], rows)
+    return Summary(_BY_LAYER, ["layer", *columns], rows)
 
 
 def _whole(report: Mapping[str, Any]) -> Summary:
@@ -83,7 +84,7 @@ def _whole(report: Mapping[str, Any]) -> Summary:
         [name.replace("_", " "), _number(at["l"]), _number(at["depth"])]
         for name, at in report.get("scalars", {}).items()
     ]
-    return Summary("turning points", ["", "layer", "share of depth"], rows)
+    return Summary("first or last layers at which something holds", ["", "l", "(l + 1) / L"], rows)
 
 
 def _outliers(report: Mapping[str, Any]) -> Summary:
@@ -108,10 +109,13 @@ def _causal_maps(report: Mapping[str, Any]) -> Iterator[Summary]:
         if found := report.get("latents", {}).get(effect):
             steps = [str(cell["step"]) for cell in next(iter(found["map"].values()))]
             rows = [
-                [name, *(_number(cell["probability"]["mean"]) for cell in cells)]
+                [name, *(_effect(cell["probability"]) for cell in cells)]
                 for name, cells in found["map"].items()
             ]
-            title = f"change of the answer's probability by replaced step ({effect} effect)"
+            title = (
+                f"change of the given answer's probability by replaced step, {effect} effect "
+                f"({found['questions']} questions; * where the 95 % interval leaves out 0)"
+            )
             yield Summary(title, ["replaced by", *steps], rows)
 
 
@@ -131,6 +135,15 @@ def _decoded(report: Mapping[str, Any]) -> Summary:
 def _tokens(told: list[Mapping[str, Any]], name: str) -> str:
     """The first three tokens with their numbers."""
     return ", ".join(f"{each['text'] or each['id']} {each[name]:.2f}" for each in told[:3])
+
+
+def _effect(told: Mapping[str, float | None]) -> str:
+    """A mean with three decimals, and a star where its interval leaves out 0."""
+    mean, low, high = (told[name] for name in ("mean", "low", "high"))
+    if mean is None:
+        return "-"
+    sure = low is not None and high is not None and (low > 0 or high < 0)
+    return f"{mean:.3f}{'*' if sure else ' '}"
 
 
 def _number(value: float | None) -> str:
@@ -189,11 +202,11 @@ def _parts(report: Mapping[str, Any], drawn: Drawn) -> Iterator[str]:
         yield f"<figure>{labelled}<figcaption>{caption}</figcaption></figure>"
     for table in tables(report):
         yield _table(table)
-    yield "<h2>Definitions</h2>\n<dl>"
+    yield "<details>\n<summary>Definitions</summary>\n<dl>"
     for measure, told in report["definitions"].items():
         for name, text in (told if isinstance(told, Mapping) else {"": told}).items():
             yield f"<dt>{escape(f'{measure} {name}'.strip())}</dt><dd>{escape(text)}</dd>"
-    yield "</dl>"
+    yield "</dl>\n</details>"
 
 
 def _table(table: Summary) -> str:

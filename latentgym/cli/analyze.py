@@ -31,20 +31,20 @@ class AnalyzeOptions:
     env: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="ENV")] = None
     """Id of the environment; the run's own if it is left out."""
     agent: str | None = None
-    """Who thinks, with a model; default cot."""
+    """Who thinks, with a model (default cot); or module:Class, of whom a run is."""
     preset: str | None = None
     """Named settings of that agent."""
     split: str = "test"
     """Split of the questions."""
     limit: Steps = 8
-    """The first so many questions."""
+    """So many questions, evenly spaced over the split."""
     seed: Seed = 0
     """Of the rollouts, and of what is drawn."""
     demonstrations: bool = False
     """Read the task's own solutions instead of what the agent thinks."""
     env_option: EnvPairs = field(default_factory=list)
     layers: list[Interval] = field(default_factory=list)
-    """Only these layers, counted from 0."""
+    """Skip, explain and erase at these layers alone, counted from 0; decode latents at these."""
     at_once: Size = 1024
     """Positions whose residual streams are held in memory together."""
     device: str = "auto"
@@ -71,6 +71,8 @@ class DepthOptions(AnalyzeOptions):
 class LatentsOptions(AnalyzeOptions):
     """Options of `analyze latents`."""
 
+    limit: Steps = 64
+    """So many questions, evenly spaced over the split."""
     steps: Size = 8
     """Thoughts are replaced at so many steps at most, evenly spaced, and all at once."""
     total: bool = False
@@ -203,7 +205,9 @@ def _read(options: AnalyzeOptions) -> _Read:
         dtype="float32",
     )
     task = run.make_env(1).unwrapped.task
-    questions = list(range(min(options.limit, len(task))))
+    count = min(options.limit, len(task))
+    # Neighbours are often alike, as files and generators have their order.
+    questions = [i * len(task) // count for i in range(count)]
     _check_out(options.out)
     policy = run.actor()
 
@@ -252,9 +256,17 @@ def _finish(kind: str, report: dict[str, Any], run: Run, options: AnalyzeOptions
     if options.out is not None:
         write_report(record, options.out)
         say(f"wrote {options.out / REPORT} and {options.out / PAGE}")
+    _unmeasured(record)
     _show(record, output(options.json))
     emit(record, options.json)
     return 0
+
+
+def _unmeasured(record: dict[str, Any]) -> None:
+    """Say which measures have found nothing to measure."""
+    for name in ("future", "thoughts"):
+        if name in record and not record[name]["output"]:
+            say(f"{name}: nothing was measured, as these sequences are too short for it")
 
 
 def _show(record: dict[str, Any], console: Any) -> None:

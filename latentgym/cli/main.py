@@ -21,7 +21,7 @@ COMMANDS = {
     "envs": ("latentgym.cli.envs:list_envs", "the ids, with family, data and licence"),
     "info": ("latentgym.cli.envs:info", "one environment: spaces, prompt, example, grader"),
     "agents": ("latentgym.cli.agents:main", "the agents, with their presets"),
-    "demo": ("latentgym.cli.demo:main", "latent against word chains, in two minutes"),
+    "demo": ("latentgym.cli.demo:main", "latent against token chains, in two minutes"),
     "train": ("latentgym.cli.train:main", "train an agent: latentgym train AGENT ENV"),
     "eval": ("latentgym.cli.evaluate:main", "evaluate an agent: latentgym eval AGENT ENV"),
     "baseline": (

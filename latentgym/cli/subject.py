@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentgym.agents.base import agent_class, preset
+from latentgym.agents.base import Agent, agent_class, preset
 from latentgym.agents.run import Run
 from latentgym.agents.settings import restored
 from latentgym.cli.as_trained import env_as_trained
-from latentgym.errors import UsageError
+from latentgym.errors import CheckpointError, UsageError
 from latentgym.evaluation.results import RESULT, load_result
-from latentgym.registry import recorded
+from latentgym.registry import AGENTS, recorded
 from latentgym.training.manifest import find, run_of
 
 
@@ -30,41 +30,62 @@ def subject(
         source: folder of a training run or one of its checkpoints, of a result that eval wrote, or
             name of a model.
         env: id of the environment; None for the run's own.
-        agent: that thinks; None for the run's own, or `cot` for a model.
+        agent: that thinks; None for the run's own, or `cot` for a model. A run's own is named by
+            `module:Class` where its name is not known.
         preset_name: named settings of the agent, with a model; None for the run's own.
         options: of the environment, over the run's own.
         more: further fields of `Run`.
 
     Raises:
-        UsageError: a model without an environment, or settings of a run that has its own.
+        UsageError: a model without an environment, another agent than a run's, or settings of a run
+            that has its own.
+        CheckpointError: the folder holds none that can be used.
     """
     folder = Path(source)
-    if not folder.is_dir():
+    model = (folder / "config.json").is_file() or not folder.is_dir()
+    if model and not (folder / RESULT).exists():
         return _of_model(source, env, agent, preset_name, options, more)
-    if (folder / "config.json").is_file() and not (folder / RESULT).exists():
-        return _of_model(source, env, agent, preset_name, options, more)
-    if agent is not None or preset_name is not None:
-        raise UsageError(
-            f"{folder} has an agent and settings of its own; leave --agent and --preset out, or "
-            "give a model."
-        )
-    if (folder / RESULT).is_file():
-        return _of_result(folder, env, options, more)
-    trained = run_of(folder)
+    if preset_name is not None:
+        raise UsageError(f"{folder} has settings of its own; leave --preset out, or give a model.")
+    try:
+        checkpoint = find(folder)  # a run has a result too, but knows more
+    except CheckpointError:
+        if not (folder / RESULT).is_file():
+            raise
+        return _of_result(folder, env, agent, options, more)
+    trained = run_of(checkpoint)
     if not trained.get("agent"):
         raise UsageError(f"{folder} does not say which agent it trained; give a run of train.")
-    cls = agent_class(trained["agent"])
+    cls = _own(agent, trained["agent"], trained.get("modules"), folder)
     own = env or recorded(trained["env"], trained.get("modules"), folder)
     return Run(
-        agent=trained["agent"],
+        agent=agent or trained["agent"],
         config=restored(cls, trained["config"], folder),
         env=own,
         env_options={**env_as_trained(trained, own), **options},
         model=trained["model"],
-        checkpoint=find(folder),
+        checkpoint=checkpoint,
         lora=trained.get("lora"),
         **more,
     )
+
+
+def _own(
+    named: str | None, stored: str, modules: Mapping[str, str] | None, folder: Path
+) -> type[Agent[Any]]:
+    """The class of the agent that a folder is of, which may be of another package.
+
+    Raises:
+        UsageError: it is not known by its name, or another agent is named.
+    """
+    if named is None and stored not in AGENTS and (module := (modules or {}).get("agent")):
+        raise UsageError(
+            f"{folder} is of {stored}, an agent of {module}; add --agent {module}: and its class."
+        )
+    cls = agent_class(named or stored)
+    if cls.name != stored:
+        raise UsageError(f"{folder} is of {stored}, not {cls.name}; leave --agent out.")
+    return cls
 
 
 def _of_model(
@@ -85,15 +106,24 @@ def _of_model(
 
 
 def _of_result(
-    folder: Path, env: str | None, options: Mapping[str, Any], more: Mapping[str, Any]
+    folder: Path,
+    env: str | None,
+    agent: str | None,
+    options: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> Run:
     result = load_result(folder)
-    cls = agent_class(result.agent)
+    cls = _own(agent, result.agent, result.modules, folder)
     own = env or recorded(result.env, result.modules, folder / RESULT)
     checkpoint = None if result.checkpoint is None else Path(result.checkpoint)
+    if checkpoint is not None and not checkpoint.exists():
+        raise UsageError(
+            f"the checkpoint {checkpoint} of {folder} is not there; go to the folder from which it "
+            "was evaluated, or give the run itself."
+        )
     known = result.config.get("env_options", {}) if env is None else {}
     return Run(
-        agent=result.agent,
+        agent=agent or result.agent,
         config=restored(cls, result.config.get("agent", {}), folder),
         env=own,
         env_options={**known, **options},

@@ -53,7 +53,10 @@ class OutlierWatch:
     def __init__(self, policy: Policy, every: int) -> None:
         if every < 1:
             raise UsageError(f"outliers are logged every n steps, at least 1, but n is {every}.")
-        self.stream, self.every = ResidualStream(policy.lm), every
+        try:
+            self.stream, self.every = ResidualStream(policy.lm), every
+        except UsageError as error:
+            raise UsageError(f"outliers cannot be logged (--outliers-every): {error}") from error
         self.alarmed = False
 
     def due(self, number: int) -> bool:

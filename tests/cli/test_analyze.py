@@ -117,7 +117,7 @@ def test_tables_fit_the_terminal(
     assert main(["analyze", "depth", *argv]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert "block/h" in out and "turning points" in out
+    assert "block/h" in out and "at which something holds" in out
 
 
 def test_all_measures_of_sequences_that_are_too_short_for_some(
@@ -172,7 +172,8 @@ def test_demonstrations_have_direct_effects_alone(capsys: pytest.CaptureFixture[
         (["tiny", "latent/MNNS-token", "--layers", "7"], "layers are numbers from 0 to 1"),
         (["tiny", "latent/MNNS-token", "--agent", "nobody"], "no agent 'nobody'"),
         (["tiny", "latent/MNNS-continuous"], "cot thinks in the token family"),
-        (["{run}", "--agent", "cot"], "has an agent and settings of its own"),
+        (["{run}", "--agent", "cot"], "is of mts-grpo, not cot"),
+        (["{run}", "--preset", "grpo"], "has settings of its own"),
         (["{empty}"], "holds no complete checkpoint"),
     ],
 )

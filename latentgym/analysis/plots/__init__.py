@@ -20,7 +20,7 @@ _DRAWN: Mapping[str, tuple[str, Callable[[Report], Any]]] = {
     "outliers": ("outliers", latents.outliers),
     "causal-map": ("latents", latents.causal_map),
 }
-CAPTIONS = {name: (draw.__doc__ or "").strip() for name, (_, draw) in _DRAWN.items()}
+CAPTIONS = {name: " ".join((draw.__doc__ or "").split()) for name, (_, draw) in _DRAWN.items()}
 
 
 def draw(report: Report, *kinds: str) -> dict[str, dict[str, bytes]]:

@@ -30,7 +30,8 @@ def whole(axes: Any) -> None:
     """Ticks at whole numbers alone, as layers are."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in (axes.xaxis, axes.yaxis) if axes.images else (axes.xaxis,):
+        axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def figure_of(height: float) -> Any:

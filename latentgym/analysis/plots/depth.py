@@ -11,7 +11,10 @@ from latentgym.analysis.pooling import ALL, WITH_FIRST
 
 
 def contributions(report: Report) -> Any:
-    """What each layer adds to the residual stream, by kind of position."""
+    """What each layer adds to the residual stream, by kind of position.
+
+    Above 0 a cosine strengthens what is there; below 0 it erases.
+    """
     told = report["contributions"]
     figure = figure_of(5.2)
     for axes, (name, title) in zip(
@@ -41,7 +44,7 @@ def contributions(report: Report) -> Any:
 
 
 def lens(report: Report) -> Any:
-    """How near each layer's prediction is to the final one."""
+    """How near each layer's prediction is to the final one: KL 0 and overlap 1 are there."""
     told = report["lens"]
     figure = figure_of(3.0)
     names = (
@@ -63,11 +66,12 @@ def _heat(figure: Any, axes: Any, table: Any, title: str, xlabel: str, most: flo
     image = axes.imshow(array_of(table), origin="lower", vmin=0, vmax=most, cmap="magma_r")
     axes.set_title(title, fontsize=9)
     axes.set(xlabel=xlabel, ylabel="skipped layer")
+    whole(axes)
     figure.colorbar(image, ax=axes, shrink=0.85)
 
 
 def skips(report: Report) -> Any:
-    """How much of what a later layer adds changes where an earlier one is skipped."""
+    """How much of what a later layer (across) adds changes where an earlier one (up) is skipped."""
     tables = {"all positions": report["skips"]["block"]["layers"]}
     if "future" in report:
         tables["future positions alone"] = report["future"]["layers"]
@@ -131,8 +135,10 @@ def difficulty(report: Report) -> Any:
 
 def gradients(report: Report) -> Any:
     """Integrated gradients of the answer tokens' probability."""
+    from matplotlib.patches import Patch
+
     layers = sorted({found["layer"] for found in report["gradients"]})
-    figure = figure_of(1.0 + 1.1 * len(layers))
+    figure = figure_of(1.2 + 1.1 * len(layers))
     for axes, layer in zip(
         np.atleast_1d(figure.subplots(len(layers), 1, sharex=True)), layers, strict=True
     ):
@@ -142,7 +148,10 @@ def gradients(report: Report) -> Any:
         axes.axhline(0, color="black", lw=0.6)
         title = f"before layer {layer} (error {found['completeness_error']:.1%})"
         tidy(axes, title, xlabel="")
-    axes.set_xlabel("position of the first sequence (coloured by kind)")
+    axes.set_xlabel("position of the first sequence")
+    shown = [kind for kind in COLOURS if kind in found["kinds"]]
+    patches = [Patch(color=COLOURS[kind], label=kind) for kind in shown]
+    figure.legend(handles=patches, loc="outside upper right", ncols=6, fontsize=8, frameon=False)
     return figure
 
 

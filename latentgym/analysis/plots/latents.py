@@ -51,7 +51,8 @@ def causal_map(report: Report) -> Any:
         axes.axhline(0, color="black", lw=0.6)
         tidy(axes, f"{found['effect']} effect", "change of probability", "replaced step")
         axes.set_xticks(range(len(steps)), steps)
-    axes.legend(fontsize=7, frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     return figure
 
 
