@@ -88,6 +88,8 @@ def _whole(task: Any, env: str) -> Task:
             f"the task of {env} lacks {', '.join(lacking)}; set them in its class or its __init__, "
             "as latentgym.envs.Task describes them."
         )
+    if not len(task):
+        raise UsageError(f"{env} has no questions with these options; change them.")
     return task
 
 

@@ -43,7 +43,7 @@ def vector(n: int = 4, env_id: str = "MNNS-token") -> Any:
             lambda: make("GSM8K-token", think=-1, source="sample"),
             "from 0 to 2147483647 or none",
         ),
-        (lambda: make(model="tiny:bert"), "choose gpt2, llama or qwen2"),
+        (lambda: make(model="tiny:bert"), "choose gpt2, llama, "),
         (lambda: make("MNNS-continuous", support=90), "choose support <= 89"),
         (lambda: make(split="valid"), "splits train and test, not 'valid'"),
         (lambda: make("ProsQA-token", split="dev"), "splits train, valid, test, not 'dev'"),
