@@ -33,6 +33,7 @@ from latentgym.storage import atomic_write
 
 RECORD = Path("benchmarks/records/depth.json")
 RUNS = Path("runs/depth")
+LONGEST = 176  # tokens of question and solution that depth scores are taken of
 BUDGETS = {"think": 32, "answer": 8, "force_answer": True}
 AGENTS = {
     "cot": "latent/GSM8K-token",
@@ -126,7 +127,11 @@ def difficulty(questions: int, per_level: int) -> dict[str, Any]:
     for i in range(len(env.task)):
         level, items = env.task.difficulty(i).get("level"), env.prompt(i)
         length = len(items) + len(env.demonstration(i).ids_TS)
-        if level is not None and length <= 224 and len(chosen.setdefault(level, [])) < per_level:
+        if (
+            level is not None
+            and length <= LONGEST
+            and len(chosen.setdefault(level, [])) < per_level
+        ):
             chosen[level].append(i)
     maths = [(i, level) for level, numbers in sorted(chosen.items()) for i in numbers]
     found = {"MATH": {**_scores(policy, env, maths), "source": env.task.source}}
@@ -183,8 +188,8 @@ def mnns(questions: int, _: int) -> dict[str, Any]:
 
 PARTS: dict[str, tuple[Callable[[int, int], dict[str, Any]], int, int]] = {
     "gsm8k": (gsm8k, 20, 3),
-    "agents": (agents, 6, 0),
-    "difficulty": (difficulty, 0, 4),
+    "agents": (agents, 4, 0),
+    "difficulty": (difficulty, 0, 3),
     "mnns": (mnns, 0, 0),
 }
 

@@ -149,6 +149,7 @@ def depth() -> None:
     for part in ("attention", "mlp", "block"):
         relative.plot(added[f"relative_{part}"]["all"], label=part)
         cosine.plot(added[f"cosine_{part}"]["all"], label=part)
+    relative.set_yscale("log")
     cosine.axhline(0, color="black", linewidth=0.6)
     tokens.plot(lens["kl_lens_final"]["all"], label="KL(lens || final), nats")
     tokens.plot(lens["kl_final_lens"]["all"], label="KL(final || lens), nats")
@@ -167,13 +168,13 @@ def depth() -> None:
         panel.legend(frameon=False, fontsize=8)
         _plain(panel)
     for panel, name, title in (
-        (every, "skips", "all positions"),
-        (future, "future", "future ones"),
+        (every, "skips", "everywhere"),
+        (future, "future", "future positions"),
     ):
         effects = np.array(skipped[name]["block"]["layers"], dtype=float)
         image = panel.imshow(effects, origin="lower", vmin=0, vmax=1, cmap="magma_r")
         panel.set(xlabel="layer", ylabel="skipped layer")
-        panel.set_title(f"change of what a layer adds, {title}", fontsize=10)
+        panel.set_title(f"effect on layers: {title}", fontsize=10)
     figure.colorbar(image, ax=[every, future], shrink=0.8)
     _save(figure, "depth-gsm8k.svg")
 
