@@ -61,7 +61,11 @@ def depth_report(
     Raises:
         UsageError: a layer that there is not, or sequences without answers where they are needed.
     """
-    _check_layers(layers, len(stream))
+    layers = _checked(layers, len(stream))
+    if {"gradients", "erasure"} & {*measures}:
+        # Before minutes are spent on the rest.
+        for row in range(min(explained, len(sequences))):
+            gradients.answer_places(sequences.select([row]))
     chunks = len(list(sequences.chunks(positions_at_once)))
     chosen = len(stream) if layers is None else len(layers)
     loops = {"skips": len(PARTS), "future": draws, "thoughts": 1, "local": 1}
@@ -144,7 +148,7 @@ class _Work:
     def _skips(self) -> tuple[Any, Any]:
         by_part = {part: self.skips.everywhere(part) for part in PARTS}
         found: dict[str, Any] = {part: effects.as_dict() for part, effects in by_part.items()}
-        for statistic in ("mean", "max"):
+        for statistic in ("mean", "max") if self.layers is None else ():
             score_N = scores.skip_scores(by_part["block"].per_sequence(statistic)).tolist()
             found[f"depth_score_{statistic}"] = {
                 "by_sequence": score_N,
@@ -172,10 +176,11 @@ class _Work:
     def _gradients(self) -> tuple[Any, Any]:
         found = []
         for layer in self._spread(2, ends=0):
-            each = gradients.integrated_gradients(self.stream, self.explained, layer)
+            each = gradients.integrated_gradients(self.stream, self.explained, layer, **self.bound)
             for row, attribution in enumerate(each):
-                real_T = self.explained.mask_NT[row].cpu()
-                kinds = self.explained.kind_NT[row].cpu()[real_T]
+                one = self.explained.select([row])  # in whose columns the values stand
+                real_T = one.mask_NT[0].cpu()
+                kinds = one.kind_NT[0].cpu()[real_T]
                 found.append(
                     {
                         "layer": layer,
@@ -211,11 +216,13 @@ def _scalars(report: Mapping[str, Any], blocks: int) -> dict[str, Any]:
     return found
 
 
-def _check_layers(layers: Sequence[int] | None, blocks: int) -> None:
+def _checked(layers: Sequence[int] | None, blocks: int) -> list[int] | None:
+    """The layers in order, each once; None for all."""
     if layers is None:
-        return
+        return None
     if not layers or any(not 0 <= layer < blocks for layer in layers):
         raise UsageError(f"layers are numbers from 0 to {blocks - 1}; name some of those.")
+    return sorted(set(layers))
 
 
 @contextmanager

@@ -34,6 +34,7 @@ DEFINITION = (
 )
 _NODES = 4  # of a piece
 _FIRST = 4  # pieces to begin with
+_ROWS = 16  # points of the line that are computed together at most
 _PIECES = 5  # tolerances that the pieces may miss together, those that cancel included
 
 
@@ -42,7 +43,7 @@ class Attribution:
     """Integrated gradients of one sequence at one layer.
 
     Attributes:
-        value_T: by position, fp64.
+        value_T: by position of the sequence without the padding around it, fp64.
         change: F(h) - F(b), which they should add up to.
         error: |sum - change| / |change|, completeness.
         steps: gradients computed.
@@ -63,7 +64,7 @@ def integrated_gradients(
     *,
     tolerance: float = 0.01,
     most_steps: int = 2048,
-    rows_at_once: int = 16,
+    positions_at_once: int = 1024,
 ) -> list[Attribution]:
     """Integrated gradients at h_layer of each sequence.
 
@@ -73,13 +74,14 @@ def integrated_gradients(
         layer: l of h_l, 0 to L - 1.
         tolerance: of the completeness error, as a share of |F(h) - F(b)|.
         most_steps: gradients after which a sequence is left as it is.
-        rows_at_once: points of the line computed together.
+        positions_at_once: bounds the memory: of so many positions at most, and of the answer's
+            logits that may be held at once, but for at least one point of the line.
 
     Raises:
         UsageError: a sequence has no answer token behind its first position.
     """
     return [
-        _Line(stream, sequences.select([row]), layer, rows_at_once).attribution(
+        _Line(stream, sequences.select([row]), layer, positions_at_once).attribution(
             tolerance, most_steps
         )
         for row in range(len(sequences))
@@ -112,13 +114,15 @@ class _Line:
     """The straight line from the baseline to the residual stream of one sequence at a layer."""
 
     def __init__(
-        self, stream: ResidualStream, sequence: Sequences, layer: int, rows_at_once: int
+        self, stream: ResidualStream, sequence: Sequences, layer: int, positions_at_once: int
     ) -> None:
-        self.stream, self.layer, self.rows = stream, layer, rows_at_once
+        self.stream, self.layer = stream, layer
         self.at_M, self.token_M = answer_places(sequence)
+        logits, positions = stream.lm.logits_at_once, sequence.token_NT.shape[1]
+        self.rows = max(1, min(_ROWS, positions_at_once // positions, logits // len(self.at_M)))
         mask_T = sequence.mask_NT[0]
         # As many copies as points are computed together: blocks are called as for a batch.
-        copies = sequence.select([0] * rows_at_once)
+        copies = sequence.select([0] * self.rows)
         self.trajectory: Trajectory = stream.trajectory(copies.x_NTD, copies.mask_NT)
         self.end_TD = self.trajectory.states[layer][0]
         mean_D = self.end_TD[mask_T].mean(0)

@@ -156,11 +156,17 @@ def of_demonstrations(
         items: prompts and demonstrations; a step of several weights is read as their mixture.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or one is longer than what the model can read.
     """
     items = list(items)
     if not items:
         raise UsageError("there is no demonstration to analyse; give at least one question.")
+    longest = max(len(p) + len(d.ids_TS) for p, d in items)
+    if lm.max_positions is not None and longest > lm.max_positions:
+        raise UsageError(
+            f"a demonstration has {longest} tokens with its question, but the model reads "
+            f"{lm.max_positions}; choose other questions, or another model."
+        )
     device, pad = lm.device, lm.tokenizer.pad_id
     prompt, prompt_mask = left_pad([list(p) for p, _ in items], pad, device)
     tokens, mask = right_pad([d.ids_TS[:, 0].tolist() for _, d in items], pad, device)

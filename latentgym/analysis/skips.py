@@ -32,7 +32,7 @@ DEFINITIONS = {
     "positions but the first; cells with l <= s, the diagonal with them, are empty",
     "output": "[s]: L2 norm of the change of the next-token distribution (softmax)",
     "future": "[s][l] and [s] as above, but skipped at positions 1 <= t < t_s alone and measured "
-    "at t >= t_s; t_s is drawn from 8, 16, .. len - 4 (counted from the sequence's first "
+    "at t >= t_s; t_s is drawn from 8, 16, .. below len - 4 (counted from the sequence's first "
     "position), the number of draws is told",
     "thoughts": "[s][l] and [s] as above, but skipped at the thoughts alone (chain-of-thought "
     "tokens, hybrid steps, latents) and measured where the answer's tokens are predicted: at the "

@@ -34,8 +34,8 @@ class AnalyzeOptions:
     """Who thinks, with a model (default cot); or module:Class, of whom a run is."""
     preset: str | None = None
     """Named settings of that agent."""
-    split: str = "test"
-    """Split of the questions."""
+    split: str | None = None
+    """Split of the questions; that of a result, else test."""
     limit: Steps = 8
     """So many questions, evenly spaced over the split."""
     seed: Seed = 0
@@ -94,6 +94,8 @@ def main(argv: Sequence[str]) -> int:
 def depth(argv: Sequence[str]) -> int:
     """What each layer adds, and what depends on it, by kind of position."""
     options = parse(DepthOptions, argv, "analyze depth", depth.__doc__ or "")
+    if not options.measures:
+        raise UsageError(f"--measures is empty; name some of {', '.join(MEASURES)}.")
     for name in options.measures:
         if name not in MEASURES:
             raise UsageError(f"no measure {name!r}; {did_you_mean(name, MEASURES)}")
@@ -112,7 +114,7 @@ def depth(argv: Sequence[str]) -> int:
         positions_at_once=options.at_once,
         seed=options.seed,
     )
-    return _finish("depth", report, read.run, options)
+    return _finish("depth", report, read, options)
 
 
 def outliers(argv: Sequence[str]) -> int:
@@ -128,7 +130,7 @@ def outliers(argv: Sequence[str]) -> int:
     found = measured(stream, read.sequences, positions_at_once=options.at_once)
     definitions = {"outliers": found.pop("definitions")}
     report = {"outliers": found, "definitions": definitions, "blocks": len(stream)}
-    return _finish("outliers", {**report, **read.sequences.counts()}, read.run, options)
+    return _finish("outliers", {**report, **read.sequences.counts()}, read, options)
 
 
 def latents(argv: Sequence[str]) -> int:
@@ -142,9 +144,11 @@ def latents(argv: Sequence[str]) -> int:
     read = _read(options)
 
     from latentgym.analysis import ResidualStream, causal_map, decode_latents
+    from latentgym.analysis.lens import taps_of
 
     stream = ResidualStream(read.policy.lm)
     steps = read.sequences.spread_steps(options.steps)
+    taps_of(stream, options.layers or None)  # before the work
     found: dict[str, Any] = {}
     for effect, rollouts in {"direct": None, "total": read.rollouts}.items():
         if effect == "direct" or options.total:
@@ -166,7 +170,7 @@ def latents(argv: Sequence[str]) -> int:
     told = [found[effect].pop("definitions") for effect in found if effect != "decoded"]
     definitions = {"latents": told[0]}
     report = {"latents": found, "definitions": definitions, "blocks": len(stream)}
-    return _finish("latents", {**report, **read.sequences.counts()}, read.run, options)
+    return _finish("latents", {**report, **read.sequences.counts()}, read, options)
 
 
 def _refuse_layers(options: AnalyzeOptions) -> None:
@@ -183,6 +187,7 @@ class _Read(NamedTuple):
         sequences: what the model reads.
         rollouts: of which, unless they are demonstrations.
         difficulty: by name, how hard each question is.
+        questions: their numbers.
     """
 
     run: Run
@@ -190,6 +195,7 @@ class _Read(NamedTuple):
     sequences: Sequences
     rollouts: Rollouts | None
     difficulty: dict[str, list[float]]
+    questions: list[int]
 
 
 def _read(options: AnalyzeOptions) -> _Read:
@@ -204,6 +210,11 @@ def _read(options: AnalyzeOptions) -> _Read:
         device=options.device,
         dtype="float32",
     )
+    if run.make_agent().searches and not options.demonstrations:
+        raise UsageError(
+            f"{run.agent_name} makes several attempts, of which none is its chain of thought; "
+            "analyse cot in its place, or add --demonstrations."
+        )
     task = run.make_env(1).unwrapped.task
     count = min(options.limit, len(task))
     # Neighbours are often alike, as files and generators have their order.
@@ -225,21 +236,38 @@ def _read(options: AnalyzeOptions) -> _Read:
     told = [task.difficulty(i) for i in questions]
     names = sorted({name for each in told for name in each})
     difficulty = {name: [each.get(name, float("nan")) for each in told] for name in names}
-    return _Read(run, policy, sequences, rollouts, difficulty)
+    return _Read(run, policy, sequences, rollouts, difficulty, questions)
 
 
 def _check_out(out: Path | None) -> None:
+    """Refuse a folder in which nothing can be written, before the work.
+
+    Raises:
+        UsageError: it holds an analysis, cannot be written, or matplotlib is missing.
+    """
+    if out is None:
+        return
+
     from latentgym.analysis.page import REPORT
+    from latentgym.analysis.plots.base import figure_of
+    from latentgym.storage import writable
 
-    if out is not None and (out / REPORT).exists():
+    if (out / REPORT).exists():
         raise UsageError(f"{out} holds an analysis already; choose another --out, or delete it.")
+    figure_of(1.0)
+    with writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f".{REPORT}").touch()
+        (out / f".{REPORT}").unlink()
 
 
-def _finish(kind: str, report: dict[str, Any], run: Run, options: AnalyzeOptions) -> int:
-    """Store, show and print a report."""
+def _finish(kind: str, report: dict[str, Any], read: _Read, options: AnalyzeOptions) -> int:
+    """Show, print and store a report."""
+    from latentgym.agents.base import config_dict
     from latentgym.analysis.page import PAGE, REPORT, write_report
     from latentgym.evaluation.results import git_commit, versions
 
+    run = read.run
     record = {
         "analysis": kind,
         "model": run.model_name,
@@ -247,18 +275,21 @@ def _finish(kind: str, report: dict[str, Any], run: Run, options: AnalyzeOptions
         "env": run.env_id,
         "env_options": dict(run.env_options),
         "checkpoint": None if run.checkpoint is None else str(run.checkpoint),
+        "control": run.control,
+        "config": config_dict(run.config),
+        "questions": read.questions,
         "seed": options.seed,
         "demonstrations": options.demonstrations,
         **report,
         "versions": versions(),
         "git": git_commit(),
     }
-    if options.out is not None:
-        write_report(record, options.out)
-        say(f"wrote {options.out / REPORT} and {options.out / PAGE}")
     _unmeasured(record)
     _show(record, output(options.json))
     emit(record, options.json)
+    if options.out is not None:
+        write_report(record, options.out)
+        say(f"wrote {options.out / REPORT} and {options.out / PAGE}")
     return 0
 
 

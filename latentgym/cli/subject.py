@@ -15,6 +15,8 @@ from latentgym.evaluation.results import RESULT, load_result
 from latentgym.registry import AGENTS, recorded
 from latentgym.training.manifest import find, run_of
 
+_TEST = {"split": "test"}  # where neither a result nor the user says
+
 
 def subject(
     source: str,
@@ -62,7 +64,7 @@ def subject(
         agent=agent or trained["agent"],
         config=restored(cls, trained["config"], folder),
         env=own,
-        env_options={**env_as_trained(trained, own), **options},
+        env_options={**env_as_trained(trained, own), **_TEST, **options},
         model=trained["model"],
         checkpoint=checkpoint,
         lora=trained.get("lora"),
@@ -97,12 +99,15 @@ def _of_model(
     more: Mapping[str, Any],
 ) -> Run:
     if env is None:
+        no_folder = "" if Path(model).is_dir() else f"there is no folder {model}, so "
         raise UsageError(
-            f"{model} is taken for a model, which needs something to think about; name an "
-            "environment behind it, such as latent/GSM8K-token, or give the folder of a run."
+            f"{no_folder}{model} is taken for a model, which needs something to think about; name "
+            "an environment behind it, such as latent/GSM8K-token, or give the folder of a run."
         )
     cls = agent_class(agent or "cot")
-    return Run(cls.name, preset(cls, preset_name), env, model, options, **more)
+    return Run(
+        agent or cls.name, preset(cls, preset_name), env, model, {**_TEST, **options}, **more
+    )
 
 
 def _of_result(
@@ -126,7 +131,7 @@ def _of_result(
         agent=agent or result.agent,
         config=restored(cls, result.config.get("agent", {}), folder),
         env=own,
-        env_options={**known, **options},
+        env_options={**(_TEST if env else {}), **known, **options},
         model=result.model,
         checkpoint=checkpoint,
         lora=run_of(checkpoint).get("lora"),

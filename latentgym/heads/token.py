@@ -1,4 +1,4 @@
-"""The token head: ordinary sampling. It thinks in words, and speaks the answers of all methods.
+"""The token head: ordinary sampling. It thinks in tokens, and samples the answers of all methods.
 
 Legend: ... any leading shape, B rows, V vocabulary, R rows still searched, k ids looked at.
 """

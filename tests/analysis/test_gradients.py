@@ -64,7 +64,7 @@ def test_a_sharp_bend_is_found(random_lm: Callable[..., LatentLM]) -> None:
 
 def test_one_sequence_is_one_of_many(stream: ResidualStream, sequences: Sequences) -> None:
     many = integrated_gradients(stream, sequences, 1)
-    one = integrated_gradients(stream, sequences.select([1]), 1, rows_at_once=5)[0]
+    one = integrated_gradients(stream, sequences.select([1]), 1, positions_at_once=1)[0]
     torch.testing.assert_close(one.value_T, many[1].value_T, rtol=0.03, atol=1e-6)
 
 

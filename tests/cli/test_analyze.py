@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,61 @@ def test_runs_and_results_have_their_own_agent(
     told = report(capsys, str(trained / source), "--limit", "2", "--measures", "contributions")
     assert (told["agent"], told["env"]) == ("mts-grpo", "latent/MNNS-continuous")
     assert told["checkpoint"] is not None and "latent" in told["positions"]
+
+
+def test_a_moved_run_is_its_own(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not what stands where it was, nor the checkpoint that its result names."""
+    moved = shutil.copytree(trained / "run", tmp_path / "moved")
+    short = ["--limit", "2", "--measures", "contributions"]
+    assert report(capsys, str(moved), *short)["checkpoint"].startswith(str(moved))
+    next(moved.glob("checkpoints/*/policy.safetensors")).write_bytes(b"no weights")
+    assert main(["analyze", "depth", str(moved), *short]) == 2
+
+
+def test_searches_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["tiny", "latent/MNNS-token", "--agent", "best-of-n", "--limit", "1"]
+    assert main(["analyze", "outliers", *argv]) == 2
+    assert "makes several attempts" in capsys.readouterr().err
+    assert main(["analyze", "outliers", *argv, "--demonstrations"]) == 0
+
+
+def test_a_result_is_looked_at_on_its_own_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", "cot", "latent/MNNS-token", "--model", "tiny:gpt2:1x1x8", "--limit", "2"]
+    assert main([*argv, "--split", "train", "--out", str(tmp_path)]) == 0
+    told = report(capsys, str(tmp_path), "--limit", "3", action="outliers")
+    assert told["env_options"]["split"] == "train" and len(told["questions"]) == 3
+
+
+def test_several_sequences_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of unequal length."""
+    argv = ["tiny:llama:2x2x16", "latent/ProsQA-token", "-o", "size=20", "--demonstrations"]
+    told = report(capsys, *argv, "--limit", "3", "--measures", "gradients", "--explained", "3")
+    assert len({len(each["value"]) for each in told["gradients"]}) > 1
+    for each in told["gradients"]:
+        assert len(each["value"]) == len(each["kinds"])
+        assert sum(each["value"]) == pytest.approx(each["change"], rel=0.011)
+
+
+def test_what_cannot_be_told_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worked(*_: Any, **__: Any) -> None:
+        raise AssertionError("minutes of work")
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("latentgym.analysis.contributions.layer_contributions", worked)
+    monkeypatch.setattr("latentgym.analysis.causal_map", worked)
+    tiny = ["tiny:llama:2x2x16", "latent/MNNS-token", "--limit", "2"]
+    assert main(["analyze", "depth", *tiny, "--out", str(tmp_path / "file")]) == 2
+    assert main(["analyze", "depth", *tiny, "--layers", "9"]) == 2
+    assert main(["analyze", "latents", *tiny, "--layers", "9"]) == 2
+    silent = ["tiny:llama:2x2x16", "latent/RG_chain_sum-token", "--limit", "2", "-o", "think=2"]
+    assert main(["analyze", "depth", *silent]) == 2
+    assert "no answer token" in capsys.readouterr().err
 
 
 def test_files_are_whole_and_the_page_is_escaped(
