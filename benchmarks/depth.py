@@ -42,7 +42,7 @@ AGENTS = {
 }
 _CHAINS = (
     *("train", "cot", "latent/GSM8KAug-token", "-o", "source=generated", "-o", "largest=19"),
-    *("-o", "min_operations=1", "-o", "max_operations=5", "--preset", "sft-tiny"),
+    *("-o", "min_operations=1", "-o", "max_operations=4", "--preset", "sft-tiny"),
     *("--model", "tiny:llama:6x4x64", "--steps", "1500", "--save-every", "0"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -101,10 +101,8 @@ def main(argv: Sequence[str]) -> int:
     run = _run(options, parsed.config)
     recipe = run.make_agent().recipe()
     recipe.validate()
-    if options.backend == "local" and options.cluster != ClusterOptions():
-        raise UsageError(
-            "--gpus, --nodes, --zero and the other options of a cluster need --backend openrlhf."
-        )
+    if options.backend == "local":
+        _refuse_cluster(options.cluster)
     train = {"local": _train_here, "openrlhf": _train_openrlhf}[options.backend]
     with in_use(options.out), resumable(options.out, "checkpoints/step-*"):
         fresh_folder(options.out, "metrics.jsonl", options.resume)
@@ -196,6 +194,24 @@ def _asked(run: Run, options: TrainOptions) -> Run:
     extras.pop("limit", None)  # that of the training data
     held = {name: value for name, value in run.env_options.items() if name == "holdout"}
     return replace(run, env_options={**held, **extras})
+
+
+def _refuse_cluster(given: ClusterOptions) -> None:
+    """Refuse options of a cluster where there is none.
+
+    Raises:
+        UsageError: there are such, by name.
+    """
+    default = ClusterOptions()
+    names = [
+        f"--{f.name.replace('_', '-')}"
+        for f in fields(given)
+        if getattr(given, f.name) != getattr(default, f.name)
+    ]
+    if names:
+        raise UsageError(
+            f"{' and '.join(names)}: options of a cluster go with --backend openrlhf; add it."
+        )
 
 
 def _check_evaluation(run: Run, options: TrainOptions) -> None:

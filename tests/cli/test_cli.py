@@ -349,7 +349,7 @@ def test_every_option_of_the_environment_counts(capsys: pytest.CaptureFixture[st
 
 def test_options_of_a_cluster_need_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TRAIN, "--gpus", "2", "--out", str(tmp_path)]) == 2
-    assert "need --backend openrlhf" in capsys.readouterr().err
+    assert "go with --backend openrlhf" in capsys.readouterr().err
 
 
 SEARCH = [
