@@ -75,23 +75,6 @@ def agents() -> str:
     return table([*header, "top-5 overlap", "answer, thoughts skipped"], rows)
 
 
-def difficulty() -> str:
-    """Depth scores against difficulty."""
-    rows = []
-    for name, unit in (("MATH", "level"), ("generated chains", "operations")):
-        for how in ("mean", "max"):
-            told = record("difficulty")[name][how]
-            groups = ", ".join(
-                f"{g['difficulty']:g}: {g['score']:.2f} ({g['questions']})" for g in told["groups"]
-            )
-            low, high = told["slope_ci95"]
-            slope = f"{told['slope']:+.3f} [{low:+.3f}, {high:+.3f}]"
-            rows.append([name, how, groups, f"{slope} layers per {unit}"])
-    return table(
-        ["", "over positions", "depth score by difficulty (questions)", "slope [95 %]"], rows
-    )
-
-
 def mnns() -> str:
     """CoT2's latents against the discrete chain, by layer."""
     rows = []
@@ -117,6 +100,5 @@ def _spread(numbers: Sequence[float]) -> str:
 SECTIONS = {
     "depth-gsm8k": gsm8k,
     "depth-agents": agents,
-    "depth-difficulty": difficulty,
     "depth-mnns": mnns,
 }
