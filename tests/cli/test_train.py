@@ -223,6 +223,8 @@ def test_an_evaluation_that_is_finished_is_shown_again(
 def test_a_run_that_is_stopped_says_how_to_go_on(
     sent: signal.Signals, code: int, word: str, tmp_path: Path
 ) -> None:
+    if signal.getsignal(sent) is signal.SIG_IGN:
+        pytest.skip("tests that were started in the background pass on that they ignore it")
     argv = [*MNNS, "--steps", "100000", "--save-every", "5", "--out", str(tmp_path / "run")]
     command = [sys.executable, "-m", "latentgym", *argv]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as run:
