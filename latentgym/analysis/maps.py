@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentgym.analysis.lens import taps_of
+from latentgym.analysis.pooling import plain
 from latentgym.analysis.residual import ResidualStream
 from latentgym.analysis.sequences import Sequences
 from latentgym.errors import UsageError
@@ -102,8 +102,8 @@ def linear_maps(
     return {
         "source_layers": source.taps,
         "target_layers": target.taps,
-        "error": [_finite(row) for row in error],
-        "relative_error": [_finite(row) for row in relative],
+        "error": plain(error),
+        "relative_error": plain(relative),
         "band": _band(error, source, target),
         "best_source": [source.taps[i] for i in error.argmin(0).tolist()],
         "positions": {"fit": moments.positions, "held_out": positions},
@@ -226,9 +226,4 @@ def _band(error_ST: Tensor, source: Reader, target: Reader) -> dict[str, float |
     near_ST = (at_S[:, None] - at_T).abs() < 0.5 / min(depths)
     inside, outside = (error_ST[where].mean() for where in (near_ST, ~near_ST))
     numbers = torch.stack([inside, outside, inside / outside])
-    return dict(zip(("inside", "outside", "ratio"), _finite(numbers), strict=True))
-
-
-def _finite(numbers: Tensor) -> list[float | None]:
-    """Plain numbers, with None for what is none."""
-    return [x if isfinite(x) else None for x in numbers.tolist()]
+    return dict(zip(("inside", "outside", "ratio"), plain(numbers), strict=True))

@@ -10,14 +10,13 @@ Legend: N rows, T positions, D width, L blocks, K groups of positions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentgym.analysis.pooling import DEFINITION, Pool, groups
+from latentgym.analysis.pooling import DEFINITION, Pool, groups, plain
 from latentgym.analysis.residual import ResidualStream
 from latentgym.analysis.sequences import Sequences
 from latentgym.lm.outliers import (
@@ -192,7 +191,7 @@ class Outliers:
             by_group[group] = {
                 "positions": pools["norm"][group]["positions"],
                 "sequences": pairs["signal_mean"]["positions"] if pairs["signal_mean"] else 0,
-                "kurtosis": _numbers(kurtosis_of_squares(square_LD)),
+                "kurtosis": plain(kurtosis_of_squares(square_LD)),
                 "norm": single["norm"],
                 "pearson_kurtosis": single["pearson_kurtosis"],
                 "excess_kurtosis": {
@@ -201,9 +200,9 @@ class Outliers:
                 },
                 "max_median_ratio": single["max_median_ratio"],
                 "median": single["median"]["mean"],
-                "top": _numbers(value),
+                "top": plain(value),
                 "feature": feature.tolist(),
-                "top_over_median": _numbers(value / median_L[:, None]),
+                "top_over_median": plain(value / median_L[:, None]),
                 **{n: pool["mean"] if pool is not None else none for n, pool in pairs.items()},
             }
         layers = [f"h_{layer}" for layer in range(self.layers)]
@@ -223,10 +222,3 @@ def _pairs(gram_NTT: Tensor, own_NT: Tensor, member_NT: Tensor) -> Tensor:
 
 def _bounds(pool: Mapping[str, Any]) -> dict[str, list[float | None]]:
     return {how: pool[how] for how in ("mean", "max")}
-
-
-def _numbers(table: Tensor) -> Any:
-    """Nested lists, with None for what is not finite."""
-    if table.dim() > 1:
-        return [_numbers(row) for row in table]
-    return [x if math.isfinite(x) else None for x in table.tolist()]

@@ -9,6 +9,7 @@ Legend: N rows, T positions.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import torch
@@ -84,16 +85,16 @@ class Pool:
         """All of it by group, for a record; None where nothing was counted."""
         return {
             name: {
-                "mean": _plain(self.mean(name)),
-                "max": _plain(self.max(name)),
+                "mean": plain(self.mean(name)),
+                "max": plain(self.max(name)),
                 "positions": int(self._count[name].max()),
             }
             for name in self._sum
         }
 
 
-def _plain(table: Tensor) -> Any:
-    """Nested lists, with None for what is no number."""
+def plain(table: Tensor) -> Any:
+    """Nested lists for a record, with None for what is not finite."""
     if table.dim() > 1:
-        return [_plain(row) for row in table]
-    return [None if x != x else x for x in table.tolist()]
+        return [plain(row) for row in table]
+    return [x if isfinite(x) else None for x in table.tolist()]

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from latentgym.analysis import depth
 from latentgym.analysis.page import PAGE, REPORT, page
 from latentgym.analysis.plots import draw
+from latentgym.cli.analyze import MEASURES
 from latentgym.cli.main import main
 
 QUICK = [
@@ -163,6 +165,11 @@ def test_files_are_whole_and_the_page_is_escaped(
     # What is there is not overwritten.
     assert main(["analyze", "depth", *argv]) == 2
     assert "holds an analysis already" in capsys.readouterr().err
+
+
+def test_measures_of_the_command_line_are_those_of_the_report() -> None:
+    """Listed twice, so that help imports no torch."""
+    assert tuple(MEASURES) == depth.MEASURES
 
 
 def test_tables_fit_the_terminal(
