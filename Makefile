@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 # Without a GPU the CPU build of torch is enough; say TORCH=torch for the default build.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
 
-.PHONY: run test test-docs quick test-newest chaos lint docs clean
+.PHONY: run test test-docs test-thorough quick test-newest chaos lint docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/latentgym demo
@@ -16,15 +16,16 @@ test: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not thorough'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough'
 
 # For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.
 FOLDERS ?= $(addprefix tests/,episodes heads options text system evaluation training data test_import.py)
 quick: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not slow' $(FOLDERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not slow and not thorough' \
+		$(FOLDERS)
 
 # What stands on transformers, on its newest release: OpenRLHF keeps the other environment at one.
 test-newest: $(NEWEST)/.ready
@@ -36,6 +37,12 @@ test-docs: $(VENV)/.ready
 	$(BIN)/pip install -qq -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
 	OMP_NUM_THREADS=1 $(BIN)/jupyter execute docs/notebooks/*.ipynb
+
+# Further variants of what `make test` shows, and ten times as many examples of each property.
+test-thorough: $(VENV)/.ready
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n 2 --dist loadfile \
+		-m 'not cluster and not docs'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and thorough'
 
 # Kills, full disks, flipped bits, hostile answers; a quarter of an hour. SIZE=0.1 tries fewer.
 SIZE ?= 1

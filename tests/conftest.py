@@ -31,8 +31,9 @@ from latentgym.lm import LatentLM, load_model
 from latentgym.system.sealed import SEAL, sealed
 from latentgym.text.tokenizers import ByteTokenizer
 
-hypothesis.settings.register_profile("latentgym", deadline=None, max_examples=30)
-hypothesis.settings.load_profile("latentgym")
+for profile, examples in (("latentgym", 20), ("thorough", 200)):
+    hypothesis.settings.register_profile(profile, deadline=None, max_examples=examples)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "latentgym"))
 torch.set_num_threads(1)
 
 

@@ -6,6 +6,7 @@ Legend: m digits, T thoughts, S support of a soft target.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -76,9 +77,14 @@ class MNNS(SymbolTask):
         check_limit(limit, len(digits), f"MNNS {split}")
         self.digits = digits[:limit]
         self.answers = mnns.answers(self.digits)
-        self.targets = mnns.targets(self.digits, paths, high)
+        self.paths, self.high = paths, high
         self.dataset_hash = hashlib.sha256(self.digits.tobytes()).hexdigest()[:16]
         self.prompt_budget = m + 2
+
+    @cached_property
+    def targets(self) -> tuple[mnns.Ints, mnns.Floats]:
+        """Soft targets of all steps, computed when a demonstration first needs them."""
+        return mnns.targets(self.digits, self.paths, self.high)
 
     def __len__(self) -> int:
         return len(self.digits)

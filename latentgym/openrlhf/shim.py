@@ -1,7 +1,7 @@
 """Lets OpenRLHF 0.11 import and run without flash-attn, vllm or CUDA.
 
-`install()` does four things, each only where it is needed; where flash-attn, vllm and CUDA are in
-place it does nothing. All training code stays OpenRLHF's: nothing here computes.
+`install()` does five things, the first four only where they are needed, that is, where flash-attn,
+vllm or CUDA are missing. All training code stays OpenRLHF's: nothing here computes.
 
 1. OpenRLHF's modules that import names of flash-attn or vllm at their head are imported once with
    placeholders in the place of the missing package. A placeholder raises when it is called, and
@@ -9,6 +9,7 @@ place it does nothing. All training code stays OpenRLHF's: nothing here computes
 2. Without CUDA, `torch.cuda.current_device()` is the CPU; `set_device`, `synchronize` do nothing.
 3. Without CUDA, OpenRLHF's replay buffer, which spells its device "cuda:<index>", holds the CPU.
 4. Without CUDA, DeepSpeed does not compile its shared-memory operation for gloo at first use.
+5. What OpenRLHF logs goes to stderr, and only from warnings on: stdout is for results.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import types
@@ -77,6 +79,7 @@ def install() -> dict[str, Any]:
         import deepspeed.ops
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _keep_stdout_clean()
     return {"placeholders": missing, "cpu": cpu}
 
 
@@ -103,6 +106,15 @@ def _check_version() -> None:
             f"the backend is written for OpenRLHF {VERSION}, but {found} is installed; "
             f"pip install --no-deps openrlhf=={VERSION}."
         )
+
+
+def _keep_stdout_clean() -> None:
+    from openrlhf.utils import logging_utils
+
+    handler = logging_utils._default_handler
+    handler.setStream(sys.stderr)
+    handler.flush = sys.stderr.flush  # OpenRLHF ties it to stdout
+    handler.setLevel(logging.WARNING)
 
 
 def _patch_cuda(cuda: Any) -> None:

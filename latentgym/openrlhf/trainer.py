@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +15,6 @@ import torch
 from openrlhf.trainer import ppo_trainer
 from openrlhf.trainer.ppo_utils import samples_generator
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
-from openrlhf.utils import logging_utils
 from tqdm import tqdm
 
 from latentgym.heads.distributions import masked
@@ -137,8 +135,7 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
             return loader(rows, 1), evaluation, job.steps * job.updates_per_step
 
     def fit(self, global_step: int = 0) -> None:
-        """Train to the end, without OpenRLHF's bars and lines: there is one bar, ours."""
-        logging_utils._default_handler.setLevel(logging.WARNING)
+        """Train to the end, without OpenRLHF's bars: there is one, ours."""
         silent = partial(tqdm, disable=True)
         with rebound(ppo_trainer, tqdm=silent), rebound(samples_generator, tqdm=silent):
             super().fit(global_step)

@@ -21,7 +21,7 @@ from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.text.tokenizers import ByteTokenizer
 
-QUESTIONS = [5, 0, 3, 8, 1, 6, 11]
+QUESTIONS = [5, 0, 3, 8, 1]
 ROWS = 3
 
 
@@ -159,8 +159,10 @@ def test_decoding_is_that_of_transformers(random_lm: Callable[..., Any], arch: s
     assert len(chain.tokens) > 1
 
 
-@pytest.mark.parametrize("lr", [0.003, 0.03, 0.3])
-@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize(
+    ("arch", "lr"),
+    [("llama", 0.003), ("llama", 0.03), ("llama", 0.3), ("gpt2", 0.03), ("qwen2", 0.3)],
+)
 def test_the_oracle(random_lm: Callable[..., Any], arch: str, lr: float) -> None:
     both = search(random_lm(arch), LatentSeekConfig(reward="psrm", lr=lr, ratio=0.4))
     assert rewards(both) == {0.0, -1.0}
@@ -204,10 +206,18 @@ def test_confidence(random_lm: Callable[..., Any]) -> None:
     assert not kept(both)
 
 
+JUDGED_BY = [("llama", "F"), ("gpt2", "|"), ("qwen2", "\t")]
+JUDGING = [(0, True, False), (5, True, True), (5, False, False)]
+
+
 @pytest.mark.usefixtures("babble")
-@pytest.mark.parametrize(("arch", "marker"), [("llama", "F"), ("gpt2", "|"), ("qwen2", "\t")])
 @pytest.mark.parametrize(
-    ("tokens", "forced", "cached"), [(0, True, False), (5, True, True), (5, False, False)]
+    ("arch", "marker", "tokens", "forced", "cached"),
+    [
+        pytest.param(*by, *how, marks=[] if i == j else [pytest.mark.thorough])
+        for i, by in enumerate(JUDGED_BY)
+        for j, how in enumerate(JUDGING)
+    ],
 )
 def test_verifiers(
     random_lm: Callable[..., Any],

@@ -147,8 +147,18 @@ def test_tokens_are_counted_as_they_change(lm: LatentLM, guessing: Callable) -> 
                 assert (a != b).sum() == other.changed
 
 
-@pytest.mark.parametrize("settings", [BOLD, {**BOLD, "update": "noise", "sigma": 20.0}])
-@pytest.mark.parametrize("reward", ["constant", "self"])
+NOISY = {**BOLD, "update": "noise", "sigma": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("reward", "settings"),
+    [
+        ("constant", NOISY),
+        ("self", BOLD),
+        pytest.param("constant", BOLD, marks=pytest.mark.thorough),
+        pytest.param("self", NOISY, marks=pytest.mark.thorough),
+    ],
+)
 def test_answers_depend_neither_on_rows_nor_on_order(
     settings: dict[str, Any], reward: str, lm: LatentLM, guessing: Callable
 ) -> None:

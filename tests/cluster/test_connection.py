@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +67,34 @@ def test_another_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+WORKS = """
+import os, time
+import ray
+from latentgym.cluster.connection import connected
+
+class Worker:
+    def process(self):
+        return os.getpid()
+
+with connected(1, option="", afterwards=""):
+    worker = ray.remote(num_gpus=1)(Worker).remote()
+    print(ray.get(worker.process.remote()), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.cluster
+def test_nothing_stays_behind_a_driver_that_is_killed() -> None:
+    pytest.importorskip("ray", reason="needs ray (extra openrlhf)")
+    argv = [sys.executable, "-c", WORKS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as driver:
+        assert driver.stdout is not None
+        worker = int(driver.stdout.readline())
+        assert Path(f"/proc/{worker}").exists()
+        driver.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < deadline, "the worker outlives its driver"
+        time.sleep(0.2)

@@ -63,8 +63,12 @@ def test_environment_takes_the_models_vocabulary_and_chat_format() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        *(TokenHead(), MultiTokenHead(4), MixtureHead(top_k=8), MixtureHead(), DirichletHead()),
-        *(GatedHead(576, TokenHead(0.5, top_k=50)), GaussianHead(576, 256), HiddenStateHead()),
+        *(TokenHead(), MixtureHead(top_k=8), DirichletHead()),
+        *(GatedHead(576, TokenHead(0.5, top_k=50)), GaussianHead(576, 256)),
+        *(
+            pytest.param(head, marks=pytest.mark.thorough)
+            for head in (MultiTokenHead(4), MixtureHead(), HiddenStateHead())
+        ),
     ],
     ids=lambda head: type(head).__name__,
 )

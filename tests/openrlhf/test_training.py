@@ -123,7 +123,16 @@ CASES: dict[str, dict[str, Any]] = {
 SHARED = {"reward/score", "train/loss", "train/clip_fraction", "train/kl", "train/lr"}
 
 
-@pytest.mark.parametrize("case", CASES)
+# What further cases have only in other combinations.
+AGAIN = {
+    *("divergence", "mean over phases, divergence", "sums, divergence", "three passes"),
+    *("bf16, adapters", "searches", "zero 3"),
+}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.thorough] if c in AGAIN else []) for c in CASES]
+)
 def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     job = make_job(**{"steps": 3, **CASES[case]})
     session, theirs = through_openrlhf(job, workers)

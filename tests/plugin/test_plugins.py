@@ -358,6 +358,7 @@ def test_a_worker_imports_what_a_run_needs(on_the_path: Callable[[], None]) -> N
 
 
 @pytest.mark.cluster
+@pytest.mark.thorough
 def test_ray_workers_answer_for_a_plugin(runs: Path, commands: Commands) -> None:
     argv = ["eval", MINE, MUL2, "--checkpoint", f"{runs}/train", "--json"]
     here, there = commands(HERE, argv, [*argv, "--backend", "ray", "--workers", "1"])

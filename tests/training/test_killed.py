@@ -1,6 +1,6 @@
-"""A run that is killed ten times at random moments ends with the weights of one that was not.
+"""A run that is killed at random moments ends with the weights of one that was not.
 
-The moments are counted in calls, not in seconds, so the same ten kills happen on any machine:
+The moments are counted in calls, not in seconds, so the same kills happen on any machine:
 half of them somewhere in a training step, half while a checkpoint is written.
 """
 
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from latentgym.training.manifest import latest
 
-STEPS = 40
+STEPS = 20
 KILLS = 4
 COMMAND = [
     *("mts-grpo", "latent/MNNS-continuous", "--preset", "grpo", "--k", "2"),
@@ -35,8 +35,10 @@ COMMAND = [
 LAUNCHER = """
 import json, os, signal, sys
 import torch.utils.tensorboard
+from latentgym.agents import mts_grpo
 from latentgym.cli import train
 from latentgym.training import checkpoint, grpo
+from transformers.models.gpt2 import modeling_gpt2
 
 plan, calls = {}, {}
 
