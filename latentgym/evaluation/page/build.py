@@ -98,9 +98,7 @@ def write_page(
                         partial.write_bytes(plot.file(kind))
 
 
-def page(
-    found: Sequence[Run], *, title: str, most_answers: int
-) -> tuple[str, list[plots.Plot]]:
+def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, list[plots.Plot]]:
     """The page as text, and its pictures of tasks."""
     environment, library = _libraries()
     runs = sorted(found, key=lambda run: (_asked(run), -run[1].accuracy, str(run[0])))
@@ -115,9 +113,7 @@ def page(
     for run in runs:
         name = ids[run[0]]
         given = answers(run[0], most_answers)
-        rows.append(
-            _Row(name, list(_cells(run, best)), plots.of_training(name, curves(run[0])))
-        )
+        rows.append(_Row(name, list(_cells(run, best)), plots.of_training(name, curves(run[0]))))
         block = f"answers-{len(blocks)}" if given else None
         if block:
             blocks.append({"id": block, "content": _packed(json.dumps(given))})
@@ -303,7 +299,16 @@ def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
 
 def _settings(r: Any) -> Iterator[tuple[str, str]]:
     """Everything of a record that its row does not show, by name."""
-    for name in ("env", "checkpoint", "split", "source", "dataset_hash", "device", "git", "created"):
+    for name in (
+        "env",
+        "checkpoint",
+        "split",
+        "source",
+        "dataset_hash",
+        "device",
+        "git",
+        "created",
+    ):
         if getattr(r, name) is not None:
             yield name, str(getattr(r, name))
     yield "seeds", ", ".join(map(str, r.seeds))

@@ -51,7 +51,9 @@ class Plot:
         """As part of a page."""
         text = self.file("svg").decode()
         labelled = f'<svg role="img" aria-label="{escape(self.caption)}" '
-        return text[text.index("<svg") :].replace("<svg ", labelled, 1).replace(_INK, "currentColor")
+        return (
+            text[text.index("<svg") :].replace("<svg ", labelled, 1).replace(_INK, "currentColor")
+        )
 
     def file(self, kind: str) -> bytes:
         """As a file of that kind, `svg` or `png`."""
@@ -116,7 +118,12 @@ def _against_cost(figure_of: Any, task: str, runs: Sequence[Run]) -> Plot | None
         )
     front = pareto([(r.flops_per_answer, r.accuracy) for _, r in own])
     axes.step(
-        [x for x, _ in front], [100 * y for _, y in front], where="post", color=_INK, lw=0.8, ls="--"
+        [x for x, _ in front],
+        [100 * y for _, y in front],
+        where="post",
+        color=_INK,
+        lw=0.8,
+        ls="--",
     )
     if len(own) <= _MOST_LABELS:
         for folder, r in own:
@@ -167,11 +174,15 @@ def _controls(
     axes.set_yticks(at, [f"{run}, {control}" for run, control, *_ in bars], fontsize=8)
     axes.set(xlabel="accuracy with the control less without, percentage points")
     told = "; ".join(f"{run} with {control} {mean:+.1f}" for run, control, mean, *_ in bars)
-    caption = f"{task}: what replacing the thoughts does, paired by question, 95 % intervals. {told}."
+    caption = (
+        f"{task}: what replacing the thoughts does, paired by question, 95 % intervals. {told}."
+    )
     return Plot(f"controls-{task}", caption, figure)
 
 
-def of_training(name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> list[Plot]:
+def of_training(
+    name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+) -> list[Plot]:
     """The learning curves of a run, one picture for all."""
     if not curves:
         return []
