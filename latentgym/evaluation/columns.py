@@ -1,4 +1,4 @@
-"""What tables of results have in their columns: the terminal's, the page's, and files of any kind."""
+"""The columns of tables of results: of the terminal's, the page's, and those in files."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ COLUMNS = (
     Column("seeds", "seeds", "each answers all questions", "count", lambda run: len(run[1].seeds)),
     Column("hr@5", "HR@5", "right one among five", "share", _metric("hr@5")),
     Column("ndcg@5", "NDCG@5", "of the right one among five", "share", _metric("ndcg@5")),
-    Column(
-        "flops", "FLOP", "operations an answer", "number", lambda run: run[1].flops_per_answer
-    ),
+    Column("flops", "FLOP", "operations an answer", "number", lambda run: run[1].flops_per_answer),
     Column(
         "positions",
         "positions",
@@ -94,8 +92,12 @@ COLUMNS = (
         "share",
         lambda run: malformed(run[1]),
     ),
-    Column("truncated", "truncated", "answers out of budget, of all", "share", _metric("truncated")),
-    Column("wall_s", "seconds", "wall clock of the evaluation", "number", lambda run: run[1].wall_s),
+    Column(
+        "truncated", "truncated", "answers out of budget, of all", "share", _metric("truncated")
+    ),
+    Column(
+        "wall_s", "seconds", "wall clock of the evaluation", "number", lambda run: run[1].wall_s
+    ),
     Column(
         "answers_per_s", "answers/s", "by wall clock", "number", lambda run: run[1].answers_per_s
     ),
@@ -130,5 +132,14 @@ def shown(column: Column, run: Run) -> str:
     if column.kind == "share":
         return f"{100 * float(value):.2f}"
     if column.kind == "number":
-        return f"{float(value):.3g}"
+        return short(float(value))
     return "yes" if column.kind == "flag" else str(value)
+
+
+def short(number: float) -> str:
+    """Three digits, with k, M, G, T for thousands and what follows them."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            return f"{number:.3g}{prefix}"
+        number /= 1000
+    return f"{1000 * number:.3g}T"
