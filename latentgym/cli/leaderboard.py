@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.table import Table
 
 from latentgym.cli.options import emit, output, parse, say
+from latentgym.cli.page import PageOptions
 from latentgym.errors import UsageError
 from latentgym.evaluation.results import Result, find_results
 from latentgym.system.console import Console
@@ -31,6 +32,7 @@ class LeaderboardOptions:
 
     folders: tyro.conf.Positional[list[Path]] = field(default_factory=lambda: [Path("runs")])
     """Folders with results, searched with all below."""
+    page: Annotated[PageOptions, tyro.conf.arg(name="")] = field(default_factory=PageOptions)
     json: bool = False
     """Print one JSON line instead of the table."""
 
@@ -42,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     if not found:
         folders = ", ".join(map(str, options.folders))
         raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
+    options.page.write(found)
     show(found, output(options.json))
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0

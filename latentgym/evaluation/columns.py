@@ -1,4 +1,4 @@
-"""What tables of results have in their columns: the terminal's, the page's, and files of any kind."""
+"""The columns of tables of results: of the terminal's, the page's, and those in files."""
 
 from __future__ import annotations
 
@@ -132,5 +132,14 @@ def shown(column: Column, run: Run) -> str:
     if column.kind == "share":
         return f"{100 * float(value):.2f}"
     if column.kind == "number":
-        return f"{float(value):.3g}"
+        return short(float(value))
     return "yes" if column.kind == "flag" else str(value)
+
+
+def short(number: float) -> str:
+    """Three digits, with k, M, G, T for thousands and what follows them."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 999.5:
+            return f"{number:.3g}{prefix}"
+        number /= 1000
+    return f"{1000 * number:.3g}T"

@@ -19,7 +19,7 @@ from typing import Any
 
 import latentgym
 from latentgym.errors import UsageError
-from latentgym.evaluation.columns import BY_NAME, COLUMNS, Run, run_name, shown
+from latentgym.evaluation.columns import BY_NAME, COLUMNS, Run, shown
 from latentgym.evaluation.page import plots
 from latentgym.evaluation.page.answers import answers, curves
 from latentgym.storage import atomic_write, finite, writable
@@ -85,12 +85,12 @@ def write_page(
     if not found:
         raise UsageError("a page needs at least one run; run latentgym eval ... --out DIR first.")
     text, drawn = page(found, title=title, most_answers=most_answers)
-    with writable(path.parent):
+    with writable(path.parent, "choose another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")
     if plots_folder is not None:
-        with writable(plots_folder):
+        with writable(plots_folder, "choose another folder"):
             plots_folder.mkdir(parents=True, exist_ok=True)
             for plot in drawn:
                 for kind in ("svg", "png"):
@@ -102,18 +102,21 @@ def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, l
     """The page as text, and its pictures of tasks."""
     environment, library = _libraries()
     runs = sorted(found, key=lambda run: (_asked(run), -run[1].accuracy, str(run[0])))
-    ids = _ids(runs)
+    named = names(runs)
     best = _best(runs)
     drawn = [
         plot
         for task, some in groupby(runs, key=_asked)
-        for plot in plots.of_task(", ".join(task[:2]), list(some), {})
+        for plot in plots.of_task(", ".join(task[:2]), list(some), named, {})
     ]
-    rows, told, blocks = [], [], []
+    rows, told = [], []
+    blocks: list[dict[str, str]] = []
     for run in runs:
-        name = ids[run[0]]
+        name = named[run[0]]
         given = answers(run[0], most_answers)
-        rows.append(_Row(name, list(_cells(run, best)), plots.of_training(name, curves(run[0]))))
+        rows.append(
+            _Row(name, list(_cells(run, name, best)), plots.of_training(name, curves(run[0])))
+        )
         block = f"answers-{len(blocks)}" if given else None
         if block:
             blocks.append({"id": block, "content": _packed(json.dumps(given))})
@@ -173,17 +176,17 @@ def _asked(run: Run) -> tuple[str, str, str]:
     return r.task, r.split, r.source
 
 
-def _ids(runs: Sequence[Run]) -> dict[Path, str]:
-    """A name of each run that no other has, for addresses: its folder's, or with those above."""
-    names: dict[Path, str] = {}
-    for folder, _ in runs:
-        parts = folder.resolve().parts
-        name = next(
-            (n for k in range(1, len(parts)) if (n := "/".join(parts[-k:])) not in names.values()),
-            str(folder),
+def names(runs: Sequence[Run]) -> dict[Path, str]:
+    """A name of each run that no other has: its folder's, with as many above it as that takes."""
+    parts = {folder: folder.resolve().parts for folder, _ in runs}
+    found: dict[Path, str] = {}
+    for folder, own in parts.items():
+        alike = [other for other in parts.values() if other[-1] == own[-1] and other != own]
+        depth = next(
+            (k for k in range(1, len(own)) if all(o[-k:] != own[-k:] for o in alike)), len(own)
         )
-        names[folder] = name
-    return names
+        found[folder] = "/".join(own[-depth:])
+    return found
 
 
 def _file_name(name: str) -> str:
@@ -220,12 +223,12 @@ def _best(runs: Sequence[Run]) -> set[Path]:
     return found
 
 
-def _cells(run: Run, best: set[Path]) -> Iterator[_Cell]:
+def _cells(run: Run, name: str, best: set[Path]) -> Iterator[_Cell]:
     folder, r = run
     for column in _columns():
         value = column.value(run)
         cell = _Cell(
-            shown(column, run),
+            name if column.name == "run" else shown(column, run),
             order=value if isinstance(value, int | float) and not isinstance(value, bool) else None,
             align=_ALIGN.get(column.kind, "number"),
             run=column.name == "run",
@@ -270,7 +273,7 @@ def _filters(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     for name in _FILTERS:
         values = sorted({_filter_value(BY_NAME[name].value(run)) for run in runs})
         if len(values) > 1:
-            yield {"name": name, "title": BY_NAME[name].title, "values": values}
+            yield {"name": name, "title": BY_NAME[name].title, "choices": values}
 
 
 def _filter_value(value: Any) -> str:
@@ -279,12 +282,11 @@ def _filter_value(value: Any) -> str:
 
 def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
     """What the page's script knows of a run."""
-    folder, r = run
+    r = run[1]
     of = r.n * len(r.seeds)
     label = r.agent if not r.control else f"{r.agent}, {r.control}"
     return {
         "id": name,
-        "name": run_name(folder),
         "label": f"{label}; {r.model}",
         "questions": f"{r.task} {r.split} {r.dataset_hash}",
         "seeds": r.seeds,

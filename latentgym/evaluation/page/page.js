@@ -10,7 +10,12 @@ function make(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return fill(element, children);
+}
+
+/** Put children, lists of them among them, in the place of what an element has; null is none. */
+function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -138,11 +143,11 @@ const linkTo = (change, text, attributes = {}) =>
 async function showRun(run) {
   const panel = byId("run");
   const close = make("button", { type: "button", onclick: () => { go({ run: "", question: "", seed: "", with: "" }, true); show(); } }, "close");
-  const heading = make("h2", { tabindex: "-1" }, run.name, " ", close);
+  const heading = make("h2", { tabindex: "-1" }, `${run.id} `, make("small", {}, run.label), " ", close);
   const settings = make("dl", {}, run.settings.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const command = run.command ? make("pre", {}, make("code", {}, run.command)) : null;
   const questions = make("div", {}, make("p", {}, run.answers ? "reading answers ..." : "no answers are on this page"));
-  panel.replaceChildren(heading, command, make("details", { open: true }, make("summary", {}, "settings and figures"), settings));
+  fill(panel, heading, command, make("details", { open: true }, make("summary", {}, "settings and figures"), settings));
   const curves = byId(`curves-${run.id}`);
   if (curves) panel.append(make("details", { open: true }, make("summary", {}, "training"), curves.content.cloneNode(true)));
   panel.append(questions);
@@ -159,12 +164,14 @@ async function showRun(run) {
     make("td", { class: "long" }, a.question ?? "")));
   const head = ["question", "seed", "score", "answer", "gold", "status", "text"].map((name) => make("th", { scope: "col" }, name));
   const more = run.left_out ? ` The page has the first ${answers.length} of ${answers.length + run.left_out} answers.` : "";
-  questions.replaceChildren(make("h3", {}, "Questions"), make("p", {}, `Choose one to see what was thought.${more}`),
-    make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("caption", {}, `answers of ${run.name}`),
+  fill(questions, make("h3", {}, "Questions"), make("p", {}, `Choose one to see what was thought.${more}`),
+    make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("caption", {}, `answers of ${run.id}`),
       make("thead", {}, make("tr", {}, head)), make("tbody", {}, marks))));
 }
 
 // ---------------------------------------------------------------- a question, side by side
+
+const FEW = 12; // runs that are offered without asking
 
 /** Runs that answered the same questions: these can stand beside each other. */
 const comparable = (run) => runs.filter((other) => other.answers && other.questions === run.questions);
@@ -185,18 +192,18 @@ async function showQuestion(run, index, seed) {
       if (event.target.checked) chosen.add(other.id); else chosen.delete(other.id);
       go({ with: [...chosen].join(",") }, true);
       show();
-    } }), " ", `${other.name} (${other.label})`));
-  panel.replaceChildren(
+    } }), " ", `${other.id} (${other.label})`));
+  fill(panel,
     make("h2", { tabindex: "-1" }, `question ${index}`, " ", close),
     first ? make("p", { class: "asked" }, first.question ?? "") : make("p", {}, "there is no answer to it on this page"),
     first ? make("p", {}, "gold: ", make("b", {}, first.target ?? "")) : null,
-    others.length ? make("details", { open: true }, make("summary", {}, "beside it"), make("div", { class: "chosen" }, others)) : null,
+    others.length ? make("details", { open: others.length <= FEW }, make("summary", {}, `beside it (${others.length} other runs)`), make("div", { class: "chosen" }, others)) : null,
     make("div", { class: "columns" }, columns.map(([one, answer]) => answerOf(one, answer))));
   panel.hidden = false;
 }
 
 function answerOf(run, answer) {
-  const title = make("h3", {}, `${run.name} `, make("small", {}, run.label));
+  const title = make("h3", {}, `${run.id} `, make("small", {}, run.label));
   if (!answer) return make("article", {}, title, make("p", {}, "no answer on this page"));
   const verdict = answer.score >= 1 ? "right" : answer.score > 0 ? `score ${answer.score}` : "wrong";
   const parts = Object.entries(answer.components ?? {}).map(([name, value]) => `${name} ${value}`).join(", ");
@@ -213,7 +220,7 @@ function answerOf(run, answer) {
 
 /** Each thought: its heaviest tokens, shaded by weight, and its numbers. */
 function thoughtsOf(steps) {
-  return make("ol", { class: "thoughts" }, steps.map((step, i) => {
+  return make("ol", { class: "thoughts", tabindex: "0", "aria-label": "thoughts, the heaviest tokens of each" }, steps.map((step, i) => {
     const numbers = [["norm", step.norm], ["entropy", step.entropy], ["gate", step.gate]]
       .filter(([, value]) => value !== undefined && value !== null).map(([name, value]) => `${name} ${Number(value).toFixed(2)}`);
     const chips = step.tokens.map((token, j) => {
@@ -222,7 +229,7 @@ function thoughtsOf(steps) {
       return make("span", { class: "chip", style: `--weight:${shade.toFixed(3)}`, title: `token ${step.ids?.[j] ?? ""}` },
         visible(token), make("small", {}, Number(weight).toFixed(2)));
     });
-    return make("li", {}, make("span", { class: "number" }, String(i + 1)), chips, make("small", { class: "numbers" }, numbers.join(" · ")));
+    return make("li", {}, make("span", { class: "step" }, String(i + 1)), chips, make("small", { class: "numbers" }, numbers.join(" · ")));
   }));
 }
 

@@ -11,24 +11,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
-from latentgym.evaluation.columns import Run, run_name
+from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page.answers import CURVES
 
 _INK = "#010203"  # stands for the colour of the page's text
 # Told apart by the colour-blind (Okabe and Ito), on light and on dark.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#888888")
 _MARKERS = "osD^vP*X<>"
-_STYLE = {
+_STYLE: dict[str, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), _INK),
     **dict.fromkeys(("xtick.color", "ytick.color"), _INK),
-    **{"svg.fonttype": "none", "font.size": 10.0, "axes.spines.top": False},
-    **{"axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False},
-    **{"figure.constrained_layout.use": True},
+    "svg.fonttype": "none",
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
 }
 _WIDTH = 6.5  # inches
+_LOG = 3  # times the least cost: from there on the axis is logarithmic
 _MOST_LABELS = 12  # of points; more would cover each other
 
 
@@ -77,27 +84,37 @@ def _style() -> Iterator[Callable[..., Any]]:
     """
     try:
         import matplotlib
+        from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("pictures need matplotlib; pip install 'latentgym[page]'.") from error
-    with matplotlib.rc_context({**_STYLE, "axes.prop_cycle": matplotlib.cycler(color=COLOURS)}):
+    style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}
+    with matplotlib.rc_context(style):
         yield Figure
 
 
-def of_task(task: str, runs: Sequence[Run], controls: Mapping[Any, Any]) -> list[Plot]:
+def of_task(
+    task: str, runs: Sequence[Run], names: Mapping[Path, str], controls: Mapping[Any, Any]
+) -> list[Plot]:
     """The pictures of the runs on one task.
 
     Args:
         task: what they answered, for captions.
         runs: these.
+        names: of the runs, by folder.
         controls: for folders of runs, what controls made of them: name, difference, interval.
     """
     with _style() as figure:
-        made = [_against_cost(figure, task, runs), _controls(figure, task, runs, controls)]
+        made = [
+            _against_cost(figure, task, runs, names),
+            _controls(figure, task, runs, names, controls),
+        ]
     return [plot for plot in made if plot is not None]
 
 
-def _against_cost(figure_of: Any, task: str, runs: Sequence[Run]) -> Plot | None:
+def _against_cost(
+    figure_of: Any, task: str, runs: Sequence[Run], names: Mapping[Path, str]
+) -> Plot | None:
     """Accuracy against operations an answer, with the runs that none beats at less."""
     own = [run for run in runs if run[1].flops_per_answer > 0 and run[1].control is None]
     if len(own) < 2:
@@ -109,8 +126,8 @@ def _against_cost(figure_of: Any, task: str, runs: Sequence[Run]) -> Plot | None
         some = [r for _, r in own if r.agent == agent]
         flops = [r.flops_per_answer for r in some]
         shares = [100 * r.accuracy for r in some]
-        low = [100 * (r.accuracy - r.accuracy_ci95[0]) for r in some]
-        high = [100 * (r.accuracy_ci95[1] - r.accuracy) for r in some]
+        low = [max(0.0, 100 * (r.accuracy - r.accuracy_ci95[0])) for r in some]
+        high = [max(0.0, 100 * (r.accuracy_ci95[1] - r.accuracy)) for r in some]
         colour = COLOURS[number % len(COLOURS)]
         marker = _MARKERS[number % len(_MARKERS)]
         axes.errorbar(
@@ -128,16 +145,19 @@ def _against_cost(figure_of: Any, task: str, runs: Sequence[Run]) -> Plot | None
     if len(own) <= _MOST_LABELS:
         for folder, r in own:
             at = (r.flops_per_answer, 100 * r.accuracy)
-            axes.annotate(run_name(folder), at, xytext=(5, 4), textcoords="offset points", size=7.5)
-    axes.set(xscale="log", xlabel="floating-point operations an answer", ylabel="accuracy, %")
+            axes.annotate(names[folder], at, xytext=(5, 4), textcoords="offset points", size=7.5)
+    costs = [r.flops_per_answer for _, r in own]
+    if max(costs) > _LOG * min(costs):
+        axes.set_xscale("log")
+    axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %")
     axes.legend(fontsize=8, loc="best")
     best = ", ".join(
-        f"{run_name(folder)} {100 * r.accuracy:.1f} %"
+        f"{names[folder]} {100 * r.accuracy:.1f} %"
         for folder, r in sorted(own, key=lambda run: -run[1].accuracy)[:3]
     )
     caption = (
-        f"{task}: accuracy against operations an answer, with 95 % intervals; the dashed line joins "
-        f"runs that no cheaper one equals. Best: {best}."
+        f"{task}: accuracy against operations an answer, with 95 % intervals; the dashed line "
+        f"joins runs that no cheaper one equals. Best: {best}."
     )
     return Plot(f"cost-{task}", caption, figure)
 
@@ -152,11 +172,15 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _controls(
-    figure_of: Any, task: str, runs: Sequence[Run], controls: Mapping[Any, Any]
+    figure_of: Any,
+    task: str,
+    runs: Sequence[Run],
+    names: Mapping[Path, str],
+    controls: Mapping[Any, Any],
 ) -> Plot | None:
     """What is lost where thoughts are replaced."""
     bars = [
-        (run_name(folder), control, 100 * mean, 100 * (mean - low), 100 * (high - mean))
+        (names[folder], control, 100 * mean, 100 * (mean - low), 100 * (high - mean))
         for folder, _ in runs
         for control, mean, low, high in controls.get(folder, ())
     ]
@@ -164,9 +188,9 @@ def _controls(
         return None
     figure = figure_of(figsize=(_WIDTH, 0.8 + 0.32 * len(bars)))
     axes = figure.subplots()
-    names = sorted({control for _, control, *_ in bars})
+    kinds = sorted({control for _, control, *_ in bars})
     at = list(range(len(bars)))[::-1]
-    colours = [COLOURS[names.index(control) % len(COLOURS)] for _, control, *_ in bars]
+    colours = [COLOURS[kinds.index(control) % len(COLOURS)] for _, control, *_ in bars]
     means, lows, highs = ([bar[i] for bar in bars] for i in (2, 3, 4))
     axes.barh(at, means, color=colours, alpha=0.7, height=0.6)
     axes.errorbar(means, at, xerr=(lows, highs), fmt="none", ecolor=_INK, capsize=2, lw=1)

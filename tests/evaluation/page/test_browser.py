@@ -1,0 +1,146 @@
+"""The page in a real browser: it sorts, filters, opens, and runs nothing that a model wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentgym.evaluation.columns import Run
+from latentgym.evaluation.page import write_page
+
+from .conftest import result
+
+
+class Opened:
+    """A page in the browser, with what it complained of and what it asked the network for."""
+
+    def __init__(self, browser: Any, path: Path) -> None:
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_page()
+        self.page.on("console", lambda line: self._note(line))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.url = path.as_uri()
+        self.go("")
+
+    def _note(self, line: Any) -> None:
+        if line.type in ("error", "warning"):
+            self.complaints.append(line.text)
+
+    def go(self, address: str) -> None:
+        self.page.goto("about:blank")
+        self.page.goto(self.url + address)
+        self.page.wait_for_selector("html[data-ready=yes]", timeout=20_000)
+
+    def names(self) -> list[str]:
+        """Of the runs that are shown, in their order."""
+        links = self.page.locator("#results tbody a[data-run]").all()
+        return [link.get_attribute("data-run") for link in links]
+
+
+@pytest.fixture
+def opened(chromium: Any, found: list[Run], tmp_path: Path) -> Iterator[Opened]:
+    write_page(found, tmp_path / "page.html")
+    opened = Opened(chromium, tmp_path / "page.html")
+    yield opened
+    assert opened.complaints == []
+    assert [
+        url for url in opened.asked if not url.startswith(("file:", "blob:", "data:", "about:"))
+    ] == []
+    assert opened.page.evaluate("window.hurt") is None
+    opened.page.close()
+
+
+def test_it_sorts_and_says_so(opened: Opened) -> None:
+    heading = opened.page.locator("th[data-name=accuracy]")
+    heading.click()
+    assert opened.names() == ["trained", "soft", "hostile", "cot", "soft-zero"]
+    assert heading.get_attribute("aria-sort") == "descending"
+    heading.locator("[role=button]").focus()
+    opened.page.keyboard.press("Enter")
+    opened.page.wait_for_selector("th[data-name=accuracy][aria-sort=ascending]")
+    assert opened.names()[0] == "soft-zero"
+    assert "sort=accuracy.asc" in opened.page.url
+    opened.go("#sort=flops.desc")
+    assert opened.names()[0] == "soft"
+
+
+def test_it_filters_and_an_address_says_how(opened: Opened) -> None:
+    opened.page.select_option("[data-filter=task]", "MNNS")
+    assert opened.names() == ["trained"]
+    opened.page.select_option("[data-filter=task]", "")
+    opened.page.select_option("[data-filter=control]", "no")
+    assert "soft-zero" not in opened.names() and len(opened.names()) == 4
+    address = opened.page.evaluate("location.hash")
+    opened.go(address)
+    assert len(opened.names()) == 4
+    opened.page.fill("#search", "soft-thinking")
+    assert opened.names() == ["soft"]
+
+
+def test_columns_come_and_go(opened: Opened) -> None:
+    assert not opened.page.locator("th[data-name=git]").count()
+    opened.page.locator("summary", has_text="columns").click()
+    opened.page.check("#columns input[value=git]")
+    assert opened.page.locator("th[data-name=git]").is_visible()
+    opened.go(opened.page.evaluate("location.hash"))
+    assert opened.page.locator("th[data-name=git]").is_visible()
+
+
+def test_a_run_opens_with_settings_curves_and_questions(opened: Opened) -> None:
+    opened.page.click("a[data-run=trained]")
+    run = opened.page.locator("#run")
+    run.locator("table").wait_for()
+    assert "runs/start" in run.inner_text() and "agent.temperature" in run.inner_text()
+    assert run.locator("svg[role=img]").count() == 1
+    assert run.locator("tbody tr").count() == 4
+    assert opened.page.evaluate("document.activeElement.tagName") == "H2"
+    opened.page.go_back()
+    assert run.is_hidden()
+
+
+def test_answers_stand_side_by_side_thought_by_thought(opened: Opened) -> None:
+    opened.go("#run=soft&question=1&with=soft-zero,cot")
+    columns = opened.page.locator("#question article")
+    assert [title.split(" ")[0] for title in columns.locator("h3").all_inner_texts()] == [
+        *("soft", "soft-zero", "cot")
+    ]
+    first = columns.first
+    assert first.locator(".thoughts li").count() == 2
+    assert first.locator(".chip").first.inner_text().startswith("␣a")
+    assert "norm 1.25 · entropy 0.50 · gate 0.90" in first.inner_text()
+    assert "right" in first.inner_text() and "read as" in first.inner_text()
+    opened.page.uncheck("#question input[value=cot]")
+    assert columns.count() == 2 and "with=soft-zero" in opened.page.url
+
+
+def test_what_a_model_wrote_is_text(opened: Opened) -> None:
+    opened.go("#run=hostile&question=0")
+    said = opened.page.locator("#question").inner_text()
+    assert "<img src=x" in said and "window.hurt = 1" in said
+    assert opened.page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["#run=none", "#run=cot&question=99", "#question=x", "#sort=.;&with=,"]
+)
+def test_addresses_of_nothing_show_the_table(opened: Opened, address: str) -> None:
+    opened.go(address)
+    assert len(opened.names()) == 5
+
+
+def test_a_thousand_runs_are_shown_at_once(chromium: Any, tmp_path: Path, in_time: Any) -> None:
+    runs = [
+        (tmp_path / f"run-{i}", result(agent=f"agent-{i % 7}", accuracy=i / 1000))
+        for i in range(1000)
+    ]
+    write_page(runs, tmp_path / "page.html")
+    opened = in_time(8, lambda: Opened(chromium, tmp_path / "page.html"))
+    opened.page.click("th[data-name=accuracy]")
+    assert opened.names()[0] == "run-999"
+    assert "1,000 runs" in opened.page.locator(".dt-info").inner_text()
+    opened.page.close()

@@ -1,0 +1,108 @@
+"""The page: whole, escaped, the same for the same results, and no larger than it may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentgym.errors import UsageError
+from latentgym.evaluation.columns import Run
+from latentgym.evaluation.page import page, write_page
+from latentgym.evaluation.page.build import names
+from latentgym.evaluation.page.plots import pareto
+from latentgym.evaluation.results import find_results
+
+from .conftest import HOSTILE, result, rollout
+
+
+def text_of(found: list[Run], **more: Any) -> str:
+    return page(found, **{"title": "Results", "most_answers": 100, **more})[0]
+
+
+def test_the_same_results_give_the_same_bytes(found: list[Run]) -> None:
+    assert text_of(found) == text_of(list(reversed(found)))
+
+
+def test_every_run_has_a_row_and_a_link(found: list[Run]) -> None:
+    text = text_of(found)
+    assert re.findall(r'<a href="[^"]*" data-run="([^"]+)"', text) == [
+        "soft",
+        "cot",
+        "soft-zero",
+        "hostile",
+        "trained",
+    ]
+    assert "75.00" in text and "[40.0, 95.0]" in text and "1 of 4" in text
+
+
+def test_texts_are_escaped(found: list[Run]) -> None:
+    text = text_of(found, title=HOSTILE)
+    assert "<img" not in text and text.count("<script") == text.count("</script>")
+    assert text.count("<script") == 3 + len(found)  # runs, library, page, and answers of each run
+
+
+def test_it_asks_no_network(found: list[Run]) -> None:
+    text = text_of(found)
+    assert not re.search(r'(src|href)="(https?:|//)', text)
+    assert "default-src 'none'" in text and "@import" not in text
+
+
+def test_pictures_are_files_too(found: list[Run], tmp_path: Path) -> None:
+    write_page(found, tmp_path / "a" / "page.html", plots_folder=tmp_path / "plots")
+    made = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert made == ["cost-GSM8K--test.png", "cost-GSM8K--test.svg"]
+    assert (tmp_path / "plots" / made[0]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_take_the_colour_of_the_page_and_say_what_they_show(found: list[Run]) -> None:
+    (plot,) = page(found, title="", most_answers=0)[1]
+    assert 'role="img"' in plot.svg and 'aria-label="GSM8K, test: accuracy' in plot.svg
+    assert "currentColor" in plot.svg and "#010203" not in plot.svg
+
+
+def test_answers_are_bounded(save: Callable[..., Path]) -> None:
+    many = [
+        rollout(i, 0.0, "x" * 10_000, steps=[{"tokens": ["a"], "weights": [1.0]}] * 500)
+        for i in range(4)
+    ]
+    folder = save("long", many)
+    text = text_of([(folder, find_results([folder])[0][1])], most_answers=2)
+    told = json.loads(re.search(r'id="runs">(.*?)</script>', text)[1])  # type: ignore[index]
+    assert told[0]["left_out"] == 2
+    assert len(text) < 1_200_000
+
+
+def test_without_rollouts_or_answers_there_is_still_a_row(tmp_path: Path) -> None:
+    text = text_of([(tmp_path, result())])
+    assert 'data-run="' in text and '"answers": null' in text
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["a/x", "a/y"], ["x", "y"]),
+        (["a/x", "b/x"], ["a/x", "b/x"]),
+        (["a/c/x", "b/c/x", "b/c/y"], ["a/c/x", "b/c/x", "y"]),
+    ],
+)
+def test_names_are_as_short_as_they_can_be(folders: list[str], expected: list[str]) -> None:
+    runs = [(Path("/", folder), result()) for folder in folders]
+    assert list(names(runs).values()) == expected
+
+
+def test_what_is_missing_is_a_sentence(found: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="at least one run"):
+        write_page([], Path("x.html"))
+    monkeypatch.setitem(sys.modules, "itables", None)
+    with pytest.raises(UsageError, match=r"pip install 'latentgym\[page\]'"):
+        text_of(found)
+
+
+def test_the_front_is_what_nothing_cheaper_equals() -> None:
+    assert pareto([(3, 1), (1, 0.5), (2, 0.4), (2, 0.7), (4, 1)]) == [(1, 0.5), (2, 0.7), (3, 1)]
