@@ -24,6 +24,7 @@ from latentgym.cli.leaderboard import show
 from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
 from latentgym.cli.options import output, parse, say
+from latentgym.cli.page import PAGE, PageOptions
 from latentgym.data import DATASETS, available
 from latentgym.data.sources import DATA_VARIABLE
 from latentgym.errors import UsageError
@@ -51,7 +52,7 @@ class DemoOptions:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Say what will be shown, run it, and print the leaderboard."""
+    """Say what will be shown, run it, print the leaderboard, and write the page."""
     options = parse(DemoOptions, argv, "demo", (__doc__ or "").partition(": ")[2])
     started = time.perf_counter()
     _clear(options.out)
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     minutes = (time.perf_counter() - started) / 60
     say(f"{minutes:.1f} minutes; results, checkpoints and curves are in {options.out}")
     say(f"curves: tensorboard --logdir {options.out}; what else there is: latentgym --help")
+    _page(options.out)
     return 0
 
 
@@ -150,6 +152,14 @@ def _tell(out: Path, console: Console) -> None:
         _line(console, "thoughts", said["thoughts"])
     if language:
         console.print("\nMixtures are shown by the word nearest to each.", style="dim")
+
+
+def _page(out: Path) -> None:
+    """Write the page of all runs, where what it takes is installed."""
+    try:
+        PageOptions(html=out / PAGE).write(find_results([out]))
+    except UsageError as error:
+        say(f"the page is left out: {error}")
 
 
 def _judged(said: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,4 @@ def test_each_result_is_shown_once_and_made_up_problems_without_a_score(
     for part in ("question", "gold", "gsm8k-words", "gsm8k-mixtures"):
         assert problem.count(part) == 1
     assert "1 to 3 of 100 problems" in err and "shown in the place of a score" in err
+    assert re.search(r"wrote \S+/demo/page.html", err)
