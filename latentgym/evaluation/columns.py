@@ -68,9 +68,7 @@ COLUMNS = (
     Column("seeds", "seeds", "each answers all questions", "count", lambda run: len(run[1].seeds)),
     Column("hr@5", "HR@5", "right one among five", "share", _metric("hr@5")),
     Column("ndcg@5", "NDCG@5", "of the right one among five", "share", _metric("ndcg@5")),
-    Column(
-        "flops", "FLOP", "operations an answer", "number", lambda run: run[1].flops_per_answer
-    ),
+    Column("flops", "FLOP", "operations an answer", "number", lambda run: run[1].flops_per_answer),
     Column(
         "positions",
         "positions",
@@ -94,8 +92,12 @@ COLUMNS = (
         "share",
         lambda run: malformed(run[1]),
     ),
-    Column("truncated", "truncated", "answers out of budget, of all", "share", _metric("truncated")),
-    Column("wall_s", "seconds", "wall clock of the evaluation", "number", lambda run: run[1].wall_s),
+    Column(
+        "truncated", "truncated", "answers out of budget, of all", "share", _metric("truncated")
+    ),
+    Column(
+        "wall_s", "seconds", "wall clock of the evaluation", "number", lambda run: run[1].wall_s
+    ),
     Column(
         "answers_per_s", "answers/s", "by wall clock", "number", lambda run: run[1].answers_per_s
     ),
