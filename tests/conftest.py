@@ -22,11 +22,14 @@ from typing import Any
 
 import gymnasium as gym
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
 from latentgym import registry
 from latentgym.data import DATASETS, Dataset, available, load
+from latentgym.evaluation.results import Result
+from latentgym.evaluation.stats import question_interval
 from latentgym.lm import LatentLM, load_model
 from latentgym.system.sealed import SEAL, sealed
 from latentgym.text.tokenizers import ByteTokenizer
@@ -141,3 +144,47 @@ def random_lm() -> Callable[..., LatentLM]:
         return lm.eval()
 
     return make
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., tuple[Path, Result]]:
+    """`made(name, scores, **changes)`: a stored run with these scores, (n,) or (seeds, n)."""
+
+    def store(name: str, scores: Any, **changes: Any) -> tuple[Path, Result]:
+        score_SQ = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+        values: dict[str, Any] = {
+            **dict.fromkeys(("thoughts_mean", "tokens_mean", "wall_s", "flops_per_answer"), 1.0),
+            "agent": "cot",
+            "env": "latent/MNNS-token",
+            "task": "MNNS",
+            "family": "token",
+            "model": "tiny",
+            "checkpoint": None,
+            "split": "test",
+            "source": "generated",
+            "dataset_hash": "0",
+            "n": score_SQ.shape[1],
+            "seeds": list(range(len(score_SQ))),
+            "accuracy": float(score_SQ.mean()),
+            "accuracy_ci95": list(question_interval(score_SQ.T)),
+            "metrics": {},
+            "latent_share": 0.5,
+            "forward_positions": {"answer": 1.0},
+            "answers_per_s": 2.0,
+            "device": "cpu",
+            "control": None,
+            "config": {},
+            "index": [],
+        }
+        result = Result(**{**values, **changes}).stamp()
+        asked = result.index or range(result.n)
+        texts = {"completion": "", "answer": "", "thoughts": "", "target": "0"}
+        rollouts = [
+            {"index": question, "seed": seed, **texts, "score": float(score)}
+            for seed, score_Q in zip(result.seeds, score_SQ, strict=True)
+            for question, score in zip(asked, score_Q, strict=True)
+        ]
+        result.save(tmp_path / name, rollouts)
+        return tmp_path / name, result
+
+    return store

@@ -19,6 +19,7 @@ from latentgym.cli.as_trained import announce, as_trained, env_as_trained, train
 from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import (
     RunOptions,
+    command_line,
     default_model,
     emit,
     env_model,
@@ -32,7 +33,13 @@ from latentgym.cli.options import (
 from latentgym.cli.watch import show_searches
 from latentgym.cluster.answering import answering
 from latentgym.errors import UsageError, require_same
-from latentgym.evaluation.evaluate import Evaluation, evaluate, evaluate_answerer, questions_of
+from latentgym.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    evaluate_answerer,
+    prompts_digest,
+    questions_of,
+)
 from latentgym.evaluation.journal import JOURNAL
 from latentgym.evaluation.results import (
     RESULT,
@@ -116,6 +123,7 @@ def main(argv: Sequence[str]) -> int:
         "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
         "journal": options.out,
         "trained": trained_by(trained, options.checkpoint) if trained else None,
+        "command": command_line("eval", argv),
     }
     # Before a model is loaded, or minutes are spent on a cluster.
     questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
@@ -198,7 +206,10 @@ def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluatio
             "--control shuffle swaps thoughts within a batch, so spreading the questions would "
             "change it; use --backend local."
         )
-    task = run.make_env(1).unwrapped.task
+    env = run.make_env(1)
+    task = env.unwrapped.task
+    asked = questions_of(task, options.limit, options.index)
+    record = {**record, "prompts": prompts_digest(env, asked)}
     rows = partial(_rows, options.batch)
     with answering(run, options.workers, rows, address=options.ray_address) as answerer:
         evaluation = evaluate_answerer(answerer, run.env_id, task, **record)

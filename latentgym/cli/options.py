@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -144,6 +145,20 @@ def emit(data: dict[str, Any], as_json: bool) -> None:
     """With --json, one line on stdout."""
     if as_json:
         print(to_json(data), flush=True)
+
+
+def command_line(command: str, argv: Sequence[str]) -> str:
+    """A command as it is typed, for the record of what it makes: without where that is kept."""
+    words, left = iter(argv), []
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif word not in _NO_SETTINGS and not word.startswith("--out="):
+            left.append(word)
+    return shlex.join(["latentgym", command, *left])
+
+
+_NO_SETTINGS = ("--resume", "--json", "--watch")  # the same is made without them
 
 
 def output(as_json: bool = False) -> Console:

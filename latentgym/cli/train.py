@@ -17,6 +17,7 @@ from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import trained_by
 from latentgym.cli.options import (
     RunOptions,
+    command_line,
     default_model,
     emit,
     env_options,
@@ -119,7 +120,7 @@ def main(argv: Sequence[str]) -> int:
         if options.eval_limit != 0:
             if (options.out / RESULT).exists():
                 say(f"the result in {options.out} is of an earlier evaluation and is replaced")
-            final["accuracy"] = _final_evaluation(run, policy, options)
+            final["accuracy"] = _final_evaluation(run, policy, options, command_line("train", argv))
     emit(final, options.json)
     return 0
 
@@ -307,7 +308,7 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
     return replace(run, checkpoint=options.out).learner(), metrics
 
 
-def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
+def _final_evaluation(run: Run, policy: Policy, options: TrainOptions, command: str) -> float:
     agent, asked = run.make_agent(), _asked(run, options)
     before = trained_by(run_of(run.checkpoint), run.checkpoint)
     evaluation = evaluate(
@@ -318,6 +319,7 @@ def _final_evaluation(run: Run, policy: Policy, options: TrainOptions) -> float:
         seeds=[options.seed],
         limit=options.eval_limit,
         checkpoint=str(options.out),
+        command=command,
         config={
             "agent": config_dict(run.config),
             "env_options": dict(asked.env_options),

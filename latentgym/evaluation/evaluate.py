@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from latentgym.evaluation.results import TROUBLES, Result
 from latentgym.evaluation.stats import pass_at_k, question_interval, question_intervals
 from latentgym.progress import progress_bar
 from latentgym.registry import modules_of
+from latentgym.storage import to_json
 from latentgym.text.lengths import how_long, too_long
 
 
@@ -54,8 +56,18 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
     """
     answerer = Answerer(Identity.of(agent, policy), partial(agent.answer, policy, env))
     task = env.unwrapped.task
-    check_lengths(policy, env, questions_of(task, options.get("limit"), options.get("index", ())))
-    return evaluate_answerer(answerer, env_id, task, **options)
+    questions = questions_of(task, options.get("limit"), options.get("index", ()))
+    check_lengths(policy, env, questions)
+    prompts = prompts_digest(env, questions)
+    return evaluate_answerer(answerer, env_id, task, prompts=prompts, **options)
+
+
+def prompts_digest(env: Any, questions: IntArray) -> str:
+    """By which the prompts of some questions are known, as an environment gives them to a model."""
+    digest = sha256()
+    for question in questions.tolist():
+        digest.update(to_json(env.unwrapped.prompt(question)).encode("ascii") + b"\n")
+    return digest.hexdigest()
 
 
 def check_lengths(policy: Any, env: Any, questions: IntArray) -> None:
@@ -114,6 +126,8 @@ def evaluate_answerer(
     config: dict[str, Any] | None = None,
     trained: Trained | None = None,
     journal: Path | None = None,
+    prompts: str = "",
+    command: str = "",
 ) -> Evaluation:
     """Ask questions, grade and account.
 
@@ -128,6 +142,7 @@ def evaluate_answerer(
         trained: on whose questions the agent was trained; None where there was no training.
         journal: folder in which answers are written down as they come. Those that are there
             already are not asked for again.
+        prompts, command: for the record; see `prompts_digest`.
 
     Raises:
         UsageError: no seeds, no such questions, or a journal of another evaluation.
@@ -202,6 +217,8 @@ def evaluate_answerer(
         index=list(index),
         trained_on=None if trained is None else trained_on(trained, task, questions),
         modules=modules,
+        prompts=prompts,
+        command=command,
     )
     rollouts = [
         _rollout(answer, seed)

@@ -60,6 +60,9 @@ class Result:
         index: numbers of the questions; empty for the first n, None in records from before.
         modules: of other packages, that "agent" and "env" are from; empty where both are ours.
         files: SHA-256 of what is stored beside the record; empty in records from before.
+        prompts: SHA-256 of the prompts' token ids; empty where there are none, and in records from
+            before.
+        command: the command line that made it, without its --out; empty in records from before.
         config, versions, git, created: to do it again.
     """
 
@@ -94,6 +97,8 @@ class Result:
     trained_on: int | None = None
     modules: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    prompts: str = ""
+    command: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""
