@@ -106,7 +106,7 @@ async function startTable() {
     const row = runs[index];
     return FILTERS.every((f) => {
       const wanted = state[f.dataset.filter];
-      return wanted === "" || String(row[f.dataset.filter] || "no") === wanted;
+      return wanted === "" || row.chosen_by[f.dataset.filter] === wanted;
     });
   });
   for (const filter of FILTERS) {

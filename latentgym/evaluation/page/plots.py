@@ -16,6 +16,7 @@ from typing import Any
 
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
+from latentgym.evaluation.comparison import Difference
 from latentgym.evaluation.page.answers import CURVES
 
 _INK = "#010203"  # stands for the colour of the page's text
@@ -94,7 +95,10 @@ def _style() -> Iterator[Callable[..., Any]]:
 
 
 def of_task(
-    task: str, runs: Sequence[Run], names: Mapping[Path, str], controls: Mapping[Any, Any]
+    task: str,
+    runs: Sequence[Run],
+    names: Mapping[Path, str],
+    controls: Mapping[Path, Sequence[Difference]],
 ) -> list[Plot]:
     """The pictures of the runs on one task.
 
@@ -102,7 +106,7 @@ def of_task(
         task: what they answered, for captions.
         runs: these.
         names: of the runs, by folder.
-        controls: for folders of runs, what controls made of them: name, difference, interval.
+        controls: of runs, by folder: what was lost or gained.
     """
     with _style() as figure:
         made = [
@@ -176,13 +180,13 @@ def _controls(
     task: str,
     runs: Sequence[Run],
     names: Mapping[Path, str],
-    controls: Mapping[Any, Any],
+    controls: Mapping[Path, Sequence[Difference]],
 ) -> Plot | None:
     """What is lost where thoughts are replaced."""
     bars = [
-        (names[folder], control, 100 * mean, 100 * (mean - low), 100 * (high - mean))
+        (names[folder], c.name, 100 * c.mean, 100 * (c.mean - c.low), 100 * (c.high - c.mean))
         for folder, _ in runs
-        for control, mean, low, high in controls.get(folder, ())
+        for c in controls.get(folder, ())
     ]
     if not bars:
         return None

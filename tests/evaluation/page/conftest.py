@@ -77,10 +77,11 @@ def rollout(index: int, score: float, text: str = "so it is", **more: Any) -> di
 
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[..., Path]:
-    """`save("name", **changes)`: a run of four answers in a folder of that name."""
+    """`save("name", **changes)`: a run of four answers in a folder of that name, the last right."""
 
     def make(name: str, rollouts: Any = None, **changes: Any) -> Path:
-        made = rollouts or [rollout(i, float(i % 2)) for i in range(4)]
+        right = 4 - round(4 * changes.get("accuracy", 0.5))
+        made = rollouts or [rollout(i, float(i >= right)) for i in range(4)]
         folder = tmp_path / "runs" / name
         result(**changes).save(folder, made)
         return folder
@@ -95,12 +96,13 @@ def found(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
     soft = {"agent": "soft-thinking", "env": "latent/GSM8K-continuous", "family": "continuous"}
     save("soft", accuracy=0.75, accuracy_ci95=[0.4, 0.95], flops_per_answer=2e6, **soft)
     save("soft-zero", accuracy=0.25, accuracy_ci95=[0.1, 0.5], control="zero", **soft)
-    trained = save("trained", task="MNNS", checkpoint="runs/start", accuracy=0.9)
+    trained = save("trained", task="MNNS", checkpoint="runs/start", accuracy=1.0)
     lines = [{"step": i, "reward/score": i / 10, "train/loss": 1 / (i + 1)} for i in range(10)]
     (trained / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     answers = [rollout(i, 0.0, HOSTILE) for i in range(4)]
     answers[0]["steps"][0]["tokens"] = [HOSTILE, "\x1b[31m"]
-    save("hostile", answers, model=HOSTILE, git=HOSTILE, source="sample", oracle=True)
+    hostile = {"model": HOSTILE, "git": HOSTILE, "source": "sample", "accuracy": 0.0}
+    save("hostile", answers, accuracy_ci95=[0.0, 0.6], oracle=True, **hostile)
     return find_results([tmp_path / "runs"])
 
 

@@ -58,12 +58,12 @@ def opened(chromium: Any, found: list[Run], tmp_path: Path) -> Iterator[Opened]:
 def test_it_sorts_and_says_so(opened: Opened) -> None:
     heading = opened.page.locator("th[data-name=accuracy]")
     heading.click()
-    assert opened.names() == ["trained", "soft", "hostile", "cot", "soft-zero"]
+    assert opened.names() == ["trained", "soft", "cot", "soft-zero", "hostile"]
     assert heading.get_attribute("aria-sort") == "descending"
     heading.locator("[role=button]").focus()
     opened.page.keyboard.press("Enter")
     opened.page.wait_for_selector("th[data-name=accuracy][aria-sort=ascending]")
-    assert opened.names()[0] == "soft-zero"
+    assert opened.names()[0] == "hostile"
     assert "sort=accuracy.asc" in opened.page.url
     opened.go("#sort=flops.desc")
     assert opened.names()[0] == "soft"
@@ -104,7 +104,7 @@ def test_a_run_opens_with_settings_curves_and_questions(opened: Opened) -> None:
 
 
 def test_answers_stand_side_by_side_thought_by_thought(opened: Opened) -> None:
-    opened.go("#run=soft&question=1&with=soft-zero,cot")
+    opened.go("#run=soft&question=3&with=soft-zero,cot")
     columns = opened.page.locator("#question article")
     assert [title.split(" ")[0] for title in columns.locator("h3").all_inner_texts()] == [
         *("soft", "soft-zero", "cot")

@@ -14,8 +14,8 @@ import pytest
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import page, write_page
-from latentgym.evaluation.page.build import names
 from latentgym.evaluation.page.plots import pareto
+from latentgym.evaluation.page.rows import names
 from latentgym.evaluation.results import find_results
 
 from .conftest import HOSTILE, result, rollout
@@ -39,6 +39,7 @@ def test_every_run_has_a_row_and_a_link(found: list[Run]) -> None:
         "trained",
     ]
     assert "75.00" in text and "[40.0, 95.0]" in text and "1 of 4" in text
+    assert "zero -50.0 [" in text, "the control stands in the row of its method"
 
 
 def test_texts_are_escaped(found: list[Run]) -> None:
@@ -56,14 +57,21 @@ def test_it_asks_no_network(found: list[Run]) -> None:
 def test_pictures_are_files_too(found: list[Run], tmp_path: Path) -> None:
     write_page(found, tmp_path / "a" / "page.html", plots_folder=tmp_path / "plots")
     made = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert made == ["cost-GSM8K--test.png", "cost-GSM8K--test.svg"]
+    assert made == [
+        *("controls-GSM8K--test.png", "controls-GSM8K--test.svg"),
+        *("cost-GSM8K--test.png", "cost-GSM8K--test.svg"),
+    ]
     assert (tmp_path / "plots" / made[0]).read_bytes().startswith(b"\x89PNG")
 
 
 def test_pictures_take_the_colour_of_the_page_and_say_what_they_show(found: list[Run]) -> None:
-    (plot,) = page(found, title="", most_answers=0)[1]
-    assert 'role="img"' in plot.svg and 'aria-label="GSM8K, test: accuracy' in plot.svg
-    assert "currentColor" in plot.svg and "#010203" not in plot.svg
+    cost, controls = page(found, title="", most_answers=0)[1]
+    assert (
+        'aria-label="GSM8K, test: accuracy' in cost.svg and "soft with zero -50.0" in controls.svg
+    )
+    for plot in (cost, controls):
+        assert 'role="img"' in plot.svg
+        assert "currentColor" in plot.svg and "#010203" not in plot.svg
 
 
 def test_answers_are_bounded(save: Callable[..., Path]) -> None:

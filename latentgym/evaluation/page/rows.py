@@ -1,0 +1,217 @@
+"""The table of the page: a row for each run, and what is told beside its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, shown
+from latentgym.evaluation.comparison import Difference, controls_of
+from latentgym.evaluation.fairness import cautions
+from latentgym.evaluation.results import Result
+
+_SHOWN = (
+    *("run", "agent", "model", "task", "accuracy", "controls", "n", "flops", "positions"),
+    *("latent_share", "thoughts", "tokens", "malformed", "truncated"),
+)
+_FILTERED = ("task", "family", "model", "agent", "control", "trained", "source")
+_CONTROLS = Column(
+    "controls",
+    "controls",
+    "accuracy with thoughts replaced, less without, paired by question: percentage points",
+    "text",
+    lambda run: None,
+)
+
+
+class Tag(NamedTuple):
+    """A short word beside a cell, what it means, and whether it warns."""
+
+    text: str
+    about: str
+    kind: str = ""
+
+
+@dataclass
+class Cell:
+    """A cell of the table.
+
+    Attributes:
+        text: in it.
+        order: what the column sorts by in its place.
+        align: its classes.
+        run: whether it opens the run.
+        tags, under: what stands beside and below the text.
+    """
+
+    text: str
+    order: float | None = None
+    align: str = ""
+    run: bool = False
+    tags: list[Tag] = field(default_factory=list)
+    under: list[str] = field(default_factory=list)
+
+
+class Table(NamedTuple):
+    """The table of some runs.
+
+    Attributes:
+        names: of the runs, by folder, which no two have in common.
+        runs: in the order of the rows: by task, the best first.
+        rows: the cells of each run.
+        headings: name, title, meaning and looks of each column.
+        filters: columns that rows are chosen by, with the values in them.
+        notes: what to know before comparing.
+        controls: of each run, by folder.
+    """
+
+    names: dict[Path, str]
+    runs: list[Run]
+    rows: list[list[Cell]]
+    headings: list[dict[str, Any]]
+    filters: list[dict[str, Any]]
+    notes: list[str]
+    controls: dict[Path, list[Difference]]
+
+
+def table(found: Sequence[Run]) -> Table:
+    """The table of some runs."""
+    runs = sorted(found, key=lambda run: (asked(run), -run[1].accuracy, str(run[0])))
+    named, controls, odd = names(runs), controls_of(runs), cautions(runs)
+    columns = [column for column in COLUMNS if column.name not in ("low", "high")]
+    if controls:
+        columns.insert(1 + [column.name for column in columns].index("accuracy"), _CONTROLS)
+    best = _best(runs)
+    rows = [
+        [
+            _cell(run, column, named[run[0]], best, controls.get(run[0], ()), odd.get(run[0], ()))
+            for column in columns
+        ]
+        for run in runs
+    ]
+    headings = [_heading(column) for column in columns]
+    notes = list(_notes(runs, named, odd))
+    return Table(named, runs, rows, headings, list(_filters(runs)), notes, controls)
+
+
+def asked(run: Run) -> tuple[str, str, str]:
+    """What the rows of one table have in common."""
+    r = run[1]
+    return r.task, r.split, r.source
+
+
+def names(runs: Sequence[Run]) -> dict[Path, str]:
+    """A name of each run that no other has: its folder's, with as many above it as that takes."""
+    parts = {folder: folder.resolve().parts for folder, _ in runs}
+    found: dict[Path, str] = {}
+    for folder, own in parts.items():
+        alike = [other for other in parts.values() if other[-1] == own[-1] and other != own]
+        depth = next(
+            (k for k in range(1, len(own)) if all(o[-k:] != own[-k:] for o in alike)), len(own)
+        )
+        found[folder] = "/".join(own[-depth:])
+    return found
+
+
+def _heading(column: Column) -> dict[str, Any]:
+    title = {"latent_share": "latent"}.get(column.name, column.title)
+    return {
+        "name": column.name,
+        "title": f"{title} %" if column.kind == "share" else title,
+        "about": column.about,
+        "shown": column.name in _SHOWN,
+        "align": _align(column),
+    }
+
+
+def _align(column: Column) -> str:
+    return "" if column.kind in ("text", "flag") else "number"
+
+
+def _best(runs: Sequence[Run]) -> set[Path]:
+    """The best run on each task without looking at gold, and those whose interval reaches it."""
+    found: set[Path] = set()
+    for _, group in groupby(runs, key=asked):
+        own = [run for run in group if run[1].control is None and not run[1].oracle]
+        if own:
+            top = max(own, key=lambda run: run[1].accuracy)
+            found |= {f for f, r in own if r.accuracy_ci95[1] >= top[1].accuracy_ci95[0]}
+    return found
+
+
+def _cell(
+    run: Run,
+    column: Column,
+    name: str,
+    best: set[Path],
+    controls: Sequence[Difference],
+    odd: Sequence[str],
+) -> Cell:
+    folder, r = run
+    value = column.value(run)
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    cell = Cell(shown(column, run), float(value) if numeric else None, _align(column))  # type: ignore[arg-type]
+    if _align(column) and not numeric:
+        cell.order = -1.0  # below all numbers
+    if column.name == "run":
+        cell.text, cell.run, cell.tags = name, True, list(_tags(r, odd))
+    elif column.name == "agent" and r.control:
+        cell.tags = [Tag(r.control, "what replaced the thoughts: a control")]
+    elif column.name == "accuracy":
+        low, high = r.accuracy_ci95
+        cell.under = [f"[{100 * low:.1f}, {100 * high:.1f}]"]
+        cell.align += " best" if folder in best else ""
+    elif column.name == "controls":
+        cell.under = [
+            f"{c.name} {100 * c.mean:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+            for c in controls
+        ]
+    elif column.name == "n" and len(r.seeds) > 1:
+        cell.text += f" x{len(r.seeds)}"
+    elif column.name in ("malformed", "truncated") and numeric:
+        of = r.n * len(r.seeds)
+        cell.under = [f"{round(float(value) * of)} of {of}"]  # type: ignore[arg-type]
+    return cell
+
+
+def _tags(r: Result, odd: Sequence[str]) -> Iterator[Tag]:
+    if r.source == "sample":
+        yield Tag("sample", "made-up questions in the place of real data: no result", "warn")
+    if r.oracle:
+        yield Tag("oracle", "gold answers took part in choosing: an upper bound", "warn")
+    if r.trained_on:
+        yield Tag(f"trained on {r.trained_on} of {r.n}", "questions that training saw", "warn")
+    if odd:
+        yield Tag("unlike the rest", "; ".join(odd), "warn")
+
+
+def _notes(
+    runs: Sequence[Run], named: Mapping[Path, str], odd: Mapping[Path, Sequence[str]]
+) -> Iterator[str]:
+    yield "Bold: the best on its task without gold, and those whose intervals overlap with its own."
+    if any(r.source == "sample" for _, r in runs):
+        yield "sample: made-up questions in the place of the real data, so these are no results."
+    if any(r.oracle for _, r in runs):
+        yield "oracle: gold answers took part in choosing among attempts, so it is an upper bound."
+    for folder, told in odd.items():
+        if told:
+            yield f"{named[folder]} is unlike the rest of its task: {'; '.join(told)}."
+
+
+def _filters(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    for name in _FILTERED:
+        choices = sorted({values(run)[name] for run in runs})
+        if len(choices) > 1:
+            yield {"name": name, "title": BY_NAME[name].title, "choices": choices}
+
+
+def values(run: Run) -> dict[str, str]:
+    """What rows are chosen by, of a run."""
+    return {name: _word(BY_NAME[name].value(run)) for name in _FILTERED}
+
+
+def _word(value: Any) -> str:
+    return "no" if value in (None, False) else "yes" if value is True else str(value)
