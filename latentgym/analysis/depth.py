@@ -6,8 +6,9 @@ Legend: N rows, L blocks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from latentgym.analysis import contributions as added
@@ -17,7 +18,7 @@ from latentgym.analysis.residual import PARTS, ResidualStream
 from latentgym.analysis.sequences import PositionKind, Sequences
 from latentgym.analysis.skips import LayerSkips
 from latentgym.errors import UsageError
-from latentgym.progress import Advance, progress_bar
+from latentgym.progress import progress_bar
 
 Measure = Literal[
     "contributions", "lens", "skips", "future", "thoughts", "local", "gradients", "erasure"
@@ -77,58 +78,50 @@ def depth_report(
         "seconds": {},
     }
     with progress_bar("depth", total or None) as advance:
-        work = _Work(
-            stream,
+        work = _Measuring(
             sequences,
+            LayerSkips(stream, sequences, positions_at_once, layers, advance),
             layers,
-            draws,
-            explained,
-            positions_at_once,
-            seed,
+            sequences.select(slice(explained)),
             difficulty or {},
-            advance,
+            {"draws": draws, "seed": seed},
+            {"positions_at_once": positions_at_once},
         )
         for measure in MEASURES:
             if measure in measures:
                 advance(0, measure)
                 with _timed(report["seconds"], measure):
-                    report[measure], definitions = work.of[measure]()
+                    report[measure], definitions = getattr(work, f"_{measure}")()
                 report["definitions"][measure] = definitions
     report["scalars"] = _scalars(report, len(stream))
     return report
 
 
-class _Work:
-    """The measures by name, over the same sequences."""
+@dataclass(frozen=True)
+class _Measuring:
+    """The measures by name, over the same sequences.
 
-    def __init__(
-        self,
-        stream: ResidualStream,
-        sequences: Sequences,
-        layers: Sequence[int] | None,
-        draws: int,
-        explained: int,
-        positions_at_once: int,
-        seed: int,
-        difficulty: Mapping[str, Sequence[float]],
-        advance: Advance,
-    ) -> None:
-        self.stream, self.sequences, self.layers = stream, sequences, layers
-        self.difficulty = difficulty
-        self.drawn: dict[str, Any] = {"draws": draws, "seed": seed}
-        self.explained = sequences.select(slice(explained))
-        self.bound: dict[str, Any] = {"positions_at_once": positions_at_once}
-        self.skips = LayerSkips(stream, sequences, positions_at_once, layers, advance)
-        self.of: dict[Measure, Callable[[], tuple[Any, Any]]] = {
-            "contributions": self._contributions,
-            "lens": self._lens,
-            "skips": self._skips,
-            "future": self._future,
-            "thoughts": self._thoughts,
-            "local": self._local,
-            "gradients": self._gradients,
-            "erasure": self._erasure,
-        }
+    Attributes:
+        sequences: that are read.
+        skips: of their layers.
+        layers: that are looked at; None for the usual ones.
+        explained: those of the sequences that gradients and erasure look at.
+        difficulty: by name, how hard each row's question is.
+        drawn: how future effects are.
+        bound: of the memory.
+    """
+
+    sequences: Sequences
+    skips: LayerSkips
+    layers: Sequence[int] | None
+    explained: Sequences
+    difficulty: Mapping[str, Sequence[float]]
+    drawn: dict[str, Any]
+    bound: dict[str, Any]
+
+    @property
+    def stream(self) -> ResidualStream:
+        return self.skips.stream
 
     def _spread(self, count: int, ends: int) -> list[int]:
         """Some layers for what costs most, evenly spaced, with or without the first and last."""
