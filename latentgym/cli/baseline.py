@@ -12,7 +12,7 @@ import tyro
 
 from latentgym.cli.evaluate import check_out
 from latentgym.cli.leaderboard import UNSAVED, show
-from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
+from latentgym.cli.options import EnvPairs, command_line, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
 from latentgym.evaluation.recommenders import make_recommender
@@ -80,6 +80,7 @@ def main(argv: Sequence[str]) -> int:
         journal=o.out,
     )
     evaluation.result.config["fit"] = {"seconds": fit_s, **recommender.trained}
+    evaluation.result.command = command_line("baseline", argv, evaluation.result.modules)
     if o.out is not None:
         evaluation.save(o.out)
         say(f"wrote {o.out / RESULT}")

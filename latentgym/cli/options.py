@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -138,6 +139,19 @@ def default_model(name: str) -> str:
     """The model where neither options nor a checkpoint name one, which is said."""
     say(f"model {name}, as there is no --model")
     return name
+
+
+def command_line(name: str, argv: Sequence[str], modules: Mapping[str, str]) -> str:
+    """A command as it was given, for whoever would give it again.
+
+    Args:
+        name: of the command.
+        argv: its words, those that name a module to import left out.
+        modules: that a record of it names; those that no word names are named here.
+    """
+    unnamed = {m for m in modules.values() if not any(w.startswith(f"{m}:") for w in argv)}
+    named = (word for module in sorted(unnamed) for word in ("--module", module))
+    return shlex.join(["latentgym", name, *argv, *named])
 
 
 def emit(data: dict[str, Any], as_json: bool) -> None:

@@ -22,7 +22,7 @@ from latentgym.evaluation.results import TROUBLES, Result
 from latentgym.evaluation.stats import pass_at_k, question_interval, question_intervals
 from latentgym.progress import progress_bar
 from latentgym.registry import modules_of
-from latentgym.text.lengths import how_long, too_long
+from latentgym.text.lengths import how_long, shortened, too_long
 
 
 @dataclass
@@ -204,7 +204,7 @@ def evaluate_answerer(
         modules=modules,
     )
     rollouts = [
-        _rollout(answer, seed)
+        _rollout(answer, seed, task)
         for seed, answers_of_seed in zip(seeds, by_seed, strict=True)
         for answer in answers_of_seed
     ]
@@ -248,12 +248,14 @@ def _alike(by_seed: Sequence[Sequence[Answer]]) -> bool:
     return len(given) > 1 and all(each == given[0] for each in given)
 
 
-def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
-    """What is stored of an answer."""
+def _rollout(answer: Answer, seed: int, task: Any) -> dict[str, Any]:
+    """What is stored of an answer; the keys are told in docs/records.md."""
     info = answer.info
     rollout = {
         "index": answer.index,
         "seed": seed,
+        "question": shortened(task.question(answer.index).text),
+        "prompt_hash": answer.prompt_hash,
         "target": info["target"],
         "thoughts": answer.thoughts,
         "completion": info["completion"],
@@ -267,6 +269,9 @@ def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
         "n_thoughts": info["thoughts"],
         "n_tokens": info["tokens"],
         "samples": list(answer.samples),
+        "truncated": answer.truncated,
+        "segments": list(answer.segments),
+        "steps": list(answer.steps),
     }
     return {**rollout, "trace": list(answer.trace)} if answer.trace else rollout
 
@@ -281,6 +286,9 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float | None
     for name in ("calls", "return"):
         if name in answers[0].info:
             metrics[name] = float(np.mean([a.info[name] for a in answers]))
+    ended = [a.truncated for a in answers if a.truncated is not None]
+    if ended:
+        metrics["truncated"] = float(np.mean(ended))
     told = [{**a.batch_metrics, **a.metrics} for a in answers]
     for name in sorted({name for numbers in told for name in numbers}):
         metrics[name] = float(np.mean([numbers[name] for numbers in told if name in numbers]))

@@ -61,6 +61,7 @@ class Result:
         modules: of other packages, that "agent" and "env" are from; empty where both are ours.
         files: SHA-256 of what is stored beside the record; empty in records from before.
         config, versions, git, created: to do it again.
+        command: that makes the record again, as it was given; empty where none was.
     """
 
     agent: str
@@ -97,6 +98,7 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
     created: str = ""
+    command: str = ""
     schema: int = SCHEMA
 
     def stamp(self) -> Result:
