@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from latentgym import rollout
 from latentgym.evaluation.accounting import Positions
-from latentgym.evaluation.answers import Answer, Answered
+from latentgym.evaluation.answers import Answer, Answered, hash_of
 from latentgym.evaluation.ranking import ranking_metrics
 
 _SHOWN = 20  # entries of a ranking that are kept with an answer
@@ -24,8 +24,10 @@ def make_answer(
 ) -> Answer:
     """The answer of row `chosen`, with the cost of all `rows`."""
     rollouts = episodes.rollouts
-    prompt = len(rollouts.prompts[rollouts.prompt_N[chosen]])
-    thoughts = rollouts.token_NT[chosen][rollouts.kind_NT[chosen] == rollout.StepKind.THOUGHT]
+    ids, rules = rollouts.prompts[rollouts.prompt_N[chosen]], episodes.protocol
+    prompt = len(ids)
+    kind_T = rollouts.kind_NT[chosen][rollouts.kind_NT[chosen] != rollout.StepKind.PAD]
+    thoughts = rollouts.tokens(chosen)[kind_T == rollout.StepKind.THOUGHT]
     return Answer(
         index=index,
         info=episodes.infos[chosen],
@@ -39,6 +41,18 @@ def make_answer(
         ),
         context=prompt + int(rollouts.length_N[chosen]),
         samples=tuple(float(episodes.infos[row]["score"]) for row in rows),
+        steps=episodes.steps[chosen] if episodes.steps else (),
+        segments=()
+        if rules is None
+        else rollout.segments(
+            rules,
+            task.tokenizer.decode,
+            rollouts.tokens(chosen),
+            kind_T == rollout.StepKind.INSERTED,
+            task.tool_call_start,
+        ),
+        truncated=bool(rollouts.truncated_N[chosen]),
+        prompt_hash=hash_of(ids),
     )
 
 
@@ -48,6 +62,7 @@ def ranked_answers(
     questions: npt.NDArray[np.int64],
     seed: int,
     answered: Answered,
+    keep_thoughts: int = 0,
 ) -> list[Answer]:
     """Answer with rankings of the task's choices; see `Agent.answer`.
 
@@ -55,7 +70,7 @@ def ranked_answers(
     others, so with fewer beams than entries `mrr` is a lower bound.
     """
     answers: dict[int, Answer] = {}
-    engine = rollout.Engine(policy)
+    engine = rollout.Engine(policy, keep_thoughts=keep_thoughts)
     for places, episodes, ranked in rollout.choose_in_batches(engine, env, questions, seed=seed):
         latents = rollout.latent_statistics(policy, episodes.rollouts)
         batch = _ranked(env.unwrapped.task, questions[places], episodes, ranked)
@@ -77,10 +92,12 @@ def _ranked(
         best = zip(ranked.entry_QK[row, :_SHOWN], ranked.logp_QK[row, :_SHOWN], strict=True)
         answer = make_answer(task, index, episodes, np.array([row]), row)
         positions = replace(answer.positions, answer=float(ranked.positions_Q[row]))
+        chosen = {"kind": "answer", "text": episodes.infos[row]["answer"]}
         out.append(
             replace(
                 answer,
                 positions=positions,
+                segments=[*answer.segments, chosen],
                 context=answer.context + episodes.infos[row]["tokens"],
                 metrics={name: float(value_Q[row]) for name, value_Q in metrics.items()},
                 trace=[{"title": titles[e], "logp": float(p)} for e, p in best if e >= 0],

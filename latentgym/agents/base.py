@@ -15,7 +15,7 @@ from latentgym import rollout
 from latentgym.agents.answering import make_answer, ranked_answers
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.evaluation.answers import Answer, Answered
+from latentgym.evaluation.answers import KEEP_THOUGHTS, Answer, Answered
 from latentgym.options.ranges import check_ranges
 from latentgym.registry import AGENTS
 from latentgym.system.plugins import import_named, leave_out, load, tell_refused
@@ -39,6 +39,7 @@ class Agent(ABC, Generic[Config]):
         families: the action families it can act in.
         config_class: of the settings.
         searches: whether it makes several attempts at a question, which can be watched.
+        keep_thoughts: so many of the heaviest tokens of each thought are kept with an answer.
         presets: named settings.
 
     Raises:
@@ -49,6 +50,7 @@ class Agent(ABC, Generic[Config]):
     families: ClassVar[tuple[str, ...]]
     config_class: ClassVar[type[Any]]
     searches: ClassVar[bool] = False
+    keep_thoughts: int = KEEP_THOUGHTS
     presets: ClassVar[Mapping[str, Any]]
 
     def __init__(self, config: Config) -> None:
@@ -125,11 +127,10 @@ class Agent(ABC, Generic[Config]):
                     "answers of this task are ranked after one chain of thought; draw one sample "
                     "per question."
                 )
-            return ranked_answers(policy, env, questions, seed, answered)
+            return ranked_answers(policy, env, questions, seed, answered, self.keep_thoughts)
         answers: list[Answer | None] = [None] * len(questions)
-        batches = rollout.collect_in_batches(
-            rollout.Engine(policy), env, questions, group_size=group, seed=seed
-        )
+        engine = rollout.Engine(policy, keep_thoughts=self.keep_thoughts)
+        batches = rollout.collect_in_batches(engine, env, questions, group_size=group, seed=seed)
         for places, episodes in batches:
             latents = rollout.latent_statistics(policy, episodes.rollouts)
             done = []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from latentgym.agents.base import Agent, agent_class, config_dict
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
+from latentgym.evaluation.answers import KEEP_THOUGHTS
 from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env, modules_of, qualified, resolve
 
@@ -39,6 +40,7 @@ class Run:
         checkpoint: weights to begin with, or None.
         lora: rank and scale of adapters to train instead of all weights, or None.
         control: what replaces thoughts when acting, or None.
+        keep_thoughts: of the tokens of each thought so many are kept with answers, the heaviest.
         seed: of fresh weights, of order and random numbers.
         device, dtype: as `load_model` takes them. What learns has fp32 weights, and its forward
             pass alone is of that type; what only answers is of that type altogether.
@@ -56,6 +58,7 @@ class Run:
     checkpoint: Path | None = None
     lora: Mapping[str, int] | None = None
     control: str | None = None
+    keep_thoughts: int = KEEP_THOUGHTS
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
@@ -98,7 +101,9 @@ class Run:
 
     def make_agent(self) -> Agent[Any]:
         """The agent with its settings."""
-        return agent_class(self.agent)(self.config)
+        agent = agent_class(self.agent)(self.config)
+        agent.keep_thoughts = self.keep_thoughts
+        return agent
 
     def make_env(self, num_envs: int, **more: Any) -> Any:
         """A vector environment; `more` overrides the run's options."""

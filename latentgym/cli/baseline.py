@@ -78,9 +78,9 @@ def main(argv: Sequence[str]) -> int:
             "train": {"source": train.source, "dataset_hash": train.dataset_hash},
         },
         journal=o.out,
-        command=command_line("baseline", argv),
     )
     evaluation.result.config["fit"] = {"seconds": fit_s, **recommender.trained}
+    evaluation.result.command = command_line("baseline", argv, evaluation.result.modules)
     if o.out is not None:
         evaluation.save(o.out)
         say(f"wrote {o.out / RESULT}")

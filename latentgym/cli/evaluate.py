@@ -33,6 +33,7 @@ from latentgym.cli.options import (
 from latentgym.cli.watch import show_searches
 from latentgym.cluster.answering import answering
 from latentgym.errors import UsageError, require_same
+from latentgym.evaluation.answers import KEEP_THOUGHTS
 from latentgym.evaluation.evaluate import (
     Evaluation,
     evaluate,
@@ -50,7 +51,7 @@ from latentgym.evaluation.results import (
 )
 from latentgym.evaluation.stats import question_interval
 from latentgym.lm.zoo import SMOLLM2
-from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
+from latentgym.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import current, make_vector_env, recorded
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
@@ -84,6 +85,8 @@ class EvalOptions(RunOptions):
     """Workers on Ray; each takes a processor and, where there are any, a GPU."""
     ray_address: str | None = None
     """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""
+    keep_thoughts: Kept = KEEP_THOUGHTS
+    """Of each thought store so many of its heaviest tokens; 0 stores no thoughts one by one."""
     out: Path | None = None
     """Folder for result.json and rollouts.jsonl.gz."""
     resume: bool = False
@@ -109,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
         checkpoint=options.checkpoint,
         lora=trained.get("lora"),
         control=options.control,
+        keep_thoughts=options.keep_thoughts,
         device=options.device,
         dtype=options.dtype,
     )
@@ -123,7 +127,6 @@ def main(argv: Sequence[str]) -> int:
         "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
         "journal": options.out,
         "trained": trained_by(trained, options.checkpoint) if trained else None,
-        "command": command_line("eval", argv),
     }
     # Before a model is loaded, or minutes are spent on a cluster.
     questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
@@ -135,6 +138,7 @@ def main(argv: Sequence[str]) -> int:
             evaluation = _here(run, parsed, record)
         else:
             evaluation = _on_ray(run, options, record)
+        evaluation.result.command = command_line("eval", argv, evaluation.result.modules)
         if options.out is not None:
             evaluation.save(options.out)
             say(f"wrote {options.out / RESULT}")

@@ -147,15 +147,23 @@ def emit(data: dict[str, Any], as_json: bool) -> None:
         print(to_json(data), flush=True)
 
 
-def command_line(command: str, argv: Sequence[str]) -> str:
-    """A command as it is typed, for the record of what it makes: without where that is kept."""
+def command_line(command: str, argv: Sequence[str], modules: Mapping[str, str]) -> str:
+    """A command as it is typed, for the record of what it makes: without where that is kept.
+
+    Args:
+        command: its name.
+        argv: its words.
+        modules: that the record names; those that no word names are named here.
+    """
     words, left = iter(argv), []
     for word in words:
         if word == "--out":
             next(words, None)
         elif word not in _NO_SETTINGS and not word.startswith("--out="):
             left.append(word)
-    return shlex.join(["latentgym", command, *left])
+    unnamed = {m for m in modules.values() if not any(w.startswith(f"{m}:") for w in left)}
+    named = (word for module in sorted(unnamed) for word in ("--module", module))
+    return shlex.join(["latentgym", command, *left, *named])
 
 
 _NO_SETTINGS = ("--resume", "--json", "--watch")  # the same is made without them

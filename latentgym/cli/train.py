@@ -27,11 +27,12 @@ from latentgym.cli.options import (
     say,
 )
 from latentgym.errors import OptionError, UsageError
+from latentgym.evaluation.answers import KEEP_THOUGHTS
 from latentgym.evaluation.evaluate import evaluate, questions_of
 from latentgym.evaluation.overlap import Trained
 from latentgym.evaluation.results import RESULT, ROLLOUTS, load_result
 from latentgym.openrlhf.job import ClusterOptions, Job
-from latentgym.options.ranges import Interval, Seed, Size, SizeOrZero, Steps
+from latentgym.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
@@ -80,6 +81,8 @@ class TrainOptions(RunOptions):
     """Split of the final evaluation."""
     eval_limit: Interval | None = None
     """Questions of the final evaluation; all by default, 0 for none."""
+    keep_thoughts: Kept = KEEP_THOUGHTS
+    """Of each thought of it store so many of the heaviest tokens; 0 stores none one by one."""
     backend: Literal["local", "openrlhf"] = "local"
     """Where to train: in this process, or through OpenRLHF on Ray."""
     cluster: Annotated[ClusterOptions, tyro.conf.arg(name="")] = field(
@@ -120,7 +123,7 @@ def main(argv: Sequence[str]) -> int:
         if options.eval_limit != 0:
             if (options.out / RESULT).exists():
                 say(f"the result in {options.out} is of an earlier evaluation and is replaced")
-            final["accuracy"] = _final_evaluation(run, policy, options, command_line("train", argv))
+            final["accuracy"] = _final_evaluation(run, policy, options, argv)
     emit(final, options.json)
     return 0
 
@@ -159,6 +162,7 @@ def _run(options: TrainOptions, config: Any) -> Run:
         model=options.model or parent.get("model") or default_model(DEFAULT_TINY),
         checkpoint=options.checkpoint,
         lora=lora or parent.get("lora"),
+        keep_thoughts=options.keep_thoughts,
         seed=options.seed,
         device=options.device,
         dtype=options.dtype,
@@ -308,7 +312,9 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
     return replace(run, checkpoint=options.out).learner(), metrics
 
 
-def _final_evaluation(run: Run, policy: Policy, options: TrainOptions, command: str) -> float:
+def _final_evaluation(
+    run: Run, policy: Policy, options: TrainOptions, argv: Sequence[str]
+) -> float:
     agent, asked = run.make_agent(), _asked(run, options)
     before = trained_by(run_of(run.checkpoint), run.checkpoint)
     evaluation = evaluate(
@@ -319,7 +325,6 @@ def _final_evaluation(run: Run, policy: Policy, options: TrainOptions, command: 
         seeds=[options.seed],
         limit=options.eval_limit,
         checkpoint=str(options.out),
-        command=command,
         config={
             "agent": config_dict(run.config),
             "env_options": dict(asked.env_options),
@@ -328,8 +333,9 @@ def _final_evaluation(run: Run, policy: Policy, options: TrainOptions, command: 
         },
         trained=Trained((run.make_env(1).unwrapped.task, *before.tasks), before.whole),
     )
-    evaluation.save(options.out)
     result = evaluation.result
+    result.command = command_line("train", argv, result.modules)
+    evaluation.save(options.out)
     low, high = result.accuracy_ci95
     note = "" if not result.trained_on else f", {result.trained_on} of them trained on"
     told = (

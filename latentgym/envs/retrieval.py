@@ -172,6 +172,9 @@ class RetrievalTask(TextTask):
             for call, query, hits in zip(calls, queries, found, strict=True)
         ]
 
+    def tool_call_start(self, text: str) -> int:
+        return max(0, text.rfind(SEARCH))
+
     def _fitted(self, response: str) -> list[int]:
         """The tokens of a response; what exceeds the budget is cut, but not its last marker."""
         encode = self.tokenizer.encode

@@ -232,6 +232,13 @@ class Task(ABC):
         """
         raise NotImplementedError(f"{self.name} has no tool responses, but its rules a tool call")
 
+    def tool_call_start(self, text: str) -> int:
+        """Where in the text since the last response, which ends in a tool call, the call begins.
+
+        For whoever shows it. By default all of the text is the call.
+        """
+        return 0
+
 
 @dataclass(frozen=True)
 class TaskMaker:

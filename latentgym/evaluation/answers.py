@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 IntArray = npt.NDArray[np.int64]
+KEEP_THOUGHTS = 5
+"""Of the tokens of each thought, so many are kept unless told otherwise."""
 
 
 @dataclass
@@ -35,6 +37,10 @@ class Answer:
         batch_metrics: numbers of the batch that it was made in, such as those of its latents; of
             them a result has the means alone, no intervals.
         trace: what was tried on the way to the answer, one entry per attempt, in what JSON can say.
+        steps: the thoughts to look at, see docs/records.md; of the chosen episode, as is all below.
+        segments: its text by who wrote it and what for.
+        truncated: whether it ran out of budget; None where nobody said.
+        prompt_hash: of the token ids that were read before it.
     """
 
     index: int
@@ -46,10 +52,19 @@ class Answer:
     metrics: Mapping[str, float] = field(default_factory=dict)
     batch_metrics: Mapping[str, float] = field(default_factory=dict)
     trace: Sequence[Mapping[str, Any]] = ()
+    steps: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    segments: Sequence[Mapping[str, str]] = field(default_factory=list)
+    truncated: bool | None = None
+    prompt_hash: str = ""
 
     def __post_init__(self) -> None:
         self.metrics = _finite(self.metrics)
         self.batch_metrics = _finite(self.batch_metrics)
+
+
+def hash_of(prompt: Sequence[int]) -> str:
+    """The fingerprint of a prompt by which runs tell that they asked alike."""
+    return sha256(",".join(map(str, prompt)).encode("ascii")).hexdigest()[:16]
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from latentgym.evaluation.stats import pass_at_k, question_interval, question_in
 from latentgym.progress import progress_bar
 from latentgym.registry import modules_of
 from latentgym.storage import to_json
-from latentgym.text.lengths import how_long, too_long
+from latentgym.text.lengths import how_long, shortened, too_long
 
 
 @dataclass
@@ -127,7 +127,6 @@ def evaluate_answerer(
     trained: Trained | None = None,
     journal: Path | None = None,
     prompts: str = "",
-    command: str = "",
 ) -> Evaluation:
     """Ask questions, grade and account.
 
@@ -142,7 +141,7 @@ def evaluate_answerer(
         trained: on whose questions the agent was trained; None where there was no training.
         journal: folder in which answers are written down as they come. Those that are there
             already are not asked for again.
-        prompts, command: for the record; see `prompts_digest`.
+        prompts: for the record; see `prompts_digest`.
 
     Raises:
         UsageError: no seeds, no such questions, or a journal of another evaluation.
@@ -218,10 +217,9 @@ def evaluate_answerer(
         trained_on=None if trained is None else trained_on(trained, task, questions),
         modules=modules,
         prompts=prompts,
-        command=command,
     )
     rollouts = [
-        _rollout(answer, seed)
+        _rollout(answer, seed, task)
         for seed, answers_of_seed in zip(seeds, by_seed, strict=True)
         for answer in answers_of_seed
     ]
@@ -265,12 +263,14 @@ def _alike(by_seed: Sequence[Sequence[Answer]]) -> bool:
     return len(given) > 1 and all(each == given[0] for each in given)
 
 
-def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
-    """What is stored of an answer."""
+def _rollout(answer: Answer, seed: int, task: Any) -> dict[str, Any]:
+    """What is stored of an answer; the keys are told in docs/records.md."""
     info = answer.info
     rollout = {
         "index": answer.index,
         "seed": seed,
+        "question": shortened(task.question(answer.index).text),
+        "prompt_hash": answer.prompt_hash,
         "target": info["target"],
         "thoughts": answer.thoughts,
         "completion": info["completion"],
@@ -284,6 +284,9 @@ def _rollout(answer: Answer, seed: int) -> dict[str, Any]:
         "n_thoughts": info["thoughts"],
         "n_tokens": info["tokens"],
         "samples": list(answer.samples),
+        "truncated": answer.truncated,
+        "segments": list(answer.segments),
+        "steps": list(answer.steps),
     }
     return {**rollout, "trace": list(answer.trace)} if answer.trace else rollout
 
@@ -298,6 +301,9 @@ def _metrics(answers: Sequence[Answer], score_QS: Any) -> dict[str, float | None
     for name in ("calls", "return"):
         if name in answers[0].info:
             metrics[name] = float(np.mean([a.info[name] for a in answers]))
+    ended = [a.truncated for a in answers if a.truncated is not None]
+    if ended:
+        metrics["truncated"] = float(np.mean(ended))
     told = [{**a.batch_metrics, **a.metrics} for a in answers]
     for name in sorted({name for numbers in told for name in numbers}):
         metrics[name] = float(np.mean([numbers[name] for numbers in told if name in numbers]))

@@ -116,6 +116,21 @@ class PolicyHead(nn.Module, ABC):
         """What the policy that a run is held near thinks with: this head as it is now, frozen."""
         return copy.deepcopy(self).requires_grad_(False)
 
+    def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
+        """The tokens that a thought mixes, the heaviest first, for whoever looks at it.
+
+        Args:
+            action: what `sample` gave.
+            read: what it was given.
+            most: so many tokens at most.
+
+        Returns:
+            Ids, int64 (..., k), and their weights in the whole mixture, which add up to one over
+            all of it, fp32 (..., k), k <= `most`; a weight of 0 is no part of it. None, as by
+            default, for a head whose thoughts mix no tokens.
+        """
+        return None
+
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
         """Numbers to log of some thoughts by name, each of their leading shape; none by default."""
         return {}

@@ -25,6 +25,7 @@ from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.superposition import mix
 from latentgym.heads.token import TokenHead
+from latentgym.heads.top import top_k
 
 _C = 8.0
 
@@ -97,6 +98,12 @@ class GatedHead(PolicyHead):
         e = self._word(action, table_VD)
         a, i = self._gates(e)
         return a * e + self._share(a) * (i * action["soft"].to(e.dtype))
+
+    def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
+        """That of the soft embedding, before it is scaled to unit length."""
+        scores, ids = self.mixture.likely(read.logits)
+        weights, place = top_k(scores.softmax(-1), min(most, scores.shape[-1]))
+        return place if ids is None else ids.gather(-1, place), weights
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return self.token_head.log_prob(action, read)

@@ -48,7 +48,7 @@ class MixtureHead(PolicyHead):
         self.temperature = temperature
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
-        logits = read.logits if self.temperature == 1 else read.logits / self.temperature
+        logits = self._scaled(read.logits)
         if self.top_k is None:
             alpha = logits.softmax(-1)
             latent = alpha.to(read.table_VD.dtype) @ read.table_VD
@@ -66,11 +66,21 @@ class MixtureHead(PolicyHead):
             return action["latent"]
         return mix(action["ids"], action["weights"], table_VD)
 
+    def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
+        if self.top_k is not None:
+            return action["ids"][..., :most], action["weights"][..., :most]
+        logits = self._scaled(read.logits)
+        _, ids = top_k(logits, min(most, logits.shape[-1]))
+        return ids, gather_log_prob(logits, ids).exp()
+
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return torch.zeros_like(read.logits[..., 0])
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         return 2.0 * (self.top_k or vocab_size) * hidden_size, 0.0
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits if self.temperature == 1 else logits / self.temperature
 
 
 class MultiTokenHead(PolicyHead):
@@ -103,6 +113,15 @@ class MultiTokenHead(PolicyHead):
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         return nn.functional.embedding(action["ids"], table_VD).mean(-2)
+
+    def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
+        """Each sampled id once, with its share of the K samples."""
+        ids = action["ids"]
+        same = ids.unsqueeze(-1) == ids.unsqueeze(-2)
+        before = same.tril(-1).any(-1)  # it was counted where it came first
+        share = same.float().mean(-1).masked_fill(before, 0.0)
+        weights, place = share.sort(dim=-1, descending=True, stable=True)
+        return ids.gather(-1, place)[..., :most], weights[..., :most]
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return gather_log_prob(self._scaled(read.logits), action["ids"]).mean(-1)
@@ -153,6 +172,10 @@ class DirichletHead(PolicyHead):
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         return mix(action["ids"], action["log_weights"].exp(), table_VD)
+
+    def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
+        weights, place = action["log_weights"].exp().sort(dim=-1, descending=True, stable=True)
+        return action["ids"].gather(-1, place)[..., :most], weights[..., :most]
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         log_weights = action["log_weights"]

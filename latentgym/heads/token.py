@@ -81,6 +81,11 @@ class TokenHead(PolicyHead):
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         return torch.nn.functional.embedding(action["token"], table_VD)
 
+    def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
+        """The token alone."""
+        ids = action["token"].unsqueeze(-1)
+        return ids, torch.ones_like(ids, dtype=torch.float32)
+
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         ids = action["token"].unsqueeze(-1)
         return gather_log_prob(_divided(read.logits, self.scored_at), ids).squeeze(-1)

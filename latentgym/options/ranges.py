@@ -66,6 +66,9 @@ Size: TypeAlias = Annotated[int, Range(1, 2**16)]
 SizeOrZero: TypeAlias = Annotated[int, Range(0, 2**16)]
 """The same, where 0 says something of its own."""
 
+Kept: TypeAlias = Annotated[int, Range(0, 50)]
+"""How many are kept of something that people look at; 0 keeps none."""
+
 
 _MOST_ROWS = 2**16
 

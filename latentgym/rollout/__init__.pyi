@@ -8,6 +8,7 @@ from .prefix_cache import PrefixCache
 from .replay import Scores, log_probs, replay
 from .rollouts import Rollouts, StepKind
 from .session import Session
+from .thoughts import Segment, Step, segments, thought_steps
 
 __all__ = [
     "Engine",
@@ -17,7 +18,9 @@ __all__ = [
     "Ranked",
     "Rollouts",
     "Scores",
+    "Segment",
     "Session",
+    "Step",
     "StepKind",
     "choose",
     "choose_in_batches",
@@ -27,4 +30,6 @@ __all__ = [
     "log_probs",
     "rank",
     "replay",
+    "segments",
+    "thought_steps",
 ]

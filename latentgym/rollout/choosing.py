@@ -48,7 +48,7 @@ def choose(
         for row, entry in enumerate(ranked.entry_QK[:, 0].tolist())
     ]
     taken = playing.take(segments, session.waiting)
-    return Episodes.played(env, rollouts, taken.reward_N, taken.finals), ranked
+    return Episodes.played(engine, env, rollouts, taken.reward_N, taken.finals), ranked
 
 
 def choose_in_batches(

@@ -6,17 +6,19 @@ Legend: Q questions, G samples each, N = Q * G rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
 from latentgym.rollout.acting import Info, actor
 from latentgym.rollout.engine import Engine
 from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.rollouts import IntArray, Rollouts
+from latentgym.rollout.thoughts import Step, thought_steps
 
 RETURN = "return"  # the info of what wrappers made of the reward, summed up over an episode
 COUNTS = ("rollout/thoughts", "rollout/tokens", "rollout/truncated", "rollout/calls")
@@ -30,11 +32,15 @@ class Episodes:
         rollouts: thoughts and answer tokens.
         reward_N: rewards, float64.
         infos: the final info of each row.
+        protocol: the rules that they kept to; None for thoughts that no environment has graded.
+        steps: the thoughts of each row to look at; empty unless the engine kept some.
     """
 
     rollouts: Rollouts
     reward_N: npt.NDArray[np.float64]
     infos: list[Info]
+    protocol: Protocol | None = None
+    steps: list[list[Step]] = field(default_factory=list)
 
     def component(self, name: str) -> npt.NDArray[np.float64]:
         """A number of every row's final info."""
@@ -49,16 +55,19 @@ class Episodes:
 
     @staticmethod
     def played(
+        engine: Engine,
         env: Any,
         rollouts: Rollouts,
         reward_N: npt.NDArray[np.float64],
         finals: Mapping[int, Info],
     ) -> Episodes:
         """Episodes of an environment that are over; with wrappers, infos have the return too."""
+        kept = engine.keep_thoughts
         wrapped = env is not env.unwrapped  # else it is the score
         added = [{RETURN: float(reward)} if wrapped else {} for reward in reward_N]
         infos = [{**finals.get(row, {}), **more} for row, more in enumerate(added)]
-        return Episodes(rollouts, reward_N, infos)
+        steps = thought_steps(engine.policy, rollouts, kept) if kept else []
+        return Episodes(rollouts, reward_N, infos, env.unwrapped.protocol, steps)
 
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
@@ -67,6 +76,8 @@ class Episodes:
             Rollouts.concatenate([part.rollouts for part in parts]),
             np.concatenate([part.reward_N for part in parts]),
             [info for part in parts for info in part.infos],
+            parts[0].protocol,
+            [row for part in parts for row in part.steps],
         )
 
 
@@ -137,7 +148,7 @@ def collect(
             break
         rows = np.array(sorted(taken.tool_responses), dtype=np.int64)
         session.insert(rows, [taken.tool_responses[row] for row in rows.tolist()])
-    return Episodes.played(env, rollouts, reward, finals)
+    return Episodes.played(engine, env, rollouts, reward, finals)
 
 
 def collect_in_batches(

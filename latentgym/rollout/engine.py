@@ -32,12 +32,15 @@ class Engine:
         share_prompts: read each prompt once for its group, not once per row.
         compact_every: drop finished rows every so many steps; 0 keeps them to the end.
         record_log_probs: keep the log-probability of each action as it was sampled.
+        keep_thoughts: keep so many of the heaviest tokens of a thought to look at, of the first
+            `MOST_STEPS` thoughts of a row; 0 keeps none.
     """
 
     policy: Policy
     share_prompts: bool = True
     compact_every: int = 8
     record_log_probs: bool = False
+    keep_thoughts: int = 0
 
     def start(
         self,

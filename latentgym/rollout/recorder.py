@@ -28,6 +28,7 @@ class _Frame:
     kind_B: npt.NDArray[np.int8]
     action: Action
     logp_B: Tensor | None
+    seen: Action
 
 
 class Recorder:
@@ -48,6 +49,7 @@ class Recorder:
         kind_B: npt.NDArray[np.int_],
         action: Action,
         logp_B: Tensor | None,
+        seen: Action | None = None,
     ) -> None:
         """Write down one step.
 
@@ -57,6 +59,7 @@ class Recorder:
             kind_B: `Kind`; rows of kind PAD made no step.
             action: the thoughts, for all places.
             logp_B: log-probabilities, if they are kept.
+            seen: what is kept of the thoughts to look at, for all places.
         """
         places = np.flatnonzero(kind_B != StepKind.PAD)
         rows = batch[places]
@@ -69,27 +72,30 @@ class Recorder:
                 kind_B=kind_B[places].astype(np.int8),
                 action={k: v for k, v in action.items() if k != "token"},
                 logp_B=logp_B,
+                seen=seen or {},
             )
         )
         self.step_N[rows] += 1
 
     def arrays(self, *, log_probs: bool) -> dict[str, Any]:
-        """Tokens, kinds, thoughts and log-probabilities, as fields of `Rollouts`."""
+        """Tokens, kinds, thoughts, log-probabilities and what is seen, as fields of `Rollouts`."""
         n, steps = len(self.step_N), int(self.step_N.max(initial=0))
         token_NT = np.zeros((n, steps), dtype=np.int64)
         kind_NT = np.zeros((n, steps), dtype=np.int8)
-        stored: Action = {}
+        stored, seen = dict[str, Tensor](), dict[str, Tensor]()
         logp_NT = torch.zeros(n, steps) if log_probs else None
         for frame in self._frames:
             rows, step = frame.rows, frame.step_B
             token_NT[rows, step], kind_NT[rows, step] = frame.token_B, frame.kind_B
             index = (torch.from_numpy(rows), torch.from_numpy(step))
             thought = torch.from_numpy(frame.kind_B == StepKind.THOUGHT)
-            for name, value in frame.action.items():
-                if name not in stored:
-                    stored[name] = value.new_zeros(n, steps, *value.shape[1:])
-                at = (index[0][thought], index[1][thought])
-                stored[name][at] = value[frame.places[thought].to(value.device)]
+            at = (index[0][thought], index[1][thought])
+            for kept, made in ((stored, frame.action), (seen, frame.seen)):
+                for name, value in made.items():
+                    if name not in kept:
+                        kept[name] = value.new_zeros(n, steps, *value.shape[1:])
+                    kept[name][at] = value[frame.places[thought].to(value.device)]
             if logp_NT is not None and frame.logp_B is not None:
                 logp_NT[index] = frame.logp_B.cpu()[frame.places]
-        return {"token_NT": token_NT, "kind_NT": kind_NT, "actions": stored, "logp_NT": logp_NT}
+        arrays = {"token_NT": token_NT, "kind_NT": kind_NT, "logp_NT": logp_NT}
+        return {**arrays, "actions": stored, "seen": seen}

@@ -6,7 +6,7 @@ Legend: N rows, Q prompts, P prompt positions, T steps after the prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -18,6 +18,8 @@ from torch import Tensor
 from latentgym.heads import Action
 
 IntArray = npt.NDArray[np.int64]
+MOST_STEPS = 64
+"""Of how many thoughts of a row, its first ones, anything is kept to look at."""
 
 
 class StepKind(IntEnum):
@@ -46,6 +48,9 @@ class Rollouts:
         terminated_N, truncated_N: how each episode ended.
         seed: of the rollout.
         discarded: forward positions spent on rows that were done or waited.
+        seen: what is kept of thoughts to look at, where the engine was told to, like `actions`:
+            `entropy` of the next token where each was thought, nats, (N, T); and of heads that mix
+            tokens their heaviest `ids` and `weights`, (N, T, k). Zeros where nothing was kept.
     """
 
     prompts: list[list[int]]
@@ -60,6 +65,7 @@ class Rollouts:
     truncated_N: npt.NDArray[np.bool_]
     seed: int
     discarded: int = 0
+    seen: Action = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompt_N)
@@ -112,11 +118,12 @@ class Rollouts:
             sample_N=self.sample_N[rows],
             token_NT=self.token_NT[rows, :steps],
             kind_NT=self.kind_NT[rows, :steps],
-            actions={k: v[index.to(v.device), :steps] for k, v in self.actions.items()},
+            actions=_rows(self.actions, index, steps),
             logp_NT=None if self.logp_NT is None else self.logp_NT[index, :steps],
             terminated_N=self.terminated_N[rows],
             truncated_N=self.truncated_N[rows],
             seed=self.seed,
+            seen=_rows(self.seen, index, steps),
         )
 
     @staticmethod
@@ -133,6 +140,9 @@ class Rollouts:
             missing = steps - x.shape[1]
             return torch.cat([x, x.new_zeros(len(x), missing, *x.shape[2:])], dim=1)
 
+        def wide_tensors(named: Sequence[Action]) -> Action:
+            return {x: torch.cat([wide_tensor(part[x]) for part in named]) for x in named[0]}
+
         def column(name: str) -> npt.NDArray[Any]:
             return np.concatenate([getattr(part, name) for part in parts])
 
@@ -144,10 +154,7 @@ class Rollouts:
             sample_N=column("sample_N"),
             token_NT=wide("token_NT"),
             kind_NT=wide("kind_NT"),
-            actions={
-                name: torch.cat([wide_tensor(part.actions[name]) for part in parts])
-                for name in parts[0].actions
-            },
+            actions=wide_tensors([part.actions for part in parts]),
             logp_NT=torch.cat([wide_tensor(x) for x in logps])
             if len(logps) == len(parts)
             else None,
@@ -155,4 +162,9 @@ class Rollouts:
             truncated_N=column("truncated_N"),
             seed=parts[0].seed,
             discarded=sum(part.discarded for part in parts),
+            seen=wide_tensors([part.seen for part in parts]),
         )
+
+
+def _rows(named: Action, index: Tensor, steps: int) -> Action:
+    return {name: value[index.to(value.device), :steps] for name, value in named.items()}

@@ -17,13 +17,13 @@ from torch import Tensor
 from latentgym.episodes.protocol import BoolArray, EpisodeState, Phase, Protocol
 from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
-from latentgym.heads import Readout
+from latentgym.heads import Action, Readout
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
 from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.recorder import Recorder
-from latentgym.rollout.rollouts import IntArray, Rollouts, StepKind
-from latentgym.rollout.step import Chosen, choose, inputs, log_probs
+from latentgym.rollout.rollouts import MOST_STEPS, IntArray, Rollouts, StepKind
+from latentgym.rollout.step import Chosen, choose, inputs, log_probs, look
 
 if TYPE_CHECKING:
     from latentgym.rollout.engine import Engine
@@ -240,8 +240,16 @@ class Session:
         kind_B, logp_B = chosen.kinds(thought_B), None
         if self.engine.record_log_probs:
             logp_B = log_probs(self.policy, read, chosen, thought_B)
-        self.recorder.record(self._rows, chosen.token_B, kind_B, chosen.thought, logp_B)
+        seen = self._look(chosen, thought_B, read)
+        self.recorder.record(self._rows, chosen.token_B, kind_B, chosen.thought, logp_B, seen)
         self.discarded += int((kind_B == StepKind.PAD).sum())
+
+    def _look(self, chosen: Chosen, thought_B: BoolArray, read: Readout) -> Action:
+        """What is kept of the thoughts to look at; nothing of those that come too late."""
+        most, made_B = self.engine.keep_thoughts, self.state.think_used[self._rows]
+        if not most or not (thought_B & (made_B <= MOST_STEPS)).any():
+            return {}
+        return look(self.policy, read, chosen.thought, most)
 
     def _read(self, chosen: Chosen, thought_B: BoolArray, phase: IntArray) -> None:
         """Feed the model what was chosen; rows that wait keep their hidden state."""

@@ -16,6 +16,7 @@ from latentgym.episodes.protocol import BoolArray
 from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import Action, PolicyHead, Readout
 from latentgym.heads.base import shaped
+from latentgym.heads.distributions import entropy
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.rollouts import IntArray, StepKind
 
@@ -89,6 +90,21 @@ def latents(head: PolicyHead, thought: Action, x_BD: Tensor, table_VD: Tensor) -
     latent_BD = head.embed(thought, table_VD)
     shaped(latent_BD, tuple(x_BD.shape), head, "embed")
     return latent_BD.to(x_BD.dtype)
+
+
+def look(policy: Policy, read: Readout, thought: Action, most: int) -> Action:
+    """What is kept of thoughts for whoever looks at them; see `Rollouts.seen`.
+
+    Args:
+        policy: that thought them.
+        read: what the model makes of the rows so far.
+        thought: what the head sampled.
+        most: so many of the heaviest tokens of each.
+    """
+    kept, heaviest = {"entropy": entropy(read.logits)}, policy.head.heaviest(thought, read, most)
+    if heaviest is not None:
+        kept |= zip(("ids", "weights"), heaviest, strict=True)
+    return kept
 
 
 def log_probs(policy: Policy, read: Readout, chosen: Chosen, thought_B: BoolArray) -> Tensor:

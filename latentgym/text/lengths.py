@@ -1,4 +1,4 @@
-"""Questions that are too long for a model to read."""
+"""Questions that are too long for a model to read, and texts too long for people."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ import numpy.typing as npt
 from latentgym.progress import progress_bar
 
 IntArray = npt.NDArray[np.int64]
+MOST_CHARS = 4_000
+"""Of a text that is stored to be looked at."""
+
+
+def shortened(text: str) -> str:
+    """A text as far as people look at it; what is left out is marked."""
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]} [...]"
 
 
 def too_long(

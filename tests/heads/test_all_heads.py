@@ -104,3 +104,35 @@ def test_parameters_of_a_head_are_found(make_read: MakeRead) -> None:
 
     (group,) = Scaled().parameter_groups(1e-3)
     assert group["lr"] == 1e-3 and len(group["params"]) == 1
+
+
+def test_the_heaviest_tokens_of_a_mixture_are_part_of_it(
+    head: PolicyHead, make_read: MakeRead, make_rng: Callable
+) -> None:
+    read = make_read(B)
+    action = head.sample(read, make_rng(B))
+    every, some = head.heaviest(action, read, V), head.heaviest(action, read, 2)
+    if every is None or some is None:
+        assert every is some
+        return
+    ids, weights = every
+    assert ids.dtype == torch.int64 and weights.dtype == torch.float32
+    assert_close(weights.sum(-1), torch.ones(B))
+    assert (weights.diff(dim=-1) <= 0).all() and (weights >= 0).all()
+    for id_k, weight_k in zip(ids, weights, strict=True):
+        used = id_k[weight_k > 0].tolist()
+        assert len(set(used)) == len(used)
+    assert torch.equal(some[0], ids[:, :2]) and torch.equal(some[1], weights[:, :2])
+
+
+@pytest.mark.parametrize("name", ["mts", "mixture", "mixture-top", "dirichlet", "token"])
+def test_a_mixture_is_what_the_model_reads(
+    name: str, make_read: MakeRead, make_rng: Callable
+) -> None:
+    head, read = HEADS[name](), make_read(B)
+    action = head.sample(read, make_rng(B))
+    found = head.heaviest(action, read, V)
+    assert found is not None
+    ids, weights = found
+    mixed = (weights[..., None] * read.table_VD[ids]).sum(-2)
+    assert_close(mixed, head.embed(action, read.table_VD))

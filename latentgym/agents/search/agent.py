@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -153,6 +153,7 @@ class SearchAgent(Agent[Config]):
     ) -> list[Answer]:
         c, rows = self.config, env.unwrapped.num_envs
         seeker = self.seeker(policy, env, seed)
+        seeker.engine = replace(seeker.engine, keep_thoughts=self.keep_thoughts)
         judge = reward_source(c.reward, policy.lm, c.verifier)
         # Questions of like length go together, so that little is padded.
         lengths = [len(env.unwrapped.prompt(int(index))) for index in questions]
@@ -182,14 +183,24 @@ class SearchAgent(Agent[Config]):
     def _answer(self, search: Search, env: Any) -> Answer:
         chosen = len(search.tries) - 1 if self.config.keep == "last" else search.best()
         attempt = search.tries[chosen].attempt
-        thoughts = attempt.token_T[attempt.thought_T]
+        thoughts, base = attempt.token_T[attempt.thought_T], env.unwrapped
         return Answer(
             index=search.index,
             info=attempt.info,
-            thoughts=env.unwrapped.task.tokenizer.decode(thoughts.tolist()),
+            thoughts=base.task.tokenizer.decode(thoughts.tolist()),
             positions=search.positions(),
             context=attempt.context,
             samples=(float(attempt.info["score"]),),
             metrics=search.metrics(chosen, self.config.threshold),
             trace=[each.as_dict() for each in search.tries],
+            steps=attempt.steps,
+            segments=rollout.segments(
+                base.protocol,
+                base.task.tokenizer.decode,
+                attempt.token_T,
+                ~attempt.own_T,
+                base.task.tool_call_start,
+            ),
+            truncated=attempt.truncated,
+            prompt_hash=attempt.prompt_hash,
         )

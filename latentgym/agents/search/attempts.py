@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from latentgym import rollout
 from latentgym.evaluation.accounting import Positions
+from latentgym.evaluation.answers import hash_of
 
 IntArray = npt.NDArray[np.int64]
 
@@ -34,6 +35,9 @@ class Attempt:
         log_prob: mean log-probability of the tokens that were decoded; -inf where none was.
         positions: what it cost.
         context: positions of the prompt and of the chain.
+        prompt_hash: of the prompt.
+        truncated: whether it ran out of budget.
+        steps: its thoughts to look at, where they are kept.
     """
 
     index: int
@@ -46,6 +50,9 @@ class Attempt:
     log_prob: float
     positions: Positions
     context: int
+    prompt_hash: str
+    truncated: bool
+    steps: Sequence[rollout.Step] = ()
 
     @property
     def right(self) -> bool:
@@ -82,7 +89,7 @@ def attempts_of(
         prefix = 0 if prefix_N is None else min(int(prefix_N[row]), _free(own_T))
         drawn_T = own_T & (np.arange(len(kind_T)) >= prefix)
         thought_T = kind_T == rollout.StepKind.THOUGHT
-        prompt = len(rollouts.prompts[rollouts.prompt_N[row]])
+        ids = rollouts.prompts[rollouts.prompt_N[row]]
         logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
             Attempt(
@@ -101,7 +108,10 @@ def attempts_of(
                     discarded=rollouts.discarded / len(rollouts),
                     inserted=float((kind_T == rollout.StepKind.INSERTED).sum()),
                 ),
-                context=prompt + len(kind_T),
+                context=len(ids) + len(kind_T),
+                prompt_hash=hash_of(ids),
+                truncated=bool(rollouts.truncated_N[row]),
+                steps=episodes.steps[row] if episodes.steps else (),
             )
         )
     return found

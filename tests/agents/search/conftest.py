@@ -48,6 +48,8 @@ def attempt() -> Callable[..., Attempt]:
             log_prob=log_prob,
             positions=Positions(prompt=10, thought=len(token_T)),
             context=10 + len(token_T),
+            prompt_hash="",
+            truncated=False,
         )
 
     return make
