@@ -202,6 +202,8 @@ async function showQuestion(run, index, seed) {
   panel.hidden = false;
 }
 
+const KINDS = { thought: "thoughts, as text", answer: "answer", tool_call: "tool call", tool_response: "tool response", forced_prompt: "forced prompt" };
+
 function answerOf(run, answer) {
   const title = make("h3", {}, `${run.id} `, make("small", {}, run.label));
   if (!answer) return make("article", {}, title, make("p", {}, "no answer on this page"));
@@ -215,21 +217,26 @@ function answerOf(run, answer) {
     answer.steps ? thoughtsOf(answer.steps) : make("p", { class: "flat" }, answer.thoughts ?? ""),
     answer.steps && answer.left_out ? make("p", {}, `... and ${answer.left_out} more thoughts`) : null,
     make("div", { class: "said" }, (answer.segments ?? [{ kind: "answer", text: answer.completion ?? "" }]).map((part) =>
-      make("span", { class: `segment ${part.kind}`, title: part.kind.replaceAll("_", " ") }, make("small", {}, part.kind.replaceAll("_", " ")), part.text))));
+      make("span", { class: `segment ${part.kind}` }, make("small", {}, KINDS[part.kind] ?? part.kind), part.text))));
 }
 
-/** Each thought: its heaviest tokens, shaded by weight, and its numbers. */
+const LEAST = 0.005; // weight of a token that is shown; the heaviest always is
+
+/** Each thought: its heaviest tokens, shaded by weight, and its numbers; plain tokens run on as text does. */
 function thoughtsOf(steps) {
-  return make("ol", { class: "thoughts", tabindex: "0", "aria-label": "thoughts, the heaviest tokens of each" }, steps.map((step, i) => {
+  const plain = steps.every((step) => step.tokens.length === 1);
+  const label = "thoughts, the heaviest tokens of each";
+  return make("ol", { class: plain ? "thoughts plain" : "thoughts", tabindex: "0", "aria-label": label }, steps.map((step, i) => {
     const numbers = [["norm", step.norm], ["entropy", step.entropy], ["gate", step.gate]]
       .filter(([, value]) => value !== undefined && value !== null).map(([name, value]) => `${name} ${Number(value).toFixed(2)}`);
     const chips = step.tokens.map((token, j) => {
-      const weight = step.weights[j];
-      const shade = Math.max(0, Math.min(1, Number(weight) || 0));
-      return make("span", { class: "chip", style: `--weight:${shade.toFixed(3)}`, title: `token ${step.ids?.[j] ?? ""}` },
-        visible(token), make("small", {}, Number(weight).toFixed(2)));
+      const weight = Number(step.weights[j]) || 0;
+      if (j > 0 && weight < LEAST) return null;
+      return make("span", { class: "chip", style: `--weight:${Math.max(0, Math.min(1, weight)).toFixed(3)}`, title: `token ${step.ids?.[j] ?? ""}` },
+        visible(token), plain ? null : make("small", {}, weight.toFixed(2)));
     });
-    return make("li", {}, make("span", { class: "step" }, String(i + 1)), chips, make("small", { class: "numbers" }, numbers.join(" · ")));
+    return make("li", { title: plain ? `${i + 1}: ${numbers.join(", ")}` : null },
+      make("span", { class: "step" }, String(i + 1)), chips, make("small", { class: "numbers" }, numbers.join(" · ")));
   }));
 }
 
