@@ -97,8 +97,26 @@ def _spread(numbers: Sequence[float]) -> str:
     return f"{mean:.2f} [{min(numbers):.2f}, {max(numbers):.2f}]"
 
 
+def difficulty() -> str:
+    """Depth scores against difficulty."""
+    rows = []
+    for name, unit in (("MATH", "level"), ("generated chains", "operation")):
+        for how in ("mean", "max"):
+            told = record("difficulty")[name][how]
+            groups = ", ".join(
+                f"{g['difficulty']:g}: {g['score']:.2f} ({g['questions']})" for g in told["groups"]
+            )
+            low, high = told["slope_ci95"]
+            slope = f"{told['slope']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            rows.append([name, how, groups, f"{slope} layers per {unit}"])
+    return table(
+        ["", "over positions", "depth score by difficulty (questions)", "slope [95 %]"], rows
+    )
+
+
 SECTIONS = {
     "depth-gsm8k": gsm8k,
     "depth-agents": agents,
     "depth-mnns": mnns,
+    "depth-difficulty": difficulty,
 }
