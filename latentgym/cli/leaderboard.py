@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.table import Table
 
+from latentgym.cli.exports import ExportOptions, write_exports
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.results import Result, find_results
@@ -33,6 +34,7 @@ class LeaderboardOptions:
     """Folders with results, searched with all below."""
     json: bool = False
     """Print one JSON line instead of the table."""
+    exports: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
         folders = ", ".join(map(str, options.folders))
         raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
     show(found, output(options.json))
+    write_exports(found, options.exports)
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0
 

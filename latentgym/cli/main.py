@@ -35,6 +35,7 @@ COMMANDS = {
         "recommendation data as published, laid out for the tasks",
     ),
     "leaderboard": ("latentgym.cli.leaderboard:main", "table of results"),
+    "export": ("latentgym.cli.exports:main", "a run in the format of another program"),
     "analyze": ("latentgym.cli.analyze:main", "look inside: what layers and latents do"),
     "bench": ("latentgym.cli.bench:main", "speed, side by side with the peers"),
     "validate": ("latentgym.cli.envs:validate", "gold answers score 1, empty and garbage score 0"),

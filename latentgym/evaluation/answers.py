@@ -52,8 +52,8 @@ class Answer:
     metrics: Mapping[str, float] = field(default_factory=dict)
     batch_metrics: Mapping[str, float] = field(default_factory=dict)
     trace: Sequence[Mapping[str, Any]] = ()
-    steps: Sequence[Mapping[str, Any]] = ()
-    segments: Sequence[Mapping[str, str]] = ()
+    steps: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    segments: Sequence[Mapping[str, str]] = field(default_factory=list)
     truncated: bool | None = None
     prompt_hash: str = ""
 
