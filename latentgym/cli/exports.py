@@ -32,6 +32,8 @@ class ExportOptions:
     """Write the YAML of one model's results for .eval_results on the Hugging Face hub."""
     source_url: str | None = None
     """With --hub: the page with these results, to which the hub links."""
+    check: bool = False
+    """Look whether the records are whole and say what their answers do, instead of a table."""
 
 
 def write_exports(found: Sequence[Run], options: ExportOptions) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.table import Table
 
+from latentgym.cli.check import check
 from latentgym.cli.exports import ExportOptions, write_exports
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError
@@ -40,6 +41,8 @@ class LeaderboardOptions:
 def main(argv: Sequence[str]) -> int:
     """Show all results in some folders; records that cannot be read are told and left out."""
     options = parse(LeaderboardOptions, argv, "leaderboard", "Table of results.")
+    if options.exports.check:
+        return check(options.folders, options.json)
     found = find_results(options.folders, lambda error: say(f"left out: {error}"))
     if not found:
         folders = ", ".join(map(str, options.folders))
