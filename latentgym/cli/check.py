@@ -21,10 +21,9 @@ from latentgym.evaluation.results import (
     RESULT,
     ROLLOUTS,
     Result,
+    load_answers,
     load_result,
-    load_rollouts,
     records_in,
-    require_all,
 )
 from latentgym.evaluation.stats import question_interval
 from latentgym.registry import env_ids, make_vector_env, recorded
@@ -32,7 +31,6 @@ from latentgym.system.sealed import UnverifiedWarning
 from latentgym.system.terminal import shown
 
 _ROUNDING = 1e-6
-_KEPT = ("index", "seed", "completion", "answer", "score", "n_thoughts", "n_tokens", "truncated")
 
 
 @dataclass
@@ -80,7 +78,7 @@ def checked(path: Path) -> Checked:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             result = load_result(path)
-            rollouts = _rollouts(path.parent, result)
+            rollouts = load_answers(path.parent, result)
         if any(issubclass(each.category, UnverifiedWarning) for each in told):
             made.faults.append("it has no seal; records are sealed by whoever evaluates now")
         elif ROLLOUTS not in result.files:
@@ -96,16 +94,6 @@ def checked(path: Path) -> Checked:
     except LatentGymError as error:  # data, a model or a module that is not here
         made.notes.append(f"its answers were not graded again: {error}")
     return made
-
-
-def _rollouts(folder: Path, result: Result) -> list[dict[str, Any]]:
-    """What is looked at of the stored rollouts; the rest may be large."""
-    kept = [
-        {name: rollout[name] for name in _KEPT if name in rollout}
-        for rollout in load_rollouts(folder)
-    ]
-    require_all(result, kept, folder)
-    return kept
 
 
 def _numbers(result: Result, rollouts: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -39,9 +39,8 @@ from latentgym.evaluation.journal import JOURNAL
 from latentgym.evaluation.results import (
     RESULT,
     find_results,
+    load_answers,
     load_result,
-    load_rollouts,
-    require_all,
 )
 from latentgym.evaluation.stats import Floats, question_interval
 from latentgym.lm.zoo import SMOLLM2
@@ -271,8 +270,7 @@ def _rescore(folder: Path, as_json: bool) -> int:
             f"{folder} was evaluated on data {result.dataset_hash}, but {task.source} is "
             f"{task.dataset_hash}; make the same data available (LATENTGYM_DATA) and try again."
         )
-    rollouts = list(load_rollouts(folder))
-    require_all(result, rollouts, folder)
+    rollouts = load_answers(folder, result)
     questions_of(task, index=list(dict.fromkeys(rollout["index"] for rollout in rollouts)))
     table, changed = graded(task, rollouts)
     accuracy, (low, high) = float(table.mean()), question_interval(table)

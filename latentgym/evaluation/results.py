@@ -209,6 +209,22 @@ def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{path} is damaged ({error}); evaluate again.") from error
 
 
+def load_answers(folder: Path, result: Result) -> list[dict[str, Any]]:
+    """What is graded and counted of the stored rollouts, without texts that people alone read.
+
+    Args:
+        folder: of the run.
+        result: its record.
+
+    Raises:
+        UsageError: see `load_rollouts` and `require_all`.
+    """
+    kept = (*_ROLLOUT, "n_thoughts", "n_tokens", "truncated")
+    found = [{k: line[k] for k in kept if k in line} for line in load_rollouts(folder)]
+    require_all(result, found, folder)
+    return found
+
+
 def require_all(result: Result, rollouts: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Stored rollouts must be those that a record tells of: one for each question and seed.
 
