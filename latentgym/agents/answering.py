@@ -41,8 +41,8 @@ def make_answer(
         ),
         context=prompt + int(rollouts.length_N[chosen]),
         samples=tuple(float(episodes.infos[row]["score"]) for row in rows),
-        steps=episodes.steps[chosen] if episodes.steps else (),
-        segments=()
+        steps=episodes.steps[chosen] if episodes.steps else [],
+        segments=[]
         if rules is None
         else rollout.segments(
             rules,

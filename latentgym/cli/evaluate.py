@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,11 +45,10 @@ from latentgym.evaluation.journal import JOURNAL
 from latentgym.evaluation.results import (
     RESULT,
     find_results,
+    load_answers,
     load_result,
-    load_rollouts,
-    require_all,
 )
-from latentgym.evaluation.stats import question_interval
+from latentgym.evaluation.stats import Floats, question_interval
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import current, make_vector_env, recorded
@@ -246,6 +245,26 @@ def rescore(argv: Sequence[str]) -> int:
     return worst
 
 
+def graded(task: Any, rollouts: Sequence[Mapping[str, Any]]) -> tuple[Floats, int]:
+    """Stored answers as a task grades them now.
+
+    Args:
+        task: that asked.
+        rollouts: of which each has every question under every seed.
+
+    Returns:
+        Scores by question and seed, and how many are not those that are stored.
+    """
+    scores: dict[int, list[float]] = {}
+    changed = 0
+    for rollout in rollouts:
+        index = rollout["index"]
+        grade = task.grade(index, rollout["completion"], rollout["answer"])
+        scores.setdefault(index, []).append(float(grade.score))
+        changed += grade.score != rollout["score"]
+    return np.array([scores[index] for index in sorted(scores)]), changed
+
+
 def _rescore(folder: Path, as_json: bool) -> int:
     result = load_result(folder)
     env = make_vector_env(
@@ -260,17 +279,9 @@ def _rescore(folder: Path, as_json: bool) -> int:
             f"{folder} was evaluated on data {result.dataset_hash}, but {task.source} is "
             f"{task.dataset_hash}; make the same data available (LATENTGYM_DATA) and try again."
         )
-    rollouts = list(load_rollouts(folder))
-    require_all(result, rollouts, folder)
+    rollouts = load_answers(folder, result)
     questions_of(task, index=list(dict.fromkeys(rollout["index"] for rollout in rollouts)))
-    scores: dict[int, list[float]] = {}
-    changed = 0
-    for rollout in rollouts:
-        index = rollout["index"]
-        grade = task.grade(index, rollout["completion"], rollout["answer"])
-        scores.setdefault(index, []).append(float(grade.score))
-        changed += grade.score != rollout["score"]
-    table = np.array([scores[index] for index in sorted(scores)])
+    table, changed = graded(task, rollouts)
     accuracy, (low, high) = float(table.mean()), question_interval(table)
     told = (
         f"{folder}: accuracy {accuracy:.4f} [{low:.4f}, {high:.4f}], stored {result.accuracy:.4f}; "

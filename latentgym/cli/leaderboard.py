@@ -12,6 +12,8 @@ from typing import Annotated, NamedTuple
 import tyro
 from rich.table import Table
 
+from latentgym.cli.check import check
+from latentgym.cli.exports import ExportOptions, write_exports
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.cli.page import PageOptions
 from latentgym.errors import UsageError
@@ -35,17 +37,21 @@ class LeaderboardOptions:
     page: Annotated[PageOptions, tyro.conf.arg(name="")] = field(default_factory=PageOptions)
     json: bool = False
     """Print one JSON line instead of the table."""
+    exports: Annotated[ExportOptions, tyro.conf.arg(name="")] = field(default_factory=ExportOptions)
 
 
 def main(argv: Sequence[str]) -> int:
     """Show all results in some folders; records that cannot be read are told and left out."""
     options = parse(LeaderboardOptions, argv, "leaderboard", "Table of results.")
+    if options.exports.check:
+        return check(options.folders, options.json)
     found = find_results(options.folders, lambda error: say(f"left out: {error}"))
     if not found:
         folders = ", ".join(map(str, options.folders))
         raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
     options.page.write(found)
     show(found, output(options.json))
+    write_exports(found, options.exports)
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0
 

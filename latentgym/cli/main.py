@@ -36,6 +36,7 @@ COMMANDS = {
     ),
     "leaderboard": ("latentgym.cli.leaderboard:main", "table of results, and a page"),
     "view": ("latentgym.cli.page:view", "look at a run's answers, thought by thought"),
+    "export": ("latentgym.cli.exports:main", "a run in the format of another program"),
     "analyze": ("latentgym.cli.analyze:main", "look inside: what layers and latents do"),
     "bench": ("latentgym.cli.bench:main", "speed, side by side with the peers"),
     "validate": ("latentgym.cli.envs:validate", "gold answers score 1, empty and garbage score 0"),

@@ -285,8 +285,8 @@ def _rollout(answer: Answer, seed: int, task: Any) -> dict[str, Any]:
         "n_tokens": info["tokens"],
         "samples": list(answer.samples),
         "truncated": answer.truncated,
-        "segments": list(answer.segments),
-        "steps": list(answer.steps),
+        "segments": answer.segments,
+        "steps": answer.steps,
     }
     return {**rollout, "trace": list(answer.trace)} if answer.trace else rollout
 

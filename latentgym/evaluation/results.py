@@ -6,11 +6,9 @@ is looked at before any of it is used.
 
 from __future__ import annotations
 
-import gzip
-import json
+import os
 import platform
 import subprocess
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -20,17 +18,18 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from latentgym.errors import UsageError
+from latentgym.evaluation.stored import read_lines, told
 from latentgym.registry import stored_fault
 from latentgym.storage import atomic_write, finite, gzipped, to_json, writable
-from latentgym.system.sealed import digest, is_of, note_unverified, parsed, read_sealed, sealed
+from latentgym.system.sealed import digest, is_of, note_unverified, read_sealed, sealed
 
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
 # Why an answer could not be compared, as graders say it.
 TROUBLES = ("timeout", "too_long", "invalid", "refused", "no_answer")
 _ROUNDING = 1e-9  # of a mean of scores
-_MAX_LINE = 16 * 1024 * 1024
 _MOST = 2**31 - 1  # questions
+_MOST_ENTRIES = 1_000_000  # files and folders among which records are looked for
 _ROLLOUT = {"index": int, "seed": int, "completion": str, "answer": str, "score": float}
 
 
@@ -160,7 +159,7 @@ def _read(path: Path) -> tuple[Result, bool]:
     known = {key: value for key, value in data.items() if key in kinds}
     for key, value in known.items():
         if not is_of(value, kinds[key]):
-            raise UsageError(f"{path} is damaged ({key} cannot be {_told(value)}); evaluate again.")
+            raise UsageError(f"{path} is damaged ({key} cannot be {told(value)}); evaluate again.")
     result = Result(**known)
     if fault := next(_faults(result), None):
         raise UsageError(f"{path} is damaged ({fault}); evaluate again.")
@@ -192,32 +191,41 @@ def _intervals(r: Result) -> list[list[float]]:
     return [r.accuracy_ci95, *r.metrics_ci95.values()]
 
 
-def _told(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
 def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
     """Read stored rollouts, one dict each.
 
     Raises:
-        UsageError: there are none, they are not those that were written with the record, or a line
-            is damaged.
+        UsageError: there are none, they are not those that were written with the record, a line is
+            damaged or says what no evaluation does, or there is more than is written here.
     """
-    path, number = folder / ROLLOUTS, 0
+    path = folder / ROLLOUTS
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         written = load_result(folder).files.get(ROLLOUTS) if (folder / RESULT).exists() else None
         if written not in (None, digest(path)):
             raise ValueError(f"it is not the file that {RESULT} tells of: its SHA-256 differs")
-        with gzip.open(path, "rb") as file:
-            while line := file.readline(_MAX_LINE):
-                number += 1
-                yield parsed(line)
+        yield from read_lines(path)
     except FileNotFoundError as error:
         raise UsageError(f"{folder} holds no {ROLLOUTS}; evaluate with --out.") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        where = f" near line {number}" if number else ""
-        raise UsageError(f"{path} is damaged{where} ({error}); evaluate again.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged ({error}); evaluate again.") from error
+
+
+def load_answers(folder: Path, result: Result) -> list[dict[str, Any]]:
+    """What is graded and counted of the stored rollouts, without texts that people alone read.
+
+    Args:
+        folder: of the run.
+        result: its record.
+
+    Raises:
+        UsageError: see `load_rollouts` and `require_all`.
+    """
+    kept = (*_ROLLOUT, "n_thoughts", "n_tokens", "truncated")
+    found = [{k: line[k] for k in kept if k in line} for line in load_rollouts(folder)]
+    require_all(result, found, folder)
+    return found
 
 
 def require_all(result: Result, rollouts: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -286,13 +294,11 @@ def find_results(
         refused: told of every record that cannot be read, which is then left out. None raises.
 
     Raises:
-        UsageError: there is no such folder, or a record cannot be read.
+        UsageError: there is no such folder, it holds too many files, or a record cannot be read.
     """
     found, unverified = [], []
     for folder in folders:
-        if not folder.exists():
-            raise UsageError(f"there is no folder {folder}.")
-        for path in sorted(folder.rglob(RESULT)):
+        for path in records_in(folder):
             try:
                 result, verified = _read(path)
             except UsageError as error:
@@ -306,6 +312,25 @@ def find_results(
         more = f" (and {len(unverified) - 1} more)" if len(unverified) > 1 else ""
         note_unverified(f"{unverified[0]}{more}")
     return found
+
+
+def records_in(folder: Path) -> list[Path]:
+    """The paths of all records in a folder and below, read or not; links are not followed.
+
+    Raises:
+        UsageError: there is no such folder, or more in it than records are looked for in.
+    """
+    if not folder.exists():
+        raise UsageError(f"there is no folder {folder}.")
+    found, left = list[Path](), _MOST_ENTRIES
+    for path, folders, files in os.walk(folder):
+        left -= len(folders) + len(files)
+        if left < 0:
+            raise UsageError(
+                f"{folder} holds more than {_MOST_ENTRIES:,} files; give the folders of the runs."
+            )
+        found += [Path(path, RESULT)] if RESULT in {*folders, *files} else []
+    return sorted(found)
 
 
 def versions() -> dict[str, str]:

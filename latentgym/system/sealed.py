@@ -96,6 +96,8 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], bool]:
         ValueError: it is damaged, no object, or larger than anything that is written here.
         OSError: it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")  # a pipe would be waited for
     with path.open("rb") as file:
         text = file.read(_MOST_BYTES + 1)
     if len(text) > _MOST_BYTES:

@@ -202,8 +202,7 @@ class HFTokenizer:
         return ids if self._special.isdisjoint(ids) else self._literal.encode([Part(text)])
 
     def decode(self, ids: Sequence[int]) -> str:
-        known = len(self.hf)
-        text = self.hf.decode([i for i in ids if i < known], skip_special_tokens=True)
+        text = self.hf.decode([i for i in ids if i < self._known], skip_special_tokens=True)
         return str(text)
 
     def pieces(self) -> list[str]:
@@ -238,6 +237,11 @@ class HFTokenizer:
         if first is not None:
             return first
         return own if own in self.eos_ids else self.eos_ids[0]
+
+    @functools.cached_property
+    def _known(self) -> int:
+        """How many tokens it has; counting them takes longer than decoding a page."""
+        return len(self.hf)
 
     @functools.cached_property
     def _special(self) -> frozenset[int]:

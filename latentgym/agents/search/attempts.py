@@ -111,7 +111,7 @@ def attempts_of(
                 context=len(ids) + len(kind_T),
                 prompt_hash=hash_of(ids),
                 truncated=bool(rollouts.truncated_N[row]),
-                steps=episodes.steps[row] if episodes.steps else (),
+                steps=episodes.steps[row] if episodes.steps else [],
             )
         )
     return found

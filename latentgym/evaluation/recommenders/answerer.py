@@ -136,6 +136,6 @@ def _answers(task: Any, questions: IntArray, score_QE: Floats) -> Iterator[Answe
             samples=(info["score"],),
             metrics={name: float(value_Q[row]) for name, value_Q in metrics.items()},
             truncated=False,
-            segments=[{"kind": "answer", "text": said}] if said else (),
+            segments=[{"kind": "answer", "text": said}] if said else [],
             trace=[{"title": titles[e], "score": float(score_QE[row, e])} for e in shown],
         )

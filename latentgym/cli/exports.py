@@ -1,0 +1,93 @@
+"""What `latentgym leaderboard` writes beside its table, and `latentgym export RUN`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from latentgym.cli.options import parse, say
+from latentgym.errors import UsageError
+from latentgym.evaluation.columns import Run
+from latentgym.evaluation.exports import csv_text, hub_text, latex_text, markdown_text
+from latentgym.evaluation.results import load_result
+from latentgym.storage import atomic_write, writable
+
+_PAGES = ("http://", "https://")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Files that the leaderboard writes too."""
+
+    csv: Path | None = None
+    """Write all columns to this file."""
+    markdown: Path | None = None
+    """Write a table in Markdown."""
+    latex: Path | None = None
+    """Write a table in LaTeX, for the package booktabs."""
+    hub: Path | None = None
+    """Write the YAML of one model's results for .eval_results on the Hugging Face hub."""
+    source_url: str | None = None
+    """With --hub: the page with these results, to which the hub links."""
+    check: bool = False
+    """Look whether the records are whole and say what their answers do, instead of a table."""
+
+
+def write_exports(found: Sequence[Run], options: ExportOptions) -> None:
+    """Write what is asked for.
+
+    Args:
+        found: folder and record of each run.
+        options: which files.
+
+    Raises:
+        UsageError: a file cannot be written, or the hub takes no such results.
+    """
+    if options.source_url is not None:
+        if options.hub is None:
+            raise UsageError("--source-url is the page that --hub links to; give --hub FILE too.")
+        if not options.source_url.startswith(_PAGES):
+            raise UsageError(f"--source-url {options.source_url} is no http address of a page.")
+    hub, left_out = ("", []) if options.hub is None else hub_text(found, options.source_url)
+    for path, text in (
+        (options.csv, csv_text(found)),
+        (options.markdown, markdown_text(found)),
+        (options.latex, latex_text(found)),
+        (options.hub, hub),
+    ):
+        if path is not None:
+            _write(path, text)
+    for run in left_out:
+        say(f"left out for the hub: {run}")
+
+
+def _write(path: Path, text: str) -> None:
+    with writable(path, "choose another file"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    say(f"wrote {path}")
+
+
+@dataclass(frozen=True)
+class RunExportOptions:
+    """Options of export."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of one run, with result.json and rollouts.jsonl.gz."""
+    inspect: Path
+    """Write a log of Inspect, .eval or .json, which its viewer opens."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write a run in the format of another program."""
+    o = parse(RunExportOptions, argv, "export", "Write a run in another program's format.")
+    from latentgym.evaluation.inspect_log import write_log
+
+    result = load_result(o.folder)
+    write_log(o.folder, result, o.inspect)
+    say(f"wrote {o.inspect}")
+    return 0
