@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latentgym.errors import Notice, UsageError
 from latentgym.evaluation.columns import Run, run_name
@@ -231,10 +230,3 @@ def _unlike(found: Sequence[Run], other: Sequence[Run]) -> Iterator[str]:
 def _ratio(found: Sequence[Run], other: Sequence[Run], cost: Any) -> float | None:
     own, its = (float(np.mean([cost(r) for _, r in runs])) for runs in (found, other))
     return own / its if its > 0 and math.isfinite(own) else None
-
-
-def interquartile_mean(scores: npt.ArrayLike) -> float:
-    """Mean of the middle half of some scores, the outermost of it counted in part."""
-    x = np.sort(np.asarray(scores, dtype=np.float64).ravel())
-    edges = np.clip(np.arange(len(x) + 1), len(x) / 4, 3 * len(x) / 4)
-    return float(np.diff(edges) @ x / (len(x) / 2))
