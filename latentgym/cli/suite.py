@@ -19,8 +19,8 @@ from rich.text import Text
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
-from latentgym.cli.leaderboard import show as show_results
 from latentgym.cli.options import act, emit, output, parse, say
+from latentgym.cli.tables import show as show_results
 from latentgym.cli.train import TrainOptions
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run

@@ -135,20 +135,29 @@ def controls_of(found: Sequence[Run]) -> dict[Path, list[Difference]]:
         same), the difference of each of them, control minus method. Runs whose answers are not
         stored have none, with a warning.
     """
-    methods = {_key(r): folder for folder, r in reversed(found) if r.control is None}
-    by_folder = dict(found)
+    results = dict(found)
     told: dict[Path, list[Difference]] = {}
-    for folder, r in sorted(found, key=lambda run: (run[1].control or "", str(run[0]))):
-        of = methods.get(_key(r))
-        if r.control is None or of is None:
-            continue
+    pairs = methods_of(found).items()
+    for folder, of in sorted(pairs, key=lambda pair: (results[pair[0]].control or "", pair[0])):
+        control = results[folder]
         try:
-            c = compare([(folder, r)], [(of, by_folder[of])], r.control)
+            c = compare([(folder, control)], [(of, results[of])], control.control or "")
         except UsageError as error:
             warnings.warn(f"a control is left out: {error}", Notice, stacklevel=2)
             continue
         told.setdefault(of, []).append(c.difference)
     return told
+
+
+def methods_of(found: Sequence[Run]) -> dict[Path, Path]:
+    """The run whose thoughts each control replaces, where both are there.
+
+    Args:
+        found: folder and record of each run.
+    """
+    methods = {_key(r): folder for folder, r in reversed(found) if r.control is None}
+    controls = ((folder, _key(r)) for folder, r in found if r.control is not None)
+    return {folder: methods[key] for folder, key in controls if key in methods}
 
 
 def _key(r: Result) -> str:
