@@ -155,8 +155,8 @@ def read_suite(
     cells: list[Cell] = []
     for key, table in data["cells"].items():
         try:
-            for own in _rows(key, table, data.get("lists", {})):
-                cells += _cells(own[0], own[1], defaults, over)
+            for filled in _rows(key, table, defaults, data.get("lists", {})):
+                cells += _cells(*filled, over)
         except (_FaultError, UsageError) as fault:
             raise UsageError(f"{label}, cell {key}: {str(fault).rstrip('.')}.") from None
     _check_names(label, cells)
@@ -219,15 +219,16 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(
-    name: str, table: Mapping[str, Any], lists: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and keys of a cell for each row of `each`, or as they stand."""
-    _check({"each": table["each"]} if "each" in table else {}, _KINDS, "a cell")
+    name: str, table: Mapping[str, Any], defaults: Mapping[str, Any], lists: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Name, keys and defaults of a cell for each row of its `each`, whose places the row fills."""
     keys = {key: value for key, value in table.items() if key != "each"}
+    everywhere = {place for rows in lists.values() for row in rows for place in row}
     if "each" not in table:
-        yield name, keys
+        yield name, keys, _filled(defaults, {}, everywhere)
         return
     each: Any = table["each"]
+    _check({"each": each}, _KINDS, "a cell")
     given: list[Any] = [each] if isinstance(each, str) else each
     rows: list[dict[str, Any]] = given
     if given and isinstance(given[0], str):
@@ -240,8 +241,8 @@ def _rows(
         ]
     known = {place for row in rows for place in row}
     for row in rows:
-        filled = _filled(keys, row, known)
-        yield str(_filled(name, row, known)), filled
+        filled = _filled(keys, row, known), _filled(defaults, row, known | everywhere)
+        yield str(_filled(name, row, known)), *filled
 
 
 _LEFT_OUT = object()
@@ -292,26 +293,30 @@ def _cells(
     if not table["seeds"] or len({*table["seeds"]}) < len(table["seeds"]):
         raise _FaultError("seeds needs at least one, and each once")
     for env, (knob, keys) in product(envs, _values(table)):
-        at = name if knob is None else f"{name}-{knob[0].rpartition('.')[2]}-{knob[1]}"
-        task = "" if isinstance(own["env"], str) else f"/{task_name(split_module(env)[1])}"
+        whole = name if isinstance(own["env"], str) else f"{name}/{task_name(split_module(env)[1])}"
+        at = whole if knob is None else _with(whole, f"{knob[0].rpartition('.')[2]}-{knob[1]}")
         cell = Cell(
             part=table.get("part", "figures"),
-            name=at + task,
+            name=at,
             argv=_argv(verb, env, keys),
             paper=table.get("paper"),
             start=table.get("start"),
             curve=table.get("curve", False),
             seeds=tuple(table["seeds"]),
-            knob=None if knob is None else Knob(name + task, *knob),
+            knob=None if knob is None else Knob(whole, *knob),
         )
         yield cell
         for control in table.get("controls", ()):
-            yield _controlled(cell, f"{at}-{control}{task}", control, env, verb, keys)
+            yield _controlled(cell, control, env, verb, keys)
 
 
-def _controlled(
-    cell: Cell, name: str, control: str, env: str, verb: str, keys: Mapping[str, Any]
-) -> Cell:
+def _with(name: str, more: str) -> str:
+    """A name with more in its first part: what is below that are the tasks of one method."""
+    first, slash, rest = name.partition("/")
+    return f"{first}-{more}{slash}{rest}"
+
+
+def _controlled(cell: Cell, control: str, env: str, verb: str, keys: Mapping[str, Any]) -> Cell:
     """The cell whose thoughts are replaced; what was trained is evaluated as it was trained."""
     if verb == "train":
         argv = _argv("eval", env, {"eval": keys["train"], **_kept(keys)})
@@ -320,7 +325,7 @@ def _controlled(
         argv, start = cell.argv, cell.start
     return replace(
         cell,
-        name=name,
+        name=_with(cell.name, control),
         argv=(*argv, "--control", control),
         start=start,
         paper=None,
