@@ -38,7 +38,8 @@ from latentgym.analysis.residual import ResidualStream
 from latentgym.analysis.sequences import Sequences, of_demonstrations, of_rollouts
 from latentgym.evaluation.results import git_commit, versions
 from latentgym.evaluation.stats import mean_interval, seed_interval
-from latentgym.evaluation.suite import Cell, folder, run
+from latentgym.evaluation.suites.cells import Cell, folder
+from latentgym.evaluation.suites.running import run
 from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, Policy, Rollouts, StepKind, collect
 from latentgym.rollout.targets import with_targets

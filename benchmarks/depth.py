@@ -25,7 +25,8 @@ from latentgym.analysis.depth import Measure
 from latentgym.analysis.residual import ResidualStream
 from latentgym.analysis.scores import DEFINITION, against_difficulty, skip_scores
 from latentgym.evaluation.results import git_commit, versions
-from latentgym.evaluation.suite import Cell, folder, run
+from latentgym.evaluation.suites.cells import Cell, folder
+from latentgym.evaluation.suites.running import run
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, collect

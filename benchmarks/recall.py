@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.retrieval_qa import SETS
+from benchmarks.sections_retrieval import SETS
 from latentgym.data import DATASETS, Question, load
 from latentgym.data.retrieval import corpus_path
 from latentgym.evaluation.results import git_commit, versions

@@ -317,7 +317,7 @@ def openrlhf() -> str:
         names = {"start": "start (discrete SFT)", "local": "local backend"}
         names["openrlhf-2"] = "OpenRLHF, 2 workers on the CPU"
         rows = named(cells, names, figure)
-        about = "MTS-GRPO on MNNS, 100 steps; `python -m benchmarks.openrlhf_mnns`."
+        about = "MTS-GRPO on MNNS, 100 steps; `latentgym suite run openrlhf`."
         parts += [about, table(["", "accuracy %, 3 seeds [95 %]"], rows)]
     path = RECORDS / "openrlhf_scaling.json"
     if path.exists():

@@ -1,52 +1,51 @@
-"""The command line of a suite: `python -m benchmarks.NAME --parts ... --seeds ...`."""
+"""The record of a suite, which the docs' tables are made of.
+
+python -m benchmarks.suite paper-coconut                # after latentgym suite run paper-coconut
+python -m benchmarks.suite paper-hybrids --parts hrpo   # those cells alone; the others stay
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from latentgym.evaluation.results import git_commit, versions
-from latentgym.evaluation.suite import Cell, record, run, waves
-from latentgym.progress import progress_bar
+from latentgym.evaluation.suites.reading import read_suite
+from latentgym.evaluation.suites.record import record
 from latentgym.storage import atomic_write
 
+RECORDS = {
+    "encyclopedia": "encyclopedia",
+    "openrlhf": "openrlhf_mnns",
+    "paper-coconut": "coconut_chains",
+    "paper-cot2-mnns": "cot2_mnns",
+    "paper-cot2-prosqa": "cot2_prosqa",
+    "paper-hrpo-gsm8k": "hrpo_gsm8k",
+    "paper-hrpo-retrieval": "hrpo_retrieval",
+    "paper-hybrids": "hybrid_chains",
+    "paper-latentseek": "latentseek",
+    "recommendation": "recommendation",
+    "retrieval": "retrieval_qa",
+}
+"""Suites whose records are kept, with the name of each."""
 
-def main(
-    suite: str, about: str, cells: Sequence[Cell], runs: Path, seeds: Sequence[int] = (0, 1, 2)
-) -> None:
-    """Run the chosen parts of a suite and write its record.
 
-    Args:
-        suite: name of the record.
-        about: what `--help` says.
-        cells: all of its figures.
-        runs: where its runs are kept unless told otherwise.
-        seeds: which there are unless told otherwise.
-    """
-    parts = sorted({cell.part for cell in cells})
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
+def main() -> None:
+    """Write the record of what has been run of a suite."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", choices=RECORDS)
+    parser.add_argument("--parts", nargs="+", default=[])
     parser.add_argument("--match", default="", help="only cells whose name holds this")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
-    parser.add_argument("--jobs", type=int, default=1, help="processes at once")
-    parser.add_argument("--out", type=Path, default=runs)
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--out", type=Path, help="folder of its runs")
     parser.add_argument("--record", type=Path, default=Path("benchmarks/records"))
     o = parser.parse_args()
-    chosen = [cell for cell in cells if cell.part in o.parts and o.match in cell.name]
-    with (
-        progress_bar(suite, len(chosen) * len(o.seeds)) as advance,
-        ThreadPoolExecutor(o.jobs) as pool,
-    ):
-        for wave in waves(chosen):
-            jobs = [(cell, seed) for cell in wave for seed in o.seeds]
-            for _ in pool.map(lambda job: run(job[0], o.out, job[1]), jobs):
-                advance(1)
-    path = o.record / f"{suite}.json"
+    chosen = read_suite(o.suite, seeds=o.seeds).chosen(o.parts, o.match).cells
+    usual = Path("runs") / o.suite
+    path = o.record / f"{RECORDS[o.suite]}.json"
     old = json.loads(path.read_text())["cells"] if path.exists() else []
-    fresh = [record(cell, o.out, o.seeds, runs) for cell in chosen]
+    fresh = [record(cell, o.out or usual, cell.seeds, usual) for cell in chosen]
     names = {entry["name"] for entry in fresh}
     entries = sorted(
         [entry for entry in old if entry["name"] not in names] + fresh,
@@ -54,10 +53,14 @@ def main(
     )
     o.record.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
-        head = {"suite": suite, "versions": versions()}
+        head = {"suite": RECORDS[o.suite], "versions": versions()}
         data = {**head, "git": git_commit(), "cells": entries}
         partial.write_text(json.dumps(data, indent=1) + "\n")
     for entry in fresh:
         paper = "" if entry["paper"] is None else f"   paper {entry['paper']:.2f}"
         low, high = entry["ci95"]
         print(f"{entry['name']:28} {entry['mean']:6.2f} [{low:.2f}, {high:.2f}]{paper}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 
-from benchmarks import (
-    causal_map,
-    coconut_chains,
-    cot2_mnns,
-    cot2_prosqa,
-    encyclopedia,
-    hrpo_gsm8k,
-    hrpo_retrieval,
-    hybrid_chains,
-    openrlhf_mnns,
-    recommendation,
-    retrieval_qa,
-    task_pages,
-)
+from benchmarks import causal_map, task_pages
 from benchmarks.report import PAGES, ROOT, filled
+from benchmarks.suite import RECORDS
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.demo import majority
 from latentgym.cli.evaluate import EvalOptions
-from latentgym.cli.options import parse
+from latentgym.cli.options import env_options, parse
 from latentgym.cli.train import TrainOptions
 from latentgym.evaluation.recommenders import RECOMMENDERS
-from latentgym.evaluation.suite import Cell, waves
+from latentgym.evaluation.suites.cells import Cell
+from latentgym.evaluation.suites.reading import read_suite, shipped
 from latentgym.lm import LatentLM
+from latentgym.registry import resolve, task_maker
 
 
 def test_pages_are_what_the_records_say() -> None:
@@ -65,31 +56,24 @@ def test_every_entry_of_an_observation_is_described() -> None:
     assert isinstance(spaces, gym.spaces.Dict) and set(spaces) == task_pages.OBSERVATION.keys()
 
 
-SUITES = {
-    "cot2_mnns": ("latent/MNNS-", list(cot2_mnns.cells())),
-    "causal_map": ("latent/MNNS-", causal_map.cells()),
-    "openrlhf_mnns": ("latent/MNNS-", list(openrlhf_mnns.cells())),
-    "hybrid_chains": ("latent/GSM8KAug-", list(hybrid_chains.cells())),
-    "coconut_chains": ("latent/GSM8KAug-", list(coconut_chains.cells())),
-    "cot2_prosqa": ("latent/ProsQA-", list(cot2_prosqa.cells())),
-    "encyclopedia": ("latent/NQ-", list(encyclopedia.cells())),
-    "hrpo_retrieval": ("latent/HotpotQA-", list(hrpo_retrieval.cells())),
-    "recommendation": ("latent/", list(recommendation.cells())),
-    "retrieval_qa": ("latent/", list(retrieval_qa.cells())),
-    "hrpo_gsm8k": ("latent/GSM8K-", list(hrpo_gsm8k.cells())),
+@pytest.mark.parametrize(("suite", "record"), RECORDS.items(), ids=RECORDS)
+def test_records_are_of_cells_that_suites_have(suite: str, record: str) -> None:
+    cells = {cell.name: cell for cell in read_suite(suite).cells}
+    path = ROOT / "benchmarks" / "records" / f"{record}.json"
+    for entry in json.loads(path.read_text())["cells"] if path.exists() else ():
+        cell = cells[entry["name"]]
+        assert (cell.part, cell.paper) == (entry["part"], entry["paper"])
+
+
+SUITES: dict[str, Sequence[Cell]] = {
+    **{name: read_suite(name).cells for name in shipped()},
+    "causal_map": causal_map.cells(),
 }
 
 
-@pytest.mark.parametrize("cells", [cells for _, cells in SUITES.values()], ids=SUITES)
-def test_cells_have_names_of_their_own_and_starts_that_exist(cells: list[Cell]) -> None:
-    names = [cell.name for cell in cells]
-    assert len(names) == len(set(names))
-    assert {cell.start for cell in cells} - {None} <= set(names)
-
-
-@pytest.mark.parametrize(("task", "cells"), SUITES.values(), ids=SUITES)
+@pytest.mark.parametrize("cells", SUITES.values(), ids=SUITES)
 def test_every_cell_is_a_command_whose_options_all_count(
-    task: str, cells: list[Cell], tmp_path: Path, random_lm: Callable[..., LatentLM]
+    cells: Sequence[Cell], tmp_path: Path, random_lm: Callable[..., LatentLM]
 ) -> None:
     kinds = {"train": TrainOptions, "eval": EvalOptions}
     for cell in cells:
@@ -102,16 +86,10 @@ def test_every_cell_is_a_command_whose_options_all_count(
             parsed = parse_with_agent(kinds[verb], rest, verb, "")
             parsed.refuse_idle(random_lm(), training=verb == "train")
             options = parsed.options
-        assert options.env.startswith(task)
-
-
-def test_cells_come_after_what_they_start_from() -> None:
-    chain = [Cell("a", "z", (), start="y"), Cell("a", "y", (), start="x"), Cell("a", "x", ())]
-    assert [[cell.name for cell in wave] for wave in waves(chain)] == [["x"], ["y"], ["z"]]
-    # A start that is not among the chosen cells has been run before.
-    assert [[cell.name for cell in wave] for wave in waves(chain[:1])] == [["z"]]
-    with pytest.raises(ValueError, match="ring"):
-        list(waves([Cell("a", "x", (), start="y"), Cell("a", "y", (), start="x")]))
+        _, task, _ = resolve(options.env)
+        model = getattr(options, "model", None) or "tiny"
+        known = task_maker(task).keywords(task, not model.startswith("tiny"))
+        assert env_options(None, options.env_option).keys() <= known.keys(), cell.name
 
 
 def test_majority_rate_of_the_test_split() -> None:

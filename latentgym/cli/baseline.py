@@ -11,8 +11,8 @@ from typing import Any
 import tyro
 
 from latentgym.cli.evaluate import check_out
-from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import EnvPairs, command_line, emit, env_options, output, parse, say
+from latentgym.cli.tables import UNSAVED, show
 from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
 from latentgym.evaluation.recommenders import make_recommender

@@ -20,11 +20,11 @@ from typing import Any
 
 from rich.table import Table
 
-from latentgym.cli.leaderboard import show
 from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
 from latentgym.cli.options import output, parse, say
 from latentgym.cli.page import PAGE, PageOptions
+from latentgym.cli.tables import show
 from latentgym.data import DATASETS, available
 from latentgym.data.sources import DATA_VARIABLE
 from latentgym.errors import UsageError

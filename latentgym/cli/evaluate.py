@@ -16,7 +16,6 @@ from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import announce, as_trained, env_as_trained, trained_by
-from latentgym.cli.leaderboard import UNSAVED, show
 from latentgym.cli.options import (
     RunOptions,
     command_line,
@@ -30,6 +29,7 @@ from latentgym.cli.options import (
     resumable,
     say,
 )
+from latentgym.cli.tables import UNSAVED, show
 from latentgym.cli.watch import show_searches
 from latentgym.cluster.answering import answering
 from latentgym.errors import UsageError, require_same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,10 @@ class Column:
 
 
 def run_name(folder: Path) -> str:
-    """The name of a run: its folder's."""
-    return folder.name or folder.resolve().name or str(folder)
+    """The name of a run: its folder's, with the one above where it is named by its seed alone."""
+    name = folder.name or folder.resolve().name or str(folder)
+    above = folder.resolve().parent.name
+    return f"{above}/{name}" if above and re.fullmatch(r"seed-\d+", name) else name
 
 
 def malformed(r: Result) -> float:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latentgym.errors import Notice, UsageError
 from latentgym.evaluation.columns import Run, run_name
@@ -136,20 +135,29 @@ def controls_of(found: Sequence[Run]) -> dict[Path, list[Difference]]:
         same), the difference of each of them, control minus method. Runs whose answers are not
         stored have none, with a warning.
     """
-    methods = {_key(r): folder for folder, r in reversed(found) if r.control is None}
-    by_folder = dict(found)
+    results = dict(found)
     told: dict[Path, list[Difference]] = {}
-    for folder, r in sorted(found, key=lambda run: (run[1].control or "", str(run[0]))):
-        of = methods.get(_key(r))
-        if r.control is None or of is None:
-            continue
+    pairs = methods_of(found).items()
+    for folder, of in sorted(pairs, key=lambda pair: (results[pair[0]].control or "", pair[0])):
+        control = results[folder]
         try:
-            c = compare([(folder, r)], [(of, by_folder[of])], r.control)
+            c = compare([(folder, control)], [(of, results[of])], control.control or "")
         except UsageError as error:
             warnings.warn(f"a control is left out: {error}", Notice, stacklevel=2)
             continue
         told.setdefault(of, []).append(c.difference)
     return told
+
+
+def methods_of(found: Sequence[Run]) -> dict[Path, Path]:
+    """The run whose thoughts each control replaces, where both are there.
+
+    Args:
+        found: folder and record of each run.
+    """
+    methods = {_key(r): folder for folder, r in reversed(found) if r.control is None}
+    controls = ((folder, _key(r)) for folder, r in found if r.control is not None)
+    return {folder: methods[key] for folder, key in controls if key in methods}
 
 
 def _key(r: Result) -> str:
@@ -231,10 +239,3 @@ def _unlike(found: Sequence[Run], other: Sequence[Run]) -> Iterator[str]:
 def _ratio(found: Sequence[Run], other: Sequence[Run], cost: Any) -> float | None:
     own, its = (float(np.mean([cost(r) for _, r in runs])) for runs in (found, other))
     return own / its if its > 0 and math.isfinite(own) else None
-
-
-def interquartile_mean(scores: npt.ArrayLike) -> float:
-    """Mean of the middle half of some scores, the outermost of it counted in part."""
-    x = np.sort(np.asarray(scores, dtype=np.float64).ravel())
-    edges = np.clip(np.arange(len(x) + 1), len(x) / 4, 3 * len(x) / 4)
-    return float(np.diff(edges) @ x / (len(x) / 2))

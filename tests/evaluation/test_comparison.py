@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latentgym.errors import Notice, UsageError
-from latentgym.evaluation.comparison import Comparison, compare, controls_of, interquartile_mean
+from latentgym.evaluation.comparison import Comparison, compare, controls_of
 from latentgym.evaluation.stats import difference_interval, sign_test
 
 Made = Callable[..., Any]
@@ -116,13 +116,6 @@ def test_sign_test_is_exact() -> None:
     assert sign_test(5, 0) == sign_test(0, 5) == pytest.approx(2 / 2**5)
     assert sign_test(8, 2) == pytest.approx(2 * (1 + 10 + 45) / 2**10)
     assert 0 <= sign_test(3000, 1000) < 1e-200
-
-
-def test_interquartile_mean_is_the_mean_of_the_middle_half() -> None:
-    assert interquartile_mean([9, 0, 1, 2, 3, 4, 5, -9]) == 2.5
-    assert interquartile_mean([7.0]) == 7.0
-    # Of five, the middle 2.5: the third whole, its neighbours three quarters each.
-    assert interquartile_mean([0, 1, 2, 4, 9]) == pytest.approx((0.75 + 2 + 0.75 * 4) / 2.5)
 
 
 def test_controls_stand_beside_their_own_method(made: Made) -> None:

@@ -295,35 +295,3 @@ def test_a_record_of_more_than_is_stored_takes_no_memory() -> None:
     result = record(n=2**31 - 1, seeds=[0, 1], index=[])
     with pytest.raises(UsageError, match=r"4294967290 are missing.*question 2 under seed 0"):
         require_all(result, rows([0, 1]), Path("run"))
-
-
-@pytest.mark.parametrize("changed", [{"n": 3}, {"index": [0, 5]}, {"dataset_hash": "1"}])
-def test_the_leaderboard_tells_rows_over_other_questions(
-    changed: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("a", "b"):
-        record().save(tmp_path / name, [])
-    assert main(["leaderboard", str(tmp_path)]) == 0
-    assert "not to be compared" not in capsys.readouterr().out
-    record(**changed, accuracy=0.9).save(tmp_path / "odd", [])
-    assert main(["leaderboard", str(tmp_path)]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "over other questions than the rest, so not to be compared: odd." in told
-
-
-def test_the_leaderboard_names_the_columns_that_it_has_no_room_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record(agent="a" * 20, model="m" * 20, n=100_000).save(tmp_path / ("r" * 20), [])
-    every = ["%", "[95 %]", "n", "GFLOP", "family", "thoughts", "tokens", "answers/s"]
-    for width in (40, 60, 80, 300):
-        monkeypatch.setenv("COLUMNS", str(width))
-        assert main(["leaderboard", str(tmp_path)]) == 0
-        table, _, rest = capsys.readouterr().out.partition("no room for ")
-        told = " ".join(rest.partition(":")[0].split())
-        columns = [name for name in table.splitlines()[1].split("  ") if name.strip()]
-        missing = told.split(", ") if told else []
-        header = " ".join(" ".join(columns).split())
-        assert header == " ".join(["run", "agent", "model", *every[: len(every) - len(missing)]])
-        assert missing == every[len(every) - len(missing) :]
-    assert not missing

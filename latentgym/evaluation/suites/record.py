@@ -1,77 +1,17 @@
-"""Suites: tables of figures, each a command of `latentgym` that is run once per seed.
-
-A cell whose result is there is not run again, and a killed one goes on. A suite's record holds mean
-and 95 % interval over seeds, the paper's figure and the command.
-"""
+"""The record of a suite: mean and 95 % interval over seeds, the paper's figure, the command."""
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
 from latentgym.evaluation.results import Result, load_result, load_rollouts
 from latentgym.evaluation.stats import mean_interval, seed_interval
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One figure of a table: a command, and what the paper has."""
-
-    part: str
-    name: str
-    argv: tuple[str, ...]
-    paper: float | None = None
-    start: str | None = None  # the cell whose model this one starts from
-    curve: bool = False  # whether the record keeps the logged steps of the first seed
-
-    def command(self, out: Path, seed: int) -> list[str]:
-        """The command line of one seed."""
-        start = [] if self.start is None else ["--checkpoint", str(folder(out, self.start, seed))]
-        chosen = "--seeds" if self.argv[0] == "eval" else "--seed"
-        where = ["--out", str(folder(out, self.name, seed))]
-        return [*self.argv, *start, chosen, str(seed), *where]
-
-
-def folder(out: Path, name: str, seed: int) -> Path:
-    """Where a cell's run of one seed is kept."""
-    return out / name / f"seed-{seed}"
-
-
-def waves(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """Cells in an order in which what starts from another cell's model comes after it."""
-    todo = list(cells)
-    while todo:
-        names = {cell.name for cell in todo}
-        ready = [cell for cell in todo if cell.start not in names]
-        if not ready:
-            raise ValueError(f"cells start from each other in a ring: {sorted(names)}")
-        yield ready
-        todo = [cell for cell in todo if cell.start in names]
-
-
-def run(cell: Cell, out: Path, seed: int) -> None:
-    """Run a cell for one seed unless its result is there; a killed run goes on."""
-    where = folder(out, cell.name, seed)
-    if (where / "result.json").exists():
-        return
-    command = [*cell.command(out, seed), "--resume"]
-    where.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", "from latentgym.cli.main import run; run()", *command],
-        env={"OMP_NUM_THREADS": "1", **os.environ},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+from latentgym.evaluation.suites.cells import Cell, folder
 
 
 def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""`latentgym compare RUN RUN [...]`: what each run has gained over the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from latentgym.cli.options import emit, output, parse, say
+from latentgym.errors import UsageError
+from latentgym.evaluation.aggregates import Aggregate, aggregate
+from latentgym.evaluation.columns import Run
+from latentgym.evaluation.comparison import Comparison, compare
+from latentgym.evaluation.results import find_results
+from latentgym.system.console import Console
+from latentgym.system.terminal import shown
+
+Tasks = dict[tuple[str, str], list[Run]]
+"""The runs of each task and split, one for each seed that they answered under."""
+_COSTS = {"flops": "FLOP", "positions": "forward positions", "seconds": "seconds"}
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Options of compare."""
+
+    runs: tyro.conf.Positional[list[Path]]
+    """Folders: of a result, or of the results of one agent under several seeds and on several
+    tasks, as a suite has them. All are compared with the first."""
+    json: bool = False
+    """Print one JSON line on stdout, and nothing else there."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compare runs with the first of them."""
+    about = "What each run has gained over the first, paired by question and seed."
+    options = parse(CompareOptions, argv, "compare", about)
+    first, *others = options.runs
+    if not others:
+        raise UsageError("compare needs two folders or more; name what the first is to meet.")
+    base, console = _tasks(first), output(options.json)
+    told = []
+    for folder in others:
+        tasks = _tasks(folder)
+        common = [task for task in tasks if task in base]
+        if not common:
+            raise UsageError(f"{folder} and {first} have no task in common; name runs of one task.")
+        console.print(Text.assemble(shown(folder), " against ", shown(first)), style="bold")
+        compared = {task: compare(tasks[task], base[task], str(first)) for task in common}
+        for task, comparison in compared.items():
+            _print(" ".join(task), comparison, tasks[task], base[task], console)
+        scores = [[[r.accuracy for _, r in of[task]] for task in common] for of in (tasks, base)]
+        over = aggregate(scores[0], scores[1]) if len(common) > 1 else None
+        if over is not None:
+            _print_aggregate(over, len(common), console)
+        console.print()
+        told.append(
+            {
+                "run": str(folder),
+                "against": str(first),
+                "tasks": {" ".join(task): asdict(c) for task, c in compared.items()},
+                **({} if over is None else {"aggregate": asdict(over)}),
+            }
+        )
+    emit({"comparisons": told}, options.json)
+    return 0
+
+
+def _tasks(folder: Path) -> Tasks:
+    """The results in a folder, by task and split.
+
+    Raises:
+        UsageError: there are none, or those of one task are not of one agent with one setting.
+    """
+    found = find_results([folder], lambda error: say(f"left out: {error}"))
+    if not found:
+        raise UsageError(f"no results in {folder}; run latentgym eval ... --out DIR first.")
+    tasks: Tasks = {}
+    for run in found:
+        tasks.setdefault((run[1].task, run[1].split), []).append(run)
+    for runs in tasks.values():
+        kinds = {(r.agent, r.env, r.model, r.control) for _, r in runs}
+        if len(kinds) > 1:
+            several = " and ".join(
+                " ".join(map(str, filter(None, kind))) for kind in sorted(kinds, key=str)
+            )
+            raise UsageError(f"{folder} has runs of several kinds ({several}); name one of them.")
+    return tasks
+
+
+def _print(
+    task: str, c: Comparison, ours: Sequence[Run], theirs: Sequence[Run], console: Console
+) -> None:
+    console.print(shown(task), style="bold")
+    console.print(_grid(_lines(c, ours, theirs)))
+    for caution in c.cautions:
+        console.print(shown(f"warning: {caution}"), style="yellow")
+
+
+def _lines(c: Comparison, ours: Sequence[Run], theirs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    d = c.difference
+    own, other = (100 * sum(r.accuracy for _, r in runs) / len(runs) for runs in (ours, theirs))
+    paired = f"{c.seeds} seed{'s' if c.seeds > 1 else ''}" if c.seeds else "seeds that differ"
+    yield "accuracy", f"{own:.2f} %, against {other:.2f} %"
+    interval = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
+    yield "difference", f"{100 * d.mean:+.2f} points {interval}, {c.n} questions, {paired}"
+    yield "questions", f"{c.won} won, {c.lost} lost, {c.tied} tied; sign test p = {c.sign_p:.2g}"
+    yield "improvement", f"{c.improvement:.3f}: chance of the better answer, a tie counts half"
+    ratios = [
+        f"{ratio:.3g} times the {_COSTS[name]}"
+        for name, ratio in c.cost.items()
+        if ratio is not None
+    ]
+    yield "cost", ", ".join(ratios) or "the other costs nothing"
+
+
+def _print_aggregate(a: Aggregate, tasks: int, console: Console) -> None:
+    def share(x: Sequence[float]) -> str:
+        return f"{100 * x[0]:.2f} [{100 * x[1]:.2f}, {100 * x[2]:.2f}] %"
+
+    chance, low, high = a.improvement
+    profile = (f"{100 * t:.0f} %: {own:.2f}, {other:.2f}" for t, own, other in a.profile)
+    rows = [
+        ("IQM", f"{share(a.iqm)}, against {share(a.other_iqm)}"),
+        ("mean", f"{share(a.mean)}, against {share(a.other_mean)}"),
+        ("improvement", f"{chance:.3f} [{low:.3f}, {high:.3f}]: chance of the better run"),
+        ("profile", f"share of runs above {'; '.join(profile)}"),
+    ]
+    console.print(shown(f"over {tasks} tasks"), style="bold")
+    console.print(_grid(rows))
+
+
+def _grid(rows: Iterable[tuple[str, str]]) -> Padding:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, text in rows:
+        table.add_row(name, shown(text))
+    return Padding(table, (0, 0, 0, 2))

@@ -1,0 +1,216 @@
+"""Tables of results for the terminal, one for each task, that fit its width.
+
+The best without gold is bold, with those whose interval overlaps with its own. Under a method stand
+its controls, as paired differences.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from latentgym.evaluation.columns import BY_NAME, Column, Run, run_name
+from latentgym.evaluation.columns import shown as cell
+from latentgym.evaluation.comparison import Difference, controls_of, methods_of
+from latentgym.evaluation.fairness import cautions
+from latentgym.evaluation.results import Result
+from latentgym.system.console import Console
+from latentgym.system.terminal import shown
+
+UNSAVED = Path("(not saved)")
+"""In the place of the folder of a result that is in none."""
+
+_NAMES = ("run", "agent", "model")
+_NEEDED = ("accuracy", "interval", "n", "hr@5", "ndcg@5", "flops")
+"""Columns of numbers that come before whole names, the most needed first."""
+_OTHERS = ("family", "thoughts", "tokens", "answers_per_s")
+"""Columns that come after whole names."""
+_RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
+_TITLES = {"accuracy": "%", "interval": "[95 %]", "hr@5": "HR@5 %", "ndcg@5": "NDCG@5 %"}
+_LEAST = 12  # characters of each name
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table.
+
+    Attributes:
+        names: run, agent and model; of a control its name alone.
+        numbers: text of each column.
+        mark: of the notes that the row has.
+        style: of the row.
+    """
+
+    names: Sequence[str]
+    numbers: Mapping[str, str]
+    mark: str = ""
+    style: str = ""
+
+
+def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None:
+    """Print tables of runs, one for each task, split and source of questions.
+
+    Args:
+        found: folder and record of each run.
+        console: where to; columns that it is too narrow for are left out, the last ones first, and
+            named at the end.
+        sort: name of the column by which rows are sorted: shares from the largest, other numbers
+            from the smallest.
+    """
+    names, warned, controls = _run_names(found), cautions(found), controls_of(found)
+    replaced = {folder for folder, of in methods_of(found).items() if of in controls}
+    left_out = dict[str, None]()
+    for questions, some in groupby(sorted(found, key=_questions), key=_questions):
+        runs = sorted(some, key=lambda run: _rank(BY_NAME[sort], run))
+        models = {r.model for _, r in runs}
+        best = _best(runs)
+        notes = list(dict.fromkeys(note for folder, _ in runs for note in warned[folder]))
+        rows = []
+        for folder, r in runs:
+            if folder in replaced:
+                continue
+            mark = "".join(f" [{notes.index(note) + 1}]" for note in warned[folder])
+            own = [names[folder], _agent(r), r.model]
+            style = "bold" if folder in best else ""
+            rows.append(_Row(own, _numbers((folder, r)), mark, style))
+            rows += map(_control, controls.get(folder, ()))
+        several = len(models) > 1
+        heading = questions if several else f"{questions}; {min(models)}"
+        console.print(shown(heading, console.width), style="bold")
+        table, narrow = _table(rows, console.width, _NAMES if several else _NAMES[:-1])
+        left_out |= dict.fromkeys(narrow)
+        console.print(table)
+        said = [*(f"[{i}] {note}" for i, note in enumerate(notes, start=1)), *_notes(runs, names)]
+        for note in said:
+            console.print(shown(note), style="dim")
+        console.print()
+    if left_out:
+        note = f"no room for {', '.join(left_out)}: set COLUMNS=120, or give --json"
+        console.print(shown(note), style="dim")
+
+
+def _questions(run: Run) -> str:
+    r = run[1]
+    return f"{r.task}, {r.split}, {r.source}"
+
+
+def _rank(column: Column, run: Run) -> tuple[bool, float, str]:
+    """Where a run stands; what has no value comes last."""
+    value = column.value(run)
+    if column.kind == "text":
+        return value is None, 0.0, str(value)
+    number = 0.0 if value is None else float(value)
+    return value is None, -number if column.kind == "share" else number, ""
+
+
+def _best(runs: Sequence[Run]) -> set[Path]:
+    """The best without gold, and those whose interval reaches its own; none of one alone."""
+    own = [(f, r) for f, r in runs if r.control is None and not r.oracle and r.source != "sample"]
+    if len(own) < 2:
+        return set()
+    _, top = max(own, key=lambda run: run[1].accuracy)
+    return {f for f, r in own if r.accuracy_ci95[1] >= top.accuracy_ci95[0]}
+
+
+def _numbers(run: Run) -> dict[str, str]:
+    """A run's cells by column; what it has nothing to say to is empty."""
+    r = run[1]
+    low, high = (100 * bound for bound in r.accuracy_ci95)
+    several = f" x{len(r.seeds)}" if r.seeds[1:] else ""
+    return {
+        **{name: cell(BY_NAME[name], run) for name in (*_NEEDED, *_OTHERS) if name in BY_NAME},
+        "interval": f"[{low:.1f}, {high:.1f}]",
+        "n": f"{r.n}{several}",
+    }
+
+
+def _control(d: Difference) -> _Row:
+    """A control under its method: what replacing the thoughts has added, in points."""
+    low, high = 100 * d.low, 100 * d.high
+    numbers = {"accuracy": f"{100 * d.mean:+.2f}", "interval": f"[{low:+.1f}, {high:+.1f}]"}
+    return _Row([f"  with {d.name}", "", ""], numbers, style="dim")
+
+
+def _table(rows: Sequence[_Row], width: int, names: Sequence[str]) -> tuple[Table, list[str]]:
+    """The table, and the titles of the columns for which there is no room."""
+    # So that there is room for the share.
+    least = max(4, min(_LEAST, (width - 7) // len(names) - 1))
+    chosen, left_out = list[str](), list[str]()
+    left = width - len(names) * (least + 1)
+
+    def place(column: str) -> None:
+        nonlocal left
+        size = max(len(_title(column)), *(len(row.numbers.get(column, "")) for row in rows))
+        if left_out or size + 1 > left:
+            left_out.append(_title(column))
+        else:
+            left -= size + 1
+            chosen.append(column)
+
+    def given(columns: Sequence[str]) -> Iterator[str]:
+        for column in columns:
+            if column not in _RANKING or any(row.numbers.get(column) for row in rows):
+                yield column
+
+    for column in given(_NEEDED):
+        place(column)
+    widths = []
+    for i, name in enumerate(names):  # the run's first
+        longest = max(len(name), *(len(row.names[i]) + len(row.mark) * (i == 0) for row in rows))
+        more = min(max(0, longest - least), max(0, left))
+        left -= more
+        widths.append(least + more)
+    for column in given(_OTHERS):
+        place(column)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for column in chosen:
+        table.add_column(_title(column), justify="right", no_wrap=True)
+    for row in rows:
+        first, *others = zip(row.names, widths, strict=False)
+        run = shown(first[0], first[1] - len(row.mark))
+        if row.style == "dim":
+            run = Text("  ") + run
+        cells = [run + Text(row.mark), *(shown(text, most) for text, most in others)]
+        numbers = [shown(row.numbers.get(column, "")) for column in chosen]
+        table.add_row(*cells, *numbers, style=row.style)
+    return table, left_out
+
+
+def _title(column: str) -> str:
+    return _TITLES.get(column) or BY_NAME[column].title
+
+
+def _notes(runs: Sequence[Run], names: Mapping[Path, str]) -> Iterator[str]:
+    if any(r.source == "sample" for _, r in runs):
+        yield "sample: made-up questions in the place of the real data, so these are no results."
+    for folder, r in runs:
+        if r.trained_on:
+            yield f"{names[folder]}: {r.trained_on} of {r.n} questions were trained on."
+    if any(r.oracle for _, r in runs):
+        yield "(oracle): looks at the gold answers to choose, so it is an upper bound."
+
+
+def _run_names(found: Sequence[Run]) -> dict[Path, str]:
+    """A name of each run that no other has: its folder's, behind those above it where need be."""
+    parts = {folder: folder.resolve().parts for folder, _ in found}
+    names, left = {folder: run_name(folder) for folder in parts}, list(parts)
+    for depth in range(1, max(map(len, parts.values()))):
+        taken = Counter(own[-depth:] for own in parts.values())
+        for folder in [folder for folder in left if taken[parts[folder][-depth:]] == 1]:
+            left.remove(folder)
+            if depth > len(Path(names[folder]).parts):
+                names[folder] = "/".join(parts[folder][-depth:])
+    return names
+
+
+def _agent(result: Result) -> str:
+    marks = [*([result.control] if result.control else []), *(["oracle"] if result.oracle else [])]
+    return f"{result.agent} ({', '.join(marks)})" if marks else result.agent
