@@ -11,6 +11,7 @@ import pytest
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.agents.search import Try
 from latentgym.agents.self_reflection import REQUEST, SelfReflection, SelfReflectionConfig
+from latentgym.cli.main import main
 from latentgym.errors import UsageError
 from latentgym.evaluation.answers import Answer
 from latentgym.heads import TokenHead
