@@ -186,7 +186,7 @@ ARROWS = {
     "envs": "data episodes lm options registry retrieval rewards system text",
     "episodes": "",
     "errors": "",
-    "evaluation": "progress registry storage system text",
+    "evaluation": "data progress registry storage system text",
     "heads": "episodes",
     "lm": "storage system text",
     "openrlhf": "cluster episodes evaluation heads lm options progress registry rollout storage "

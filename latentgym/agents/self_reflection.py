@@ -66,7 +66,7 @@ class ReflectingSeeker(Seeker):
         talk: the conversation about each question so far, token ids.
 
     Raises:
-        UsageError: the model's vocabulary has no text.
+        UsageError: the model's vocabulary has no text, or a conversation becomes too long for it.
     """
 
     def __init__(self, rounds: int, policy: rollout.Policy, env: Any, seed: int) -> None:
@@ -80,7 +80,19 @@ class ReflectingSeeker(Seeker):
     def attempt(self, searches: Sequence[Search]) -> list[Attempt]:
         for search in searches:
             self.talk.setdefault(search.index, list(self.env.unwrapped.prompt(search.index)))
+        self._require_room(searches)
         return self.decode(searches, prompts=[self.talk[s.index] for s in searches])
+
+    def _require_room(self, searches: Sequence[Search]) -> None:
+        """Raise `UsageError` where the model cannot read a conversation and answer once more."""
+        limit, steps = self.lm.max_positions, self.env.unwrapped.protocol.max_steps
+        longest = max(searches, key=lambda search: len(self.talk[search.index]))
+        needed = len(self.talk[longest.index]) + steps
+        if limit is not None and longest.steps and needed > limit:
+            raise UsageError(
+                f"after {longest.steps} rounds a conversation and its answer may take {needed} "
+                f"positions, but the model has {limit}; lower --rounds or the budgets."
+            )
 
     def propose(self, searches: Sequence[Search]) -> set[int]:
         going_on = [s for s in searches if s.steps < self.rounds]

@@ -173,7 +173,7 @@ class RetrievalTask(TextTask):
         ]
 
     def tool_call_start(self, text: str) -> int:
-        return max(0, text.rfind(SEARCH))
+        return max(0, text.rfind(SEARCH if SEARCH in text else END_SEARCH))
 
     def _fitted(self, response: str) -> list[int]:
         """The tokens of a response; what exceeds the budget is cut, but not its last marker."""

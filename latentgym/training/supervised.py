@@ -130,7 +130,7 @@ class Supervised(QuestionStage):
         self.latents = latents_of(env.unwrapped.protocol) if config.latents else 0
         self.order = Order(len(self.demonstrations), config.batch_size, seed)
         if config.prompt_weight and self.demonstrations.item(0)[1].prompt_ids_PS is None:
-            raise UsageError("this task has no targets on its prompts; set the prompt weight to 0.")
+            raise UsageError("this task has no targets on its prompts; set --prompt-weight to 0.")
 
     def positions(self, question: int) -> int:
         return self.demonstrations.positions(question) + self.latents

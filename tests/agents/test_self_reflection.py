@@ -11,6 +11,7 @@ import pytest
 from latentgym.agents.cot import CoT, CoTConfig
 from latentgym.agents.search import Try
 from latentgym.agents.self_reflection import REQUEST, SelfReflection, SelfReflectionConfig
+from latentgym.cli.main import main
 from latentgym.errors import UsageError
 from latentgym.evaluation.answers import Answer
 from latentgym.heads import TokenHead
@@ -123,3 +124,12 @@ def test_only_what_is_new_in_the_conversation_is_read(
 def test_settings_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="rounds of self-reflection cannot be below 0"):
         SelfReflectionConfig(rounds=-1)
+
+
+def test_more_rounds_than_a_model_can_read_are_told_by_their_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = [x for o in ("source=sample", "think=8", "answer=4") for x in ("-o", o)]
+    argv = ["eval", "self-reflection", "latent/GSM8K-token", "--model", "tiny:gpt2:1x2x16", *few]
+    assert main([*argv, "--limit", "1", "--rounds", "100000"]) == 2
+    assert "lower --rounds or the budgets" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
 from latentgym.registry import FAMILY_NAMES, make_vector_env
 from latentgym.retrieval import Hit, Passage
+from latentgym.rollout import segments
 from latentgym.testing import EnvConformance, check_task
 from latentgym.text.tokenizers import ByteTokenizer
 
@@ -198,6 +199,24 @@ def test_a_demonstration_is_a_right_episode(family_name: str) -> None:
         assert (reward, terminated) == (1.0, True)
         assert info["calls"] == (2 if number == 1 else 1)
         check_task(environment.task)
+
+
+@pytest.mark.parametrize("before", ["", "hm "])
+def test_a_search_is_told_apart_from_thoughts_and_responses(before: str) -> None:
+    task = make(search="action")
+    shown, encode = task.demonstration(1), task.tokenizer.encode
+    ids_T = np.concatenate([encode(before), shown.ids_TS[:, 0]]).astype(np.int64)
+    inserted_T = np.concatenate([np.zeros(len(encode(before)), bool), shown.inserted_T])
+    start = task.tool_call_start
+    told = segments(task.protocol(), task.tokenizer.decode, ids_T, inserted_T, start)
+    calls = [each["text"].strip() for each in told if each["kind"] == "tool_call"]
+    assert calls == [f"{SEARCH} {query} {END_SEARCH}" for query in ASKED[1].extra["queries"]]
+    found = [each["text"] for each in told if each["kind"] == "tool_response"]
+    assert len(found) == 2 and all(FOUND in text and END_FOUND in text for text in found)
+    assert told[-1]["kind"] == "answer" and "Dorn" in told[-1]["text"]
+    thought = "".join(each["text"] for each in told if each["kind"] == "thought")
+    assert thought.startswith(before) and SEARCH not in thought and FOUND not in thought
+    assert start(f"hello {END_SEARCH}") == len("hello ")
 
 
 def test_the_question_itself_is_searched_where_no_query_is_known() -> None:
