@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from latentgym.errors import UsageError
 from latentgym.evaluation.suites.cells import Cell, folder, is_done, waves
 from latentgym.evaluation.suites.costs import at_cost, curves, equal_costs
-from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
+from latentgym.evaluation.suites.reading import _KINDS, Suite, read_suite, shipped
 
 Read = Callable[..., Suite]
 
@@ -281,3 +282,17 @@ def test_curves_are_of_results_that_are_there(made: Any, tmp_path: Path, read: R
         for seed in (0, 1):
             made(f"{name}/seed-{seed}", scores, flops_per_answer=cost + seed)
     assert curves(suite.cells, tmp_path, "FLOP") == {"a": [(2.5, 0.5)], "b": [(3.5, 1.0)]}
+
+
+def test_the_suites_of_the_page_are_read(read: Read, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "suites.md").read_text()
+    own, more = re.findall(r"^```toml.*?\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "my.toml").write_text(own)
+    cells = [cell.name for cell in read_suite(str(tmp_path / "my.toml")).cells]
+    assert {"words", "mixtures-noise", "votes-samples-16"} <= {*cells}
+    assert len(read(more).cells) == 4
+    listed = set(re.findall(r"`([\w-]+)`", page[page.index("| suite |") : page.index("## A ")]))
+    assert {name for name in shipped() if not name.startswith("paper-")} <= listed
+    keys = page[page.index("| key of a cell |") : page.index("Several tasks times")]
+    first = "".join(re.findall(r"^\| ([^|]+)\|", keys, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", first)) == {*_KINDS}
