@@ -331,6 +331,7 @@ def _controlled(cell: Cell, control: str, env: str, verb: str, keys: Mapping[str
         paper=None,
         curve=False,
         knob=None,
+        of=cell.name,
     )
 
 
