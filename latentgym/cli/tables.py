@@ -199,11 +199,11 @@ def table(
     for column in chosen:
         made.add_column(_title(column), justify="right", no_wrap=True)
     for row in rows:
-        first, *more = zip(row.names, widths, strict=False)
+        first, *cut = zip(row.names, widths, strict=False)
         run = shown(first[0], first[1] - len(row.mark))
         if row.style == "dim":
             run = Text("  ") + run
-        cells = [run + Text(row.mark), *(shown(text, most) for text, most in more)]
+        cells = [run + Text(row.mark), *(shown(text, most) for text, most in cut)]
         numbers = [shown(row.numbers.get(column, "")) for column in chosen]
         made.add_row(*cells, *numbers, style=row.style)
     return made, left_out
