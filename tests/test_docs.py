@@ -38,7 +38,7 @@ _FENCE = re.compile(
 _INLINE = re.compile(r"`(latentgym [^`]+)`")
 # Words that a command needs beside its own; with fewer, a sentence only names it.
 _NAMED = {"train": 2, "eval": 2, "baseline": 2, "index": 2, "data": 2, "info": 1, "validate": 1}
-_NAMED |= {"rescore": 1, "leaderboard": 1}
+_NAMED |= {"rescore": 1, "leaderboard": 1, "suite": 2, "compare": 2}
 # Packages that pages make; tests/plugin runs the commands of the one on docs/plugins.md.
 _OF_OTHERS = re.compile(r"my_pkg|my_agent:|\bmine\b|Mul2")
 _COMMAND = re.compile(r"(?:^|-- |\$ )(latentgym .*)")
@@ -275,7 +275,12 @@ def _check_parts(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
         agent = rest[0] if rest and re.fullmatch(r"[a-z].*", rest[0]) else "cot"
         assert agent in AGENTS, command.text
         chosen.append(agent)
-    elif verb in ("index", "data", "bench") and rest and rest[0].isalpha() and rest[0].islower():
+    elif (
+        verb in ("index", "data", "bench", "suite")
+        and rest
+        and rest[0].isalpha()
+        and rest[0].islower()
+    ):
         chosen.append(rest[0])
     options = re.findall(r"(?<!\S)--[a-z][\w.-]*", command.text)
     if options:

@@ -56,6 +56,10 @@ agents
 envs
 leaderboard
 leaderboard --help
+suite list
+suite show paper-coconut
+suite run --help
+compare --help
 train --help
 train hrpo --help
 train hrpo latent/NoSuch-hybrid

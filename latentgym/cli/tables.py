@@ -7,7 +7,7 @@ its controls, as paired differences.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -26,18 +26,24 @@ from latentgym.system.terminal import shown
 UNSAVED = Path("(not saved)")
 """In the place of the folder of a result that is in none."""
 
-_NAMES = ("run", "agent", "model")
+NAMES = ("run", "agent", "model")
 _NEEDED = ("accuracy", "interval", "n", "hr@5", "ndcg@5", "flops")
 """Columns of numbers that come before whole names, the most needed first."""
 _OTHERS = ("family", "thoughts", "tokens", "answers_per_s")
 """Columns that come after whole names."""
-_RANKING = ("hr@5", "ndcg@5")  # shown where answers are rankings; accuracy is HR@1
-_TITLES = {"accuracy": "%", "interval": "[95 %]", "hr@5": "HR@5 %", "ndcg@5": "NDCG@5 %"}
+_MAYBE = ("hr@5", "ndcg@5", "paper")  # shown where a row has them
+_TITLES = {
+    "accuracy": "%",
+    "interval": "[95 %]",
+    "hr@5": "HR@5 %",
+    "ndcg@5": "NDCG@5 %",
+    "paper": "paper %",
+}
 _LEAST = 12  # characters of each name
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """A row of a table.
 
     Attributes:
@@ -78,20 +84,25 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
             mark = "".join(f" [{notes.index(note) + 1}]" for note in warned[folder])
             own = [names[folder], _agent(r), r.model]
             style = "bold" if folder in best else ""
-            rows.append(_Row(own, _numbers((folder, r)), mark, style))
-            rows += map(_control, controls.get(folder, ()))
+            rows.append(Row(own, _numbers((folder, r)), mark, style))
+            rows += map(control, controls.get(folder, ()))
         several = len(models) > 1
         heading = questions if several else f"{questions}; {min(models)}"
         console.print(shown(heading, console.width), style="bold")
-        table, narrow = _table(rows, console.width, _NAMES if several else _NAMES[:-1])
+        made, narrow = table(rows, console.width, NAMES if several else NAMES[:-1])
         left_out |= dict.fromkeys(narrow)
-        console.print(table)
+        console.print(made)
         said = [*(f"[{i}] {note}" for i, note in enumerate(notes, start=1)), *_notes(runs, names)]
         for note in said:
             console.print(shown(note), style="dim")
         console.print()
-    if left_out:
-        note = f"no room for {', '.join(left_out)}: set COLUMNS=120, or give --json"
+    tell_narrow(left_out, console)
+
+
+def tell_narrow(left_out: Iterable[str], console: Console) -> None:
+    """Name the columns for which there was no room, if any."""
+    if names := ", ".join(left_out):
+        note = f"no room for {names}: set COLUMNS=120, or give --json"
         console.print(shown(note), style="dim")
 
 
@@ -130,15 +141,29 @@ def _numbers(run: Run) -> dict[str, str]:
     }
 
 
-def _control(d: Difference) -> _Row:
+def control(d: Difference) -> Row:
     """A control under its method: what replacing the thoughts has added, in points."""
     low, high = 100 * d.low, 100 * d.high
     numbers = {"accuracy": f"{100 * d.mean:+.2f}", "interval": f"[{low:+.1f}, {high:+.1f}]"}
-    return _Row([f"  with {d.name}", "", ""], numbers, style="dim")
+    return Row([f"  with {d.name}", "", ""], numbers, style="dim")
 
 
-def _table(rows: Sequence[_Row], width: int, names: Sequence[str]) -> tuple[Table, list[str]]:
-    """The table, and the titles of the columns for which there is no room."""
+def table(
+    rows: Sequence[Row],
+    width: int,
+    names: Sequence[str] = NAMES,
+    needed: Sequence[str] = _NEEDED,
+    others: Sequence[str] = _OTHERS,
+) -> tuple[Table, list[str]]:
+    """Rows as a table, and the titles of the columns for which there is no room.
+
+    Args:
+        rows: of the table.
+        width: that it has, in characters.
+        names: titles of the first columns, which are cut where there is no room.
+        needed: columns of numbers that come before whole names, the most needed first.
+        others: columns of numbers that come after whole names.
+    """
     # So that there is room for the share.
     least = max(4, min(_LEAST, (width - 7) // len(names) - 1))
     chosen, left_out = list[str](), list[str]()
@@ -155,10 +180,10 @@ def _table(rows: Sequence[_Row], width: int, names: Sequence[str]) -> tuple[Tabl
 
     def given(columns: Sequence[str]) -> Iterator[str]:
         for column in columns:
-            if column not in _RANKING or any(row.numbers.get(column) for row in rows):
+            if column not in _MAYBE or any(row.numbers.get(column) for row in rows):
                 yield column
 
-    for column in given(_NEEDED):
+    for column in given(needed):
         place(column)
     widths = []
     for i, name in enumerate(names):  # the run's first
@@ -166,22 +191,22 @@ def _table(rows: Sequence[_Row], width: int, names: Sequence[str]) -> tuple[Tabl
         more = min(max(0, longest - least), max(0, left))
         left -= more
         widths.append(least + more)
-    for column in given(_OTHERS):
+    for column in given(others):
         place(column)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for name in names:
-        table.add_column(name, no_wrap=True)
+        made.add_column(name, no_wrap=True)
     for column in chosen:
-        table.add_column(_title(column), justify="right", no_wrap=True)
+        made.add_column(_title(column), justify="right", no_wrap=True)
     for row in rows:
-        first, *others = zip(row.names, widths, strict=False)
+        first, *cut = zip(row.names, widths, strict=False)
         run = shown(first[0], first[1] - len(row.mark))
         if row.style == "dim":
             run = Text("  ") + run
-        cells = [run + Text(row.mark), *(shown(text, most) for text, most in others)]
+        cells = [run + Text(row.mark), *(shown(text, most) for text, most in cut)]
         numbers = [shown(row.numbers.get(column, "")) for column in chosen]
-        table.add_row(*cells, *numbers, style=row.style)
-    return table, left_out
+        made.add_row(*cells, *numbers, style=row.style)
+    return made, left_out
 
 
 def _title(column: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from latentgym.errors import LatentGymError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.results import Result
-from latentgym.registry import resolve, task_maker
+from latentgym.registry import recorded, resolve, task_maker
 from latentgym.storage import to_json
 
 _GRADERS = ("latentgym", "math-verify")
@@ -56,8 +56,8 @@ def questions(r: Result) -> tuple[str, int, tuple[int, ...]]:
 def options(r: Result) -> dict[str, Any]:
     """Options of the environment that a result was made with, the defaults among them."""
     defaults: dict[str, Any] = {}
-    with suppress(LatentGymError):  # a task that is not there has no known defaults
-        _, task, _ = resolve(r.env)
+    with suppress(LatentGymError):  # a task that is not there, or not trusted, has none
+        _, task, _ = resolve(recorded(r.env, r.modules, r.env))
         if keywords := getattr(task_maker(task), "keywords", None):
             known = keywords(task, r.model != NO_MODEL and not r.model.startswith("tiny"))
             defaults = {name: keyword.default for name, keyword in known.items()}

@@ -9,6 +9,7 @@ import pytest
 
 from latentgym.cli import demo
 from latentgym.cli.main import main
+from latentgym.evaluation.suites.reading import read_suite
 
 
 @pytest.fixture
@@ -44,3 +45,8 @@ def test_each_result_is_shown_once_and_made_up_problems_without_a_score(
         assert problem.count(part) == 1
     assert "1 to 3 of 100 problems" in err and "shown in the place of a score" in err
     assert re.search(r"wrote \S+/demo/page.html", err)
+    # The suite `cpu-demo` says the same.
+    ran = [sorted(line.split()) for line in re.findall(r"\$ latentgym (.*?) --out", err)]
+    here = {"smollm2-135m": "tiny:gpt2:1x1x16", "8": "1"}
+    cells = read_suite("cpu-demo").cells
+    assert ran == [sorted(here.get(word, word) for word in cell.argv) for cell in cells]

@@ -41,6 +41,7 @@ class Cell:
     curve: bool = False  # whether the record keeps the logged steps of the first seed
     seeds: tuple[int, ...] = (0,)
     knob: Knob | None = None
+    of: str | None = None  # the cell whose thoughts this one replaces
 
     def settings(self, seed: int, start: Path | None = None) -> list[str]:
         """The command line of one seed, without where its run is kept."""

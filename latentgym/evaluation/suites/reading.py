@@ -331,6 +331,7 @@ def _controlled(cell: Cell, control: str, env: str, verb: str, keys: Mapping[str
         paper=None,
         curve=False,
         knob=None,
+        of=cell.name,
     )
 
 
@@ -396,11 +397,10 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         head, dot, last = name.rpartition(".")
         return [f"--{name}" if value else f"--{head}{dot}no-{last}"]
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    if not is_of(value, str | float):
+    values = value if isinstance(value, list) else [value]
+    if not is_of(values, list[str | float]):
         raise _FaultError(f"settings.{name} cannot be {told(value)}")
-    return [f"--{name}", str(value)]
+    return [f"--{name}", *map(str, values)]
 
 
 def _flat(table: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
