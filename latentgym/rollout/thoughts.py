@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from latentgym.episodes.protocol import EpisodeState, Phase, Protocol
+from latentgym.heads import Action
 from latentgym.rollout.diagnostics import nearest_tokens
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.rollouts import MOST_STEPS, IntArray, Rollouts, StepKind
@@ -38,16 +39,15 @@ _AT_ONCE = 256  # thoughts that are embedded and compared together
 
 @torch.no_grad()
 def thought_steps(policy: Policy, rollouts: Rollouts, most: int) -> list[list[Step]]:
-    """The thoughts of each row, the first `MOST_STEPS` of them; none where nothing was kept.
+    """The thoughts of each row, the first `MOST_STEPS` of them.
 
     Args:
         policy: that thought them.
-        rollouts: of an engine with `keep_thoughts`.
+        rollouts: of an engine with `keep_thoughts`. Of tokens that were given, not decoded, it has
+            kept nothing.
         most: so many tokens of each.
     """
     found: list[list[Step]] = [[] for _ in range(len(rollouts))]
-    if not rollouts.seen:
-        return found
     thought_NT = rollouts.kind_NT == StepKind.THOUGHT
     row_M, step_M = np.nonzero(thought_NT & (thought_NT.cumsum(1) <= MOST_STEPS))
     shown = _Shown(policy)
@@ -74,23 +74,20 @@ def _steps(
     seen = {name: value[row_M, step_M].float() for name, value in rollouts.seen.items()}
     table_VD, norm_V = lm.table_VD, lm.table_norms()
     x_MD = policy.head.embed(thoughts, table_VD)
-    numbers = {"norm": x_MD.float().norm(dim=-1) / norm_V.mean(), "entropy": seen["entropy"]}
+    numbers = {"norm": x_MD.float().norm(dim=-1) / norm_V.mean(), **_of_model(seen)}
     if (gate_M := policy.head.statistics(thoughts, table_VD).get("gate")) is not None:
         numbers["gate"] = gate_M
-    if "ids" in seen:
+    if policy.thinks_in_tokens:
+        by, weights_Mk, ids_Mk = "weights", torch.ones(len(token_M), 1), token_M[:, None]
+    elif "ids" in seen:
         by, weights_Mk, ids_Mk = "weights", seen["weights"], rollouts.seen["ids"][row_M, step_M]
     else:
         by, (weights_Mk, ids_Mk) = "cosine", nearest_tokens(x_MD, table_VD, norm_V, most)
     columns = {name: value.tolist() for name, value in numbers.items()}
     made = []
-    for i, (token, ids, weights) in enumerate(
-        zip(token_M.tolist(), ids_Mk.tolist(), weights_Mk.tolist(), strict=True)
-    ):
+    for i, (ids, weights) in enumerate(zip(ids_Mk.tolist(), weights_Mk.tolist(), strict=True)):
         own = {name: column[i] for name, column in columns.items()}
         heaviest = [(id_, w) for id_, w in zip(ids, weights, strict=True) if w and isfinite(w)]
-        if by == "weights" and not heaviest:  # given, not decoded: a token, read as it is
-            del own["entropy"]
-            heaviest = [(token, 1.0)]
         made.append(
             {
                 "by": by,
@@ -103,8 +100,16 @@ def _steps(
     return made
 
 
+def _of_model(seen: Action) -> Action:
+    """The entropies that were kept; not a number where none was."""
+    if "entropy" not in seen:
+        return {}
+    given_M = (seen["weights"] == 0).all(-1) if "weights" in seen else seen["entropy"].isnan()
+    return {"entropy": seen["entropy"].masked_fill(given_M, torch.nan)}
+
+
 def _short(value: float) -> float:
-    """Three digits, which are enough to look at: more would tell who shared a batch."""
+    """Three digits, which are enough to look at: more would often tell who shared a batch."""
     return float(f"{value:.3g}")
 
 

@@ -130,11 +130,13 @@ def test_tokens_that_were_given_have_no_entropy(random_lm: Callable, prompts: An
     policy = Policy(random_lm("llama"), TokenHead(0.0))
     rules = Protocol(think=Budget(4, exact=True), answer=Budget(2))
     engine = Engine(policy, keep_thoughts=MOST)
-    session = engine.start(prompts, rules, seed=0, prefix=[[7, 8]] * len(prompts))
-    session.run()
-    for row in thought_steps(policy, session.finish(), MOST):
-        assert [step["ids"][0] for step in row[:2]] == [7, 8]
-        assert ["entropy" in step for step in row] == [False, False, True, True]
+    for given in (2, 4):
+        prefix = [[7, 8, 9, 10][:given]] * len(prompts)
+        session = engine.start(prompts, rules, seed=0, prefix=prefix)
+        session.run()
+        for row in thought_steps(policy, session.finish(), MOST):
+            assert [step["ids"][0] for step in row[:given]] == prefix[0]
+            assert ["entropy" in step for step in row] == [i >= given for i in range(4)]
 
 
 @pytest.mark.parametrize("head", [HiddenStateHead, lambda: ControlHead(MixtureHead(), "noise")])
@@ -164,7 +166,6 @@ def test_neither_batch_nor_compaction_nor_looking_changes_anything(
     plain = rolled_out(policy, prompts, protocol, compact_every=0, share_prompts=False)
     unseen = Engine(policy).rollout(prompts, protocol, seed=3, group_size=2)
     assert np.array_equal(unseen.token_NT, whole.token_NT) and unseen.seen == {}
-    assert thought_steps(policy, unseen, MOST) == [[]] * len(unseen)
     alone = [
         Engine(policy, keep_thoughts=MOST).rollout(
             [prompt], protocol, seed=3, group_size=2, question_Q=[number]
