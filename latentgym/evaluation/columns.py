@@ -114,6 +114,7 @@ COLUMNS = (
     ),
     Column("created", "created", "time of the record, UTC", "text", lambda run: run[1].created),
     Column("git", "commit", "of the source tree", "text", lambda run: run[1].git),
+    Column("command", "command", "that makes it again", "text", lambda run: run[1].command or None),
     Column(
         "version",
         "version",

@@ -56,7 +56,8 @@ def _bounded(rollout: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: _cut(rollout[name]) for name in _KEPT if rollout.get(name) is not None}
     steps = kept.get("steps")
     if isinstance(steps, list):
-        kept["steps"], kept["left_out"] = steps[:_STEPS], max(0, len(steps) - _STEPS)
+        kept["steps"] = steps[:_STEPS]
+        kept["left_out"] = max(0, int(rollout.get("n_thoughts") or 0) - len(kept["steps"]))
         kept.pop("thoughts", None)
     if "segments" in kept:
         kept.pop("completion", None)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import latentgym
 from latentgym.errors import UsageError
@@ -25,6 +26,7 @@ from latentgym.evaluation.page.rows import asked, table, values
 from latentgym.evaluation.results import Result
 from latentgym.storage import atomic_write, finite, writable
 
+T = TypeVar("T")
 _HERE = resources.files(__package__)
 MOST_ANSWERS = 100
 """Answers of each run that a page has unless told otherwise."""
@@ -48,8 +50,8 @@ def write_page(
         plots_folder: where the pictures go as files too, SVG and PNG; None for nowhere.
 
     Raises:
-        UsageError: nothing was found, jinja2, itables or matplotlib is missing, a record's files
-            are damaged, or something cannot be written.
+        UsageError: nothing was found, jinja2, itables or matplotlib is missing, or something
+            cannot be written. Damaged rollouts and logs are left out, and the page says so.
     """
     if not found:
         raise UsageError("a page needs at least one run; run latentgym eval ... --out DIR first.")
@@ -79,8 +81,10 @@ def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, l
     rows, told = [], []
     blocks: list[dict[str, str]] = []
     for run, cells in zip(made.runs, made.rows, strict=True):
-        name, given = made.names[run[0]], answers(run[0], most_answers)
-        drawn_of_run = plots.of_training(name, curves(run[0]))
+        name, faults = made.names[run[0]], list[str]()
+        given = _readable(partial(answers, run[0], most_answers), faults) or []
+        drawn_of_run = plots.of_training(name, _readable(partial(curves, run[0]), faults) or {})
+        made.notes.extend(f"{name}: {fault}" for fault in faults)
         rows.append({"id": name, "cells": cells, "curves": drawn_of_run})
         block = f"answers-{len(blocks)}" if given else None
         if block:
@@ -102,6 +106,15 @@ def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, l
         **library,
     )
     return text, drawn
+
+
+def _readable(read: Callable[[], T], faults: list[str]) -> T | None:
+    """What is read; None where it is damaged, which becomes a fault: a row needs neither."""
+    try:
+        return read()
+    except UsageError as error:
+        faults.append(str(error))
+        return None
 
 
 def _libraries() -> tuple[Any, dict[str, str]]:

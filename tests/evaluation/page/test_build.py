@@ -114,3 +114,11 @@ def test_what_is_missing_is_a_sentence(found: list[Run], monkeypatch: pytest.Mon
 
 def test_the_front_is_what_nothing_cheaper_equals() -> None:
     assert pareto([(3, 1), (1, 0.5), (2, 0.4), (2, 0.7), (4, 1)]) == [(1, 0.5), (2, 0.7), (3, 1)]
+
+
+@pytest.mark.parametrize("file", ["rollouts.jsonl.gz", "metrics.jsonl"])
+def test_what_is_damaged_is_left_out_and_told(file: str, found: list[Run]) -> None:
+    (folder,) = [folder for folder, _ in found if folder.name == "trained"]
+    (folder / file).write_bytes(b"\x1f\x8b nothing that one could read")
+    text = text_of(found)
+    assert 'data-run="trained"' in text and f"{file} is damaged" in text
