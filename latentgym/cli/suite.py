@@ -53,9 +53,9 @@ class _Chosen:
     seeds: list[Seed] = field(default_factory=list)
     """Of every cell, instead of the suite's."""
     parts: list[str] = field(default_factory=list)
-    """Only the cells of these parts."""
+    """Only the cells of these parts, and those that they start from."""
     match: str = ""
-    """Only cells whose name holds this."""
+    """Only cells whose name holds this, and those that they start from."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
 
@@ -119,7 +119,9 @@ def _show(argv: Sequence[str]) -> int:
     suite, out = _read(options)
     console = output(options.json)
     console.print(shown(suite.name), style="bold")
-    console.print(Text(printable(suite.about)))
+    for paragraph in suite.about.split("\n\n"):  # what is indented stands as it is
+        as_it_is = "\n  " in f"\n{paragraph}"
+        console.print(Text(printable(paragraph)) if as_it_is else shown(paragraph))
     if suite.paper:
         console.print(shown(f"paper: {suite.paper}"))
     told = []

@@ -221,10 +221,14 @@ def test_suites_are_found_by_name_or_path(tmp_path: Path) -> None:
 
 
 def test_some_cells_are_chosen(read: Read) -> None:
-    suite = read(f'[cells.a]\n{COT}part = "one"\n[cells.b]\n{COT}part = "two"\n')
+    suite = read(
+        f'[cells.a]\n{COT}part = "one"\n[cells.b]\n{COT}part = "two"\n'
+        f'[cells.d]\n{COT}start = "e"\n[cells.e]\n{COT}start = "b"\n'
+    )
+    assert [cell.name for cell in suite.chosen(match="d").cells] == ["b", "e", "d"]
     assert [cell.name for cell in suite.chosen(["two"]).cells] == ["b"]
     assert [cell.name for cell in suite.chosen(match="a").cells] == ["a"]
-    with pytest.raises(UsageError, match="no part 'three'; its parts are one, two"):
+    with pytest.raises(UsageError, match="no part 'three'; its parts are figures, one, two"):
         suite.chosen(["three"])
     with pytest.raises(UsageError, match="has 'c' in its name"):
         suite.chosen(match="c")
@@ -271,6 +275,7 @@ def test_equal_costs_are_measured_ones_that_two_methods_share() -> None:
     found = {"a": [(1.0, 0.1), (8.0, 0.2)], "b": [(2.0, 0.1), (16.0, 0.3)], "c": [(4.0, 0.5)]}
     assert equal_costs(found) == [2.0, 4.0, 8.0]
     assert equal_costs({"a": [(1.0, 0.1)], "b": [(2.0, 0.1)]}) == []
+    assert equal_costs({"a": [(1.0, 0.1)], "b": [(1.0, 0.1)]}) == []  # no curve
     many = {name: [(float(i), 0.1) for i in range(1, 50)] for name in "ab"}
     costs = equal_costs(many)
     assert len(costs) == 5 and costs[0] == 1.0 and costs[-1] == 49.0

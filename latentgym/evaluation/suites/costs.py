@@ -56,13 +56,17 @@ def at_cost(curve: Curve, cost: float) -> float | None:
 
 
 def equal_costs(found: Mapping[str, Curve]) -> list[float]:
-    """Costs that were measured and that at least two methods can be read at, a few of them.
+    """Costs that were measured and that a curve and another method can be read at, a few of them.
 
     Args:
         found: curve of each method.
     """
     measured = sorted({paid for curve in found.values() for paid, _ in curve})
-    shared = [c for c in measured if sum(at_cost(k, c) is not None for k in found.values()) > 1]
+    shared = []
+    for cost in measured:
+        there = [curve for curve in found.values() if at_cost(curve, cost) is not None]
+        if len(there) > 1 and any(len(curve) > 1 for curve in there):
+            shared.append(cost)
     if len(shared) <= _MOST:
         return shared
     return [shared[round(i)] for i in np.linspace(0, len(shared) - 1, _MOST)]

@@ -85,7 +85,7 @@ class Suite:
     cells: tuple[Cell, ...]
 
     def chosen(self, parts: Sequence[str] = (), match: str = "") -> Suite:
-        """The suite with some of its cells.
+        """The suite with some of its cells, and those that they start from.
 
         Args:
             parts: whose cells; none for all.
@@ -100,13 +100,16 @@ class Suite:
                 f"{self.name} has no part {unknown[0]!r}; its parts are {', '.join(known)}."
             )
         cells = [cell for cell in self.cells if not parts or cell.part in parts]
-        some = tuple(cell for cell in cells if match in cell.name)
+        some = {cell.name for cell in cells if match in cell.name}
         if not some:
             raise UsageError(
                 f"no cell of {self.name} that is chosen has {match!r} in its name; latentgym suite "
                 "show lists them."
             )
-        return replace(self, cells=some)
+        for cell in reversed(self.cells):  # whatever one starts from comes before it
+            if cell.name in some and cell.start is not None:
+                some.add(cell.start)
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.name in some))
 
 
 class _FaultError(Exception):

@@ -175,7 +175,7 @@ def _check_starts(todo: Sequence[Job], jobs: Sequence[Job], out: Path) -> None:
         if not (where / "checkpoints").exists():
             raise UsageError(
                 f"{cell.name} starts from {cell.start} under seed {seed}, which is neither chosen "
-                f"nor in {where}; choose it too."
+                f"nor in {where}; run it under that seed too."
             )
 
 
