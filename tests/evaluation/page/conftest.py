@@ -106,9 +106,9 @@ def found(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
     return find_results([tmp_path / "runs"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser without a window."""
+    """A browser without a window; while it is there, an event loop runs in this thread."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
