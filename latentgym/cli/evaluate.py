@@ -38,7 +38,6 @@ from latentgym.evaluation.evaluate import (
     Evaluation,
     evaluate,
     evaluate_answerer,
-    prompts_digest,
     questions_of,
 )
 from latentgym.evaluation.journal import JOURNAL
@@ -209,10 +208,7 @@ def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluatio
             "--control shuffle swaps thoughts within a batch, so spreading the questions would "
             "change it; use --backend local."
         )
-    env = run.make_env(1)
-    task = env.unwrapped.task
-    asked = questions_of(task, options.limit, options.index)
-    record = {**record, "prompts": prompts_digest(env, asked)}
+    task = run.make_env(1).unwrapped.task
     rows = partial(_rows, options.batch)
     with answering(run, options.workers, rows, address=options.ray_address) as answerer:
         evaluation = evaluate_answerer(answerer, run.env_id, task, **record)

@@ -56,17 +56,15 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
     """
     answerer = Answerer(Identity.of(agent, policy), partial(agent.answer, policy, env))
     task = env.unwrapped.task
-    questions = questions_of(task, options.get("limit"), options.get("index", ()))
-    check_lengths(policy, env, questions)
-    prompts = prompts_digest(env, questions)
-    return evaluate_answerer(answerer, env_id, task, prompts=prompts, **options)
+    check_lengths(policy, env, questions_of(task, options.get("limit"), options.get("index", ())))
+    return evaluate_answerer(answerer, env_id, task, **options)
 
 
-def prompts_digest(env: Any, questions: IntArray) -> str:
-    """By which the prompts of some questions are known, as an environment gives them to a model."""
+def _prompts_digest(task: Any, questions: IntArray) -> str:
+    """By which the prompts of some questions are known, as a task gives them to a model."""
     digest = sha256()
     for question in questions.tolist():
-        digest.update(to_json(env.unwrapped.prompt(question)).encode("ascii") + b"\n")
+        digest.update(to_json([int(i) for i in task.prompt(question)]).encode("ascii") + b"\n")
     return digest.hexdigest()
 
 
@@ -126,7 +124,6 @@ def evaluate_answerer(
     config: dict[str, Any] | None = None,
     trained: Trained | None = None,
     journal: Path | None = None,
-    prompts: str = "",
 ) -> Evaluation:
     """Ask questions, grade and account.
 
@@ -141,7 +138,6 @@ def evaluate_answerer(
         trained: on whose questions the agent was trained; None where there was no training.
         journal: folder in which answers are written down as they come. Those that are there
             already are not asked for again.
-        prompts: for the record; see `prompts_digest`.
 
     Raises:
         UsageError: no seeds, no such questions, or a journal of another evaluation.
@@ -216,7 +212,7 @@ def evaluate_answerer(
         index=list(index),
         trained_on=None if trained is None else trained_on(trained, task, questions),
         modules=modules,
-        prompts=prompts,
+        prompts=_prompts_digest(task, questions),
     )
     rollouts = [
         _rollout(answer, seed, task)
