@@ -68,10 +68,14 @@ def fast(kind: str) -> HFTokenizer:
         raw.decoder = decoders.WordPiece()
         trainer = trainers.WordPieceTrainer(vocab_size=120, **options)
     else:
-        raw = Tokenizer(models.WordLevel(unk_token="<unk>"))
-        raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        trainer = trainers.WordLevelTrainer(**options)
-    raw.train_from_iterator(CORPUS, trainer)
+        # By hand: the trainer gives two ids to a special token that is a word of the corpus, and
+        # added tokens those of words.
+        words = dict.fromkeys([*SPECIAL, *" ".join(CORPUS).split()])
+        raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+        raw.pre_tokenizer, trainer = pre_tokenizers.WhitespaceSplit(), None
+        raw.add_special_tokens(special)
+    if trainer is not None:
+        raw.train_from_iterator(CORPUS, trainer)
     raw.add_tokens([AddedToken(name, normalized=False) for name in (*MARKERS, *WORDS)])
     raw.add_special_tokens([AddedToken(STRIP, lstrip=True, rstrip=True, normalized=False)])
     hf = PreTrainedTokenizerFast(
