@@ -179,7 +179,7 @@ ROOT_FILES = {"__init__", "__main__", "errors", "progress", "registry", "storage
 ARROWS = {
     "__init__": "registry",
     "__main__": "cli",
-    "analysis": "episodes evaluation heads lm progress rollout storage text",
+    "analysis": "episodes evaluation heads lm progress rollout storage system text",
     "agents": "episodes evaluation heads lm options progress registry rollout system text training",
     "bench": "agents data episodes evaluation heads lm options progress registry retrieval rollout "
     "text training",

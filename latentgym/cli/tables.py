@@ -6,7 +6,6 @@ its controls, as paired differences.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,11 +14,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from latentgym.evaluation.columns import BY_NAME, Column, Run, run_name
+from latentgym.evaluation.columns import BY_NAME, Column, Run
 from latentgym.evaluation.columns import shown as cell
 from latentgym.evaluation.comparison import Difference, controls_of, methods_of
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import Result
+from latentgym.evaluation.rows import asked, best, names, notes
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
@@ -69,30 +69,30 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
         sort: name of the column by which rows are sorted: shares from the largest, other numbers
             from the smallest.
     """
-    names, warned, controls = _run_names(found), cautions(found), controls_of(found)
+    named, warned, controls = names(found), cautions(found), controls_of(found)
     replaced = {folder for folder, of in methods_of(found).items() if of in controls}
     left_out = dict[str, None]()
-    for questions, some in groupby(sorted(found, key=_questions), key=_questions):
+    for questions, some in groupby(sorted(found, key=asked), key=asked):
         runs = sorted(some, key=lambda run: _rank(BY_NAME[sort], run))
         models = {r.model for _, r in runs}
-        best = _best(runs)
-        notes = list(dict.fromkeys(note for folder, _ in runs for note in warned[folder]))
+        top = best(runs)
+        unlike = list(dict.fromkeys(note for folder, _ in runs for note in warned[folder]))
         rows = []
         for folder, r in runs:
             if folder in replaced:
                 continue
-            mark = "".join(f" [{notes.index(note) + 1}]" for note in warned[folder])
-            own = [names[folder], _agent(r), r.model]
-            style = "bold" if folder in best else ""
+            mark = "".join(f" [{unlike.index(note) + 1}]" for note in warned[folder])
+            own = [named[folder], _agent(r), r.model]
+            style = "bold" if folder in top else ""
             rows.append(Row(own, _numbers((folder, r)), mark, style))
             rows += map(control, controls.get(folder, ()))
         several = len(models) > 1
-        heading = questions if several else f"{questions}; {min(models)}"
+        heading = ", ".join(questions) if several else f"{', '.join(questions)}; {min(models)}"
         console.print(shown(heading, console.width), style="bold")
         made, narrow = table(rows, console.width, NAMES if several else NAMES[:-1])
         left_out |= dict.fromkeys(narrow)
         console.print(made)
-        said = [*(f"[{i}] {note}" for i, note in enumerate(notes, start=1)), *_notes(runs, names)]
+        said = [*(f"[{i}] {note}" for i, note in enumerate(unlike, start=1)), *notes(runs, named)]
         for note in said:
             console.print(shown(note), style="dim")
         console.print()
@@ -106,11 +106,6 @@ def tell_narrow(left_out: Iterable[str], console: Console) -> None:
         console.print(shown(note), style="dim")
 
 
-def _questions(run: Run) -> str:
-    r = run[1]
-    return f"{r.task}, {r.split}, {r.source}"
-
-
 def _rank(column: Column, run: Run) -> tuple[bool, float, str]:
     """Where a run stands; what has no value comes last."""
     value = column.value(run)
@@ -118,15 +113,6 @@ def _rank(column: Column, run: Run) -> tuple[bool, float, str]:
         return value is None, 0.0, str(value)
     number = 0.0 if value is None else float(value)
     return value is None, -number if column.kind == "share" else number, ""
-
-
-def _best(runs: Sequence[Run]) -> set[Path]:
-    """The best without gold, and those whose interval reaches its own; none of one alone."""
-    own = [(f, r) for f, r in runs if r.control is None and not r.oracle and r.source != "sample"]
-    if len(own) < 2:
-        return set()
-    _, top = max(own, key=lambda run: run[1].accuracy)
-    return {f for f, r in own if r.accuracy_ci95[1] >= top.accuracy_ci95[0]}
 
 
 def _numbers(run: Run) -> dict[str, str]:
@@ -211,29 +197,6 @@ def table(
 
 def _title(column: str) -> str:
     return _TITLES.get(column) or BY_NAME[column].title
-
-
-def _notes(runs: Sequence[Run], names: Mapping[Path, str]) -> Iterator[str]:
-    if any(r.source == "sample" for _, r in runs):
-        yield "sample: made-up questions in the place of the real data, so these are no results."
-    for folder, r in runs:
-        if r.trained_on:
-            yield f"{names[folder]}: {r.trained_on} of {r.n} questions were trained on."
-    if any(r.oracle for _, r in runs):
-        yield "(oracle): looks at the gold answers to choose, so it is an upper bound."
-
-
-def _run_names(found: Sequence[Run]) -> dict[Path, str]:
-    """A name of each run that no other has: its folder's, behind those above it where need be."""
-    parts = {folder: folder.resolve().parts for folder, _ in found}
-    names, left = {folder: run_name(folder) for folder in parts}, list(parts)
-    for depth in range(1, max(map(len, parts.values()))):
-        taken = Counter(own[-depth:] for own in parts.values())
-        for folder in [folder for folder in left if taken[parts[folder][-depth:]] == 1]:
-            left.remove(folder)
-            if depth > len(Path(names[folder]).parts):
-                names[folder] = "/".join(parts[folder][-depth:])
-    return names
 
 
 def _agent(result: Result) -> str:

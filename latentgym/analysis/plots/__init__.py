@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from latentgym.analysis.plots import depth, latents
-from latentgym.analysis.plots.base import Report, file_of
+from latentgym.analysis.plots.base import Report
+from latentgym.system.pictures import file_of
 
 # Each with the part of a report that it is of.
 _DRAWN: Mapping[str, tuple[str, Callable[[Report], Any]]] = {

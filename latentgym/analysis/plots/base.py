@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.analysis.pooling import ALL
-from latentgym.errors import UsageError
+from latentgym.system.pictures import figure_class
 
 Report = Mapping[str, Any]
 COLOURS = {
@@ -40,23 +39,7 @@ def figure_of(height: float) -> Any:
     Raises:
         UsageError: matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("pictures need matplotlib; pip install 'latentgym[plots]'.") from error
-    return Figure(figsize=(_WIDTH, height), layout="constrained")
-
-
-def file_of(figure: Any, name: str, kind: str) -> bytes:
-    """A figure as a file of that kind, `svg` or `png`; the same bytes for the same figure."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    # Ids within an SVG are random, and it bears the date, unless one says otherwise.
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
-    return buffer.getvalue()
+    return figure_class("plots")(figsize=(_WIDTH, height), layout="constrained")
 
 
 def line(axes: Any, group: str, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from latentgym.errors import UsageError
 from latentgym.evaluation.results import ROLLOUTS, load_rollouts
+from latentgym.text.lengths import shortened
 
 METRICS = "metrics.jsonl"
 CURVES = {
@@ -28,7 +29,6 @@ CURVES = {
 _POINTS = 200  # of a curve
 _LINES = 200_000  # of a log that are read
 _LINE = 1 << 20  # characters of one
-_TEXT = 4_000  # characters of a text that is shown
 _STEPS = 64  # thoughts of an answer that are shown
 _KEPT = (
     *("index", "seed", "question", "target", "parsed", "status", "score", "components"),
@@ -66,7 +66,7 @@ def _bounded(rollout: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cut(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _TEXT else f"{value[:_TEXT]} [...]"
+        return shortened(value)
     if isinstance(value, list):
         return [_cut(each) for each in value]
     if isinstance(value, Mapping):

@@ -22,8 +22,9 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.columns import COLUMNS, Run
 from latentgym.evaluation.page import plots
 from latentgym.evaluation.page.answers import answers, curves
-from latentgym.evaluation.page.rows import asked, table, values
+from latentgym.evaluation.page.rows import table, values
 from latentgym.evaluation.results import Result
+from latentgym.evaluation.rows import asked
 from latentgym.storage import atomic_write, finite, writable
 
 T = TypeVar("T")
@@ -166,9 +167,9 @@ def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
         "seeds": r.seeds,
         "answers": block,
         "left_out": max(0, of - given) if block else 0,
-        "command": getattr(r, "command", ""),
+        "command": r.command,
         "settings": list(_settings(r)),
-        "values": {c.name: finite({"v": c.value(run)})["v"] for c in COLUMNS},
+        "values": {**finite({c.name: c.value(run) for c in COLUMNS}), "run": name},
         "chosen_by": values(run),
     }
 

@@ -123,11 +123,8 @@ async function startTable() {
 /** The rows that are shown, with all columns, as a file. */
 function download() {
   const quote = (text) => `"${text.replaceAll('"', '""')}"`;
-  const rows = table.rows({ search: "applied", order: "applied" }).nodes().toArray();
-  const lines = rows.map((_, i) => {
-    const index = table.rows({ search: "applied", order: "applied" }).indexes()[i];
-    return COLUMNS.map((name) => quote(String(runs[index].values[name] ?? ""))).join(",");
-  });
+  const shown = table.rows({ search: "applied", order: "applied" }).indexes().toArray();
+  const lines = shown.map((index) => COLUMNS.map((name) => quote(String(runs[index].values[name] ?? ""))).join(","));
   const text = [COLUMNS.map(quote).join(","), ...lines].join("\r\n") + "\r\n";
   const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "results.csv" });
   link.click();

@@ -6,7 +6,6 @@ The same results give the same bytes.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.comparison import Difference
 from latentgym.evaluation.page.answers import CURVES
+from latentgym.system.pictures import figure_class, file_of
 
 _INK = "#010203"  # stands for the colour of the page's text
 # Told apart by the colour-blind (Okabe and Ito), on light and on dark.
@@ -65,15 +64,7 @@ class Plot:
 
     def file(self, kind: str) -> bytes:
         """As a file of that kind, `svg` or `png`."""
-        import matplotlib
-
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        with matplotlib.rc_context({"svg.hashsalt": self.name, "svg.fonttype": "none"}):
-            self.figure.savefig(
-                buffer, format=kind, dpi=160, metadata=metadata, transparent=kind == "svg"
-            )
-        return buffer.getvalue()
+        return file_of(self.figure, self.name, kind, transparent=kind == "svg")
 
 
 @contextmanager
@@ -83,15 +74,13 @@ def _style() -> Iterator[Callable[..., Any]]:
     Raises:
         UsageError: matplotlib is missing.
     """
-    try:
-        import matplotlib
-        from cycler import cycler
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("pictures need matplotlib; pip install 'latentgym[page]'.") from error
+    figure = figure_class("page")
+    import matplotlib
+    from cycler import cycler
+
     style: Any = {**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}
     with matplotlib.rc_context(style):
-        yield Figure
+        yield figure
 
 
 def of_task(

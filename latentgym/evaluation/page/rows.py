@@ -12,12 +12,14 @@ from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, shown
 from latentgym.evaluation.comparison import Difference, controls_of
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import Result
+from latentgym.evaluation.rows import asked, best, names, notes
 
 _SHOWN = (
     *("run", "agent", "model", "task", "accuracy", "controls", "n", "flops", "positions"),
     *("latent_share", "thoughts", "tokens", "malformed", "truncated"),
 )
 _FILTERED = ("task", "family", "model", "agent", "control", "trained", "source")
+_BOLD = "Bold: the best on its task without gold, and those whose intervals reach its own."
 _CONTROLS = Column(
     "controls",
     "controls",
@@ -84,36 +86,17 @@ def table(found: Sequence[Run]) -> Table:
     columns = [column for column in COLUMNS if column.name not in ("low", "high")]
     if controls:
         columns.insert(1 + [column.name for column in columns].index("accuracy"), _CONTROLS)
-    best = _best(runs)
+    top = {folder for _, some in groupby(runs, key=asked) for folder in best(list(some))}
     rows = [
         [
-            _cell(run, column, named[run[0]], best, controls.get(run[0], ()), odd.get(run[0], ()))
+            _cell(run, column, named[run[0]], top, controls.get(run[0], ()), odd.get(run[0], ()))
             for column in columns
         ]
         for run in runs
     ]
     headings = [_heading(column) for column in columns]
-    notes = list(_notes(runs, named, odd))
-    return Table(named, runs, rows, headings, list(_filters(runs)), notes, controls)
-
-
-def asked(run: Run) -> tuple[str, str, str]:
-    """What the rows of one table have in common."""
-    r = run[1]
-    return r.task, r.split, r.source
-
-
-def names(runs: Sequence[Run]) -> dict[Path, str]:
-    """A name of each run that no other has: its folder's, with as many above it as that takes."""
-    parts = {folder: folder.resolve().parts for folder, _ in runs}
-    found: dict[Path, str] = {}
-    for folder, own in parts.items():
-        alike = [other for other in parts.values() if other[-1] == own[-1] and other != own]
-        depth = next(
-            (k for k in range(1, len(own)) if all(o[-k:] != own[-k:] for o in alike)), len(own)
-        )
-        found[folder] = "/".join(own[-depth:])
-    return found
+    told = [_BOLD, *notes(runs, named), *_unlike(named, odd)]
+    return Table(named, runs, rows, headings, list(_filters(runs)), told, controls)
 
 
 def _heading(column: Column) -> dict[str, Any]:
@@ -131,31 +114,19 @@ def _align(column: Column) -> str:
     return "" if column.kind in ("text", "flag") else "number"
 
 
-def _best(runs: Sequence[Run]) -> set[Path]:
-    """The best run on each task without looking at gold, and those whose interval reaches it."""
-    found: set[Path] = set()
-    for _, group in groupby(runs, key=asked):
-        own = [run for run in group if run[1].control is None and not run[1].oracle]
-        if own:
-            top = max(own, key=lambda run: run[1].accuracy)
-            found |= {f for f, r in own if r.accuracy_ci95[1] >= top[1].accuracy_ci95[0]}
-    return found
-
-
 def _cell(
     run: Run,
     column: Column,
     name: str,
-    best: set[Path],
+    top: set[Path],
     controls: Sequence[Difference],
     odd: Sequence[str],
 ) -> Cell:
     folder, r = run
-    value = column.value(run)
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    cell = Cell(shown(column, run), float(value) if numeric else None, _align(column))  # type: ignore[arg-type]
-    if _align(column) and not numeric:
-        cell.order = -1.0  # below all numbers
+    value, align = column.value(run), _align(column)
+    number = float(value) if align and isinstance(value, int | float) else None
+    missing = -1.0 if align else None  # below all numbers
+    cell = Cell(shown(column, run), missing if number is None else number, align)
     if column.name == "run":
         cell.text, cell.run, cell.tags = name, True, list(_tags(r, odd))
     elif column.name == "agent" and r.control:
@@ -163,7 +134,7 @@ def _cell(
     elif column.name == "accuracy":
         low, high = r.accuracy_ci95
         cell.under = [f"[{100 * low:.1f}, {100 * high:.1f}]"]
-        cell.align += " best" if folder in best else ""
+        cell.align += " best" if folder in top else ""
     elif column.name == "controls":
         cell.under = [
             f"{c.name} {100 * c.mean:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
@@ -171,9 +142,9 @@ def _cell(
         ]
     elif column.name == "n" and len(r.seeds) > 1:
         cell.text += f" x{len(r.seeds)}"
-    elif column.name in ("malformed", "truncated") and numeric:
+    elif column.name in ("malformed", "truncated") and number is not None:
         of = r.n * len(r.seeds)
-        cell.under = [f"{round(float(value) * of)} of {of}"]  # type: ignore[arg-type]
+        cell.under = [f"{round(number * of)} of {of}"]
     return cell
 
 
@@ -188,14 +159,7 @@ def _tags(r: Result, odd: Sequence[str]) -> Iterator[Tag]:
         yield Tag("unlike the rest", "; ".join(odd), "warn")
 
 
-def _notes(
-    runs: Sequence[Run], named: Mapping[Path, str], odd: Mapping[Path, Sequence[str]]
-) -> Iterator[str]:
-    yield "Bold: the best on its task without gold, and those whose intervals overlap with its own."
-    if any(r.source == "sample" for _, r in runs):
-        yield "sample: made-up questions in the place of the real data, so these are no results."
-    if any(r.oracle for _, r in runs):
-        yield "oracle: gold answers took part in choosing among attempts, so it is an upper bound."
+def _unlike(named: Mapping[Path, str], odd: Mapping[Path, Sequence[str]]) -> Iterator[str]:
     for folder, told in odd.items():
         if told:
             yield f"{named[folder]} is unlike the rest of its task: {'; '.join(told)}."

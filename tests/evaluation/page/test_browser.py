@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def test_it_filters_and_an_address_says_how(opened: Opened) -> None:
     assert len(opened.names()) == 4
     opened.page.fill("#search", "soft-thinking")
     assert opened.names() == ["soft"]
+
+
+def test_what_is_shown_is_a_file_too(opened: Opened, tmp_path: Path) -> None:
+    opened.page.fill("#search", "soft")
+    with opened.page.expect_download() as download:
+        opened.page.click("#download")
+    download.value.save_as(tmp_path / "results.csv")
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == opened.names() == ["soft", "soft-zero"]
+    assert [float(row["accuracy"]) for row in rows] == [0.75, 0.25]
 
 
 def test_columns_come_and_go(opened: Opened) -> None:

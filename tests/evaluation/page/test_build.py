@@ -15,7 +15,6 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import page, write_page
 from latentgym.evaluation.page.plots import pareto
-from latentgym.evaluation.page.rows import names
 from latentgym.evaluation.results import find_results
 
 from .conftest import HOSTILE, result, rollout
@@ -89,19 +88,6 @@ def test_answers_are_bounded(save: Callable[..., Path]) -> None:
 def test_without_rollouts_or_answers_there_is_still_a_row(tmp_path: Path) -> None:
     text = text_of([(tmp_path, result())])
     assert 'data-run="' in text and '"answers": null' in text
-
-
-@pytest.mark.parametrize(
-    ("folders", "expected"),
-    [
-        (["a/x", "a/y"], ["x", "y"]),
-        (["a/x", "b/x"], ["a/x", "b/x"]),
-        (["a/c/x", "b/c/x", "b/c/y"], ["a/c/x", "b/c/x", "y"]),
-    ],
-)
-def test_names_are_as_short_as_they_can_be(folders: list[str], expected: list[str]) -> None:
-    runs = [(Path("/", folder), result()) for folder in folders]
-    assert list(names(runs).values()) == expected
 
 
 def test_what_is_missing_is_a_sentence(found: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
