@@ -52,11 +52,12 @@ def csv_text(found: Sequence[Run]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.name for column in COLUMNS])
     for run in in_order(found):
-        writer.writerow([_plain(column.value(run)) for column in COLUMNS])
+        writer.writerow([plain(column.value(run)) for column in COLUMNS])
     return file.getvalue()
 
 
-def _plain(value: Value) -> str | float | int | None:
+def plain(value: Value) -> str | float | int | None:
+    """A value as a file for spreadsheets has it: a flag as a number, no text as a formula."""
     if isinstance(value, bool):
         return int(value)
     if not isinstance(value, str):

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import latentgym
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import COLUMNS, Run
+from latentgym.evaluation.exports import plain
 from latentgym.evaluation.page import plots
 from latentgym.evaluation.page.answers import answers, curves
 from latentgym.evaluation.page.rows import table, values
@@ -169,7 +170,7 @@ def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
         "left_out": max(0, of - given) if block else 0,
         "command": r.command,
         "settings": list(_settings(r)),
-        "values": {**finite({c.name: c.value(run) for c in COLUMNS}), "run": name},
+        "values": {**finite({c.name: plain(c.value(run)) for c in COLUMNS}), "run": plain(name)},
         "chosen_by": values(run),
     }
 

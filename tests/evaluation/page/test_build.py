@@ -108,3 +108,10 @@ def test_what_is_damaged_is_left_out_and_told(file: str, found: list[Run]) -> No
     (folder / file).write_bytes(b"\x1f\x8b nothing that one could read")
     text = text_of(found)
     assert 'data-run="trained"' in text and f"{file} is damaged" in text
+
+
+def test_no_text_is_a_formula_in_the_file_of_what_is_shown(tmp_path: Path) -> None:
+    text = text_of([(tmp_path, result(model="=1+1", checkpoint="x"))])
+    (told,) = json.loads(re.search(r'id="runs">(.*?)</script>', text)[1])  # type: ignore[index]
+    assert told["values"]["model"].replace("\u0027", "'") == "'=1+1"
+    assert (told["values"]["trained"], told["values"]["accuracy"]) == (1, 0.5)
