@@ -47,4 +47,5 @@ def test_an_oracle_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     assert main(["leaderboard", str(out)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "(oracle): looks at the gold answers to choose, so it is an upper bound" in shown
+    assert "latentseek (oracle)" in shown
+    assert "oracle: looks at the gold answers to choose, so it is an upper bound" in shown
