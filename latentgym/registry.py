@@ -108,7 +108,7 @@ def register_envs() -> None:
             gymnasium.register(
                 id=env_id,
                 entry_point="latentgym.envs:LatentEnv",
-                vector_entry_point="latentgym.envs:LatentVectorEnv",
+                vector_entry_point="latentgym.envs:make_vec",
                 kwargs={"task": task, "family": family},
             )
 

@@ -18,12 +18,10 @@ from latentgym.registry import (
     make_vector_env,
     recorded,
     resolve,
-    split_module,
     task_maker,
-    task_name,
 )
 from latentgym.text.tokenizers import ByteTokenizer
-from latentgym.training.manifest import run_of
+from latentgym.training.manifest import env_options_of, run_of
 
 _MOST_RUNS = 16  # one started from the other
 
@@ -53,21 +51,6 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
     if trained != cls.name or words.value("--preset") is not None or "config" not in run:
         return of_preset(cls, words)
     return restored(cls, run["config"], Path(str(path)))
-
-
-def env_as_trained(
-    trained: Mapping[str, Any], env: str, given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Options of the environment that a run was trained on, but for those that choose questions.
-
-    Another task has other options: for it there are none. What is held out is of the run's own
-    source, so another one that is given has all its rows.
-    """
-    _, task, _ = resolve(env)
-    if not trained or task_name(split_module(trained["env"])[1]) != task:
-        return {}
-    left = {"split", "limit", *(["holdout"] if "source" in (given or {}) else [])}
-    return {k: v for k, v in trained["env_options"].items() if k not in left}
 
 
 def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
@@ -129,7 +112,7 @@ def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> 
         stored = restored(cls, trained["config"], Path(str(run.checkpoint)))
         taken += [f"{name} {value}" for name, value in _of_answering(cls, stored)]
         changed += [f"{n} {was} to {now}" for n, was, now in differences(stored, run.config)]
-    options = env_as_trained(trained, run.env, given)
+    options = env_options_of(trained, run.env, given)
     usual = _defaults(run)
     taken += [f"{k} {value}" for k, value in options.items() if k not in usual or usual[k] != value]
     changed += [

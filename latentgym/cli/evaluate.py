@@ -15,7 +15,7 @@ import tyro
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
-from latentgym.cli.as_trained import announce, as_trained, env_as_trained, trained_by
+from latentgym.cli.as_trained import announce, as_trained, trained_by
 from latentgym.cli.options import (
     RunOptions,
     command_line,
@@ -54,7 +54,7 @@ from latentgym.registry import current, make_vector_env, recorded
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import shown
-from latentgym.training.manifest import run_of
+from latentgym.training.manifest import env_options_of, run_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
         agent=options.agent,
         config=config,
         env=options.env,
-        env_options={**env_as_trained(trained, options.env, given), **given},
+        env_options={**env_options_of(trained, options.env, given), **given},
         model=options.model or trained.get("model") or default_model(SMOLLM2),
         checkpoint=options.checkpoint,
         lora=trained.get("lora"),

@@ -9,11 +9,10 @@ from typing import Any
 from latentgym.agents.base import Agent, agent_class, preset
 from latentgym.agents.run import Run
 from latentgym.agents.settings import restored
-from latentgym.cli.as_trained import env_as_trained
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.evaluation.results import RESULT, load_result
 from latentgym.registry import AGENTS, recorded
-from latentgym.training.manifest import find, run_of
+from latentgym.training.manifest import env_options_of, find, run_of
 
 _TEST = {"split": "test"}  # where neither a result nor the user says
 
@@ -64,7 +63,7 @@ def subject(
         agent=agent or trained["agent"],
         config=restored(cls, trained["config"], folder),
         env=own,
-        env_options={**env_as_trained(trained, own), **_TEST, **options},
+        env_options={**env_options_of(trained, own), **_TEST, **options},
         model=trained["model"],
         checkpoint=checkpoint,
         lora=trained.get("lora"),

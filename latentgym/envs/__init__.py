@@ -1,5 +1,6 @@
 """The tasks as Gymnasium environments."""
 
+from latentgym.envs.making import make_vec
 from latentgym.envs.single import LatentEnv
 from latentgym.envs.task import Choices, Demonstration, Task, TaskMaker, ToolCall
 from latentgym.envs.vector import LatentVectorEnv
@@ -22,4 +23,5 @@ __all__ = [
     "Task",
     "TaskMaker",
     "ToolCall",
+    "make_vec",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from latentgym.options.keywords import Option
 
@@ -66,5 +66,9 @@ HiddenSize: TypeAlias = Annotated[
 PromptBudget: TypeAlias = Annotated[int, Option("the longest prompt, in tokens", 1, 1 << 20)]
 ModelName: TypeAlias = Annotated[
     str, Option("model whose vocabulary and prompts to use; none for the task's own small ones")
+]
+Dynamics: TypeAlias = Annotated[
+    Any,
+    Option("a model inside, which reads the actions: its name, or the folder of a training run"),
 ]
 RenderMode: TypeAlias = Annotated[str, Option("`ansi` (text) or `human` (printed)")]

@@ -53,6 +53,8 @@ class LiveEpisodes:
         index_N: the question of each row.
         state: where each row stands.
         last_N: the token that each row's last action was read by.
+        as_token_N: which of the last actions a model reads as that token: those of answers, and
+            the one that completes the marker.
     """
 
     def __init__(self, task: Task, n: int, protocol: Protocol | None = None) -> None:
@@ -67,6 +69,7 @@ class LiveEpisodes:
         self._used_N: IntArray = np.zeros(n, dtype=np.int64)
         self._heard_N: IntArray = np.zeros(n, dtype=np.int64)  # recorded up to the last response
         self.last_N: IntArray = np.zeros(n, dtype=np.int64)
+        self.as_token_N: BoolArray = np.zeros(n, dtype=bool)
         self._prompt_NP = np.full((n, task.prompt_budget), task.tokenizer.pad_id, dtype=np.int64)
         self._prompt_length_N: IntArray = np.zeros(n, dtype=np.int64)
         self.insert_budget = max(
@@ -107,6 +110,16 @@ class LiveEpisodes:
     def speaks(self, row: int) -> bool:
         """Whether the last action made the environment insert something."""
         return bool(self._inserted_length_N[row] > 0)
+
+    def inserted(self, row: int) -> list[int]:
+        """What it has inserted behind the last action, or behind the prompt, token ids."""
+        ids: list[int] = self._inserted_NM[row, : self._inserted_length_N[row]].tolist()
+        return ids
+
+    def prompt(self, row: int) -> list[int]:
+        """The prompt of a row's question, token ids."""
+        ids: list[int] = self._prompt_NP[row, : self._prompt_length_N[row]].tolist()
+        return ids
 
     def checked_prompt(self, index: int) -> list[int]:
         """The prompt of a question.
@@ -161,7 +174,7 @@ class LiveEpisodes:
             acting &= acting_N
         self._inserted_length_N[acting] = 0
         self._inserted_NM[acting] = self.task.tokenizer.pad_id
-        as_token = self.state.advance(token_N, acting)
+        self.as_token_N = as_token = self.state.advance(token_N, acting)
         part_N = np.where(before == Phase.ANSWER, _ANSWER | _WORD, _THOUGHT)
         part_N[as_token | self.task.family.tokens] |= _WORD
         rows = np.flatnonzero(acting)
@@ -333,8 +346,12 @@ def batched(space: gym.Space[Any], n: int) -> gym.Space[Any]:
 
 def one(observation: Observation, row: int) -> Observation:
     """The observation of a row, as a single environment gives it."""
-    # A zero-dimensional element is a NumPy scalar, as Discrete spaces want it.
     return {
-        key: value[row] if value.ndim == 1 else value[row].copy()
+        key: one(value, row) if isinstance(value, dict) else _entry(value, row)
         for key, value in observation.items()
     }
+
+
+def _entry(value_N: npt.NDArray[Any], row: int) -> Any:
+    # A zero-dimensional element is a NumPy scalar, as Discrete spaces want it.
+    return value_N[row] if value_N.ndim == 1 else value_N[row].copy()

@@ -9,8 +9,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from latentgym.envs.arguments import HiddenSize, ModelName, PromptBudget, RenderMode, Support
-from latentgym.envs.episodes import Observation, batched, one
+from latentgym.envs.arguments import (
+    Dynamics,
+    HiddenSize,
+    ModelName,
+    PromptBudget,
+    RenderMode,
+    Support,
+)
+from latentgym.envs.episodes import Observation, one
+from latentgym.envs.making import make_vec
 from latentgym.envs.task import Demonstration, Task
 from latentgym.envs.vector import IntArray, LatentVectorEnv, check_render_mode
 from latentgym.episodes.protocol import Phase, Protocol
@@ -37,6 +45,9 @@ class LatentEnv(gym.Env[Any, Any]):
     `reset(options={"index": i})` picks a question. `step` takes one action, `step_segment` a whole
     run of them, `step_turn` as many of a run as there are before the environment responds.
 
+    With `dynamics`, a model or the folder of a training run, that model stands inside, see
+    `latentgym.wrappers.LatentDynamics`, whose options are keyword arguments then.
+
     Raises:
         OptionError: it does not take such an argument; also a `TypeError`.
         UsageError: an argument that cannot work.
@@ -54,6 +65,7 @@ class LatentEnv(gym.Env[Any, Any]):
         prompt_budget: PromptBudget | None = None,
         render_mode: RenderMode | None = None,
         model: ModelName | None = None,
+        dynamics: Dynamics | None = None,
         **options: Any,
     ) -> None:
         name = f"{NAMESPACE}/{task}-{family}"
@@ -64,7 +76,7 @@ class LatentEnv(gym.Env[Any, Any]):
                 f"{name} got an unexpected keyword argument {wrong!r}; it is for "
                 "gymnasium.make_vec, which makes several rows."
             )
-        rows = _Row(
+        rows = make_vec(
             task,
             family,
             1,
@@ -72,6 +84,8 @@ class LatentEnv(gym.Env[Any, Any]):
             hidden_size=hidden_size,
             prompt_budget=prompt_budget,
             model=model,
+            dynamics=dynamics,
+            rows=_Row,
             **options,
         )
         self._be(rows, 0, render_mode)
@@ -87,7 +101,6 @@ class LatentEnv(gym.Env[Any, Any]):
         self._rows, self._row, self.render_mode = rows, row, render_mode
         self.action_space = rows.single_action_space
         self.observation_space = rows.single_observation_space
-        self._one_action = batched(self.action_space, 1)
         self._only = np.arange(rows.num_envs) == row  # the rows that its actions are for
 
     @property
@@ -164,15 +177,11 @@ class LatentEnv(gym.Env[Any, Any]):
         self._rows.reset(options={**(options or {}), "reset_mask": self._only})
         if self.render_mode == "human":
             self.render()
-        return one(self._rows.episodes.observe(), self._row), self._rows.episodes.info(self._row)
+        return one(self._rows.observe(), self._row), self._rows.episodes.info(self._row)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        batch = (
-            {k: np.asarray(v)[None] for k, v in action.items()}
-            if isinstance(action, dict)
-            else np.asarray(action)[None]
-        )
-        return self._result(*self._act(self._rows.read_as(self._one_action, batch)))
+        self._check_running()
+        return self._result(*self._shown(self._rows.act_in(self._row, action)))
 
     def step_segment(self, tokens: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Take several actions, each read by its token; the same as stepping one by one.
@@ -212,26 +221,29 @@ class LatentEnv(gym.Env[Any, Any]):
         array = np.asarray(tokens, dtype=np.int64)
         if array.ndim != 1 or not array.size:
             raise ActionError("a segment is a list of at least one token.")
-        self._rows.family_check(array)
+        self._rows.check_segment(array)
         return array
 
     def _act(self, token: IntArray) -> tuple[float, dict[str, Any]]:
         """One action; its reward, and the final info if it ended the episode."""
-        episodes = self._rows.episodes
-        if episodes.state.phase[self._row] == Phase.DONE:
-            raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
-        rewards, finals = episodes.act(np.where(self._only, token, 0), self._only)
-        episodes.respond()
+        self._check_running()
+        return self._shown(self._rows.take_in(self._row, token))
+
+    def _shown(self, gained: tuple[float, dict[str, Any]]) -> tuple[float, dict[str, Any]]:
         if self.render_mode == "human":
             self.render()
-        return float(rewards[self._row]), finals.get(self._row, {})
+        return gained
+
+    def _check_running(self) -> None:
+        if self._rows.episodes.state.phase[self._row] == Phase.DONE:
+            raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
 
     def _result(
         self, reward: float, final: dict[str, Any]
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         episodes = self._rows.episodes
         return (
-            one(episodes.observe(), self._row),
+            one(self._rows.observe(), self._row),
             reward,
             bool(episodes.state.terminated[self._row]),
             bool(episodes.state.truncated[self._row]),

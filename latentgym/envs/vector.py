@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 IntArray = npt.NDArray[np.int64]
 _ROWS = Keyword("num_envs", (int,), 1, Option("rows", least=1))
+Gained = tuple[npt.NDArray[np.float64], dict[int, dict[str, Any]]]
+"""Rewards of all rows, and the final infos of those that have ended."""
 StepResult = tuple[Observation, npt.NDArray[np.float64], BoolArray, BoolArray, dict[str, Any]]
 
 
@@ -183,7 +186,11 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         asked = Reset.of(options, self.num_envs)
         self.generators.seed(seed, asked.mask_N)
         self._start(asked.mask_N, asked.index, asked.group_size)
-        return self.episodes.observe(), self.episodes.infos(asked.mask_N)
+        return self.observe(), self.episodes.infos(asked.mask_N)
+
+    def observe(self) -> Observation:
+        """The observations of all rows; every call gives fresh arrays."""
+        return self.episodes.observe()
 
     def _start(self, mask: BoolArray, chosen: Any = None, group: int = 1) -> None:
         """Begin new episodes in these rows."""
@@ -211,16 +218,38 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         return np.broadcast_to(index.astype(np.int64), rows.shape)
 
     def step(self, actions: Any) -> StepResult:
-        tokens, episodes = self.read(actions), self.episodes
-        over = episodes.state.done
+        over = self.episodes.state.done
         renewed = over & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
         if not self._started or (over & ~renewed).all():
             raise gym.error.ResetNeeded("no episode is running; call reset() before step().")
-        rewards, finals = episodes.act(tokens, ~over)
-        episodes.respond()
+        rewards, finals = self._act(actions, ~over)
         if renewed.any():
             self._start(renewed)
         return self._result(rewards, finals, ~over | renewed)
+
+    def _act(self, actions: Any, acting_N: BoolArray) -> Gained:
+        """Take an action in each of these rows, of a batch that has one for every row."""
+        return self._take(self.read(actions), acting_N)
+
+    def act_in(self, row: int, action: Any) -> tuple[float, dict[str, Any]]:
+        """Take an action in one row; its reward, and the final info if it ends the episode."""
+        return self.take_in(row, self.read_as(self._one_action, batch_of_one(action)))
+
+    def take_in(self, row: int, token: IntArray) -> tuple[float, dict[str, Any]]:
+        """The same, of an action that is read already: its token, int64 (1,)."""
+        only_N = np.arange(self.num_envs) == row
+        rewards, finals = self._take(np.where(only_N, token, 0), only_N)
+        return float(rewards[row]), finals.get(row, {})
+
+    @cached_property
+    def _one_action(self) -> gym.Space[Any]:
+        return batched(self.single_action_space, 1)
+
+    def _take(self, token_N: IntArray, acting_N: BoolArray) -> Gained:
+        """The same, of actions that are read already."""
+        gained = self.episodes.act(token_N, acting_N)
+        self.episodes.respond()
+        return gained
 
     def read(self, actions: Any) -> IntArray:
         """The tokens that a batch of actions is read by, int64 (num_envs,).
@@ -261,7 +290,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         arrays = [np.asarray(row, dtype=np.int64) for row in tokens]
         if len(arrays) != self.num_envs:
             raise UsageError(f"{len(arrays)} segments for {self.num_envs} rows.")
-        self.family_check(np.concatenate(arrays))
+        self.check_segment(np.concatenate(arrays))
         length = max(map(len, arrays))
         padded = np.full((self.num_envs, max(length, 1)), -1, dtype=np.int64)
         for row, array in enumerate(arrays):
@@ -293,7 +322,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 "latentgym.registry.make_vector_env does."
             )
 
-    def family_check(self, tokens: IntArray) -> None:
+    def check_segment(self, tokens: IntArray) -> None:
         """Raise `ActionError` unless all tokens are in the vocabulary."""
         family_of("token").read(tokens, self.task.tokenizer.vocab_size)
 
@@ -311,7 +340,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
         episodes = self.episodes
         ended = np.isin(np.arange(self.num_envs), list(finals))
         terminated, truncated = ended & episodes.state.terminated, ended & episodes.state.truncated
-        observation = episodes.observe()
+        observation = self.observe()
         if self.autoreset_mode is AutoresetMode.SAME_STEP and finals:
             finals = {
                 row: {
@@ -321,7 +350,7 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
                 for row, final in finals.items()
             }
             self._start(ended)
-            observation = episodes.observe()
+            observation = self.observe()
         infos = episodes.infos(told)
         for row, final in finals.items():
             infos = self._add_info(infos, final, row)
@@ -372,6 +401,13 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
     def np_random_seed(self) -> Any:
         """The seed of each row's generator; -1 where somebody has given another generator."""
         return self.generators.seeds
+
+
+def batch_of_one(action: Any) -> Any:
+    """An action as a batch of one row."""
+    if isinstance(action, dict):
+        return {k: np.asarray(v)[None] for k, v in action.items()}
+    return np.asarray(action)[None]
 
 
 def bounded(spec: EnvSpec | None, rules: Protocol) -> EnvSpec | None:

@@ -15,19 +15,14 @@ key-value head, D head width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from torch import Tensor
 from transformers.cache_utils import DynamicCache
-from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-ATTENTION = "latentgym"
+from latentgym.lm.attention import as_read, capped, masked, with_sink
+
 _FIRST_CAPACITY = 16
 
 
@@ -37,14 +32,14 @@ class _Layer:
     __slots__ = ("own_keys", "own_values", "prompt_keys", "prompt_values")
 
     def __init__(self, prompt_keys: Tensor, prompt_values: Tensor) -> None:
-        self.prompt_keys = _as_read(prompt_keys)  # (Q, K, P, D)
-        self.prompt_values = _as_read(prompt_values)
+        self.prompt_keys = as_read(prompt_keys)  # (Q, K, P, D)
+        self.prompt_values = as_read(prompt_values)
         self.own_keys: Tensor | None = None  # (N, K, capacity, D)
         self.own_values: Tensor | None = None
 
 
 class GroupedCache:
-    """Cache of N rows over Q prompts; a model reads behind it within `reading`.
+    """Cache of N rows over Q prompts; `LatentLM.extend` reads behind it.
 
     Args:
         prefill: the cache of one forward pass over the Q prompts.
@@ -77,7 +72,7 @@ class GroupedCache:
         """Append (N, K, n, D) keys and values; the rows' own part so far, as views."""
         self._layer = layer = self.layers[layer_idx]
         end = self.length + keys.shape[2]
-        keys, values = _as_read(keys), _as_read(values)
+        keys, values = as_read(keys), as_read(values)
         layer.own_keys = _grown(layer.own_keys, keys, end)
         layer.own_values = _grown(layer.own_values, values, end)
         layer.own_keys[:, :, self.length : end] = keys
@@ -85,19 +80,6 @@ class GroupedCache:
         return layer.own_keys[:, :, :end], layer.own_values[:, :, :end]
 
     # What the rollout engine asks.
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Within it, attention of the models we load is behind this cache.
-
-        Not an argument of the model: some do not hand what they do not know to their attention,
-        which would then see the newest positions alone.
-        """
-        token = _behind.set(self)
-        try:
-            yield
-        finally:
-            _behind.reset(token)
 
     def extend_mask(self, mask_Nn: Tensor | None, n: int) -> None:
         """Say which of the n positions about to be appended are real; None means all."""
@@ -206,19 +188,16 @@ class GroupedCache:
         kv_heads, t, p = keys.shape[1], keys.shape[2], layer.prompt_keys.shape[2]
         rep = heads // kv_heads
         q_NKXD = (query * scaling).reshape(n_rows, kv_heads, rep * n, -1)
-        prompt = _capped(self.to_grid(q_NKXD) @ layer.prompt_keys.transpose(2, 3), softcap)
+        prompt = capped(self.to_grid(q_NKXD) @ layer.prompt_keys.transpose(2, 3), softcap)
         if self.prompt_mask_QP is not None:
             prompt = prompt.masked_fill(~self.prompt_mask_QP[:, None, None], -torch.inf)
         prompt = self.from_grid(prompt, rep * n)
-        own = _capped(q_NKXD @ keys.transpose(2, 3), softcap)
+        own = capped(q_NKXD @ keys.transpose(2, 3), softcap)
         near = (None, None) if window is None else self._near(window, n, t, p)
-        prompt = _masked(prompt, near[0])
-        own = _masked(_masked(own, near[1]), self._own_allowed(n, t, own.device))
-        scores = [prompt, own]
-        if sink_H is not None:
-            sink_KX1 = sink_H.to(own).view(kv_heads, rep).repeat_interleave(n, dim=1)[..., None]
-            scores.append(sink_KX1.expand(n_rows, -1, -1, -1))
-        weights = torch.cat(scores, dim=-1).softmax(-1, dtype=torch.float32).to(query.dtype)
+        prompt = masked(prompt, near[0])
+        own = masked(masked(own, near[1]), self._own_allowed(n, t, own.device))
+        scores = with_sink(torch.cat([prompt, own], dim=-1), sink_H, n)
+        weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
         read = self.to_grid(weights[..., :p]) @ layer.prompt_values
         out = self.from_grid(read, rep * n) + weights[..., p : p + t] @ values
         return out.reshape(n_rows, heads, n, -1).transpose(1, 2).contiguous()
@@ -251,12 +230,6 @@ class GroupedCache:
         return at_NP[:, None] >= first_Nn1, at_NT[:, None] >= first_Nn1
 
 
-def _as_read(x: Tensor) -> Tensor:
-    """Keys or values in the type that attention reads: autocast would cast them at every step."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
-
-
 def _grown(buffer: Tensor | None, new: Tensor, end: int) -> Tensor:
     """A buffer with room for `end` positions: the same one, or one of twice the size."""
     if buffer is not None and buffer.shape[2] >= end:
@@ -269,77 +242,3 @@ def _grown(buffer: Tensor | None, new: Tensor, end: int) -> Tensor:
     if buffer is not None:
         grown[:, :, : buffer.shape[2]] = buffer
     return grown
-
-
-def _capped(scores: Tensor, softcap: float | None) -> Tensor:
-    return scores if softcap is None else softcap * torch.tanh(scores / softcap)
-
-
-def _masked(scores_NKXT: Tensor, allowed: Tensor | None) -> Tensor:
-    """Scores where something is allowed, (n, T) or (N, n, T) for all heads; None allows all."""
-    if allowed is None:
-        return scores_NKXT
-    n_rows, heads, _, t = scores_NKXT.shape
-    n = allowed.shape[-2]
-    allowed = allowed.expand(n_rows, n, t)[:, None, None]
-    by_head = scores_NKXT.view(n_rows, heads, -1, n, t).masked_fill(~allowed, -torch.inf)
-    return by_head.view(scores_NKXT.shape)
-
-
-def _plain(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float,
-    dropout: float,
-    softcap: float | None,
-    sink_H: Tensor | None,
-) -> Tensor:
-    """Attention written out, for what torch's own cannot do; the mask is bool, None for causal."""
-    n, t = query.shape[2], key.shape[2]
-    if attention_mask is None:
-        attention_mask = torch.ones(n, t, dtype=torch.bool, device=query.device).tril(t - n)
-    rep = query.shape[1] // key.shape[1]
-    scores = _capped(query @ repeat_kv(key, rep).transpose(2, 3) * scaling, softcap)
-    # Not -inf: padded queries see nothing, and what they read must be a number.
-    scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    if sink_H is not None:
-        sink = sink_H.to(scores).view(1, -1, 1, 1).expand(len(scores), -1, n, 1)
-        scores = torch.cat([scores, sink], dim=-1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)[..., :t]
-    weights = nn.functional.dropout(weights, dropout)
-    return (weights @ repeat_kv(value, rep)).transpose(1, 2).contiguous()
-
-
-def _attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    sliding_window: int | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention function of the models we load: grouped while decoding, else SDPA where it can."""
-    cache = _behind.get()
-    if cache is None and softcap is None and s_aux is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    special: dict[str, Any] = {"scaling": scale, "softcap": softcap, "sink_H": s_aux}
-    if cache is None:
-        return _plain(query, key, value, attention_mask, dropout=dropout, **special), None
-    return cache.attend(query, key, value, window=sliding_window, **special), None
-
-
-_behind: ContextVar[GroupedCache | None] = ContextVar("latentgym_cache", default=None)
-
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -23,9 +23,11 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from latentgym.errors import UsageError
-from latentgym.lm.cache import ATTENTION, GroupedCache
+from latentgym.lm.attention import ATTENTION, behind
+from latentgym.lm.cache import GroupedCache
 from latentgym.lm.mode import mode
 from latentgym.lm.packed import packed, state_of
+from latentgym.lm.row_cache import RowCache
 from latentgym.lm.self_test import INSTEAD, self_test
 from latentgym.text.tokenizers import Tokenizer
 
@@ -316,7 +318,11 @@ class LatentLM(nn.Module):
 
     @_in_its_precision
     def extend(
-        self, x_NnD: Tensor, position_Nn: Tensor, cache: GroupedCache, mask_Nn: Tensor | None = None
+        self,
+        x_NnD: Tensor,
+        position_Nn: Tensor,
+        cache: GroupedCache | RowCache,
+        mask_Nn: Tensor | None = None,
     ) -> Tensor:
         """Read n more positions per row behind a cache.
 
@@ -331,7 +337,7 @@ class LatentLM(nn.Module):
         """
         n = x_NnD.shape[1]
         cache.extend_mask(mask_Nn, n)
-        with cache.reading():
+        with behind(cache):
             out = self.backbone(
                 inputs_embeds=x_NnD,
                 # A mask of four dimensions is passed on as it is: the grouped cache has its own.

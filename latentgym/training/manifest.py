@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from latentgym.errors import CheckpointError
 from latentgym.options.ranges import Range
-from latentgym.registry import current_run, stored_fault
+from latentgym.registry import current_run, resolve, split_module, stored_fault, task_name
 from latentgym.system.sealed import is_of, note_unverified, read_sealed
 
 SCHEMA = 1
@@ -101,6 +102,15 @@ def find(path: Path) -> Path:
     raise CheckpointError(f"{path} holds no complete checkpoint; give the --out of a training run.")
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a checkpoint or a run that has one."""
+    try:
+        find(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def run_of(path: Path | None) -> dict[str, Any]:
     """What a checkpoint says of the run that wrote it: its model, adapters, settings.
 
@@ -124,3 +134,23 @@ def run_of(path: Path | None) -> dict[str, Any]:
     if fault:
         raise CheckpointError(f"{path} is damaged ({fault}); use another checkpoint.")
     return run
+
+
+def env_options_of(
+    run: Mapping[str, Any], env: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Options of the environment that a run was trained on, but for those that choose questions.
+
+    Another task has other options: for it there are none. What is held out is of the run's own
+    source, so another one that is given has all its rows.
+
+    Args:
+        run: as `run_of` tells it.
+        env: id of the environment that is to be made.
+        given: options that are given for it.
+    """
+    _, task, _ = resolve(env)
+    if not run or task_name(split_module(run["env"])[1]) != task:
+        return {}
+    left = {"split", "limit", *(["holdout"] if "source" in (given or {}) else [])}
+    return {k: v for k, v in run["env_options"].items() if k not in left}

@@ -146,12 +146,12 @@ def test_settings_that_cannot_be_read_are_told(stored: dict[str, Any], says: str
 
 
 def test_the_run_of_another_task_gives_no_options(paused: Path) -> None:
-    from latentgym.cli.as_trained import env_as_trained
+    from latentgym.training.manifest import env_options_of
 
     run = run_of(paused)
-    assert env_as_trained(run, "MNNS-token") == {"m": 4, "low": 2}
-    assert env_as_trained(run, "latent/ProsQA-hybrid") == {}
-    assert env_as_trained({}, ENV) == {}
+    assert env_options_of(run, "MNNS-token") == {"m": 4, "low": 2}
+    assert env_options_of(run, "latent/ProsQA-hybrid") == {}
+    assert env_options_of({}, ENV) == {}
 
 
 @pytest.mark.parametrize(
@@ -190,8 +190,8 @@ def test_a_run_that_says_what_no_run_does_is_damaged(
 
 
 def test_what_is_held_out_is_of_the_runs_own_source() -> None:
-    from latentgym.cli.as_trained import env_as_trained
+    from latentgym.training.manifest import env_options_of
 
     run = {"env": "latent/GSM8K-token", "env_options": {"source": "a.jsonl", "holdout": 0.1}}
-    assert env_as_trained(run, "GSM8K-token") == run["env_options"]
-    assert env_as_trained(run, "GSM8K-token", {"source": "b.jsonl"}) == {"source": "a.jsonl"}
+    assert env_options_of(run, "GSM8K-token") == run["env_options"]
+    assert env_options_of(run, "GSM8K-token", {"source": "b.jsonl"}) == {"source": "a.jsonl"}
