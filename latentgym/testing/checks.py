@@ -213,20 +213,35 @@ def _check_result(env: VectorEnv[Any, Any, Any], result: tuple[Any, ...]) -> Non
 
 def one_row(result: tuple[Any, ...], row: int) -> tuple[Any, ...]:
     """What a vector environment tells of a row, as a single one would."""
-    observation = {name: value[row] for name, value in result[0].items()}
-    return observation, *(x[row] for x in result[1:4]), row_info(result[4], row)
+    return _row(result[0], row), *(x[row] for x in result[1:4]), row_info(result[4], row)
+
+
+def _row(observation: Any, row: int) -> Any:
+    if isinstance(observation, Mapping):
+        return {name: _row(value, row) for name, value in observation.items()}
+    return observation[row]
 
 
 def row_info(info: dict[str, Any], row: int) -> dict[str, Any]:
     return {k: v[row] for k, v in info.items() if not k.startswith("_") and info[f"_{k}"][row]}
 
 
-def equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any, atol: float = 0.0) -> bool:
+    """Whether two results are the same, in their types too; real numbers may differ by `atol`."""
     if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
+        return one.keys() == other.keys() and all(equal(one[k], other[k], atol) for k in one)
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return np.asarray(one).dtype == np.asarray(other).dtype and np.array_equal(one, other)
+        return len(one) == len(other) and all(
+            equal(a, b, atol) for a, b in zip(one, other, strict=True)
+        )
+    a, b = np.asarray(one), np.asarray(other)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype == object and a.ndim:  # of rows: texts, or what was observed last
+        return all(equal(x, y, atol) for x, y in zip(a, b, strict=True))
+    if a.dtype.kind == "f" and atol:
+        return bool(np.allclose(a, b, rtol=0, atol=atol))
+    return bool(np.array_equal(a, b))
 
 
 def arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:

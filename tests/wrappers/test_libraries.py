@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentgym.envs import BoxMixture, FlatHybrid
+from latentgym.wrappers import BoxMixture, FlatHybrid
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what they are deprecated for is theirs

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from latentgym.envs.wrappers import BoxMixture, EpisodeStatistics, FlatHybrid, RecordTranscripts
 from latentgym.errors import ActionError, UsageError
+from latentgym.wrappers import BoxMixture, EpisodeStatistics, FlatHybrid, RecordTranscripts
 
 
 def play(env: Any, index: int, right: bool) -> tuple[float, dict[str, Any]]:
