@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from latentgym.lm.attention import as_read, capped, masked, with_sink
+from latentgym.lm.memory import require
 
 IntArray = npt.NDArray[np.int64]
 _FIRST_CAPACITY = 64
@@ -58,8 +59,12 @@ class RowCache:
             read: a cache of some prompts, padded on the right.
             row_of: the row of each one's prompt in it, (B,).
             lengths: of their prompts, (B,).
+
+        Raises:
+            UsageError: there is too little memory for the positions that are reserved.
         """
         layers: list[Any] = read.layers
+        self._require_room(layers)
         for i, layer in enumerate(layers):
             if len(self._keys) == i:
                 self._keys.append(self._room(layer.keys))
@@ -174,6 +179,20 @@ class RowCache:
         )
         allowed = column_T <= at_Bn1
         return allowed if window is None else allowed & (column_T > at_Bn1 - window)
+
+    def _require_room(self, layers: list[Any]) -> None:
+        """Raise `UsageError` where the buffers that are about to be made are too large."""
+        now = self._keys[0].shape[2] if self._keys else 0
+        if self._capacity <= now:
+            return
+        kept = [as_read(part) for layer in layers for part in (layer.keys, layer.values)]
+        each = sum(part.shape[1] * part.shape[3] * part.element_size() for part in kept)
+        require(
+            self.n_rows * self._capacity * each,
+            layers[0].keys.device,
+            f"keys and values of {self.n_rows} rows of {self._capacity} positions",
+            "make fewer rows, or lower the budgets",
+        )
 
     def _room(self, like: Tensor) -> Tensor:
         _, k, _, d = like.shape

@@ -227,3 +227,11 @@ def test_only_around_an_environment_of_ours(random_lm: Callable[..., Any]) -> No
     for env in (wrapped, gym.make_vec("CartPole-v1", num_envs=2), made(2)):
         with pytest.raises(UsageError, match="without wrappers"):
             LatentDynamics(env, random_lm())
+
+
+def test_more_rows_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentgym.lm.memory.free_bytes", lambda device: 10**6)
+    env = made(64)
+    with pytest.raises(UsageError, match=r"64 rows .* may take 0.0 GB on cpu, .* make fewer rows"):
+        env.reset(seed=0)
+    made(1, think=1, answer=1).reset(seed=0)
