@@ -50,6 +50,7 @@ class SB3VecEnv(VecEnv):
                 f"environment with autoreset_mode={AutoresetMode.SAME_STEP.value!r}."
             )
         self.envs = envs
+        self._unwrapped: Any = envs.unwrapped
         # What its constructor asks.
         self.render_mode = envs.render_mode
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
@@ -57,7 +58,7 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         # Seeds and options are for the next reset alone.
-        seeds = None if all(seed is None for seed in self._seeds) else list(self._seeds)
+        seeds: Any = None if all(seed is None for seed in self._seeds) else list(self._seeds)
         options = next((given for given in self._options if given), None)
         observation, info = self.envs.reset(seed=seeds, options=options)
         self.reset_infos = [_row_info(info, row) for row in range(self.num_envs)]
@@ -87,11 +88,11 @@ class SB3VecEnv(VecEnv):
         self.envs.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        found = self.envs.unwrapped.get_attr(attr_name)
+        found = self._unwrapped.get_attr(attr_name)
         return [found[row] for row in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        rows: Sequence[Any] = self.envs.unwrapped.envs
+        rows: Sequence[Any] = self._unwrapped.envs
         for row in self._get_indices(indices):
             rows[row].set_wrapper_attr(attr_name, value)
 
@@ -102,7 +103,7 @@ class SB3VecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        rows: Sequence[Any] = self.envs.unwrapped.envs
+        rows: Sequence[Any] = self._unwrapped.envs
         return [
             rows[row].get_wrapper_attr(method_name)(*method_args, **method_kwargs)
             for row in self._get_indices(indices)

@@ -13,6 +13,32 @@ ANSWER = 8  # tokens of the answer that LatentSeek's benchmark asks for, of all 
 
 
 @dataclass(frozen=True)
+class DynamicsBench:
+    """Steps of an environment with a model inside, beside our engine's own and n copies.
+
+    All let the same model think the same mixtures of its likeliest tokens, so many steps behind the
+    same prompts, and answer one token: the batched environment, stepped with zeros; the engine; and
+    Gymnasium's vector of so many single environments, which share the weights. They take turns in
+    this process; ratios are taken within a round and their median is reported.
+    """
+
+    model: str = "smollm2-135m"
+    """Model inside."""
+    rows: tuple[Size, ...] = (1, 8, 64)
+    """Numbers of rows."""
+    copies: tuple[Size, ...] = (1, 8)
+    """Those at which n copies are measured too."""
+    think: Size = 32
+    """Thoughts of an episode."""
+    k: Size = 8
+    """Tokens that are mixed."""
+    rounds: Size = 3
+    """Rounds; each runs everything once."""
+    threads: SizeOrZero = 0
+    """Torch threads; 0 leaves the default."""
+
+
+@dataclass(frozen=True)
 class LatentSeekBench:
     """The batched search against one question at a time without a cache.
 

@@ -20,6 +20,11 @@ from latentgym.system.terminal import shown
 
 # Each benchmark's module has `run(settings) -> dict`, its settings are in `bench.settings`.
 BENCHES = {
+    "dynamics": (
+        "latentgym.bench.dynamics",
+        "DynamicsBench",
+        "a model inside the environment against the engine and n copies",
+    ),
     "latentseek": (
         "latentgym.bench.latentseek",
         "LatentSeekBench",
@@ -42,6 +47,7 @@ BENCHES = {
 TABLES = {
     "ms_per_step": "ms per step",
     "seconds": "seconds",
+    "steps_per_second": "environment steps per second",
     "queries_per_second": "queries per second",
     "questions_per_minute": "questions per minute",
     "users_per_second": "users per second",

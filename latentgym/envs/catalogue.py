@@ -28,6 +28,7 @@ def make_task(
     model: str | None,
     options: Mapping[str, Any],
     known: Mapping[str, Keyword] = MappingProxyType({}),
+    tokenizer: Tokenizer | None = None,
 ) -> tuple[Task, int]:
     """A task by name, and the width of its model's latents.
 
@@ -37,6 +38,7 @@ def make_task(
         model: whose vocabulary and prompts to use; None for the task's own small tokenizer.
         options: keyword arguments of the task.
         known: keyword arguments that its environment takes beside, for messages.
+        tokenizer: in the place of a model's.
 
     Raises:
         OptionError: the task does not take such an argument.
@@ -44,7 +46,7 @@ def make_task(
     """
     factory = task_maker(name)
     env = f"{NAMESPACE}/{name}-{family.name}"
-    tokenizer, width = None, DEFAULT_WIDTH
+    width = DEFAULT_WIDTH
     if model is not None:
         from latentgym.lm.tiny import parse_tiny
         from latentgym.lm.zoo import describe

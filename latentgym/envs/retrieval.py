@@ -172,6 +172,16 @@ class RetrievalTask(TextTask):
             for call, query, hits in zip(calls, queries, found, strict=True)
         ]
 
+    def found(self, query: str, *, last: bool) -> str:
+        """What a search finds, as text, for whoever has tools of their own.
+
+        Args:
+            query: of the search.
+            last: whether no other search is allowed.
+        """
+        (hits,) = self.retriever.search([query], self.passages)
+        return self.shown.response(query, _passages(hits), last=last)
+
     def tool_call_start(self, text: str) -> int:
         return max(0, text.rfind(SEARCH if SEARCH in text else END_SEARCH))
 

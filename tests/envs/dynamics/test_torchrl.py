@@ -32,9 +32,7 @@ def test_an_id_with_native_actions(family: str) -> None:
 
 
 def test_a_batch() -> None:
-    envs = gym.make_vec(
-        "latent/MNNS-continuous", num_envs=3, interface="native", autoreset_mode="Disabled", **MADE
-    )
+    envs = gym.make_vec("latent/MNNS-continuous", num_envs=3, autoreset_mode="Disabled", **MADE)
     env = GymWrapper(envs)
     check_env_specs(env)
     steps = env.rollout(7, break_when_any_done=False)

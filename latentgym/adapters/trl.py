@@ -1,0 +1,125 @@
+"""TRL: a dataset, reward functions and an environment to search in, for its `GRPOTrainer`.
+
+gsm8k = ForGRPO("latent/GSM8K-token", split="train")
+GRPOTrainer(model=..., train_dataset=gsm8k.dataset(), reward_funcs=gsm8k.rewards, args=...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from latentgym.adapters.questions import Questions
+from latentgym.errors import UsageError
+
+RewardFunction = Callable[..., list[float | None]]
+
+_SEARCHES = (
+    "Answer the question. Call the tool `search` as often as you need; then write the answer, in "
+    "few words, behind ####."
+)
+
+
+class ForGRPO(Questions):
+    """The questions of an environment of the token family, for TRL.
+
+    Args:
+        env, options: as `Questions` has them.
+    """
+
+    def dataset(self) -> Any:
+        """A `datasets.Dataset` with `prompt` (messages), `index`, `question` and `answer`.
+
+        Raises:
+            UsageError: the library `datasets` is not installed.
+        """
+        try:
+            from datasets import Dataset
+        except ImportError as error:
+            raise UsageError("TRL wants datasets; pip install 'latentgym[trl]'.") from error
+        rows = [
+            {
+                "prompt": self.messages(index),
+                "index": index,
+                "question": self.task.question(index).text,
+                "answer": self.task.question(index).gold,
+            }
+            for index in range(len(self))
+        ]
+        return Dataset.from_list(rows)
+
+    @property
+    def rewards(self) -> list[RewardFunction]:
+        """Reward functions with TRL's calling convention: the task's score.
+
+        What could not be graded in time has no reward, which TRL leaves out. A grader that fails
+        raises.
+        """
+
+        def score(completions: Sequence[Any], index: Sequence[int], **_: Any) -> list[float | None]:
+            grades = [
+                self.grade(i, said(completion))
+                for i, completion in zip(index, completions, strict=True)
+            ]
+            return [None if grade.status == "timeout" else grade.score for grade in grades]
+
+        return [score]
+
+    @property
+    def environment(self) -> Callable[[], SearchEnvironment]:
+        """An `environment_factory`: what a model searches in, for tasks of retrieval.
+
+        Raises:
+            UsageError: the task has nothing to search in.
+        """
+        task: Any = self.task
+        if not getattr(task, "acts", False):
+            raise UsageError(
+                f"there is nothing to search in {task.name}; use a task of retrieval, with "
+                "search='action'."
+            )
+        return lambda: SearchEnvironment(task)
+
+
+def for_search(env: str, **options: Any) -> ForGRPO:
+    """The same of a task of retrieval, whose prompt asks for calls of the tool `search`.
+
+    Args:
+        env, options: as `Questions` has them.
+    """
+    return ForGRPO(env, **{"search": "action", "system": _SEARCHES, **options})
+
+
+class SearchEnvironment:
+    """What TRL makes one of for each rollout: its public method is a tool of the model's."""
+
+    def __init__(self, task: Any) -> None:
+        self._task, self._left = task, task.turns
+
+    def reset(self, **_: Any) -> None:
+        """A rollout begins."""
+        self._left = self._task.turns
+
+    def search(self, query: str) -> str:
+        """
+        Search an encyclopedia.
+
+        Args:
+            query: What to look for.
+
+        Returns:
+            The passages that were found.
+        """
+        if not self._left:
+            return "That was the last search; answer now."
+        self._left -= 1
+        return str(self._task.found(query, last=not self._left))
+
+
+def said(completion: Any) -> str:
+    """The text of a completion: a string, or the last message of the model's."""
+    if isinstance(completion, str):
+        return completion
+    spoken = [m for m in completion if m.get("role") == "assistant"]
+    content = spoken[-1].get("content") if spoken else ""
+    return content if isinstance(content, str) else ""
