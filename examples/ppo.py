@@ -4,13 +4,13 @@ The model stands inside the environment. At every step the controller sees its l
 its likeliest next tokens, and says what it reads next: a superposition of them (`mixture`), a
 vector (`latent`), or one of them (`token`). The model answers by itself; the reward is the task's.
 
-    latentgym train cot latent/MNNS-token --preset sft-tiny --steps 600 --out runs/mnns
+    latentgym train cot latent/MNNS-token --preset sft-tiny -o arrow=true --out runs/mnns
     python examples/ppo.py --dynamics runs/mnns --interface mixture
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -30,6 +30,7 @@ class Settings:
     env: str = "latent/MNNS-continuous"
     dynamics: str = "tiny"
     interface: str = "mixture"
+    options: dict[str, Any] = field(default_factory=dict)  # of the environment
     total_steps: int = 100_000
     num_envs: int = 256
     num_steps: int = 8  # of each row between two updates
@@ -85,7 +86,7 @@ def make(o: Settings, num_envs: int, **options: Any) -> gym.vector.VectorEnv:
         dynamics=o.dynamics,
         interface=o.interface,
         observe=["hidden", "log_probs", "steps_left"],
-        **options,
+        **{**o.options, **options},
     )
 
 
@@ -150,13 +151,13 @@ def update(o: Settings, controller: Controller, optimizer: Any, stored: Any, adv
 
 def evaluate(o: Settings, controller: Controller | None, questions: int = 1000) -> float:
     """Accuracy on test questions without noise; the model by itself without a controller."""
-    env = make(o, 250, split="test", autoreset_mode="Disabled")
+    env = make(o, o.num_envs, split="test", autoreset_mode="Disabled")
     n, right = min(questions, env.unwrapped.n_questions), 0.0
-    for first in range(0, n, 250):
-        index = np.arange(first, first + 250) % env.unwrapped.n_questions
-        counted = np.arange(first, first + 250) < n
-        seen, _ = env.reset(options={"index": index})
-        over = np.zeros(250, dtype=bool)
+    for first in range(0, n, o.num_envs):
+        asked = np.arange(first, first + o.num_envs)
+        counted = asked < n
+        seen, _ = env.reset(options={"index": asked % n})
+        over = np.zeros(o.num_envs, dtype=bool)
         while not over.all():
             still = np.zeros(env.action_space.shape, dtype=env.action_space.dtype)
             action = still if controller is None else controller.best(tensors(seen))

@@ -64,7 +64,7 @@ class SB3VecEnv(VecEnv):
         self.reset_infos = [_row_info(info, row) for row in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
-        return observation  # type: ignore[no-any-return]
+        return observation
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions

@@ -44,7 +44,7 @@ class LatentGymTask(vf.Task[LatentGymData]):
     """Graded as the environment grades the same words."""
 
     @vf.reward(weight=1.0)
-    async def score(self, trace: vf.Trace) -> float:
+    async def correct(self, trace: vf.Trace) -> float:
         """The task's score."""
         return self._grade(trace).score
 

@@ -60,5 +60,5 @@ def test_it_scores_as_the_environment_does() -> None:
     task = list(taskset(env="latent/GSM8K-token", options=OPTIONS))[1]
     right = scored(task, f"So it is.\n#### {task.data.answer}")
     wrong = scored(task, f"It is {task.data.answer}1.")
-    assert right.rewards["score"].value == 1 and right.metrics["formatted"] == 1
-    assert wrong.rewards["score"].value == 0 and wrong.metrics["formatted"] == 0
+    assert right.rewards["correct"].value == 1 and right.metrics["formatted"] == 1
+    assert wrong.rewards["correct"].value == 0 and wrong.metrics["formatted"] == 0
