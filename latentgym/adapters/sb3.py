@@ -76,7 +76,7 @@ class SB3VecEnv(VecEnv):
         for row, done in enumerate(done_N.tolist()):
             own = _row_info(info, row)
             if done:
-                # Of the episode that is over; the rest tells of the one that has begun.
+                # Of the episode that is over; the rest tells of the next one.
                 counted = {"episode": own["episode"]} if "episode" in own else {}
                 last, final = own["final_obs"], own["final_info"]
                 own = {**final, **counted, "terminal_observation": last}

@@ -120,6 +120,6 @@ def said(completion: Any) -> str:
     """The text of a completion: a string, or the last message of the model's."""
     if isinstance(completion, str):
         return completion
-    spoken = [m for m in completion if m.get("role") == "assistant"]
-    content = spoken[-1].get("content") if spoken else ""
+    told = [m for m in completion if m.get("role") == "assistant"]
+    content = told[-1].get("content") if told else ""
     return content if isinstance(content, str) else ""

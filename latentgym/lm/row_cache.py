@@ -77,10 +77,6 @@ class RowCache:
             self._values[i][here, :, :width] = as_read(layer.values)[there]
         self.length_N[rows] = lengths
 
-    def another(self) -> RowCache:
-        """A cache of as many rows, none of which has begun."""
-        return RowCache(self.n_rows)
-
     @contextmanager
     def only(self, rows: IntArray) -> Iterator[None]:
         """Within it, these rows read on, in this order; all others stay as they are."""

@@ -192,10 +192,10 @@ class LatentDynamics(LatentVectorEnv):
             live = rows[live_B]
             at = torch.from_numpy(np.flatnonzero(live_B)).to(token_B.device)
             self._decoder.read(live, plain_BD[at])
-            spoken = [row for row in live.tolist() if episodes.speaks(row)]
-            if spoken:
-                ids = [episodes.inserted(row) for row in spoken]
-                self._decoder.read_tokens(np.array(spoken), ids)
+            inserting = [row for row in live.tolist() if episodes.speaks(row)]
+            if inserting:
+                ids = [episodes.inserted(row) for row in inserting]
+                self._decoder.read_tokens(np.array(inserting), ids)
             self._look(live)
         return rewards, finals
 

@@ -83,20 +83,20 @@ def actions(
             for name, value in rollouts.actions.items()
         }
         stored["token"] = torch.from_numpy(token_N)
-        spoken = family.speak(token_N, policy.lm.hidden_size, support)
-        thought = native(policy.head, stored, table_VD) if len(stored) > 1 else spoken
+        plain = family.speak(token_N, policy.lm.hidden_size, support)
+        thought = native(policy.head, stored, table_VD) if len(stored) > 1 else plain
         thinks = kind_N == StepKind.THOUGHT
-        if isinstance(spoken, dict):
-            acted = {k: _where(thinks, thought[k], spoken[k]) for k in spoken}
+        if isinstance(plain, dict):
+            acted = {k: _where(thinks, thought[k], plain[k]) for k in plain}
         else:
-            acted = np.where(thinks, thought, spoken)
+            acted = np.where(thinks, thought, plain)
         kind_N = np.where([t < len(steps) for steps in own], kind_N, StepKind.PAD)
         logp_N = rollouts.logp_NT[torch.from_numpy(rows), torch.from_numpy(at)]
         yield acted, (stored, kind_N), logp_N
 
 
-def _where(thinks: Any, thought: Any, spoken: Any) -> Any:
-    return np.where(thinks.reshape(-1, *[1] * (spoken.ndim - 1)), thought, spoken)
+def _where(thinks: Any, thought: Any, plain: Any) -> Any:
+    return np.where(thinks.reshape(-1, *[1] * (plain.ndim - 1)), thought, plain)
 
 
 def log_probs(policy: Policy, env: Any, stored: Any, kind_N: Any) -> torch.Tensor:
