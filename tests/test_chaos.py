@@ -42,6 +42,7 @@ def without_hashes(line: str) -> str:
     return json.dumps({key: data[key] for key in data if key not in ("sha256", "files")})
 
 
+@pytest.mark.thorough
 def test_a_file_from_before_there_were_hashes_is_told_or_read(tmp_path: Path) -> None:
     """What it says cannot be known then, but nothing shows a traceback."""
     older = ("result.json", "rollouts.jsonl.gz", "journal.jsonl", "manifest.json", "metrics.jsonl")
@@ -122,7 +123,7 @@ STARVED = {
 }
 
 
-@pytest.mark.parametrize("command", STARVED)
+@pytest.mark.parametrize("command", ["train", pytest.param("eval", marks=pytest.mark.thorough)])
 def test_a_full_disk_is_a_sentence(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

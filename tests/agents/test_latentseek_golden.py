@@ -161,7 +161,11 @@ def test_decoding_is_that_of_transformers(random_lm: Callable[..., Any], arch: s
 
 @pytest.mark.parametrize(
     ("arch", "lr"),
-    [("llama", 0.003), ("llama", 0.03), ("llama", 0.3), ("gpt2", 0.03), ("qwen2", 0.3)],
+    [
+        ("gpt2", 0.03),
+        ("qwen2", 0.3),
+        *(pytest.param("llama", lr, marks=pytest.mark.thorough) for lr in (0.003, 0.03, 0.3)),
+    ],
 )
 def test_the_oracle(random_lm: Callable[..., Any], arch: str, lr: float) -> None:
     both = search(random_lm(arch), LatentSeekConfig(reward="psrm", lr=lr, ratio=0.4))
@@ -174,10 +178,15 @@ def test_the_oracle(random_lm: Callable[..., Any], arch: str, lr: float) -> None
     "settings",
     [
         {"ratio": 1.0, "keep": "best"},
-        {"ratio": 0.3, "start": 0.4},
-        {"ratio": 1.0, "most": 2, "grad_clip": 1e-3},
         {"ratio": 0.0},
-        {"ratio": 0.5, "iterations": 0},
+        *(
+            pytest.param(settings, marks=pytest.mark.thorough)
+            for settings in (
+                {"ratio": 0.3, "start": 0.4},
+                {"ratio": 1.0, "most": 2, "grad_clip": 1e-3},
+                {"ratio": 0.5, "iterations": 0},
+            )
+        ),
     ],
     ids=str,
 )
@@ -188,7 +197,14 @@ def test_settings(random_lm: Callable[..., Any], settings: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "options", [{"force": True}, {"asks": True}, {"force": True, "asks": True}]
+    "options",
+    [
+        {"force": True},
+        *(
+            pytest.param(options, marks=pytest.mark.thorough)
+            for options in ({"asks": True}, {"force": True, "asks": True})
+        ),
+    ],
 )
 def test_the_environment_speaks(random_lm: Callable[..., Any], options: dict[str, Any]) -> None:
     config = LatentSeekConfig(reward="psrm", lr=0.2, ratio=0.7, iterations=6)
@@ -196,6 +212,7 @@ def test_the_environment_speaks(random_lm: Callable[..., Any], options: dict[str
     assert any(not t.attempt.own_T.all() for tries, _ in both for t in tries)
 
 
+@pytest.mark.thorough
 def test_confidence(random_lm: Callable[..., Any]) -> None:
     config = LatentSeekConfig(
         reward="confidence", lr=1.0, ratio=0.4, iterations=6, threshold=-0.3, keep="best"
@@ -214,7 +231,7 @@ JUDGING = [(0, True, False), (5, True, True), (5, False, False)]
 @pytest.mark.parametrize(
     ("arch", "marker", "tokens", "forced", "cached"),
     [
-        pytest.param(*by, *how, marks=[] if i == j else [pytest.mark.thorough])
+        pytest.param(*by, *how, marks=[] if i == j == 0 else [pytest.mark.thorough])
         for i, by in enumerate(JUDGED_BY)
         for j, how in enumerate(JUDGING)
     ],
@@ -238,6 +255,7 @@ def test_verifiers(
 
 
 @pytest.mark.usefixtures("babble")
+@pytest.mark.thorough
 def test_word_problems(random_lm: Callable[..., Any]) -> None:
     config = LatentSeekConfig(verifier=VerifierConfig(tokens=2), lr=0.05, iterations=2)
     budgets = {"source": "sample", "think": 24, "answer": 6, "force_answer": True}

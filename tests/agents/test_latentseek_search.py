@@ -154,7 +154,7 @@ NOISY = {**BOLD, "update": "noise", "sigma": 20.0}
     ("reward", "settings"),
     [
         ("constant", NOISY),
-        ("self", BOLD),
+        pytest.param("self", BOLD, marks=pytest.mark.thorough),
         pytest.param("constant", BOLD, marks=pytest.mark.thorough),
         pytest.param("self", NOISY, marks=pytest.mark.thorough),
     ],
@@ -211,6 +211,7 @@ def test_the_last_answer_or_the_best(lm: LatentLM, guessing: Callable, lengths: 
     assert differ > 0
 
 
+@pytest.mark.thorough
 def test_positions_by_hand(lm: LatentLM, guessing: Callable) -> None:
     """The prompt once, the first chain's searched part, and of each try what has changed."""
     env = guessing(1)

@@ -10,6 +10,7 @@ import pytest
 from latentgym.cli.main import main
 
 
+@pytest.mark.thorough
 def test_both_engines_are_compared(tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
     argv = ["bench", "retrieval", "--queries", "20", "--rounds", "1", "--json", str(target)]

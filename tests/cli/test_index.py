@@ -23,7 +23,7 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("engine", ["lucene", "bm25s"])
+@pytest.mark.parametrize("engine", [pytest.param("lucene", marks=pytest.mark.thorough), "bm25s"])
 def test_build_search_info(
     engine: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

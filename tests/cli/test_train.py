@@ -218,7 +218,10 @@ def test_an_evaluation_that_is_finished_is_shown_again(
 
 @pytest.mark.parametrize(
     ("sent", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on(
     sent: signal.Signals, code: int, word: str, tmp_path: Path

@@ -190,6 +190,7 @@ def test_two_workers_give_the_record_of_one_process(cluster: Any, tmp_path: Path
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.thorough
 def test_workers_search_as_one_process_does(cluster: Any) -> None:
     config = LatentSeekConfig(reward="psrm", ratio=1.0, lr=0.3)
     run = Run("latentseek", config, "MNNS-token", "tiny:gpt2:1x1x16", {"split": "test"})
@@ -202,6 +203,7 @@ def test_workers_search_as_one_process_does(cluster: Any) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.thorough
 def test_what_workers_answered_before_one_failed_is_not_asked_again(
     cluster: Any, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ with connected(1, option="", afterwards=""):
 
 
 @pytest.mark.cluster
+@pytest.mark.thorough
 def test_nothing_stays_behind_a_driver_that_is_killed() -> None:
     pytest.importorskip("ray", reason="needs ray (extra openrlhf)")
     argv = [sys.executable, "-c", WORKS]

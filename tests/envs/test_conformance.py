@@ -16,7 +16,6 @@ _SAMPLE = {**_SHORT, "source": "sample"}
 _WITH_PROCESSES = (
     "GSM8K-hybrid",
     "MNNS-continuous",
-    "NQ-token",
     "AmazonCDs-token",
     "RG_sudoku-token",
 )

@@ -25,6 +25,8 @@ NAMES = """
     complex_arithmetic fraction_simplification propositional_logic advanced_geometry
     decimal_arithmetic palindrome_partitioning rubiks_cube jugs
 """.split()
+# What the others show too, in seconds each: formulas take a library that is slow to start.
+SLOW = ("simple_integration", "polynomial_multiplication", "propositional_logic")
 # Right answers, found where the scorer keeps them.
 THEFTS = (
     "entry['answer']",
@@ -69,7 +71,9 @@ def task(name: str) -> Any:
     return gym.make(f"latent/RG_{name}-token", size=4).unwrapped.task
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.thorough] if n in SLOW else []) for n in NAMES]
+)
 def test_attacks_neither_hang_nor_score_nor_act(
     name: str, tmp_path: Path, in_time: Callable
 ) -> None:

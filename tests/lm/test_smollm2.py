@@ -63,11 +63,14 @@ def test_environment_takes_the_models_vocabulary_and_chat_format() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        *(TokenHead(), MixtureHead(top_k=8), DirichletHead()),
+        TokenHead(),
         *(GatedHead(576, TokenHead(0.5, top_k=50)), GaussianHead(576, 256)),
         *(
             pytest.param(head, marks=pytest.mark.thorough)
-            for head in (MultiTokenHead(4), MixtureHead(), HiddenStateHead())
+            for head in (
+                *(MultiTokenHead(4), MixtureHead(), MixtureHead(top_k=8)),
+                *(DirichletHead(), HiddenStateHead()),
+            )
         ),
     ],
     ids=lambda head: type(head).__name__,
@@ -94,6 +97,7 @@ def test_rollouts_replay_exactly(lm: LatentLM, head: PolicyHead) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_catalogue_is_ranked_by_the_likelihood_of_its_titles(lm: LatentLM) -> None:
     """With a latent in the cache, prompts of unequal length, and titles that begin others."""
     shop = {"source": "generated", "items": 6, "customers": 6, "beams": 0}

@@ -72,6 +72,7 @@ def steps_in(out: Path) -> int:
 
 
 @pytest.mark.cluster
+@pytest.mark.thorough
 def test_a_killed_worker_ends_the_run_and_resumed_it_is_the_local_one(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "local", tmp_path / "openrlhf"
     argv = [*TRAIN, "--steps", "20", "--grpo.kl", "0.05"]

@@ -126,7 +126,7 @@ SHARED = {"reward/score", "train/loss", "train/clip_fraction", "train/kl", "trai
 # What further cases have only in other combinations.
 AGAIN = {
     *("divergence", "mean over phases, divergence", "sums, divergence", "three passes"),
-    *("bf16, adapters", "searches", "zero 3"),
+    *("bf16, adapters", "searches", "zero 3", "searches, three passes, divergence"),
 }
 
 

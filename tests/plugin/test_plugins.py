@@ -190,6 +190,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.thorough
 def test_a_broken_plugin_is_told_in_a_sentence_and_breaks_nothing(
     tmp_path: Path, commands: Commands
 ) -> None:

@@ -100,6 +100,7 @@ def test_threads_share_one(retriever: Retriever, passages: Sequence[Passage]) ->
     assert [found[i] for i in range(len(titles))] == expected
 
 
+@pytest.mark.thorough
 def test_copies_search_on_their_own(retriever: Retriever, passages: Sequence[Passage]) -> None:
     expected = retriever.search([passages[3].title], 2)
     for other in (pickle.loads(pickle.dumps(retriever)), copy.deepcopy(retriever)):
@@ -107,6 +108,7 @@ def test_copies_search_on_their_own(retriever: Retriever, passages: Sequence[Pas
         other.close()
 
 
+@pytest.mark.thorough
 def test_closed_and_asked_again(retriever: Retriever, passages: Sequence[Passage]) -> None:
     expected = retriever.search([passages[3].title], 2)
     retriever.close()

@@ -30,6 +30,7 @@ def process(retriever: LuceneRetriever) -> int:
     return retriever._process.pid
 
 
+@pytest.mark.thorough
 def test_killed_between_two_searches_it_is_started_again(
     opened: LuceneRetriever, passages: Sequence[Passage]
 ) -> None:
@@ -56,6 +57,7 @@ def test_killed_in_the_middle_of_a_search_it_is_asked_again(
     assert found == expected
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_it_says_so(
     opened: LuceneRetriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_killed_again_and_again_it_says_so(
         opened.search(["baker"], 2)
 
 
+@pytest.mark.thorough
 def test_no_answer_is_an_error_and_no_hang(
     opened: LuceneRetriever, passages: Sequence[Passage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +114,13 @@ building.build_index([Passage("a", "b", "c")], Path(sys.argv[2]), engine="lucene
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        *(pytest.param(s, marks=pytest.mark.thorough) for s in (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
 def test_a_builder_ends_with_its_parent(how: signal.Signals, tmp_path: Path) -> None:
     java = tmp_path / "java" / "bin" / "java"
     java.parent.mkdir(parents=True)
@@ -133,6 +142,7 @@ def _wait(until: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.thorough
 def test_nothing_is_left_in_the_temporary_folder(
     opened: LuceneRetriever, passages: Sequence[Passage]
 ) -> None:
@@ -144,7 +154,10 @@ def test_nothing_is_left_in_the_temporary_folder(
     assert not [*Path("/tmp").glob(f"hsperfdata_*/{number}")]
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", *(pytest.param(d, marks=pytest.mark.thorough) for d in ("empty", "truncated"))],
+)
 def test_what_is_no_index_is_told_in_a_sentence(
     damage: str, index: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 from latentgym.rewards import ChoiceGrader, ExactGrader, Grader, MathGrader, NumberGrader
 from latentgym.rewards.json_object import is_json_object, json_value
 
-COUNT = 2_000
+COUNT = 1_000
 SEED = 20_260_101
 MATH_GOLDS = (
     "1234567",

@@ -104,6 +104,7 @@ def test_keeper_killed(sandbox: Sandbox) -> None:
     assert sandbox.compare("x+z", "z+x") == "equal"
 
 
+@pytest.mark.thorough
 def test_closed_starts_again() -> None:
     box = Sandbox()
     box.start()
@@ -301,6 +302,7 @@ print("parent", box.compare("x+2", "2+x"), box._keeper.pid == mine, flush=True)
 """
 
 
+@pytest.mark.thorough
 def test_fork_gets_its_own_worker() -> None:
     done = run(FORKS % HANGS)
     assert sorted(done.stdout.split("\n")[:-1]) == [
@@ -321,7 +323,13 @@ print(box._keeper.pid, flush=True)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
-@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(1)"])
+@pytest.mark.parametrize(
+    "end",
+    [
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        *(pytest.param(end, marks=pytest.mark.thorough) for end in ("", "os._exit(1)")),
+    ],
+)
 def test_nothing_is_left_over(end: str) -> None:
     assert gone(int(run(LEAVES % end).stdout))
 
@@ -399,6 +407,7 @@ def test_the_clock_does_not_depend_on_its_timer(anything: Sandbox) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+@pytest.mark.thorough
 def test_without_its_timer_it_still_ends_with_its_keeper(anything: Sandbox) -> None:
     anything.start()
     asking = threading.Thread(target=anything.call, args=("", UNTIMED + "  # once more"))

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from latentgym.training.manifest import latest
 
 STEPS = 20
-KILLS = 4
+KILLS = 2
 COMMAND = [
     *("mts-grpo", "latent/MNNS-continuous", "--preset", "grpo", "--k", "2"),
     *("--model", "tiny:gpt2:1x1x16", "--steps", str(STEPS), "--save-every", "1"),
@@ -120,7 +120,7 @@ def newest(out: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_killed_four_times_and_resumed_ends_with_the_same_weights(
+def test_killed_twice_and_resumed_ends_with_the_same_weights(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -60,7 +60,10 @@ def trainer(stage: str, *, watched: bool, out: Path | None = None, **options: An
     return Trainer(steps, recipe.optimisation, 2, out=out, watch=watch, **options)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(s, marks=[pytest.mark.thorough] if s == "pathwise" else []) for s in STAGES],
+)
 def test_training_is_the_same_bit_for_bit(stage: str) -> None:
     plain, watched = trainer(stage, watched=False), trainer(stage, watched=True)
     state = torch.get_rng_state()

@@ -26,6 +26,9 @@ for _name, (_id, _options) in _MADE.items():
             "processes": _name == "mixture",
             "segments": False,
             "atol": 1e-4,
-            "pytestmark": [pytest.mark.filterwarnings("ignore:.*observation space.*")],
+            "pytestmark": [
+                pytest.mark.filterwarnings("ignore:.*observation space.*"),
+                *([pytest.mark.thorough] if _name not in ("mixture", "gate") else []),
+            ],
         },
     )

@@ -108,7 +108,9 @@ def log_probs(policy: Policy, env: Any, stored: Any, kind_N: Any) -> torch.Tenso
     return torch.where(torch.from_numpy(kind_N == StepKind.THOUGHT), thought, plain)
 
 
-@pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize(
+    "arch", ["llama", *(pytest.param(a, marks=pytest.mark.thorough) for a in ("gpt2", "qwen2"))]
+)
 @pytest.mark.parametrize("name", HEADS)
 @torch.no_grad()
 def test_the_same_actions_are_the_same_episodes(
