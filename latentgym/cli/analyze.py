@@ -318,5 +318,5 @@ def _show(record: dict[str, Any], console: Any) -> None:
         for number, name in enumerate(told.columns):
             table.add_column(name, justify="right" if number else "left")
         for row in told.rows:
-            table.add_row(*row)
+            table.add_row(*map(shown, row))  # tokens may look like markup
         console.print(table)

@@ -13,8 +13,10 @@ import pytest
 from latentgym.analysis import depth
 from latentgym.analysis.page import PAGE, REPORT, page
 from latentgym.analysis.plots import draw
-from latentgym.cli.analyze import MEASURES
+from latentgym.cli.analyze import MEASURES, _show
 from latentgym.cli.main import main
+from latentgym.cli.options import output
+from latentgym.system.terminal import printable
 
 QUICK = [
     "-o",
@@ -217,6 +219,18 @@ def test_latents_of_a_run(
     }
     assert "causal-map" in {path.stem for path in out.glob("*.svg")}
     assert "thoughts in tokens" in (out / PAGE).read_text()
+
+
+@pytest.mark.parametrize("token", ["[/]", "[bold]", "\x1b[31m", "[/INST]", "a\nb", "", ":smile:"])
+def test_thoughts_in_tokens_are_no_markup(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = [{"id": 7, "text": token, name: 0.5} for name in ("cosine", "probability")]
+    near, then = ([each] for each in told)
+    row = {"row": 0, "step": 0, "kind": "latent", "nearest": near, "lens": {"1": then}}
+    head = {"model": "m", "blocks": 1, "sequences": 1, "env": "e", "positions": {"latent": 1}}
+    _show({**head, "latents": {"decoded": [row]}}, output())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert " ".join(f"{printable(token) or 7} 0.50".split()) in out
 
 
 def test_demonstrations_have_direct_effects_alone(capsys: pytest.CaptureFixture[str]) -> None:
