@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ import numpy as np
 from benchmarks import causal_map
 from latentgym.agents.base import agent_class, preset
 from latentgym.agents.run import Run
-from latentgym.analysis import LayerSkips, depth_report, of_demonstrations, of_rollouts
-from latentgym.analysis.depth import MEASURES, Measure
+from latentgym.analysis import LayerSkips, depth_report, logit_lens, of_demonstrations, of_rollouts
+from latentgym.analysis.depth import Measure
 from latentgym.analysis.pooling import ALL
-from latentgym.analysis.residual import ResidualStream
+from latentgym.analysis.residual import Part, ResidualStream
 from latentgym.analysis.scores import DEFINITION, against_difficulty, skip_scores
 from latentgym.evaluation.results import git_commit, versions
 from latentgym.evaluation.suites.cells import Cell, folder
@@ -37,8 +37,24 @@ from latentgym.storage import atomic_write
 
 RECORD = Path("benchmarks/records/depth.json")
 RUNS = Path("runs/depth")
-DEAR: tuple[Measure, ...] = ("gradients", "erasure")  # hundreds of passes of each sequence
+Look = tuple[Measure, tuple[Part, ...]]
+FULL: tuple[Look, ...] = (
+    ("contributions", ()),
+    ("lens", ()),
+    ("future", ()),
+    ("skips", ("block",)),
+    ("thoughts", ()),
+)
+FEW: tuple[Look, ...] = (
+    ("skips", ("attention", "mlp")),
+    ("local", ()),
+    ("gradients", ()),
+    ("erasure", ()),
+)
 ONE = 1  # positions at once, that is, one sequence at a time: none is padded
+EVERY = (
+    3  # layers at which agents' thoughts are seen through the lens: heads cost as much as blocks
+)
 LONGEST = 176  # tokens of question and solution that depth scores are taken of
 BUDGETS = {"think": 32, "answer": 8, "force_answer": True}
 AGENTS = {
@@ -73,6 +89,8 @@ def kept(name: str, find: Callable[[], Any]) -> Any:
 def compact(report: dict[str, Any]) -> dict[str, Any]:
     """What the record keeps of a report: four digits, and of tables those of all positions."""
     told = {name: value for name, value in report.items() if name != "definitions"}
+    if "lens" in told:
+        told["lens"] = {n: value for n, value in told["lens"].items() if n != "definitions"}
     for name in ("skips", "future", "thoughts", "local"):
         if name in told:
             told[name] = _of_all(told[name])
@@ -100,35 +118,41 @@ def short(told: Any) -> Any:
     return float(f"{told:.4g}") if isinstance(told, float) else told
 
 
-def gsm8k(questions: int, explained: int) -> dict[str, Any]:
-    """SmolLM2-135M reading GSM8K's own solutions; of what costs most, of fewer of them."""
+def gsm8k(questions: int, few: int) -> dict[str, Any]:
+    """SmolLM2-135M reading GSM8K's own solutions: `FULL` on all of them, `FEW` on few."""
     policy, made = policy_of("cot", "latent/GSM8K-token", {})
     env = made.make_env(1).unwrapped
     items = [(env.prompt(i), env.demonstration(i)) for i in range(questions)]
-    sequences = of_demonstrations(policy.lm, items)
-    how_hard = {"steps": [env.task.difficulty(i)["steps"] for i in range(questions)]}
     stream = ResidualStream(policy.lm)
 
-    def look(measure: Measure) -> dict[str, Any]:
+    def look(measure: Measure, parts: Sequence[Part], count: int, at_once: int) -> dict[str, Any]:
         report = depth_report(
             stream,
-            sequences,
+            of_demonstrations(policy.lm, items[:count]),
             measures=[measure],
-            difficulty=how_hard,
-            explained=explained,
-            # Points of the line from the baseline are computed together.
-            positions_at_once=1024 if measure in DEAR else ONE,
+            parts=parts,
+            difficulty={"steps": [env.task.difficulty(i)["steps"] for i in range(count)]},
+            explained=count,
+            positions_at_once=at_once,
         )
         return compact(report)
 
-    told: dict[str, Any] = {"source": env.task.source, "explained": explained}
-    for measure in MEASURES:
-        asked = explained if measure in DEAR else questions
-        found = kept(f"gsm8k-{measure}-{asked}", partial(look, measure))
-        for name in ("seconds", "scalars"):
-            found[name] = {**told.get(name, {}), **found[name]}
-        told |= found
-    return told
+    found = [
+        kept(
+            "-".join(["gsm8k", measure, *parts, str(count)]),
+            partial(look, measure, parts, count, at_once),
+        )
+        for looks, count, at_once in ((FULL, questions, ONE), (FEW, few, 1024))
+        for measure, parts in looks
+    ]
+    merged: dict[str, Any] = {**found[0], "source": env.task.source, "few": few}
+    for report in found[1:]:
+        for name, value in report.items():
+            if name in ("seconds", "scalars", "skips"):
+                merged[name] = {**value, **merged.get(name, {})}
+            else:
+                merged.setdefault(name, value)
+    return merged
 
 
 def agents(questions: int, _: int) -> dict[str, Any]:
@@ -138,12 +162,12 @@ def agents(questions: int, _: int) -> dict[str, Any]:
         policy, made = policy_of(agent, env_id, BUDGETS)
         env = made.make_env(questions)
         episodes = collect(Engine(policy), env, range(questions), seed=0)
+        stream, sequences = ResidualStream(policy.lm), of_rollouts(policy, episodes.rollouts)
         report = depth_report(
-            ResidualStream(policy.lm),
-            of_rollouts(policy, episodes.rollouts),
-            measures=["contributions", "lens", "thoughts"],
-            positions_at_once=ONE,
+            stream, sequences, measures=["contributions", "thoughts"], positions_at_once=ONE
         )
+        taps = range(0, len(stream) + 1, EVERY)
+        report["lens"] = logit_lens(stream, sequences, layers=taps, positions_at_once=ONE)
         return {**compact(report), "env": env_id, "source": env.unwrapped.task.source}
 
     found = {
@@ -203,7 +227,7 @@ class _Env:
 def _scores(policy: Any, env: Any, asked: list[tuple[int, float]]) -> dict[str, Any]:
     items = [(env.prompt(i), env.demonstration(i)) for i, _ in asked]
     sequences = of_demonstrations(policy.lm, items)
-    effects = LayerSkips(ResidualStream(policy.lm), sequences, ONE).everywhere()
+    effects = LayerSkips(ResidualStream(policy.lm), sequences, ONE, outputs=False).everywhere()
     levels = [level for _, level in asked]
     return {
         how: against_difficulty(skip_scores(effects.per_sequence(how)).tolist(), levels)

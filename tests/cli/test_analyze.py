@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from latentgym.analysis import depth
+from latentgym.analysis import depth, residual
 from latentgym.analysis.page import PAGE, REPORT, page
 from latentgym.analysis.plots import draw
-from latentgym.cli.analyze import MEASURES, _show
+from latentgym.cli.analyze import MEASURES, PARTS, _show
 from latentgym.cli.main import main
 from latentgym.cli.options import output
 from latentgym.system.terminal import printable
@@ -171,7 +171,7 @@ def test_files_are_whole_and_the_page_is_escaped(
 
 def test_measures_of_the_command_line_are_those_of_the_report() -> None:
     """Listed twice, so that help imports no torch."""
-    assert tuple(MEASURES) == depth.MEASURES
+    assert tuple(MEASURES) == depth.MEASURES and tuple(PARTS) == residual.PARTS
 
 
 def test_tables_fit_the_terminal(
@@ -246,6 +246,8 @@ def test_demonstrations_have_direct_effects_alone(capsys: pytest.CaptureFixture[
     [
         (["tiny"], "name an environment behind it"),
         (["tiny", "latent/MNNS-token", "--measures", "lense"], "did you mean 'lens'"),
+        (["tiny", "latent/MNNS-token", "--parts", "blok"], "did you mean 'block'"),
+        (["tiny", "latent/MNNS-token", "--parts"], "--parts is empty"),
         (["tiny", "latent/MNNS-token", "--layers", "7"], "layers are numbers from 0 to 1"),
         (["tiny", "latent/MNNS-token", "--agent", "nobody"], "no agent 'nobody'"),
         (["tiny", "latent/MNNS-continuous"], "cot thinks in the token family"),
