@@ -163,11 +163,15 @@ def agents(questions: int, _: int) -> dict[str, Any]:
         env = made.make_env(questions)
         episodes = collect(Engine(policy), env, range(questions), seed=0)
         stream, sequences = ResidualStream(policy.lm), of_rollouts(policy, episodes.rollouts)
+        some = range(0, len(stream) + 1, EVERY)
         report = depth_report(
-            stream, sequences, measures=["contributions", "thoughts"], positions_at_once=ONE
+            stream,
+            sequences,
+            measures=["contributions", "thoughts"],
+            layers=some[:-1],
+            positions_at_once=ONE,
         )
-        taps = range(0, len(stream) + 1, EVERY)
-        report["lens"] = logit_lens(stream, sequences, layers=taps, positions_at_once=ONE)
+        report["lens"] = logit_lens(stream, sequences, layers=some, positions_at_once=ONE)
         return {**compact(report), "env": env_id, "source": env.unwrapped.task.source}
 
     found = {

@@ -48,12 +48,12 @@ def gsm8k() -> str:
     return table(["layer", *columns], rows)
 
 
-def _halves(numbers: Sequence[float]) -> str:
-    """Means of the lower and the upper half of the layers."""
+def _halves(numbers: Sequence[float | None]) -> str:
+    """Means of the lower and the upper half of the layers, those that were looked at."""
     middle = len(numbers) // 2
-    return " / ".join(
-        f"{statistics.fmean(half):.3g}" for half in (numbers[:middle], numbers[middle:])
-    )
+    halves = (numbers[:middle], numbers[middle:])
+    means = [statistics.fmean(x for x in half if x is not None) for half in halves]
+    return " / ".join(f"{mean:.3g}" for mean in means)
 
 
 def agents() -> str:

@@ -47,7 +47,8 @@ def anatomy(lm: LatentLM) -> Anatomy:
     """The parts of a model, which reads a few tokens for that.
 
     Raises:
-        UsageError: its blocks are not h + attention(h), then h + MLP(h).
+        UsageError: its blocks are not h + attention(h), then h + MLP(h), or what they compute is no
+            number.
     """
     blocks = tuple(_blocks(lm))
     factor = float(getattr(lm.config, "residual_multiplier", None) or 1.0)
@@ -59,6 +60,11 @@ def anatomy(lm: LatentLM) -> Anatomy:
             keep = partial(_in_and_out, finals, name)
             hooks.callback(module.register_forward_hook(keep).remove)
         hidden = lm.hidden(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
+    if not bool(hidden.isfinite().all()):
+        raise UsageError(
+            f"{lm.name} computes what is no number (NaN or infinite); its training has gone "
+            "astray, so analyse an earlier checkpoint."
+        )
     left = seen[-1]["out"]
     norms = [n for n, x, y in finals if _equal(x, left) and _equal(y, hidden)]
     if not norms and not _equal(left, hidden):

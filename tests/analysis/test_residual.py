@@ -122,6 +122,15 @@ def test_parallel_and_post_norm_blocks_are_refused(kind: str, more: dict[str, An
         ResidualStream(of_kind(kind, **more))
 
 
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
+def test_what_is_no_number_is_refused(weight: float) -> None:
+    lm = load_model("tiny:llama:3x4x32", tokenizer=ByteTokenizer())
+    with torch.no_grad():
+        next(iter(lm.backbone.layers[1].mlp.parameters())).fill_(weight)
+    with pytest.raises(UsageError, match="no number"):
+        ResidualStream(lm)
+
+
 def test_other_precisions_are_refused() -> None:
     lm = load_model("tiny", tokenizer=ByteTokenizer(), dtype="bfloat16")
     with pytest.raises(UsageError, match="float32"):
