@@ -62,9 +62,15 @@ def depth_report(
         JSON-ready: `definitions` of all that is told, and each measure under its name.
 
     Raises:
-        UsageError: a layer that there is not, or sequences without answers where they are needed.
+        UsageError: a layer that there is not, sequences without answers where they are needed, or
+            of nothing but a first position.
     """
     layers = _checked(layers, len(stream))
+    if not bool((sequences.mask_NT & ~sequences.first_NT).any()):
+        raise UsageError(
+            "no sequence has a position behind its first one, which is told apart from all others; "
+            "give longer sequences."
+        )
     if {"gradients", "erasure"} & {*measures}:
         # Before minutes are spent on the rest.
         for row in range(min(explained, len(sequences))):
