@@ -52,7 +52,13 @@ def test_a_measure_is_drawn_without_the_others(
 
 @pytest.mark.parametrize(
     ("values", "scale"),
-    [([1.0, 2.0, 3.0], "linear"), ([17.0, 0.3, 0.3, 0.4], "log"), ([17.0, 0.0, 0.3], "linear")],
+    [
+        ([1.0, 2.0, 3.0], "linear"),
+        ([17.0, 0.3, 0.3, 0.4], "log"),
+        ([17.0, 0.0, 0.3], "symlog"),
+        ([17.0, 0.0, 0.0], "linear"),
+        ([float("nan")], "linear"),
+    ],
 )
 def test_one_large_layer_does_not_press_the_others_flat(values: list[float], scale: str) -> None:
     axes = Figure().subplots()

@@ -76,7 +76,10 @@ def lens(report: Report) -> Any:
         for group, values in told[name].items():
             if group != WITH_FIRST:
                 line(axes, group, values["mean"])
-        axes.set_ylim(bottom=0)
+        if unit == "nats":
+            from_zero_or_log(axes)
+        else:
+            axes.set_ylim(0, 1)
         tidy(axes, title, unit)
     axes.legend(fontsize=7, frameon=False)
     return figure
@@ -97,6 +100,7 @@ def _heats(tables: Mapping[str, Report]) -> Any:
     if not tables:
         return None
     figure = figure_of(5.4)
+    figure.set_layout_engine("compressed")  # square panels, side by side
     panels = figure.subplots(2, len(tables), squeeze=False)
     for row, statistic in zip(panels, ("mean", "max"), strict=True):
         for axes, (title, told) in zip(row, tables.items(), strict=True):
