@@ -38,6 +38,7 @@ from latentgym.storage import atomic_write
 RECORD = Path("benchmarks/records/depth.json")
 RUNS = Path("runs/depth")
 Look = tuple[Measure, tuple[Part, ...]]
+# What is looked at on all questions, and what on few of them.
 FULL: tuple[Look, ...] = (
     ("contributions", ()),
     ("lens", ()),
@@ -48,8 +49,6 @@ FULL: tuple[Look, ...] = (
 FEW: tuple[Look, ...] = (
     ("skips", ("attention", "mlp")),
     ("local", ()),
-    ("gradients", ()),
-    ("erasure", ()),
 )
 ONE = 1  # positions at once, that is, one sequence at a time: none is padded
 EVERY = (
@@ -125,24 +124,23 @@ def gsm8k(questions: int, few: int) -> dict[str, Any]:
     items = [(env.prompt(i), env.demonstration(i)) for i in range(questions)]
     stream = ResidualStream(policy.lm)
 
-    def look(measure: Measure, parts: Sequence[Part], count: int, at_once: int) -> dict[str, Any]:
+    def look(measure: Measure, parts: Sequence[Part], count: int) -> dict[str, Any]:
         report = depth_report(
             stream,
             of_demonstrations(policy.lm, items[:count]),
             measures=[measure],
             parts=parts,
             difficulty={"steps": [env.task.difficulty(i)["steps"] for i in range(count)]},
-            explained=count,
-            positions_at_once=at_once,
+            positions_at_once=ONE,
         )
         return compact(report)
 
     found = [
         kept(
             "-".join(["gsm8k", measure, *parts, str(count)]),
-            partial(look, measure, parts, count, at_once),
+            partial(look, measure, parts, count),
         )
-        for looks, count, at_once in ((FULL, questions, ONE), (FEW, few, 1024))
+        for looks, count in ((FULL, questions), (FEW, few))
         for measure, parts in looks
     ]
     merged: dict[str, Any] = {**found[0], "source": env.task.source, "few": few}

@@ -71,7 +71,7 @@ def agents() -> str:
                     _halves(added["norm_h"][group]["mean"]),
                     _halves(added["relative_block"][group]["mean"]),
                     _halves(added["cosine_block"][group]["mean"]),
-                    _halves(lens["overlap"][group]["mean"]),
+                    _halves(lens["overlap"][group]["mean"][:-1]),  # the last is a check
                     _halves(told["thoughts"]["output"]["all"]["mean"]) if group == kind else "",
                 ]
             )
