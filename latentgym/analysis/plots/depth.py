@@ -161,7 +161,7 @@ def outputs(report: Report) -> Any:
         tidy(axes, title, "L2 of the softmax difference" if axes is panel[0] else "")
         whole(axes)
         axes.legend(fontsize=7, frameon=False)
-        axes.set_ylim(bottom=0)
+    panel[0].set_ylim(bottom=0)  # of both, when all is drawn
     return figure
 
 
