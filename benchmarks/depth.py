@@ -2,7 +2,7 @@
 
 python -m benchmarks.depth --parts gsm8k agents difficulty mnns       # LATENTGYM_DATA for real data
 
-gsm8k: SmolLM2-135M on GSM8K's own solutions. agents: the same model on what three agents think.
+gsm8k: SmolLM2-135M on solutions of GSM8K. agents: the same model on what three agents think.
 difficulty: depth scores against levels of MATH and lengths of generated chains. mnns: the models of
 `benchmarks.causal_map`. About an hour and a half on one core; what is found is kept in `RUNS` piece
 by piece, so that a killed run goes on where it was.
@@ -118,7 +118,7 @@ def short(told: Any) -> Any:
 
 
 def gsm8k(questions: int, few: int) -> dict[str, Any]:
-    """SmolLM2-135M reading GSM8K's own solutions: `FULL` on all of them, `FEW` on few."""
+    """SmolLM2-135M reading solutions of GSM8K's training split: all `FULL`, few of them `FEW`."""
     policy, made = policy_of("cot", "latent/GSM8K-token", {})
     env = made.make_env(1).unwrapped
     items = [(env.prompt(i), env.demonstration(i)) for i in range(questions)]
