@@ -138,7 +138,7 @@ def outputs(report: Report) -> Any:
         "future positions": report.get("future"),
         "thoughts, on the answer": report.get("thoughts"),
     }
-    panels = {
+    panels: dict[str, Mapping[str, Any]] = {
         "change of the output by what is skipped": {part: by_part.get(part) for part in PARTS},
         "change of the output by where it is skipped": by_place,
     }
