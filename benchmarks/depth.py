@@ -2,9 +2,10 @@
 
 python -m benchmarks.depth --parts gsm8k agents difficulty mnns       # LATENTGYM_DATA for real data
 
-gsm8k: SmolLM2-135M on GSM8K's own solutions. agents: the same model on what three agents think.
+gsm8k: SmolLM2-135M on solutions of GSM8K. agents: the same model on what three agents think.
 difficulty: depth scores against levels of MATH and lengths of generated chains. mnns: the models of
-`benchmarks.causal_map`.
+`benchmarks.causal_map`. About an hour and a half on one core; what is found is kept in `RUNS` piece
+by piece, so that a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ import numpy as np
 from benchmarks import causal_map
 from latentgym.agents.base import agent_class, preset
 from latentgym.agents.run import Run
-from latentgym.analysis import LayerSkips, depth_report, of_demonstrations, of_rollouts
+from latentgym.analysis import LayerSkips, depth_report, logit_lens, of_demonstrations, of_rollouts
 from latentgym.analysis.depth import Measure
-from latentgym.analysis.residual import ResidualStream
+from latentgym.analysis.pooling import ALL
+from latentgym.analysis.residual import Part, ResidualStream
 from latentgym.analysis.scores import DEFINITION, against_difficulty, skip_scores
 from latentgym.evaluation.results import git_commit, versions
 from latentgym.evaluation.suites.cells import Cell, folder
@@ -34,6 +37,23 @@ from latentgym.storage import atomic_write
 
 RECORD = Path("benchmarks/records/depth.json")
 RUNS = Path("runs/depth")
+Look = tuple[Measure, tuple[Part, ...]]
+# What is looked at on all questions, and what on few of them.
+FULL: tuple[Look, ...] = (
+    ("contributions", ()),
+    ("lens", ()),
+    ("future", ()),
+    ("skips", ("block",)),
+    ("thoughts", ()),
+)
+FEW: tuple[Look, ...] = (
+    ("skips", ("attention", "mlp")),
+    ("local", ()),
+)
+ONE = 1  # positions at once, that is, one sequence at a time: none is padded
+EVERY = (
+    3  # layers at which agents' thoughts are seen through the lens: heads cost as much as blocks
+)
 LONGEST = 176  # tokens of question and solution that depth scores are taken of
 BUDGETS = {"think": 32, "answer": 8, "force_answer": True}
 AGENTS = {
@@ -55,73 +75,121 @@ def policy_of(agent: str, env: str, options: dict[str, Any], **more: Any) -> tup
     return made.actor().eval(), made
 
 
+def kept(name: str, find: Callable[[], Any]) -> Any:
+    """What was found under that name before, or is found now and kept."""
+    path = RUNS / f"{name}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(find(), allow_nan=False))
+    return json.loads(path.read_text())
+
+
 def compact(report: dict[str, Any]) -> dict[str, Any]:
-    """What the record keeps of a report: means by layer and kind, and tables of all positions."""
-    told = {
-        name: report[name] for name in ("blocks", "sequences", "positions", "scalars", "seconds")
-    }
-    for name in ("contributions", "lens"):
-        if name in report:
-            told[name] = {
-                metric: {group: short(values["mean"]) for group, values in by_group.items()}
-                for metric, by_group in report[name].items()
-                if metric not in ("layers", "scalars")
-            }
+    """What the record keeps of a report: four digits, and of tables those of all positions."""
+    told = {name: value for name, value in report.items() if name != "definitions"}
+    if "lens" in told:
+        told["lens"] = {n: value for n, value in told["lens"].items() if n != "definitions"}
     for name in ("skips", "future", "thoughts", "local"):
-        if name in report:
-            parts = report[name] if name == "skips" else {"block": report[name]}
-            told[name] = {
-                part: {
-                    "output": {g: short(v["mean"]) for g, v in found.get("output", {}).items()},
-                    "layers": [short(row) for row in found["layers"]["all"]["mean"]],
-                }
-                for part, found in parts.items()
-                if "layers" in found
-            }
-    return told
+        if name in told:
+            told[name] = _of_all(told[name])
+    found: dict[str, Any] = short(told)
+    return found
 
 
-def short(numbers: Sequence[float | None]) -> list[float | None]:
-    """Four digits of each."""
-    return [None if x is None else float(f"{x:.4g}") for x in numbers]
+def _of_all(told: dict[str, Any]) -> dict[str, Any]:
+    """Effects of skips without the tables [s][l] of single kinds of position."""
+    found: dict[str, Any] = {}
+    for name, value in told.items():
+        if name == "layers":
+            found[name] = {ALL: value[ALL]} if ALL in value else {}
+        else:
+            found[name] = _of_all(value) if isinstance(value, dict) else value
+    return found
 
 
-def gsm8k(questions: int, deep: int) -> dict[str, Any]:
-    """SmolLM2-135M reading GSM8K's own solutions; what costs more, of fewer of them."""
+def short(told: Any) -> Any:
+    """Four digits of every number."""
+    if isinstance(told, dict):
+        return {name: short(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [short(value) for value in told]
+    return float(f"{told:.4g}") if isinstance(told, float) else told
+
+
+def gsm8k(questions: int, few: int) -> dict[str, Any]:
+    """SmolLM2-135M reading solutions of GSM8K's training split: all `FULL`, few of them `FEW`."""
     policy, made = policy_of("cot", "latent/GSM8K-token", {})
     env = made.make_env(1).unwrapped
     items = [(env.prompt(i), env.demonstration(i)) for i in range(questions)]
     stream = ResidualStream(policy.lm)
-    dear: list[Measure] = ["skips", "future", "thoughts", "local", "gradients", "erasure"]
-    parts: dict[str, tuple[int, list[Measure]]] = {
-        "added": (questions, ["contributions"]),
-        "lens": (2 * deep, ["lens"]),
-        "skipped": (deep, dear),
-    }
-    told: dict[str, Any] = {"source": env.task.source}
-    for name, (first, measures) in parts.items():
-        sequences = of_demonstrations(policy.lm, items[:first])
-        told[name] = compact(depth_report(stream, sequences, measures=measures))
-    return told
+
+    def look(measure: Measure, parts: Sequence[Part], count: int) -> dict[str, Any]:
+        report = depth_report(
+            stream,
+            of_demonstrations(policy.lm, items[:count]),
+            measures=[measure],
+            parts=parts,
+            difficulty={"steps": [env.task.difficulty(i)["steps"] for i in range(count)]},
+            positions_at_once=ONE,
+        )
+        return compact(report)
+
+    found = [
+        kept(
+            "-".join(["gsm8k", measure, *parts, str(count)]),
+            partial(look, measure, parts, count),
+        )
+        for looks, count in ((FULL, questions), (FEW, few))
+        for measure, parts in looks
+    ]
+    merged: dict[str, Any] = {**found[0], "source": env.task.source, "few": few}
+    for report in found[1:]:
+        for name, value in report.items():
+            if name in ("seconds", "scalars", "skips"):
+                merged[name] = {**value, **merged.get(name, {})}
+            else:
+                merged.setdefault(name, value)
+    return merged
 
 
 def agents(questions: int, _: int) -> dict[str, Any]:
     """SmolLM2-135M reading what agents think, none of them trained."""
-    found: dict[str, Any] = {}
-    for agent, env_id in AGENTS.items():
+
+    def look(agent: str, env_id: str) -> dict[str, Any]:
         policy, made = policy_of(agent, env_id, BUDGETS)
         env = made.make_env(questions)
         episodes = collect(Engine(policy), env, range(questions), seed=0)
-        sequences = of_rollouts(policy, episodes.rollouts)
+        stream, sequences = ResidualStream(policy.lm), of_rollouts(policy, episodes.rollouts)
+        some = range(0, len(stream) + 1, EVERY)
         report = depth_report(
-            ResidualStream(policy.lm), sequences, measures=["contributions", "lens", "thoughts"]
+            stream,
+            sequences,
+            measures=["contributions", "thoughts"],
+            layers=some[:-1],
+            positions_at_once=ONE,
         )
-        found[agent] = {**compact(report), "env": env_id, "source": env.unwrapped.task.source}
+        report["lens"] = logit_lens(stream, sequences, layers=some, positions_at_once=ONE)
+        return {**compact(report), "env": env_id, "source": env.unwrapped.task.source}
+
+    found = {
+        agent: kept(f"agents-{agent}-{questions}", partial(look, agent, env_id))
+        for agent, env_id in AGENTS.items()
+    }
     return {"agents": found, "budgets": BUDGETS}
 
 
 def difficulty(questions: int, per_level: int) -> dict[str, Any]:
     """Depth scores of questions against how hard they are."""
+    found = {
+        "MATH": kept(f"math-{per_level}", partial(_of_maths, per_level)),
+        "generated chains": kept("generated-chains", _of_chains),
+    }
+    return {**found, "definition": DEFINITION}
+
+
+def _of_maths(per_level: int) -> dict[str, Any]:
+    """SmolLM2-135M on the first problems of each level of MATH that are short enough."""
     policy, made = policy_of("cot", "latent/MATH-token", {})
     env = made.make_env(1).unwrapped
     chosen: dict[float, list[int]] = {}
@@ -135,18 +203,20 @@ def difficulty(questions: int, per_level: int) -> dict[str, Any]:
         ):
             chosen[level].append(i)
     maths = [(i, level) for level, numbers in sorted(chosen.items()) for i in numbers]
-    found = {"MATH": {**_scores(policy, env, maths), "source": env.task.source}}
+    return {**_scores(policy, env, maths), "source": env.task.source}
+
+
+def _of_chains() -> dict[str, Any]:
+    """A model of six layers on the chains of operations that it has learnt."""
     cell = Cell("models", "chains", _CHAINS)
     run(cell, RUNS, 0)
     trained = causal_map.Trained(folder(RUNS, cell.name, 0), 0)
-    env = _Env(trained)
     chains = [(i, trained.task.difficulty(i)["steps"]) for i in range(min(200, len(trained.task)))]
-    found["generated chains"] = {
-        **_scores(trained.policy, env, chains),
+    return {
+        **_scores(trained.policy, _Env(trained), chains),
         "accuracy": trained.accuracy,
         "command": " ".join(["latentgym", *cell.command(RUNS, 0)]),
     }
-    return {**found, "definition": DEFINITION}
 
 
 class _Env:
@@ -159,7 +229,7 @@ class _Env:
 def _scores(policy: Any, env: Any, asked: list[tuple[int, float]]) -> dict[str, Any]:
     items = [(env.prompt(i), env.demonstration(i)) for i, _ in asked]
     sequences = of_demonstrations(policy.lm, items)
-    effects = LayerSkips(ResidualStream(policy.lm), sequences).everywhere()
+    effects = LayerSkips(ResidualStream(policy.lm), sequences, ONE, outputs=False).everywhere()
     levels = [level for _, level in asked]
     return {
         how: against_difficulty(skip_scores(effects.per_sequence(how)).tolist(), levels)
@@ -189,8 +259,8 @@ def mnns(questions: int, _: int) -> dict[str, Any]:
 
 PARTS: dict[str, tuple[Callable[[int, int], dict[str, Any]], int, int]] = {
     "gsm8k": (gsm8k, 20, 3),
-    "agents": (agents, 4, 0),
-    "difficulty": (difficulty, 0, 3),
+    "agents": (agents, 20, 0),
+    "difficulty": (difficulty, 0, 8),
     "mnns": (mnns, 0, 0),
 }
 

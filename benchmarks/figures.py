@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 
 from benchmarks import sections_depth, sections_latents
 from benchmarks.sections import suite_cells
 from benchmarks.sections_outliers import record
+from latentgym.analysis import plots
 from latentgym.evaluation.stats import wilson
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -138,45 +138,16 @@ def causal_map() -> None:
 
 
 def depth() -> None:
-    """SmolLM2 on GSM8K's solutions, layer by layer."""
-    from matplotlib import pyplot as plt
-
-    told = sections_depth.record("gsm8k")
-    added, lens = told["added"]["contributions"], told["lens"]["lens"]
-    skipped = told["skipped"]
-    figure, axes = plt.subplots(2, 3, figsize=(9, 5.4), layout="constrained")
-    (relative, cosine, tokens), (outputs, every, future) = axes
-    for part in ("attention", "mlp", "block"):
-        relative.plot(added[f"relative_{part}"]["all"], label=part)
-        cosine.plot(added[f"cosine_{part}"]["all"], label=part)
-    relative.set_yscale("log")
-    cosine.axhline(0, color="black", linewidth=0.6)
-    tokens.plot(lens["kl_lens_final"]["all"], label="KL(lens || final), nats")
-    tokens.plot(lens["kl_final_lens"]["all"], label="KL(final || lens), nats")
-    tokens.set_yscale("symlog", linthresh=1)
-    for name, label in (("skips", "all"), ("future", "future"), ("thoughts", "answer")):
-        outputs.plot(skipped[name]["block"]["output"]["all"], label=label)
-    titles = {
-        relative: "added / residual stream",
-        cosine: "cosine with residual stream",
-        tokens: "logit lens",
-        outputs: "change of the output, layer skipped",
+    """SmolLM2 on GSM8K's solutions as `latentgym analyze depth` draws it, and depth scores."""
+    told, hard = sections_depth.record("gsm8k"), sections_depth.record("difficulty")
+    scores = {
+        "level of a problem of MATH": hard["MATH"]["mean"],
+        "operations of a generated chain": hard["generated chains"]["mean"],
+        "steps of a solution of GSM8K": told["skips"]["depth_score_mean"]["against"]["steps"],
     }
-    for panel, title in titles.items():
-        panel.set_title(title, fontsize=10)
-        panel.set_xlabel("layer")
-        panel.legend(frameon=False, fontsize=8)
-        _plain(panel)
-    for panel, name, title in (
-        (every, "skips", "everywhere"),
-        (future, "future", "future positions"),
-    ):
-        effects = np.array(skipped[name]["block"]["layers"], dtype=float)
-        image = panel.imshow(effects, origin="lower", vmin=0, vmax=1, cmap="magma_r")
-        panel.set(xlabel="layer", ylabel="skipped layer")
-        panel.set_title(f"effect on layers: {title}", fontsize=10)
-    figure.colorbar(image, ax=[every, future], shrink=0.8)
-    _save(figure, "depth-gsm8k.svg")
+    against = {"skips": {**told["skips"], "depth_score_mean": {"against": scores}}}
+    for name, files in plots.draw({**told, **against}, "svg").items():
+        (IMAGES / f"depth-{name}.svg").write_bytes(files["svg"])
 
 
 def _save(figure: Any, name: str) -> None:

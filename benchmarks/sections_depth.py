@@ -25,8 +25,12 @@ def record(part: str) -> Mapping[str, Any]:
 def gsm8k() -> str:
     """SmolLM2 by layer, on GSM8K's solutions."""
     told = record("gsm8k")
-    added, lens = told["added"]["contributions"], told["lens"]["lens"]
-    skipped = told["skipped"]
+    added, lens = told["contributions"], told["lens"]
+    outputs = {
+        "output, skipped": told["skips"]["block"],
+        "future output": told["future"],
+        "answer, thoughts skipped": told["thoughts"],
+    }
     columns = {
         "norm of h": added["norm_h"]["all"],
         "the same, first position in": added["norm_h"]["with_first"],
@@ -34,22 +38,22 @@ def gsm8k() -> str:
         "cos(block, h)": added["cosine_block"]["all"],
         "KL(lens ‖ final)": lens["kl_lens_final"]["all"],
         "top-5 overlap": lens["overlap"]["all"],
-        "output, skipped": skipped["skips"]["block"]["output"]["all"],
-        "future output": skipped["future"]["block"]["output"]["all"],
-        "answer, thoughts skipped": skipped["thoughts"]["block"]["output"]["all"],
+        **{name: effects["output"]["all"] for name, effects in outputs.items()},
     }
-    last = told["added"]["blocks"] - 1
+    last = told["blocks"] - 1
     layers = [*range(0, last, _EVERY), last]
-    rows = [[str(layer), *(f"{c[layer]:.3g}" for c in columns.values())] for layer in layers]
+    rows = [
+        [str(layer), *(f"{c['mean'][layer]:.3g}" for c in columns.values())] for layer in layers
+    ]
     return table(["layer", *columns], rows)
 
 
-def _halves(numbers: Sequence[float]) -> str:
-    """Means of the lower and the upper half of the layers."""
+def _halves(numbers: Sequence[float | None]) -> str:
+    """Means of the lower and the upper half of the layers, those that were looked at."""
     middle = len(numbers) // 2
-    return " / ".join(
-        f"{statistics.fmean(half):.3g}" for half in (numbers[:middle], numbers[middle:])
-    )
+    halves = (numbers[:middle], numbers[middle:])
+    means = [statistics.fmean(x for x in half if x is not None) for half in halves]
+    return " / ".join(f"{mean:.3g}" for mean in means)
 
 
 def agents() -> str:
@@ -64,11 +68,11 @@ def agents() -> str:
                     agent,
                     group,
                     str(told["positions"].get(group, 0)),
-                    _halves(added["norm_h"][group]),
-                    _halves(added["relative_block"][group]),
-                    _halves(added["cosine_block"][group]),
-                    _halves(lens["overlap"][group]),
-                    _halves(told["thoughts"]["block"]["output"]["all"]) if group == kind else "",
+                    _halves(added["norm_h"][group]["mean"]),
+                    _halves(added["relative_block"][group]["mean"]),
+                    _halves(added["cosine_block"][group]["mean"]),
+                    _halves(lens["overlap"][group]["mean"][:-1]),  # the last is a check
+                    _halves(told["thoughts"]["output"]["all"]["mean"]) if group == kind else "",
                 ]
             )
     header = ["agent", "positions of", "n", "norm of h", "block / h", "cos(block, h)"]
@@ -80,11 +84,12 @@ def mnns() -> str:
     rows = []
     for name, (label, kind) in _OF_MNNS.items():
         looks = record("mnns")["models"][name]
+        added = [look["contributions"] for look in looks]
         measures = {
-            "block / h, thoughts": [x["contributions"]["relative_block"][kind] for x in looks],
-            "cos(block, h), thoughts": [x["contributions"]["cosine_block"][kind] for x in looks],
-            "norm of h, thoughts": [x["contributions"]["norm_h"][kind] for x in looks],
-            "answer, thoughts skipped": [x["thoughts"]["block"]["output"]["all"] for x in looks],
+            "block / h, thoughts": [x["relative_block"][kind]["mean"] for x in added],
+            "cos(block, h), thoughts": [x["cosine_block"][kind]["mean"] for x in added],
+            "norm of h, thoughts": [x["norm_h"][kind]["mean"] for x in added],
+            "answer, thoughts skipped": [x["thoughts"]["output"]["all"]["mean"] for x in looks],
         }
         for title, by_seed in measures.items():
             cells = [_spread(seeds) for seeds in zip(*by_seed, strict=True)]
@@ -99,15 +104,22 @@ def _spread(numbers: Sequence[float]) -> str:
 
 def difficulty() -> str:
     """Depth scores against difficulty."""
+    told, skips = record("difficulty"), record("gsm8k")["skips"]
+    steps = {how: skips[f"depth_score_{how}"]["against"]["steps"] for how in ("mean", "max")}
+    shown = {
+        "MATH": ("level", told["MATH"]),
+        "GSM8K": ("step", steps),
+        "generated chains": ("operation", told["generated chains"]),
+    }
     rows = []
-    for name, unit in (("MATH", "level"), ("generated chains", "operation")):
+    for name, (unit, scores) in shown.items():
         for how in ("mean", "max"):
-            told = record("difficulty")[name][how]
+            found = scores[how]
             groups = ", ".join(
-                f"{g['difficulty']:g}: {g['score']:.2f} ({g['questions']})" for g in told["groups"]
+                f"{g['difficulty']:g}: {g['score']:.2f} ({g['questions']})" for g in found["groups"]
             )
-            low, high = told["slope_ci95"]
-            slope = f"{told['slope']:+.3f} [{low:+.3f}, {high:+.3f}]"
+            low, high = found["slope_ci95"]
+            slope = f"{found['slope']:+.3f} [{low:+.3f}, {high:+.3f}]"
             rows.append([name, how, groups, f"{slope} layers per {unit}"])
     return table(
         ["", "over positions", "depth score by difficulty (questions)", "slope [95 %]"], rows

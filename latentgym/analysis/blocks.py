@@ -29,7 +29,8 @@ class Anatomy:
     Attributes:
         blocks: in order.
         attention, mlp: names, within a block, of what adds to the residual stream: the module
-            itself, or a norm behind it.
+            itself, or a norm behind it, or the last layer of an MLP that is no module. What it
+            gives may have rows and positions joined (OPT).
         norm: what stands between the last block and the language-model head.
         factor: what blocks multiply by before they add (Granite), else 1.
     """
@@ -46,7 +47,8 @@ def anatomy(lm: LatentLM) -> Anatomy:
     """The parts of a model, which reads a few tokens for that.
 
     Raises:
-        UsageError: its blocks are not h + attention(h), then h + MLP(h).
+        UsageError: its blocks are not h + attention(h), then h + MLP(h), or what they compute is no
+            number.
     """
     blocks = tuple(_blocks(lm))
     factor = float(getattr(lm.config, "residual_multiplier", None) or 1.0)
@@ -58,6 +60,11 @@ def anatomy(lm: LatentLM) -> Anatomy:
             keep = partial(_in_and_out, finals, name)
             hooks.callback(module.register_forward_hook(keep).remove)
         hidden = lm.hidden(lm.embed(ids), torch.ones_like(ids, dtype=torch.bool))
+    if not bool(hidden.isfinite().all()):
+        raise UsageError(
+            f"{lm.name} computes what is no number (NaN or infinite); its training has gone "
+            "astray, so analyse an earlier checkpoint."
+        )
     left = seen[-1]["out"]
     norms = [n for n, x, y in finals if _equal(x, left) and _equal(y, hidden)]
     if not norms and not _equal(left, hidden):
@@ -89,9 +96,13 @@ def _adds(seen: Mapping[str, Any], attention: str, mlp: str, factor: float) -> b
     parts = seen["parts"]
     if attention not in parts or mlp not in parts:
         return False
-    a, m = (factor * parts[name][1] for name in (attention, mlp))
-    between, scale = seen["in"] + a, (a.abs() + m.abs()).max()
-    read = any(_equal(x, between, scale) for x, _ in parts.values() if x is not None)
+    h = seen["in"]
+    if any(parts[name][1].numel() != h.numel() for name in (attention, mlp)):
+        return False
+    a, m = (factor * parts[name][1].reshape(h.shape) for name in (attention, mlp))
+    between, scale = h + a, (a.abs() + m.abs()).max()
+    inputs = (x.reshape(h.shape) for x, _ in parts.values() if x.numel() == h.numel())
+    read = any(_equal(x, between, scale) for x in inputs)
     return read and _equal(between + m, seen["out"], scale)
 
 
@@ -126,8 +137,8 @@ def _watched(block: nn.Module, hooks: ExitStack) -> dict[str, Any]:
 
     def part(name: str, _: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         y = tensor_of(out)
-        if isinstance(y, Tensor) and y.dim() == 3:
-            x = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        x = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+        if isinstance(y, Tensor) and x is not None:
             seen["parts"][name] = (x, y)
 
     hooks.callback(block.register_forward_hook(whole, with_kwargs=True).remove)

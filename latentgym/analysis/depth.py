@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from latentgym.analysis import contributions as added
 from latentgym.analysis import erasure, gradients, lens, scores, skips
 from latentgym.analysis.pooling import ALL
-from latentgym.analysis.residual import PARTS, ResidualStream
+from latentgym.analysis.residual import PARTS, Part, ResidualStream
 from latentgym.analysis.sequences import PositionKind, Sequences
 from latentgym.analysis.skips import LayerSkips
 from latentgym.errors import UsageError
@@ -33,6 +33,7 @@ def depth_report(
     *,
     measures: Sequence[Measure] = MEASURES,
     layers: Sequence[int] | None = None,
+    parts: Sequence[Part] = PARTS,
     difficulty: Mapping[str, Sequence[float]] | None = None,
     draws: int = 1,
     explained: int = 1,
@@ -45,10 +46,11 @@ def depth_report(
         stream: of the model, L blocks.
         sequences: N rows that it reads.
         measures: what is measured. Skips, future effects and local effects cost (L - 1) / 2 passes
-            of the model each (skips three times that, future effects once for each draw),
+            of the model each (skips once for each of `parts`, future effects once for each draw),
             integrated gradients and erasure hundreds, of `explained` sequences alone.
         layers: that are skipped, explained and erased; by default all are skipped, gradients are
             taken at a third and two thirds of the depth, and erasure looks at four layers.
+        parts: of a layer, which `skips` leaves out one at a time; depth scores are of `block`.
         difficulty: by name, how hard each row's question is.
         draws: future effects are measured behind so many positions of each sequence (the authors
             take four, at four times the cost).
@@ -60,16 +62,22 @@ def depth_report(
         JSON-ready: `definitions` of all that is told, and each measure under its name.
 
     Raises:
-        UsageError: a layer that there is not, or sequences without answers where they are needed.
+        UsageError: a layer that there is not, sequences without answers where they are needed, or
+            of nothing but a first position.
     """
     layers = _checked(layers, len(stream))
+    if not bool((sequences.mask_NT & ~sequences.first_NT).any()):
+        raise UsageError(
+            "no sequence has a position behind its first one, which is told apart from all others; "
+            "give longer sequences."
+        )
     if {"gradients", "erasure"} & {*measures}:
         # Before minutes are spent on the rest.
         for row in range(min(explained, len(sequences))):
             gradients.answer_places(sequences.select([row]))
     chunks = len(list(sequences.chunks(positions_at_once)))
     chosen = len(stream) if layers is None else len(layers)
-    loops = {"skips": len(PARTS), "future": draws, "thoughts": 1, "local": 1}
+    loops = {"skips": len(parts), "future": draws, "thoughts": 1, "local": 1}
     total = chunks * chosen * sum(loops.get(measure, 0) for measure in measures)
     report: dict[str, Any] = {
         "blocks": len(stream),
@@ -82,6 +90,7 @@ def depth_report(
             sequences,
             LayerSkips(stream, sequences, positions_at_once, layers, advance),
             layers,
+            parts,
             sequences.select(slice(explained)),
             difficulty or {},
             {"draws": draws, "seed": seed},
@@ -105,6 +114,7 @@ class _Measuring:
         sequences: that are read.
         skips: of their layers.
         layers: that are looked at; None for the usual ones.
+        parts: of a layer that are skipped everywhere.
         explained: those of the sequences that gradients and erasure look at.
         difficulty: by name, how hard each row's question is.
         drawn: how future effects are.
@@ -114,6 +124,7 @@ class _Measuring:
     sequences: Sequences
     skips: LayerSkips
     layers: Sequence[int] | None
+    parts: Sequence[Part]
     explained: Sequences
     difficulty: Mapping[str, Sequence[float]]
     drawn: dict[str, Any]
@@ -139,9 +150,10 @@ class _Measuring:
         return found, found.pop("definitions")
 
     def _skips(self) -> tuple[Any, Any]:
-        by_part = {part: self.skips.everywhere(part) for part in PARTS}
+        by_part = {part: self.skips.everywhere(part) for part in PARTS if part in self.parts}
         found: dict[str, Any] = {part: effects.as_dict() for part, effects in by_part.items()}
-        for statistic in ("mean", "max") if self.layers is None else ():
+        scored = self.layers is None and "block" in by_part
+        for statistic in ("mean", "max") if scored else ():
             score_N = scores.skip_scores(by_part["block"].per_sequence(statistic)).tolist()
             found[f"depth_score_{statistic}"] = {
                 "by_sequence": score_N,

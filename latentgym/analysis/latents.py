@@ -173,7 +173,7 @@ def causal_map(
     if not bool(judged_N.any()):
         raise UsageError(
             "no row has both a thought and an answer behind it, so there is no effect to measure; "
-            "give rollouts that think and answer."
+            "analyse episodes that think and answer, with larger budgets or demonstrations."
         )
     rows_at_once = max(1, positions_at_once // step_NT.shape[1])
     read = _Reading(policy, sequences, rollouts)

@@ -127,7 +127,12 @@ class ResidualStream:
                     part = block.get_submodule(name)
                     hooks.callback(part.register_forward_hook(keep).remove)
             self.lm.hidden(x_BTD, mask_BT)
-        a, m = (tuple(self.anatomy.factor * y for y in added) for added in (attn, mlp))
+        a, m = (
+            tuple(
+                self.anatomy.factor * y.reshape(h.shape) for y, h in zip(added, read, strict=True)
+            )
+            for added in (attn, mlp)
+        )
         return Trajectory(tuple(read), a, m, out[-1], mask_BT, tuple(calls))
 
     def block(self, trajectory: Trajectory, layer: int, h_BTD: Tensor) -> Tensor:
@@ -180,7 +185,9 @@ class ResidualStream:
             return torch.where(where_BT1, h_BTD + trajectory.attn_out[layer], after_BTD)
 
         def silent(_: nn.Module, __: Any, out: Any) -> Any:
-            return _with_tensor(out, tensor_of(out).masked_fill(where_BT1, 0.0))
+            added = tensor_of(out)
+            where = where_BT1.reshape(*added.shape[:-1], 1)
+            return _with_tensor(out, added.masked_fill(where, 0.0))
 
         attention = self.blocks[layer].get_submodule(self.anatomy.attention)
         hook = attention.register_forward_hook(silent)

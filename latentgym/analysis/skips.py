@@ -84,6 +84,8 @@ class LayerSkips:
         positions_at_once: bounds the memory.
         layers: that are skipped; None for all.
         advance: called when a layer of a chunk is done.
+        outputs: whether effects on the output are measured too; the head of a small model costs as
+            much as several blocks.
     """
 
     stream: ResidualStream
@@ -91,6 +93,7 @@ class LayerSkips:
     positions_at_once: int = 1024
     layers: Collection[int] | None = None
     advance: Callable[[], None] | None = None
+    outputs: bool = True
 
     @torch.no_grad()
     def everywhere(self, part: Part = "block") -> Effects:
@@ -175,10 +178,16 @@ class LayerSkips:
     ) -> None:
         """Skip each layer at some positions of a chunk, and count what changes at others."""
         stream, count = self.stream, len(self.stream)
-        trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
         rows = {name: torch.full((len(chunk), count, count), float("nan")) for name in effects.rows}
+        for name, table in rows.items():
+            effects.rows[name].append(table)
         anywhere_NT = torch.stack(list(measured.values())).any(0)
-        moved = _moved(stream, anywhere_NT, trajectory.final)
+        if not bool(anywhere_NT.any()):  # a future of sequences that have none
+            for _ in self._skipped():
+                pass
+            return
+        trajectory = stream.trajectory(chunk.x_NTD, chunk.mask_NT)
+        moved = _moved(stream, anywhere_NT, trajectory.final) if self.outputs else None
         for layer in self._skipped():
             h = stream.skipped(trajectory, layer, part, where_NT)
             for later, after in enumerate(stream.onward(trajectory, h, layer + 1), start=layer + 1):
@@ -187,9 +196,8 @@ class LayerSkips:
                     effects.layers.add((layer, later - 1), change_NT, measured)
                     _by_row(rows, layer, later - 1, change_NT, measured[ALL])
                 h = after
-            effects.output.add((layer,), moved(h), measured)
-        for name, table in rows.items():
-            effects.rows[name].append(table)
+            if moved is not None:
+                effects.output.add((layer,), moved(h), measured)
 
 
 def _change(trajectory: Trajectory, layer: int, added: Tensor) -> Tensor:

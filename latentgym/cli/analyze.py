@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latentgym.rollout import Policy, Rollouts
 
 MEASURES = "contributions lens skips future thoughts local gradients erasure".split()
+PARTS = "block attention mlp".split()
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class DepthOptions(AnalyzeOptions):
 
     measures: list[str] = field(default_factory=lambda: list(MEASURES))
     """What is measured: contributions lens skips future thoughts local gradients erasure."""
+    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    """What skips leave out of a layer, one at a time: block attention mlp."""
     draws: Size = 1
     """Future effects are measured behind so many positions of each sequence; the authors take 4."""
     explained: Size = 1
@@ -94,11 +97,8 @@ def main(argv: Sequence[str]) -> int:
 def depth(argv: Sequence[str]) -> int:
     """What each layer adds, and what depends on it, by kind of position."""
     options = parse(DepthOptions, argv, "analyze depth", depth.__doc__ or "")
-    if not options.measures:
-        raise UsageError(f"--measures is empty; name some of {', '.join(MEASURES)}.")
-    for name in options.measures:
-        if name not in MEASURES:
-            raise UsageError(f"no measure {name!r}; {did_you_mean(name, MEASURES)}")
+    _known("measure", options.measures, MEASURES)
+    _known("part", options.parts, PARTS)
     read = _read(options)
 
     from latentgym.analysis import ResidualStream, depth_report
@@ -108,6 +108,7 @@ def depth(argv: Sequence[str]) -> int:
         read.sequences,
         measures=options.measures,  # type: ignore[arg-type]
         layers=options.layers or None,
+        parts=options.parts,  # type: ignore[arg-type]
         difficulty=read.difficulty,
         draws=options.draws,
         explained=options.explained,
@@ -115,6 +116,15 @@ def depth(argv: Sequence[str]) -> int:
         seed=options.seed,
     )
     return _finish("depth", report, read, options)
+
+
+def _known(what: str, given: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse what there is not, and nothing at all."""
+    if not given:
+        raise UsageError(f"--{what}s is empty; name some of {', '.join(names)}.")
+    for name in given:
+        if name not in names:
+            raise UsageError(f"no {what} {name!r}; {did_you_mean(name, names)}")
 
 
 def outliers(argv: Sequence[str]) -> int:
@@ -318,5 +328,5 @@ def _show(record: dict[str, Any], console: Any) -> None:
         for number, name in enumerate(told.columns):
             table.add_column(name, justify="right" if number else "left")
         for row in told.rows:
-            table.add_row(*row)
+            table.add_row(*map(shown, row))  # tokens may look like markup
         console.print(table)

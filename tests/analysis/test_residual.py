@@ -26,15 +26,18 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 0,
     "eos_token_id": 1,
     "bos_token_id": None,
+    "ffn_dim": 64,  # of OPT
+    "word_embed_proj_dim": 32,
 }
-# Plain, with norms behind attention and MLP, with scaled residuals, with biases, with experts.
-PRE_NORM = ["qwen3", "gemma", "gemma2", "olmo2", "granite", "phi3", "starcoder2", "mixtral"]
+# Plain, with norms behind attention and MLP, with scaled residuals, with biases, with experts, with
+# an MLP that is no module.
+PRE_NORM = "qwen3 gemma gemma2 olmo2 granite phi3 starcoder2 mixtral opt".split()
 
 
-def of_kind(kind: str) -> LatentLM:
-    config = AutoConfig.for_model(kind, **SIZES)
+def of_kind(kind: str, **more: Any) -> LatentLM:
+    config = AutoConfig.for_model(kind, **SIZES, **more)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
-    return LatentLM(model, ByteTokenizer(), kind)
+    return LatentLM(model, ByteTokenizer(), kind).eval()
 
 
 def models() -> list[Any]:
@@ -104,10 +107,28 @@ def close(x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor) -> None:
     torch.testing.assert_close(x[mask], y[mask], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["phi", "cohere", "gpt_neox"])
-def test_parallel_blocks_are_refused(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("phi", {}),
+        ("cohere", {}),
+        ("gpt_neox", {}),
+        ("opt", {"do_layer_norm_before": False}),
+    ],
+    ids=["phi", "cohere", "gpt_neox", "post-norm opt"],
+)
+def test_parallel_and_post_norm_blocks_are_refused(kind: str, more: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"cannot be taken apart: .*; choose a pre-norm model"):
-        ResidualStream(of_kind(kind))
+        ResidualStream(of_kind(kind, **more))
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e38])
+def test_what_is_no_number_is_refused(weight: float) -> None:
+    lm = load_model("tiny:llama:3x4x32", tokenizer=ByteTokenizer())
+    with torch.no_grad():
+        next(iter(lm.backbone.layers[1].mlp.parameters())).fill_(weight)
+    with pytest.raises(UsageError, match="no number"):
+        ResidualStream(lm)
 
 
 def test_other_precisions_are_refused() -> None:

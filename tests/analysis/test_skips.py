@@ -128,6 +128,30 @@ def test_the_future_begins_where_nothing_is_skipped_any_more(
     )
 
 
+def test_draws_that_no_sequence_has_cost_nothing(
+    deep: ResidualStream,
+    random_sequences: Callable[..., Sequences],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[Any] = []
+    trajectory = deep.trajectory
+    monkeypatch.setattr(deep, "trajectory", lambda *a: read.append(a) or trajectory(*a))
+    sequences, done = random_sequences(deep.lm, (10, 40)), []
+    skips = LayerSkips(deep, sequences, 1, advance=lambda: done.append(1))
+    told = skips.future(draws=60).as_dict()
+    assert len(read) == 4 and len(done) == 2 * 60 * 4  # what is announced is done
+    assert told == skips.future(draws=4).as_dict()
+
+
+def test_effects_on_the_output_may_be_left_out(
+    deep: ResidualStream, random_sequences: Callable[..., Sequences]
+) -> None:
+    sequences = random_sequences(deep.lm)
+    told = LayerSkips(deep, sequences, outputs=False).everywhere()
+    assert told.output.groups == ()
+    assert told.layers.as_dict() == LayerSkips(deep, sequences).everywhere().layers.as_dict()
+
+
 def test_thoughts_are_skipped_where_the_answer_is_not_predicted(
     deep: ResidualStream, random_sequences: Callable[..., Sequences]
 ) -> None:

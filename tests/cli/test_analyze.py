@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from latentgym.analysis import depth
+from latentgym.analysis import depth, residual
 from latentgym.analysis.page import PAGE, REPORT, page
 from latentgym.analysis.plots import draw
-from latentgym.cli.analyze import MEASURES
+from latentgym.cli.analyze import MEASURES, PARTS, _show
 from latentgym.cli.main import main
+from latentgym.cli.options import output
+from latentgym.system.terminal import printable
 
 QUICK = [
     "-o",
@@ -169,7 +171,7 @@ def test_files_are_whole_and_the_page_is_escaped(
 
 def test_measures_of_the_command_line_are_those_of_the_report() -> None:
     """Listed twice, so that help imports no torch."""
-    assert tuple(MEASURES) == depth.MEASURES
+    assert tuple(MEASURES) == depth.MEASURES and tuple(PARTS) == residual.PARTS
 
 
 def test_tables_fit_the_terminal(
@@ -219,6 +221,18 @@ def test_latents_of_a_run(
     assert "thoughts in tokens" in (out / PAGE).read_text()
 
 
+@pytest.mark.parametrize("token", ["[/]", "[bold]", "\x1b[31m", "[/INST]", "a\nb", "", ":smile:"])
+def test_thoughts_in_tokens_are_no_markup(token: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = [{"id": 7, "text": token, name: 0.5} for name in ("cosine", "probability")]
+    near, then = ([each] for each in told)
+    row = {"row": 0, "step": 0, "kind": "latent", "nearest": near, "lens": {"1": then}}
+    head = {"model": "m", "blocks": 1, "sequences": 1, "env": "e", "positions": {"latent": 1}}
+    _show({**head, "latents": {"decoded": [row]}}, output())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert " ".join(f"{printable(token) or 7} 0.50".split()) in out
+
+
 def test_demonstrations_have_direct_effects_alone(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["tiny:llama:2x2x16", "latent/MNNS-token", "--limit", "6", "--demonstrations"]
     told = report(capsys, *argv, action="latents")["latents"]
@@ -232,6 +246,8 @@ def test_demonstrations_have_direct_effects_alone(capsys: pytest.CaptureFixture[
     [
         (["tiny"], "name an environment behind it"),
         (["tiny", "latent/MNNS-token", "--measures", "lense"], "did you mean 'lens'"),
+        (["tiny", "latent/MNNS-token", "--parts", "blok"], "did you mean 'block'"),
+        (["tiny", "latent/MNNS-token", "--parts"], "--parts is empty"),
         (["tiny", "latent/MNNS-token", "--layers", "7"], "layers are numbers from 0 to 1"),
         (["tiny", "latent/MNNS-token", "--agent", "nobody"], "no agent 'nobody'"),
         (["tiny", "latent/MNNS-continuous"], "cot thinks in the token family"),

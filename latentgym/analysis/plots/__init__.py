@@ -9,12 +9,13 @@ from latentgym.analysis.plots import depth, latents
 from latentgym.analysis.plots.base import Report
 from latentgym.system.pictures import file_of
 
-# Each with the part of a report that it is of.
+# Each with the parts of a report that it shows, of which one is enough.
 _DRAWN: Mapping[str, tuple[str, Callable[[Report], Any]]] = {
     "contributions": ("contributions", depth.contributions),
     "lens": ("lens", depth.lens),
-    "skips": ("skips", depth.skips),
-    "outputs": ("skips", depth.outputs),
+    "skips": ("skips future local", depth.skips),
+    "parts": ("skips", depth.parts),
+    "outputs": ("skips future thoughts", depth.outputs),
     "difficulty": ("skips", depth.difficulty),
     "gradients": ("gradients", depth.gradients),
     "erasure": ("erasure", depth.erasure),
@@ -30,7 +31,11 @@ def draw(report: Report, *kinds: str) -> dict[str, dict[str, bytes]]:
     Raises:
         UsageError: matplotlib is missing.
     """
-    made = {name: draw(report) for name, (part, draw) in _DRAWN.items() if part in report}
+    made = {
+        name: draw(report)
+        for name, (parts, draw) in _DRAWN.items()
+        if any(part in report for part in parts.split())
+    }
     return {
         name: {kind: file_of(figure, name, kind) for kind in kinds}
         for name, figure in made.items()

@@ -22,6 +22,7 @@ COLOURS = {
     "answer": "#e69f00",
 }
 """Of groups of positions, told apart by the colour-blind (Okabe and Ito)."""
+_FLAT = 5.0  # times the median: a largest value beyond it needs a logarithmic axis
 _WIDTH = 9.0  # of all pictures, so that their text is of one size on a page
 
 
@@ -47,6 +48,24 @@ def line(axes: Any, group: str, value: Any) -> None:
     values = np.array([np.nan if v is None else v for v in value])
     axes.plot(values, color=COLOURS.get(group), label=group, lw=2 if group == ALL else 1.3)
     whole(axes)
+
+
+def from_zero_or_log(axes: Any) -> None:
+    """An axis from 0, but a logarithmic one where a layer or two would press the others flat.
+
+    What the first layer adds to token embeddings is often many times as large as they are. Where
+    there are zeros, the lower half of the values stays on a linear axis.
+    """
+    values = np.concatenate([each.get_ydata() for each in axes.lines])
+    values = values[np.isfinite(values)]
+    middle = float(np.median(values)) if len(values) else 0.0
+    if middle <= 0 or values.max() <= _FLAT * middle:
+        axes.set_ylim(bottom=0)
+    elif values.min() > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=middle)
+        axes.set_ylim(bottom=0)
 
 
 def tidy(axes: Any, title: str, ylabel: str = "", xlabel: str = "layer") -> None:

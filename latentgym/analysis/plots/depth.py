@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from latentgym.analysis.plots.base import COLOURS, Report, array_of, figure_of, line, tidy, whole
+from latentgym.analysis.plots.base import (
+    COLOURS,
+    Report,
+    array_of,
+    figure_of,
+    from_zero_or_log,
+    line,
+    tidy,
+    whole,
+)
 from latentgym.analysis.pooling import ALL, WITH_FIRST
+from latentgym.analysis.residual import PARTS
 
 
 def contributions(report: Report) -> Any:
@@ -16,30 +27,39 @@ def contributions(report: Report) -> Any:
     Above 0 a cosine strengthens what is there; below 0 it erases.
     """
     told = report["contributions"]
-    figure = figure_of(5.2)
+    figure = figure_of(4.6)
+    panels = figure.subplots(2, 4)
     for axes, (name, title) in zip(
-        figure.subplots(2, 3).flat,
+        panels.flat,
         (
-            ("norm_h", "norm of the residual stream"),
+            ("norm_h", "norm of the stream"),
             ("relative_attention", "attention / stream"),
             ("relative_mlp", "MLP / stream"),
             ("relative_block", "block / stream"),
-            ("cosine_attention", "cosine of attention and stream"),
-            ("cosine_block", "cosine of block and stream"),
+            ("norm_a", "norm of what is added"),
+            ("cosine_attention", "cos(attention, stream)"),
+            ("cosine_mlp", "cos(MLP, stream)"),
+            ("cosine_block", "cos(block, stream)"),
         ),
         strict=True,
     ):
-        for group, values in told[name].items():
+        for group, values in {} if name == "norm_a" else told[name].items():
             if group != WITH_FIRST:
                 line(axes, group, values["mean"])
         if name.startswith("cosine"):
             axes.axhline(0, color="black", lw=0.6)
-        else:
-            axes.set_ylim(bottom=0)
         tidy(axes, title)
         if axes.get_subplotspec().is_first_row():
             axes.set_xlabel("")
-    axes.legend(fontsize=7, frameon=False)
+    norms = panels[1, 0]
+    for name, label, style in (("norm_a", "attention", "-"), ("norm_m", "MLP", "--")):
+        norms.plot(array_of(told[name][ALL]["mean"]), style, color=COLOURS[ALL], label=label)
+    norms.legend(fontsize=7, frameon=False)
+    whole(norms)
+    for axes in (*panels[0], norms):
+        from_zero_or_log(axes)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=6, fontsize=8, frameon=False)
     return figure
 
 
@@ -56,69 +76,99 @@ def lens(report: Report) -> Any:
         for group, values in told[name].items():
             if group != WITH_FIRST:
                 line(axes, group, values["mean"])
-        axes.set_ylim(bottom=0)
+        if unit == "nats":
+            from_zero_or_log(axes)
+        else:
+            axes.set_ylim(0, 1)
         tidy(axes, title, unit)
     axes.legend(fontsize=7, frameon=False)
     return figure
 
 
-def _heat(figure: Any, axes: Any, table: Any, title: str, xlabel: str, most: float) -> None:
-    image = axes.imshow(array_of(table), origin="lower", vmin=0, vmax=most, cmap="magma_r")
+def _heat(axes: Any, table: Any, title: str) -> Any:
+    """A table [s][l] of relative changes; the scale ends at 1, where nothing is as it was."""
+    image = axes.imshow(array_of(table), origin="lower", vmin=0, vmax=1, cmap="magma_r")
     axes.set_title(title, fontsize=9)
-    axes.set(xlabel=xlabel, ylabel="skipped layer")
+    axes.set(xlabel="layer", ylabel="skipped layer")
     whole(axes)
-    figure.colorbar(image, ax=axes, shrink=0.85)
+    return image
+
+
+def _heats(tables: Mapping[str, Report]) -> Any:
+    """Tables of all positions side by side, means above maxima; None where there is none."""
+    tables = {title: told[ALL] for title, told in tables.items() if ALL in told}
+    if not tables:
+        return None
+    figure = figure_of(5.4)
+    figure.set_layout_engine("compressed")  # square panels, side by side
+    panels = figure.subplots(2, len(tables), squeeze=False)
+    for row, statistic in zip(panels, ("mean", "max"), strict=True):
+        for axes, (title, told) in zip(row, tables.items(), strict=True):
+            image = _heat(axes, told[statistic], f"{title}: {statistic}")
+            axes.label_outer()
+    figure.colorbar(image, ax=panels, shrink=0.6, extend="max")
+    return figure
 
 
 def skips(report: Report) -> Any:
     """How much of what a later layer (across) adds changes where an earlier one (up) is skipped."""
-    tables = {"all positions": report["skips"]["block"]["layers"]}
-    if "future" in report:
-        tables["future positions alone"] = report["future"]["layers"]
-    if "local" in report:
-        tables["local, nothing recomputed"] = report["local"]["layers"]
-    tables = {title: told for title, told in tables.items() if ALL in told}
-    if not tables:
-        return None
-    figure = figure_of(3.2)
-    most = max(float(np.nanmax(array_of(told[ALL]["mean"]))) for told in tables.values())
-    for axes, (title, told) in zip(
-        np.atleast_1d(figure.subplots(1, len(tables))), tables.items(), strict=True
-    ):
-        _heat(figure, axes, told[ALL]["mean"], title, "layer", min(most, 1.0) or 1.0)
-    return figure
+    found = {
+        "all positions": report.get("skips", {}).get("block"),
+        "future positions": report.get("future"),
+        "local, nothing recomputed": report.get("local"),
+    }
+    return _heats({title: told["layers"] for title, told in found.items() if told is not None})
+
+
+def parts(report: Report) -> Any:
+    """How much of what a later layer (across) adds changes where a part of an earlier one (up) is.
+
+    That is, where its attention alone or its MLP alone is skipped, at all positions.
+    """
+    skipped = report["skips"]
+    titles = {"attention": "attention skipped", "mlp": "MLP skipped"}
+    return _heats({t: skipped[part]["layers"] for part, t in titles.items() if part in skipped})
 
 
 def outputs(report: Report) -> Any:
     """How far the next-token distribution moves where a layer is skipped."""
+    by_part = report.get("skips", {})
+    by_place = {
+        "all": by_part.get("block"),
+        "future positions": report.get("future"),
+        "thoughts, on the answer": report.get("thoughts"),
+    }
+    panels: dict[str, Mapping[str, Any]] = {
+        "change of the output by what is skipped": {part: by_part.get(part) for part in PARTS},
+        "change of the output by where it is skipped": by_place,
+    }
+    told = {
+        title: {
+            label: effects["output"][ALL]["mean"]
+            for label, effects in by_what.items()
+            if effects is not None and ALL in effects["output"]
+        }
+        for title, by_what in panels.items()
+    }
+    told = {title: by_what for title, by_what in told.items() if by_what}
+    if not told:
+        return None
     figure = figure_of(3.4)
-    one, other = figure.subplots(1, 2, sharey=True)
-    for part in ("block", "attention", "mlp"):
-        values = report["skips"][part]["output"][ALL]["mean"]
-        one.plot(array_of(values), label=part, lw=1.4)
-    tidy(one, "change of the output by what is skipped", "L2 of the softmax difference")
-    other.plot(
-        array_of(report["skips"]["block"]["output"][ALL]["mean"]), label="all", color="black"
-    )
-    for name, title in (("future", "future positions"), ("thoughts", "thoughts, on the answer")):
-        told = report.get(name, {}).get("output", {}).get(ALL)
-        if told is not None:
-            other.plot(array_of(told["mean"]), label=title, lw=1.4)
-    tidy(other, "change of the output by where it is skipped")
-    for axes in (one, other):
+    panel = figure.subplots(1, len(told), sharey=True, squeeze=False)[0]
+    for axes, (title, by_what) in zip(panel, told.items(), strict=True):
+        for label, means in by_what.items():
+            axes.plot(array_of(means), label=label, lw=1.4, color=COLOURS.get(label))
+        tidy(axes, title, "L2 of the softmax difference" if axes is panel[0] else "")
         whole(axes)
         axes.legend(fontsize=7, frameon=False)
-        axes.set_ylim(bottom=0)
+    panel[0].set_ylim(bottom=0)  # of both, when all is drawn
     return figure
 
 
 def difficulty(report: Report) -> Any:
     """Do harder questions move the effects to deeper layers?"""
-    told = {
-        name: found
-        for name, found in report["skips"]["depth_score_mean"]["against"].items()
-        if len(found["groups"]) > 1
-    }
+    scores = report["skips"].get("depth_score_mean", {"against": {}})
+    told = {name: found for name, found in scores["against"].items() if len(found["groups"]) > 1}
     if not told:
         return None
     figure = figure_of(3.0)
