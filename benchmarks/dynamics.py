@@ -3,9 +3,9 @@
 python -m benchmarks.dynamics --parts mnns smollm2
 
 mnns: two-layer models that learned the token chain and were stopped early, five seeds. A controller
-(`examples/ppo.py`) steers each by mixtures of its likeliest tokens, or chooses the tokens, for
-equally many environment steps; beside them the model's own decoding, greedy and sampled, and its
-own mixtures. smollm2: SmolLM2-135M on sums of two digits, one run.
+(`examples/ppo.py`) steers each by mixtures of its likeliest tokens or by vectors, or chooses the
+tokens, for equally many environment steps; beside them the model's own decoding, greedy and
+sampled, its own mixtures, and zeros in the place of thoughts. smollm2: SmolLM2-135M on sums of two digits, one run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ EXAMPLE = Path("examples/ppo.py")
 SEEDS = range(5)
 STEPS = 200_000
 START = ("--preset", "sft-tiny", "--model", "tiny:gpt2:2x2x32", "--steps", "1000")
-INTERFACES = {"mixture": "latent/MNNS-continuous", "token": "latent/MNNS-token"}
+INTERFACES = {
+    "mixture": "latent/MNNS-continuous",
+    "latent": "latent/MNNS-continuous",
+    "token": "latent/MNNS-token",
+}
 SUMS: dict[str, Any] = {
     "config": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "format": "sentence",

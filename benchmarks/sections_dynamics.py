@@ -12,8 +12,10 @@ NAMES = {
     "own token": "the model by itself, greedy",
     "sampled": "the model by itself, sampled",
     "own mixture": "its own mixtures (Soft Thinking)",
+    "own latent": "zeros in the place of thoughts",
     "PPO, token": "PPO chooses tokens",
     "PPO, mixture": "PPO mixes tokens",
+    "PPO, latent": "PPO makes vectors",
 }
 _NONE = "Not recorded yet."
 
