@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from latentgym.errors import Notice, UsageError
-from latentgym.evaluation.columns import Run, run_name
+from latentgym.evaluation.columns import COSTS, Cost, Run, run_name
 from latentgym.evaluation.fairness import cautions, questions
 from latentgym.evaluation.results import Result, load_rollouts, require_all
 from latentgym.evaluation.stats import Floats, difference_interval, sign_test
@@ -24,12 +24,6 @@ from latentgym.storage import to_json
 
 Scores = Mapping[tuple[int, int], float]
 """The score of each (question, seed)."""
-
-_COSTS = {
-    "flops": lambda r: r.flops_per_answer,
-    "positions": lambda r: sum(r.forward_positions.values()),
-    "seconds": lambda r: 1 / r.answers_per_s if r.answers_per_s else math.nan,
-}
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ def compare(found: Sequence[Run], other: Sequence[Run], name: str) -> Comparison
         len(gain_Q) - won - lost,
         sign_test(won, lost),
         float(better),
-        {key: _ratio(found, other, cost) for key, cost in _COSTS.items()},
+        {key: _ratio(found, other, cost) for key, cost in COSTS.items()},
         tuple(warned),
     )
 
@@ -236,6 +230,6 @@ def _unlike(found: Sequence[Run], other: Sequence[Run]) -> Iterator[str]:
             yield f"{run_name(folder)}: {caution}"
 
 
-def _ratio(found: Sequence[Run], other: Sequence[Run], cost: Any) -> float | None:
-    own, its = (float(np.mean([cost(r) for _, r in runs])) for runs in (found, other))
+def _ratio(found: Sequence[Run], other: Sequence[Run], cost: Cost) -> float | None:
+    own, its = (float(np.mean([cost.of(r) for _, r in runs])) for runs in (found, other))
     return own / its if its > 0 and math.isfinite(own) else None

@@ -12,7 +12,8 @@ import pytest
 from latentgym.errors import UsageError
 from latentgym.evaluation.suites.cells import Cell, folder, is_done, waves
 from latentgym.evaluation.suites.costs import at_cost, curves, equal_costs
-from latentgym.evaluation.suites.reading import _KINDS, Suite, read_suite, shipped
+from latentgym.evaluation.suites.keys import CELL
+from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 
 Read = Callable[..., Suite]
 
@@ -286,7 +287,7 @@ def test_curves_are_of_results_that_are_there(made: Any, tmp_path: Path, read: R
     for name, scores, cost in (("a-samples-1", [1, 0], 2.0), ("b", [1, 1], 3.0)):
         for seed in (0, 1):
             made(f"{name}/seed-{seed}", scores, flops_per_answer=cost + seed)
-    assert curves(suite.cells, tmp_path, "FLOP") == {"a": [(2.5, 0.5)], "b": [(3.5, 1.0)]}
+    assert curves(suite.cells, tmp_path, "flops") == {"a": [(2.5, 0.5)], "b": [(3.5, 1.0)]}
 
 
 def test_the_suites_of_the_page_are_read(read: Read, tmp_path: Path) -> None:
@@ -300,4 +301,4 @@ def test_the_suites_of_the_page_are_read(read: Read, tmp_path: Path) -> None:
     assert {name for name in shipped() if not name.startswith("paper-")} <= listed
     keys = page[page.index("| key of a cell |") : page.index("Several tasks times")]
     first = "".join(re.findall(r"^\| ([^|]+)\|", keys, re.MULTILINE))
-    assert set(re.findall(r"`(\w+)`", first)) == {*_KINDS}
+    assert set(re.findall(r"`(\w+)`", first)) == {*CELL}

@@ -7,22 +7,18 @@ taken as straight in the logarithm of the cost; beyond the cheapest and the dear
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from latentgym.evaluation.results import RESULT, Result, load_result
+from latentgym.evaluation.columns import COSTS
+from latentgym.evaluation.results import RESULT, load_result
 from latentgym.evaluation.suites.cells import Cell, folder
 
 Curve = list[tuple[float, float]]
 """Cost and accuracy of each value of a knob, the cheapest first."""
 
-COSTS: Mapping[str, Callable[[Result], float]] = {
-    "FLOP": lambda r: r.flops_per_answer,
-    "positions": lambda r: sum(r.forward_positions.values()),
-}
-"""What an answer costs, by name."""
 _MOST = 5  # columns
 
 
@@ -33,14 +29,14 @@ def curves(cells: Sequence[Cell], out: Path, cost: str) -> dict[str, Curve]:
         cells: of one task. Values under several seeds are their means; those without results are
             left out.
         out: folder of the suite's runs.
-        cost: one of `COSTS`.
+        cost: name of one of `COSTS`.
     """
     found: dict[str, Curve] = {}
     for cell in cells:
         folders = [folder(out, cell.name, seed) for seed in cell.seeds]
         results = [load_result(f) for f in folders if (f / RESULT).exists()]
         if results:
-            paid = float(np.mean([COSTS[cost](r) for r in results]))
+            paid = float(np.mean([COSTS[cost].of(r) for r in results]))
             reached = float(np.mean([r.accuracy for r in results]))
             name = cell.name if cell.knob is None else cell.knob.of
             found.setdefault(name, []).append((paid, reached))
