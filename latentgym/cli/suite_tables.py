@@ -11,11 +11,12 @@ from rich.table import Table
 from latentgym.cli.tables import Row, control, table, tell_narrow
 from latentgym.evaluation.columns import COSTS, Run
 from latentgym.evaluation.comparison import Difference, compare
+from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import RESULT, load_result
 from latentgym.evaluation.stats import seed_interval
 from latentgym.evaluation.suites.cells import Cell, folder
-from latentgym.evaluation.suites.costs import at_cost, curves, equal_costs
+from latentgym.evaluation.suites.costs import curves
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 

@@ -212,18 +212,22 @@ def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{path} is damaged ({error}); evaluate again.") from error
 
 
-def load_answers(folder: Path, result: Result) -> list[dict[str, Any]]:
+def load_answers(
+    folder: Path, result: Result, stored: Iterable[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """What is graded and counted of the stored rollouts, without texts that people alone read.
 
     Args:
         folder: of the run.
         result: its record.
+        stored: the rollouts, for who reads them too; those in the folder by default.
 
     Raises:
         UsageError: see `load_rollouts` and `require_all`.
     """
     kept = (*_ROLLOUT, "n_thoughts", "n_tokens", "truncated")
-    found = [{k: line[k] for k in kept if k in line} for line in load_rollouts(folder)]
+    lines = load_rollouts(folder) if stored is None else stored
+    found = [{k: line[k] for k in kept if k in line} for line in lines]
     require_all(result, found, folder)
     return found
 

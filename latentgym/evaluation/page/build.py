@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +20,9 @@ import latentgym
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import COLUMNS, Run
 from latentgym.evaluation.exports import plain
-from latentgym.evaluation.page import plots
-from latentgym.evaluation.page.answers import answers, curves
+from latentgym.evaluation.methods import methods
+from latentgym.evaluation.page import comparing, plots
+from latentgym.evaluation.page.answers import Answers, curves
 from latentgym.evaluation.page.rows import table, values
 from latentgym.evaluation.results import Result
 from latentgym.evaluation.rows import asked
@@ -74,17 +74,20 @@ def write_page(
 def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, list[plots.Plot]]:
     """The page as text, and its pictures of tasks."""
     environment, library = _libraries()
-    made = table(found)
+    answers = Answers(most_answers)
+    made = table(found, answers.scores)
+    ran = methods(made.runs, made.names)
     drawn = [
         plot
-        for task, some in groupby(made.runs, key=asked)
-        for plot in plots.of_task(", ".join(task[:2]), list(some), made.names, made.controls)
+        for questions in dict.fromkeys(map(asked, made.runs))
+        for plot in comparing.of_questions(questions, ran, answers.scores)
     ]
+    drawn += comparing.of_runs(ran)
     rows, told = [], []
     blocks: list[dict[str, str]] = []
     for run, cells in zip(made.runs, made.rows, strict=True):
         name, faults = made.names[run[0]], list[str]()
-        given = _readable(partial(answers, run[0], most_answers), faults) or []
+        given = _readable(partial(answers.of, run[0]), faults) or []
         drawn_of_run = plots.of_training(name, _readable(partial(curves, run[0]), faults) or {})
         made.notes.extend(f"{name}: {fault}" for fault in faults)
         rows.append({"id": name, "cells": cells, "curves": drawn_of_run})

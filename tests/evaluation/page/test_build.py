@@ -14,7 +14,7 @@ import pytest
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import page, write_page
-from latentgym.evaluation.page.plots import pareto
+from latentgym.evaluation.page.comparing import pareto
 from latentgym.evaluation.results import find_results
 
 from .conftest import HOSTILE, result, rollout
@@ -58,7 +58,7 @@ def test_pictures_are_files_too(found: list[Run], tmp_path: Path) -> None:
     made = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert made == [
         *("controls-GSM8K--test.png", "controls-GSM8K--test.svg"),
-        *("cost-GSM8K--test.png", "cost-GSM8K--test.svg"),
+        *("flops-GSM8K--test.png", "flops-GSM8K--test.svg"),
     ]
     assert (tmp_path / "plots" / made[0]).read_bytes().startswith(b"\x89PNG")
 
