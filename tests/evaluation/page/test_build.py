@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import page, write_page
 from latentgym.evaluation.page.comparing import pareto
-from latentgym.evaluation.results import find_results
+from latentgym.evaluation.results import find_results, load_rollouts
 
 from .conftest import HOSTILE, result, rollout
 
@@ -115,3 +115,61 @@ def test_no_text_is_a_formula_in_the_file_of_what_is_shown(tmp_path: Path) -> No
     (told,) = json.loads(re.search(r'id="runs">(.*?)</script>', text)[1])  # type: ignore[index]
     assert told["values"]["model"].replace("\u0027", "'") == "'=1+1"
     assert (told["values"]["trained"], told["values"]["accuracy"]) == (1, 0.5)
+
+
+@pytest.fixture
+def suite(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
+    """Votes of one and four samples, and best of two, on two tasks under two seeds."""
+    for task in ("GSM8K", "MNNS"):
+        for seed in (0, 1):
+            for name, samples, cost, accuracy in (
+                *(("votes-samples-1", 1, 1e6, 0.25), ("votes-samples-4", 4, 4e6, 0.75)),
+                ("best", 2, 2e6, 0.5),
+            ):
+                right = accuracy + seed * 0.25
+                own = {"samples": samples, "vote": name == "best"}
+                save(
+                    f"{name}/{task}/seed-{seed}",
+                    [rollout(i, float(i >= 4 - round(4 * right)), seed=seed) for i in range(4)],
+                    task=task,
+                    seeds=[seed],
+                    accuracy=right,
+                    flops_per_answer=cost,
+                    config={"agent": own},
+                )
+    return find_results([tmp_path / "runs"])
+
+
+def test_a_knob_is_a_line_that_is_read_at_equal_cost(suite: list[Run]) -> None:
+    drawn = {plot.name: plot for plot in page(suite, title="", most_answers=0)[1]}
+    assert [*drawn] == [
+        *(f"{cost}-{task}, test" for task in ("GSM8K", "MNNS") for cost in ("flops", "positions")),
+        "profile-2 tasks",
+    ]
+    flops = drawn["flops-GSM8K, test"]
+    assert "Lines join the values of one knob: votes (samples)." in flops.caption
+    # At 2e6, half of the logarithm from 1e6 to 4e6: half way from 37.5 to 87.5.
+    assert "at equal cost of 2M: best 62.5, votes 62.5." in flops.caption
+    axes = flops.figure.axes[0]
+    assert [len(line.get_xdata()) for line in axes.lines if line.get_ls() == "-"].count(2) >= 1
+
+
+def test_profiles_are_of_methods_with_several_runs_on_the_same_tasks(suite: list[Run]) -> None:
+    *_, profile = page(suite, title="", most_answers=0)[1]
+    assert "Interquartile means: votes-samples-4 87.5 %, best 62.5 %" in profile.caption
+    assert "bands are 95 %" in profile.caption and 'role="img"' in profile.svg
+    one_each = [run for run in suite if run[1].seeds == [0] and run[1].task == "MNNS"]
+    assert not any("profile" in plot.name for plot in page(one_each, title="", most_answers=0)[1])
+
+
+def test_answers_are_read_once(found: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[Path]()
+
+    def counted(folder: Path) -> Iterator[dict[str, Any]]:
+        read.append(folder)
+        return load_rollouts(folder)
+
+    for module in ("page.answers", "results"):
+        monkeypatch.setattr(f"latentgym.evaluation.{module}.load_rollouts", counted)
+    assert "zero -50.0 [" in text_of(found)
+    assert sorted(read) == sorted(folder for folder, _ in found)
