@@ -17,6 +17,7 @@ from latentgym.evaluation.page.plots import COLOURS, INK, WIDTH, Plot, style
 _MARKERS = "osD^vP*X<>"
 _LOG = 3  # times the least cost: from there on the axis is logarithmic
 _MOST_LABELS = 12  # of curves and points; more would cover each other
+_LABEL = 28  # characters of a name within a picture
 
 
 def of_questions(
@@ -90,7 +91,7 @@ def _against_cost(
         for name, some in points.items():
             for p in some[-1:]:  # where a curve ends
                 at = (p.cost, 100 * p.mean)
-                axes.annotate(name, at, xytext=(5, 4), textcoords="offset points", size=7.5)
+                axes.annotate(_short(name), at, xytext=(5, 4), textcoords="offset points", size=7.5)
     paid = [p.cost for p, _ in every]
     if max(paid) > _LOG * min(paid):
         axes.set_xscale("log")
@@ -98,6 +99,11 @@ def _against_cost(
     axes.legend(fontsize=8, loc="best")
     caption = " ".join(_about_cost(questions, drawn, points, cost))
     return Plot(f"{cost}-{', '.join(questions[:2])}", caption, figure)
+
+
+def _short(name: str) -> str:
+    """A name where there is little room."""
+    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"
 
 
 def _bars(points: Sequence[Point]) -> tuple[list[float], list[float], Any]:
@@ -157,7 +163,7 @@ def _controls(
     axes.barh(at, means, color=colours, alpha=0.7, height=0.6)
     axes.errorbar(means, at, xerr=ends, fmt="none", ecolor=INK, capsize=2, lw=1)
     axes.axvline(0, color=INK, lw=0.8)
-    axes.set_yticks(at, [f"{name}, {d.name}" for name, d in found], fontsize=8)
+    axes.set_yticks(at, [f"{_short(name)}, {d.name}" for name, d in found], fontsize=8)
     axes.set(xlabel="accuracy with the control less without, percentage points")
     told = "; ".join(f"{name} with {d.name} {100 * d.mean:+.1f}" for name, d in found)
     task = ", ".join(questions[:2])
@@ -183,7 +189,7 @@ def _profiles(figure_of: Any, tables: Sequence[Asked], methods: Sequence[Method]
         bounds = sorted({0.0, 1.0, *(score for score_S in score_TS for score in score_S)})
         share, low, high = zip(*profile(score_TS, bounds), strict=True)
         at = [100 * bound for bound in bounds]
-        axes.step(at, share, where="post", color=colour, lw=1.3, label=name)
+        axes.step(at, share, where="post", color=colour, lw=1.3, label=_short(name))
         axes.fill_between(at, low, high, step="post", color=colour, alpha=0.15, lw=0)
     axes.set(xlabel="accuracy, %", ylabel="share of runs with more", xlim=(0, 100), ylim=(0, 1.02))
     axes.legend(fontsize=8, loc="best")

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from latentgym.errors import UsageError
-from latentgym.evaluation.suites.cells import Cell, folder, is_done, waves
-from latentgym.evaluation.suites.costs import curves
+from latentgym.evaluation.suites.cells import Cell
 from latentgym.evaluation.suites.keys import CELL
 from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 
@@ -235,45 +234,8 @@ def test_some_cells_are_chosen(read: Read) -> None:
         suite.chosen(match="c")
 
 
-def test_cells_come_after_what_they_start_from() -> None:
-    chain = [Cell("a", "z", (), start="y"), Cell("a", "y", (), start="x"), Cell("a", "x", ())]
-    assert [[cell.name for cell in wave] for wave in waves(chain)] == [["x"], ["y"], ["z"]]
-    # A start that is not among the chosen cells has been run before.
-    assert [[cell.name for cell in wave] for wave in waves(chain[:1])] == [["z"]]
-
-
-def test_a_result_is_done_by_the_command_that_made_it(made: Any, tmp_path: Path) -> None:
-    cell = Cell("p", "b", ("eval", "cot", "MNNS-token", "--limit", "2"), start="a/x")
-    command = "latentgym eval cot MNNS-token --limit 2 --checkpoint {} --seeds 0"
-    assert not is_done(cell, tmp_path, 0)
-    for checkpoint in ("elsewhere/a/x/seed-0", str(folder(tmp_path, "a/x", 0))):
-        made("b/seed-0", [1, 0], command=command.format(checkpoint))
-        assert is_done(cell, tmp_path, 0)
-    made("b/seed-0", [1, 0], command=f"{command.format('a/x/seed-0')} --backend ray --workers 2")
-    assert is_done(cell, tmp_path, 0)
-    for other in (
-        command.format("a/x/seed-1"),
-        command.format("b/x/seed-0"),
-        command.format("a/x/seed-0").replace("--limit 2", "--limit 3"),
-    ):
-        made("b/seed-0", [1, 0], command=other)
-        with pytest.raises(UsageError, match=r"result of other settings \(eval cot"):
-            is_done(cell, tmp_path, 0)
-    made("b/seed-0", [1, 0])
-    with pytest.raises(UsageError, match="does not say by which command"):
-        is_done(cell, tmp_path, 0)
-
-
-def test_curves_are_of_results_that_are_there(made: Any, tmp_path: Path, read: Read) -> None:
-    suite = read(f"seeds = [0, 1]\n[cells.a]\n{COT}knob.samples = [1, 2]\n[cells.b]\n{COT}")
-    for name, scores, cost in (("a-samples-1", [1, 0], 2.0), ("b", [1, 1], 3.0)):
-        for seed in (0, 1):
-            made(f"{name}/seed-{seed}", scores, flops_per_answer=cost + seed)
-    assert curves(suite.cells, tmp_path, "flops") == {"a": [(2.5, 0.5)], "b": [(3.5, 1.0)]}
-
-
 def test_the_suites_of_the_page_are_read(read: Read, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "suites.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "suites.md").read_text()
     own, more = re.findall(r"^```toml.*?\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "my.toml").write_text(own)
     cells = [cell.name for cell in read_suite(str(tmp_path / "my.toml")).cells]
