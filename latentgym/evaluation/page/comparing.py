@@ -13,6 +13,7 @@ from latentgym.evaluation.comparison import Difference, Scores
 from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.methods import Asked, Curve, Method, Point, curves, point, replaced
 from latentgym.evaluation.page.plots import COLOURS, INK, WIDTH, Plot, style
+from latentgym.system.pictures import label
 
 _MARKERS = "osD^vP*X<>"
 _LOG = 3  # times the least cost: from there on the axis is logarithmic
@@ -82,7 +83,7 @@ def _against_cost(
             ms=6,
             capsize=2,
             lw=1,
-            label=agent,
+            label=label(agent, _LABEL),
         )
     front = pareto([(p.cost, p.mean) for p, _ in every])
     costs, means = zip(*front, strict=True)
@@ -91,7 +92,9 @@ def _against_cost(
         for name, some in points.items():
             for p in some[-1:]:  # where a curve ends
                 at = (p.cost, 100 * p.mean)
-                axes.annotate(_short(name), at, xytext=(5, 4), textcoords="offset points", size=7.5)
+                axes.annotate(
+                    label(name, _LABEL), at, xytext=(5, 4), textcoords="offset points", size=7.5
+                )
     paid = [p.cost for p, _ in every]
     if max(paid) > _LOG * min(paid):
         axes.set_xscale("log")
@@ -99,11 +102,6 @@ def _against_cost(
     axes.legend(fontsize=8, loc="best")
     caption = " ".join(_about_cost(questions, drawn, points, cost))
     return Plot(f"{cost}-{', '.join(questions[:2])}", caption, figure)
-
-
-def _short(name: str) -> str:
-    """A name where there is little room."""
-    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"
 
 
 def _bars(points: Sequence[Point]) -> tuple[list[float], list[float], Any]:
@@ -163,7 +161,9 @@ def _controls(
     axes.barh(at, means, color=colours, alpha=0.7, height=0.6)
     axes.errorbar(means, at, xerr=ends, fmt="none", ecolor=INK, capsize=2, lw=1)
     axes.axvline(0, color=INK, lw=0.8)
-    axes.set_yticks(at, [f"{_short(name)}, {d.name}" for name, d in found], fontsize=8)
+    axes.set_yticks(
+        at, [f"{label(name, _LABEL)}, {label(d.name, _LABEL)}" for name, d in found], fontsize=8
+    )
     axes.set(xlabel="accuracy with the control less without, percentage points")
     told = "; ".join(f"{name} with {d.name} {100 * d.mean:+.1f}" for name, d in found)
     task = ", ".join(questions[:2])
@@ -189,7 +189,7 @@ def _profiles(figure_of: Any, tables: Sequence[Asked], methods: Sequence[Method]
         bounds = sorted({0.0, 1.0, *(score for score_S in score_TS for score in score_S)})
         share, low, high = zip(*profile(score_TS, bounds), strict=True)
         at = [100 * bound for bound in bounds]
-        axes.step(at, share, where="post", color=colour, lw=1.3, label=_short(name))
+        axes.step(at, share, where="post", color=colour, lw=1.3, label=label(name, _LABEL))
         axes.fill_between(at, low, high, step="post", color=colour, alpha=0.15, lw=0)
     axes.set(xlabel="accuracy, %", ylabel="share of runs with more", xlim=(0, 100), ylim=(0, 1.02))
     axes.legend(fontsize=8, loc="best")

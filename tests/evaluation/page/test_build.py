@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -16,6 +18,7 @@ from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import page, write_page
 from latentgym.evaluation.page.comparing import pareto
 from latentgym.evaluation.results import find_results, load_rollouts
+from latentgym.system.terminal import printable
 
 from .conftest import HOSTILE, result, rollout
 
@@ -173,3 +176,17 @@ def test_answers_are_read_once(found: list[Run], monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(f"latentgym.evaluation.{module}.load_rollouts", counted)
     assert "zero -50.0 [" in text_of(found)
     assert sorted(read) == sorted(folder for folder, _ in found)
+
+
+@pytest.mark.parametrize("name", ["$\\frac{1$", "_hidden", "a\x1b[31m\x00b", "<b>&", "名前"])
+def test_any_name_stands_in_a_picture(name: str, found: list[Run], tmp_path: Path) -> None:
+    for _, r in found:
+        r.agent, r.control, r.task = name, r.control and name, "MNNS" if r.task == "MNNS" else name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = page(found, title="", most_answers=0)[1]
+        pictures = [plot.file("svg") for plot in drawn]
+    assert len(pictures) == 2
+    shown = "" if name == "名前" else printable(name)
+    for picture in pictures:
+        assert shown in "".join(ElementTree.fromstring(picture).itertext())
