@@ -20,10 +20,10 @@ from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import act, emit, output, parse, say
-from latentgym.cli.suite_tables import results_of, show_equal_costs, show_figures
+from latentgym.cli.suite_tables import show_equal_costs, show_figures
 from latentgym.cli.train import TrainOptions
 from latentgym.errors import UsageError
-from latentgym.evaluation.suites.cells import Cell, is_done
+from latentgym.evaluation.suites.cells import Cell, is_done, results_of
 from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 from latentgym.evaluation.suites.running import LOG, Workers, run_cells
 from latentgym.options.ranges import Seed, Size
@@ -122,8 +122,10 @@ def _show(argv: Sequence[str]) -> int:
         console.print()
         console.print(shown(part), style="bold")
         for cell in cells:
-            state = _state(cell, out)
+            state, strange = _state(cell, out)
             console.print(shown(f"{cell.name}  ({state})"))
+            if strange:
+                console.print(Padding(shown(strange), (0, 0, 0, 2)), style="yellow")
             command = shlex.join(["latentgym", *cell.command(out, cell.seeds[0])])
             console.print(Padding(shown(command), (0, 0, 0, 2)), style="dim")
             told.append(
@@ -224,14 +226,15 @@ def _refusal(box: str) -> str:
     return next((line for line in lines if line and not line.startswith("Parsing error")), "?")
 
 
-def _state(cell: Cell, out: Path) -> str:
+def _state(cell: Cell, out: Path) -> tuple[str, str]:
+    """What is there of a cell, and what is wrong with it, if anything."""
     done = 0
     for seed in cell.seeds:
         try:
             done += is_done(cell, out, seed)
-        except UsageError:
-            return "of other settings"
+        except UsageError as error:
+            return "of other settings, or damaged", str(error)
     total = len(cell.seeds)
     if not done:
-        return "to do" if total == 1 else f"to do, {total} seeds"
-    return "done" if done == total else f"{done} of {total} seeds done"
+        return "to do" if total == 1 else f"to do, {total} seeds", ""
+    return "done" if done == total else f"{done} of {total} seeds done", ""

@@ -13,21 +13,14 @@ from latentgym.evaluation.columns import COSTS, Run
 from latentgym.evaluation.comparison import Difference, compare
 from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.fairness import cautions
-from latentgym.evaluation.results import RESULT, load_result
 from latentgym.evaluation.stats import seed_interval
-from latentgym.evaluation.suites.cells import Cell, folder
+from latentgym.evaluation.suites.cells import Cell, results_of
 from latentgym.evaluation.suites.costs import curves
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
 _FIGURES = ("accuracy", "interval", "paper", "n", "flops")
 _COUNTED = ("flops", "positions")
-
-
-def results_of(cells: Sequence[Cell], out: Path) -> list[Run]:
-    """The results of some cells that are there."""
-    folders = [folder(out, cell.name, seed) for cell in cells for seed in cell.seeds]
-    return [(each, load_result(each)) for each in folders if (each / RESULT).exists()]
 
 
 def show_figures(cells: Sequence[Cell], out: Path, console: Console) -> None:

@@ -301,29 +301,38 @@ def find_results(
         UsageError: there is no such folder, it holds too many files, or a record cannot be read.
     """
     found, unverified = [], []
-    for folder in folders:
-        for path in records_in(folder):
-            try:
-                result, verified = _read(path)
-            except UsageError as error:
-                if refused is None:
-                    raise
-                refused(error)
-                continue
-            found.append((path.parent, result))
-            unverified += [] if verified else [path]
+    for path in records_in(folders):
+        try:
+            result, verified = _read(path)
+        except UsageError as error:
+            if refused is None:
+                raise
+            refused(error)
+            continue
+        found.append((path.parent, result))
+        unverified += [] if verified else [path]
     if unverified:
         more = f" (and {len(unverified) - 1} more)" if len(unverified) > 1 else ""
         note_unverified(f"{unverified[0]}{more}")
     return found
 
 
-def records_in(folder: Path) -> list[Path]:
-    """The paths of all records in a folder and below, read or not; links are not followed.
+def records_in(folders: Iterable[Path]) -> list[Path]:
+    """The paths of all records in some folders and below, read or not; links are not followed.
+
+    A record that several of the folders hold, whatever they are called, is there once.
 
     Raises:
         UsageError: there is no such folder, or more in it than records are looked for in.
     """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        for path in _records_below(folder):
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _records_below(folder: Path) -> list[Path]:
     if not folder.exists():
         raise UsageError(f"there is no folder {folder}.")
     found, left = list[Path](), _MOST_ENTRIES

@@ -9,8 +9,7 @@ import numpy as np
 
 from latentgym.evaluation.columns import COSTS
 from latentgym.evaluation.equal_cost import Points
-from latentgym.evaluation.results import RESULT, load_result
-from latentgym.evaluation.suites.cells import Cell, folder
+from latentgym.evaluation.suites.cells import Cell, results_of
 
 
 def curves(cells: Sequence[Cell], out: Path, cost: str) -> dict[str, Points]:
@@ -24,8 +23,7 @@ def curves(cells: Sequence[Cell], out: Path, cost: str) -> dict[str, Points]:
     """
     found: dict[str, Points] = {}
     for cell in cells:
-        folders = [folder(out, cell.name, seed) for seed in cell.seeds]
-        results = [load_result(f) for f in folders if (f / RESULT).exists()]
+        results = [result for _, result in results_of([cell], out)]
         if results:
             paid = float(np.mean([COSTS[cost].of(r) for r in results]))
             reached = float(np.mean([r.accuracy for r in results]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 from latentgym.errors import did_you_mean
-from latentgym.evaluation.suites.keys import CELL, FaultError, check
+from latentgym.evaluation.suites.keys import CELL, MOST_CELLS, FaultError, check
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _LEFT_OUT = object()
@@ -35,6 +36,8 @@ def rows_of(
         for wanted in given:
             if wanted not in lists:
                 raise FaultError(f"each names no list {wanted!r}; {did_you_mean(wanted, lists)}")
+        if prod(len(lists[wanted]) for wanted in given) > MOST_CELLS:
+            raise FaultError(f"each has more than {MOST_CELLS:,} rows")
         rows = [
             {k: v for row in some for k, v in row.items()}
             for some in product(*(lists[wanted] for wanted in given))

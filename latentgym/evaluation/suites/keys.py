@@ -42,6 +42,8 @@ SUITE: Mapping[str, Any] = {
 ONLY = {"steps": ("train",), "curve": ("train",), "preset": ("train", "eval")}
 ONLY |= {"start": ("train", "eval"), "model": ("train", "eval"), "controls": ("train", "eval")}
 """Keys that go with some commands alone, and with which."""
+MOST_CELLS = 10_000
+"""Of a suite: more are a slip, such as lists that multiply."""
 
 
 class FaultError(Exception):

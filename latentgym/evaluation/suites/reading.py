@@ -13,13 +13,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError, did_you_mean, told
 from latentgym.evaluation.suites.cells import Cell, waves
 from latentgym.evaluation.suites.each import rows_of
-from latentgym.evaluation.suites.keys import CELL, SUITE, VERBS, FaultError, check
+from latentgym.evaluation.suites.keys import CELL, MOST_CELLS, SUITE, VERBS, FaultError, check
 from latentgym.evaluation.suites.making import cells_of
 
 if sys.version_info >= (3, 11):
@@ -119,7 +120,9 @@ def read_suite(
     for key, table in data["cells"].items():
         try:
             for filled in rows_of(key, table, defaults, data.get("lists", {})):
-                cells += cells_of(*filled, over)
+                cells += islice(cells_of(*filled, over), MOST_CELLS + 1)
+                if len(cells) > MOST_CELLS:
+                    raise FaultError(f"there are more than {MOST_CELLS:,} cells up to here")
         except (FaultError, UsageError) as fault:
             raise UsageError(f"{label}, cell {key}: {str(fault).rstrip('.')}.") from None
     _check_names(label, cells)

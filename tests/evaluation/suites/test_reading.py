@@ -194,6 +194,11 @@ REFUSED = {
     "equal seeds": (f"seeds = [1, 1]\n[cells.a]\n{COT}", "each once"),
     "two knobs": (f"[cells.a]\n{COT}knob = {{ a = [1], b = [1] }}", "knob has one name"),
     "a knob of texts": (f'[cells.a]\n{COT}knob.a = ["x"]', "knob has one name"),
+    "lists that multiply": (
+        "[lists]\na = [" + "{ x = 1 }, " * 101 + f']\n[cells."{{x}}"]\n{COT}each = ["a", "a", "a"]',
+        "each has more than 10,000 rows",
+    ),
+    "a knob of many": (f"[cells.a]\n{COT}knob.a = {[*range(10_001)]}", "more than 10,000 cells"),
     "a way out": (f'[cells."../a"]\n{COT}', "is no name of a cell"),
     "a seed's name": (f'[cells."a/seed-0"]\n{COT}', "is no name of a cell"),
     "a default of one": ('[defaults]\nstart = "a"\n[cells.a]\n' + COT, "each cell's own"),

@@ -68,6 +68,17 @@ def test_what_is_there_is_not_run_again(run: Run, made: Any) -> None:
     assert failures == [] and "one seed 1" not in began and len(began) == 6
 
 
+def test_a_cell_that_cannot_be_written_is_one_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    [failure] = run_cells([Cell("", "file/below", ("eval",))], tmp_path, Workers(), "own")
+    assert "cannot write" in failure.why
+
+
+def test_a_command_that_leaves_no_result_has_failed(tmp_path: Path) -> None:
+    [failure] = run_cells([Cell("", "help", ("envs", "--help"))], tmp_path, Workers(), "own")
+    assert failure.why == "it ended without a result.json"
+
+
 def test_a_start_that_is_not_chosen_must_be_there(run: Run, tmp_path: Path) -> None:
     alone = [cell for cell in CELLS if cell.name == "two"]
     (folder(tmp_path, "one", 0) / "checkpoints").mkdir(parents=True)
