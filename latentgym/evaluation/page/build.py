@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,7 +132,7 @@ def _libraries() -> tuple[Any, dict[str, str]]:
     try:
         import jinja2
 
-        bundle = resources.files("itables") / "html"
+        bundle = _folder("itables") / "html"
     except ModuleNotFoundError as error:
         raise UsageError(f"pages need {error.name}; pip install 'latentgym[page]'.") from error
     environment = jinja2.Environment(
@@ -147,6 +148,18 @@ def _libraries() -> tuple[Any, dict[str, str]]:
         "library_css": css,
         "library_js": _packed((bundle / "dt_bundle.js").read_text("utf-8")),
     }
+
+
+def _folder(package: str) -> Path:
+    """Where a package lies, which is not imported: its own imports would take seconds.
+
+    Raises:
+        ModuleNotFoundError: there is none.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package {package}", name=package)
+    return Path(spec.submodule_search_locations[0])
 
 
 def _packed(text: str) -> str:
