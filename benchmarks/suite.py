@@ -17,6 +17,7 @@ from latentgym.storage import atomic_write
 
 RECORDS = {
     "encyclopedia": "encyclopedia",
+    "mnns": "mnns",
     "openrlhf": "openrlhf_mnns",
     "paper-coconut": "coconut_chains",
     "paper-cot2-mnns": "cot2_mnns",
@@ -27,6 +28,7 @@ RECORDS = {
     "paper-latentseek": "latentseek",
     "recommendation": "recommendation",
     "retrieval": "retrieval_qa",
+    "small-lm": "small_lm",
 }
 """Suites whose records are kept, with the name of each."""
 
@@ -38,10 +40,11 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=[])
     parser.add_argument("--match", default="", help="only cells whose name holds this")
     parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--limit", type=int, help="questions, where it was run with --limit")
     parser.add_argument("--out", type=Path, help="folder of its runs")
     parser.add_argument("--record", type=Path, default=Path("benchmarks/records"))
     o = parser.parse_args()
-    chosen = read_suite(o.suite, seeds=o.seeds).chosen(o.parts, o.match).cells
+    chosen = read_suite(o.suite, seeds=o.seeds, limit=o.limit).chosen(o.parts, o.match).cells
     usual = Path("runs") / o.suite
     path = o.record / f"{RECORDS[o.suite]}.json"
     old = json.loads(path.read_text())["cells"] if path.exists() else []
