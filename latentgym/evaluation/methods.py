@@ -31,11 +31,13 @@ from latentgym.evaluation.fairness import options
 from latentgym.evaluation.results import Result
 from latentgym.evaluation.rows import asked
 from latentgym.evaluation.stats import seed_interval
+from latentgym.system.terminal import line
 
 Asked = tuple[str, str, str]
 """Task, split and source of some questions."""
 _SEED = re.compile(r"seed-\d+")
 _END = re.compile(r"[-_./= ]+[\d.]*$")
+_LONG = 80  # letters of a name
 _DEARER = 1.1  # times the cost of the cheapest value: what costs the same is no knob
 
 
@@ -110,7 +112,9 @@ def methods(found: Sequence[Run], names: Mapping[Path, str]) -> list[Method]:
         alike.setdefault(sorted_json([_who(run[1]), run[1].config.get("agent")]), []).append(run)
     made = [runs for some in alike.values() for runs in _apart(some)]
     called = [_common([_bare(names[folder], r) for folder, r in runs]) for runs in made]
-    called = [name or runs[0][1].agent for name, runs in zip(called, made, strict=True)]
+    called = [
+        name or line(runs[0][1].agent, _LONG) for name, runs in zip(called, made, strict=True)
+    ]
     own = _unique(called, [names[runs[0][0]] for runs in made])
     return [
         Method(name, {key: list(some) for key, some in groupby(runs, key=asked)})
@@ -161,7 +165,7 @@ def _knobs(there: Sequence[Method], questions: Asked) -> Iterator[tuple[str, lis
             some = [method for _, method in sorted(pairs, key=lambda pair: pair[0])]
             costs = [point(method, questions, "flops").cost for method in some]
             if costs == sorted(costs) and costs[-1] >= _DEARER * costs[0] > 0:
-                yield knob.rpartition(".")[2], some
+                yield line(knob.rpartition(".")[2], _LONG), some
 
 
 def replaced(

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from latentgym.errors import UsageError
-from latentgym.system.terminal import printable
+from latentgym.system.terminal import line
 
 
 def figure_class(extra: str) -> Any:
@@ -33,9 +33,7 @@ def label(name: str, most: int) -> str:
         name: taken as text.
         most: characters that are shown of it.
     """
-    text = printable(name)
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    text = text.replace("$", r"\$")  # which matplotlib would read as mathematics
+    text = line(name, most).replace("$", r"\$")  # which matplotlib would read as mathematics
     return f" {text}" if text.startswith("_") else text
 
 

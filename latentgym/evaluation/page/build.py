@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -31,6 +32,7 @@ from latentgym.storage import atomic_write, finite, writable
 
 T = TypeVar("T")
 _HERE = resources.files(__package__)
+_NAME = 100  # letters of a picture's file
 MOST_ANSWERS = 100
 """Answers of each run that a page has unless told otherwise."""
 
@@ -62,13 +64,15 @@ def write_page(
     with writable(path.parent, "choose another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(
+                text.encode("utf-8", "replace")
+            )  # JSON has letters that UTF-8 has not
     if plots_folder is not None:
         with writable(plots_folder, "choose another folder"):
             plots_folder.mkdir(parents=True, exist_ok=True)
-            for plot in drawn:
+            for plot, name in zip(drawn, _file_names(drawn), strict=True):
                 for kind in ("svg", "png"):
-                    with atomic_write(plots_folder / f"{_file_name(plot.name)}.{kind}") as partial:
+                    with atomic_write(plots_folder / f"{name}.{kind}") as partial:
                         partial.write_bytes(plot.file(kind))
 
 
@@ -167,9 +171,13 @@ def _packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 
-def _file_name(name: str) -> str:
-    """A name as that of a file."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+def _file_names(drawn: Sequence[plots.Plot]) -> list[str]:
+    """The names of pictures as those of files, of which no two are the same."""
+    made: list[str] = []
+    for plot in drawn:
+        name = re.sub(r"[^\w.-]", "-", plot.name, flags=re.ASCII)[:_NAME]
+        made.append(name if name not in made else f"{name}-{len(made)}")
+    return made
 
 
 def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:

@@ -14,10 +14,13 @@ from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.methods import Asked, Curve, Method, Point, curves, point, replaced
 from latentgym.evaluation.page.plots import COLOURS, INK, WIDTH, Plot, style
 from latentgym.system.pictures import label
+from latentgym.system.terminal import line
 
 _MARKERS = "osD^vP*X<>"
 _LOG = 3  # times the least cost: from there on the axis is logarithmic
 _MOST_LABELS = 12  # of curves and points; more would cover each other
+_MOST_BARS = 60
+_MOST_TOLD = 20  # names in a caption
 _LABEL = 28  # characters of a name within a picture
 
 
@@ -101,7 +104,18 @@ def _against_cost(
     axes.set(xlabel=f"{COSTS[cost].title} an answer", ylabel="accuracy, %")
     axes.legend(fontsize=8, loc="best")
     caption = " ".join(_about_cost(questions, drawn, points, cost))
-    return Plot(f"{cost}-{', '.join(questions[:2])}", caption, figure)
+    return Plot(f"{cost}-{_asked(questions)}", caption, figure)
+
+
+def _asked(questions: Asked) -> str:
+    """Task and split, as captions call them."""
+    return line(", ".join(questions[:2]), _LABEL)
+
+
+def _told(names: Sequence[str], than: str = ", ") -> str:
+    """Names with figures behind them, so many as somebody will read."""
+    more = f"{than}and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
+    return f"{than.join(names[:_MOST_TOLD])}{more}"
 
 
 def _bars(points: Sequence[Point]) -> tuple[list[float], list[float], Any]:
@@ -118,9 +132,9 @@ def _about_cost(
     every = [(p, name) for name, some in points.items() for p in some]
     best = sorted(every, key=lambda each: -each[0].mean)[:3]
     told = ", ".join(f"{name} {100 * p.mean:.1f} % at {short(p.cost)}" for p, name in best)
-    knobs = ", ".join(f"{curve.name} ({curve.knob})" for curve in drawn if curve.knob)
+    knobs = _told([f"{curve.name} ({curve.knob})" for curve in drawn if curve.knob])
     said = [
-        f"{', '.join(questions[:2])}: accuracy against {COSTS[cost].title} an answer, with 95 % "
+        f"{_asked(questions)}: accuracy against {COSTS[cost].title} an answer, with 95 % "
         "intervals, means over seeds where there are several; the dashed line joins what nothing "
         f"cheaper equals. Best: {told}."
     ]
@@ -131,7 +145,7 @@ def _about_cost(
     for each in equal_costs(found):
         values = {name: at_cost(own, each) for name, own in found.items()}
         known = sorted((-v, name) for name, v in values.items() if v is not None)
-        read.append(f"{short(each)}: " + ", ".join(f"{name} {-100 * v:.1f}" for v, name in known))
+        read.append(f"{short(each)}: {_told([f'{name} {-100 * v:.1f}' for v, name in known])}")
     said.append(f"Lines join the values of one knob: {knobs}.")
     return [*said, *([f"Accuracy % at equal cost of {'; of '.join(read)}."] if read else [])]
 
@@ -148,9 +162,11 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 def _controls(
     figure_of: Any, questions: Asked, found: Sequence[tuple[str, Difference]]
 ) -> Plot | None:
-    """What is lost where thoughts are replaced."""
+    """What is lost where thoughts are replaced; of very many controls, in those that lose most."""
     if not found:
         return None
+    lost = sorted(found, key=lambda each: each[1].mean)[:_MOST_BARS]
+    found = [each for each in found if each in lost]
     figure = figure_of(figsize=(WIDTH, 0.8 + 0.32 * len(found)))
     axes = figure.subplots()
     kinds = sorted({d.name for _, d in found})
@@ -165,8 +181,10 @@ def _controls(
         at, [f"{label(name, _LABEL)}, {label(d.name, _LABEL)}" for name, d in found], fontsize=8
     )
     axes.set(xlabel="accuracy with the control less without, percentage points")
-    told = "; ".join(f"{name} with {d.name} {100 * d.mean:+.1f}" for name, d in found)
-    task = ", ".join(questions[:2])
+    told = _told(
+        [f"{name} with {line(d.name, _LABEL)} {100 * d.mean:+.1f}" for name, d in found], "; "
+    )
+    task = _asked(questions)
     caption = (
         f"{task}: what replacing the thoughts does, paired by question, 95 % intervals. {told}."
     )
@@ -193,8 +211,8 @@ def _profiles(figure_of: Any, tables: Sequence[Asked], methods: Sequence[Method]
         axes.fill_between(at, low, high, step="post", color=colour, alpha=0.15, lw=0)
     axes.set(xlabel="accuracy, %", ylabel="share of runs with more", xlim=(0, 100), ylim=(0, 1.02))
     axes.legend(fontsize=8, loc="best")
-    what = ", ".join(tables[0][:2]) if len(tables) == 1 else f"{len(tables)} tasks"
-    told = ", ".join(f"{name} {100 * middle[name]:.1f} %" for name in ranked)
+    what = _asked(tables[0]) if len(tables) == 1 else f"{len(tables)} tasks"
+    told = _told([f"{name} {100 * middle[name]:.1f} %" for name in ranked])
     several = any(len(score_S) > 1 for own in accuracies.values() for score_S in own)
     caption = (
         f"{what}: performance profiles, the share of the runs of a method, one for each task and "

@@ -18,7 +18,7 @@ from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import page, write_page
 from latentgym.evaluation.page.comparing import pareto
 from latentgym.evaluation.results import find_results, load_rollouts
-from latentgym.system.terminal import printable
+from latentgym.system.terminal import line
 
 from .conftest import HOSTILE, result, rollout
 
@@ -178,7 +178,9 @@ def test_answers_are_read_once(found: list[Run], monkeypatch: pytest.MonkeyPatch
     assert sorted(read) == sorted(folder for folder, _ in found)
 
 
-@pytest.mark.parametrize("name", ["$\\frac{1$", "_hidden", "a\x1b[31m\x00b", "<b>&", "名前"])
+@pytest.mark.parametrize(
+    "name", ["\ud800", "a" * 9_000, "$\\frac{1$", "_hidden", "a\x1b[31m\x00b", "<b>&", "名前"]
+)
 def test_any_name_stands_in_a_picture(name: str, found: list[Run], tmp_path: Path) -> None:
     for _, r in found:
         r.agent, r.control, r.task = name, r.control and name, "MNNS" if r.task == "MNNS" else name
@@ -187,6 +189,8 @@ def test_any_name_stands_in_a_picture(name: str, found: list[Run], tmp_path: Pat
         drawn = page(found, title="", most_answers=0)[1]
         pictures = [plot.file("svg") for plot in drawn]
     assert len(pictures) == 2
-    shown = "" if name == "名前" else printable(name)
+    write_page(found, tmp_path / "page.html", plots_folder=tmp_path / "plots")
+    assert len([*(tmp_path / "plots").iterdir()]) == 4
+    shown = line(name, 20).rstrip("…")
     for picture in pictures:
         assert shown in "".join(ElementTree.fromstring(picture).itertext())
