@@ -111,9 +111,9 @@ def methods(found: Sequence[Run], names: Mapping[Path, str]) -> list[Method]:
     for run in sorted(found, key=lambda run: (asked(run), run[0])):
         alike.setdefault(sorted_json([_who(run[1]), run[1].config.get("agent")]), []).append(run)
     made = [runs for some in alike.values() for runs in _apart(some)]
-    called = [_common([_bare(names[folder], r) for folder, r in runs]) for runs in made]
     called = [
-        name or line(runs[0][1].agent, _LONG) for name, runs in zip(called, made, strict=True)
+        _common([_bare(names[folder], r) for folder, r in runs]) or line(runs[0][1].agent, _LONG)
+        for runs in made
     ]
     own = _unique(called, [names[runs[0][0]] for runs in made])
     return [

@@ -64,9 +64,7 @@ def write_page(
     with writable(path.parent, "choose another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_bytes(
-                text.encode("utf-8", "replace")
-            )  # JSON has letters that UTF-8 has not
+            partial.write_bytes(text.encode("utf-8", "replace"))  # JSON knows more letters
     if plots_folder is not None:
         with writable(plots_folder, "choose another folder"):
             plots_folder.mkdir(parents=True, exist_ok=True)
