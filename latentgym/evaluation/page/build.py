@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,22 +87,23 @@ def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, l
         for plot in comparing.of_questions(questions, ran, answers.scores)
     ]
     drawn += comparing.of_runs(ran)
-    rows, told = [], []
-    blocks: list[dict[str, str]] = []
+    rows, told = [], list[dict[str, Any]]()
+    blocks: dict[str, str] = {}
     for run, cells in zip(made.runs, made.rows, strict=True):
         name, faults = made.names[run[0]], list[str]()
         given = _readable(partial(answers.of, run[0]), faults) or []
-        drawn_of_run = plots.of_training(name, _readable(partial(curves, run[0]), faults) or {})
+        trained = plots.of_training(name, _readable(partial(curves, run[0]), faults) or {})
         made.notes.extend(f"{name}: {fault}" for fault in faults)
-        rows.append({"id": name, "cells": cells, "curves": drawn_of_run})
-        block = f"answers-{len(blocks)}" if given else None
-        if block:
-            blocks.append({"id": block, "content": _packed(json.dumps(given))})
-        told.append(_told(run, name, block, len(given)))
+        rows.append({"id": name, "cells": cells})
+        answered = json.dumps(given) if given else ""
+        texts = {"answers": answered, "curves": "".join(map(_figure, trained))}
+        own = {kind: f"{kind}-{len(told)}" if text else None for kind, text in texts.items()}
+        blocks |= {block: _packed(texts[kind]) for kind, block in own.items() if block is not None}
+        told.append(_told(run, name, len(given)) | own)
+    blocks["runs"] = _packed(json.dumps(told))
     text = environment.get_template("page.html.jinja").render(
         title=title,
         rows=rows,
-        runs=told,
         blocks=blocks,
         plots=drawn,
         notes=made.notes,
@@ -164,6 +166,11 @@ def _folder(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def _figure(plot: plots.Plot) -> str:
+    """A picture with its caption, as part of a page."""
+    return f"<figure>{plot.svg}<figcaption>{escape(plot.caption)}</figcaption></figure>"
+
+
 def _packed(text: str) -> str:
     """A text compressed, as letters that no page takes for markup; always the same."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
@@ -178,8 +185,8 @@ def _file_names(drawn: Sequence[plots.Plot]) -> list[str]:
     return made
 
 
-def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
-    """What the page's script knows of a run."""
+def _told(run: Run, name: str, given: int) -> dict[str, Any]:
+    """What the page's script knows of a run beside its answers, of which so many are given."""
     r = run[1]
     of = r.n * len(r.seeds)
     label = r.agent if not r.control else f"{r.agent}, {r.control}"
@@ -188,8 +195,7 @@ def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
         "label": f"{label}; {r.model}",
         "questions": f"{r.task} {r.split} {r.dataset_hash}",
         "seeds": r.seeds,
-        "answers": block,
-        "left_out": max(0, of - given) if block else 0,
+        "left_out": max(0, of - given) if given else 0,
         "command": r.command,
         "settings": list(_settings(r)),
         "values": {**finite({c.name: plain(c.value(run)) for c in COLUMNS}), "run": plain(name)},
