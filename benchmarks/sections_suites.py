@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.sections import Cells, figure, named, suite_cells, table
 from latentgym.evaluation.columns import short
-from latentgym.evaluation.equal_cost import Points, at_cost, equal_costs
+from latentgym.evaluation.equal_cost import at_cost, equal_costs
 
 MNNS = {
     "start": "supervised chain, stopped early: the start of all others",
@@ -81,7 +81,17 @@ def mnns_controls() -> str:
 
 def mnns_equal_cost() -> str:
     """Methods with a knob at equal cost."""
-    return _equal_cost(suite_cells("mnns"), MNNS)
+    cells = suite_cells("mnns")
+    points = {
+        label: [(cells[name]["flops"], cells[name]["mean"]) for name in names]
+        for label, names in curves(cells).items()
+    }
+    costs = equal_costs(points)
+    rows = []
+    for label in _KNOBS.values():
+        read = [at_cost(points[label], cost) for cost in costs]
+        rows.append([label, *("" if value is None else f"{value:.2f}" for value in read)])
+    return table(["accuracy % at FLOP an answer", *map(short, costs)], rows)
 
 
 def small_lm() -> str:
@@ -124,21 +134,15 @@ def _paired(cells: Cells, name: str) -> str:
     return f"{mean:+.2f} [{low:+.1f}, {high:+.1f}]"
 
 
-def _equal_cost(cells: Cells, names: Mapping[str, str]) -> str:
-    """Accuracy of methods with a knob, and of those that cost as much, at equal operations."""
-    found: dict[str, Points] = {}
-    for name in names:
+def curves(cells: Cells) -> dict[str, list[str]]:
+    """Cells of `mnns` by what they are called: the values of a knob, by cost, or one."""
+    found: dict[str, list[str]] = {}
+    for name, label in MNNS.items():
         if name in cells:
-            knob = name.rpartition("-")[0]
-            point = (cells[name]["flops"], cells[name]["mean"])
-            found.setdefault(_KNOBS.get(knob, names[name]), []).append(point)
-    found = {name: sorted(points) for name, points in found.items()}
-    costs = equal_costs(found)
-    rows = []
-    for name in _KNOBS.values():
-        read = [at_cost(found[name], cost) for cost in costs] if name in found else []
-        rows.append([name, *("" if value is None else f"{value:.2f}" for value in read)])
-    return table(["accuracy % at FLOP an answer", *map(short, costs)], rows)
+            found.setdefault(_KNOBS.get(name.rpartition("-")[0], label), []).append(name)
+    for own in found.values():
+        own.sort(key=lambda name: cells[name]["flops"])
+    return found
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
