@@ -64,6 +64,11 @@ class Method:
         return self._first.control
 
     @property
+    def oracle(self) -> bool:
+        """Whether it looked at gold."""
+        return self._first.oracle
+
+    @property
     def _first(self) -> Result:
         return next(iter(self.runs.values()))[0][1]
 
@@ -199,7 +204,7 @@ def replaced(
 def _who(r: Result) -> list[Any]:
     """Who answered: everything of a method but its settings."""
     weights = None if r.checkpoint is None else _bare(r.checkpoint, r)
-    return [r.agent, r.family, r.model, r.control, weights]
+    return [r.agent, r.family, r.model, r.control, r.oracle, weights]
 
 
 def _bare(path: str, r: Result) -> str:

@@ -22,6 +22,7 @@ _MOST_LABELS = 12  # of curves and points; more would cover each other
 _MOST_BARS = 60
 _MOST_TOLD = 20  # names in a caption
 _LABEL = 28  # characters of a name within a picture
+_TASK = 100  # and of what was asked, in its caption
 
 
 def of_questions(
@@ -53,8 +54,8 @@ def of_runs(methods: Sequence[Method]) -> list[Plot]:
     """
     groups: dict[tuple[Asked, ...], list[Method]] = {}
     for method in methods:
-        runs = [r for some in method.runs.values() for _, r in some]
-        if len(runs) > 1 and method.control is None and not any(r.oracle for r in runs):
+        several = sum(map(len, method.runs.values())) > 1
+        if several and method.control is None and not method.oracle:
             groups.setdefault(tuple(method.runs), []).append(method)
     with style() as figure_of:
         return [_profiles(figure_of, *group) for group in groups.items() if len(group[1]) > 1]
@@ -68,7 +69,7 @@ def _against_cost(
         curve.name: [p for m in curve.methods if (p := point(m, questions, cost)).cost > 0]
         for curve in drawn
     }
-    every = [(p, name) for name, some in points.items() for p in some]
+    every = [p for some in points.values() for p in some]
     if len(every) < 2:
         return None
     figure = figure_of(figsize=(WIDTH, 4.0))
@@ -88,9 +89,16 @@ def _against_cost(
             lw=1,
             label=label(agent, _LABEL),
         )
-    front = pareto([(p.cost, p.mean) for p, _ in every])
-    costs, means = zip(*front, strict=True)
-    axes.step(costs, [100 * y for y in means], where="post", color=INK, lw=0.8, ls="--")
+    fair = _without_gold(drawn, points)
+    front = pareto([(p.cost, p.mean) for p, _ in fair])
+    axes.step(
+        [cost for cost, _ in front],
+        [100 * mean for _, mean in front],
+        where="post",
+        color=INK,
+        lw=0.8,
+        ls="--",
+    )
     if len(drawn) <= _MOST_LABELS:
         for name, some in points.items():
             for p in some[-1:]:  # where a curve ends
@@ -98,7 +106,7 @@ def _against_cost(
                 axes.annotate(
                     label(name, _LABEL), at, xytext=(5, 4), textcoords="offset points", size=7.5
                 )
-    paid = [p.cost for p, _ in every]
+    paid = [p.cost for p in every]
     if max(paid) > _LOG * min(paid):
         axes.set_xscale("log")
     axes.set(xlabel=f"{COSTS[cost].title} an answer", ylabel="accuracy, %")
@@ -107,9 +115,16 @@ def _against_cost(
     return Plot(f"{cost}-{_asked(questions)}", caption, figure)
 
 
+def _without_gold(
+    drawn: Sequence[Curve], points: dict[str, list[Point]]
+) -> list[tuple[Point, str]]:
+    """Points of methods that did not look at gold, with their names."""
+    return [(p, c.name) for c in drawn if not c.methods[0].oracle for p in points[c.name]]
+
+
 def _asked(questions: Asked) -> str:
-    """Task and split, as captions call them."""
-    return line(", ".join(questions[:2]), _LABEL)
+    """Task, split and source, as captions call them."""
+    return line(", ".join(questions), _TASK)
 
 
 def _told(names: Sequence[str], than: str = ", ") -> str:
@@ -129,18 +144,17 @@ def _about_cost(
     questions: Asked, drawn: Sequence[Curve], points: dict[str, list[Point]], cost: str
 ) -> list[str]:
     """The sentences of a caption."""
-    every = [(p, name) for name, some in points.items() for p in some]
-    best = sorted(every, key=lambda each: -each[0].mean)[:3]
+    best = sorted(_without_gold(drawn, points), key=lambda each: -each[0].mean)[:3]
     told = ", ".join(f"{name} {100 * p.mean:.1f} % at {short(p.cost)}" for p, name in best)
     knobs = _told([f"{curve.name} ({curve.knob})" for curve in drawn if curve.knob])
     said = [
         f"{_asked(questions)}: accuracy against {COSTS[cost].title} an answer, with 95 % "
         "intervals, means over seeds where there are several; the dashed line joins what nothing "
-        f"cheaper equals. Best: {told}."
+        f"cheaper equals. Best without gold: {told}."
     ]
     if not knobs:
         return said
-    found = {name: [(p.cost, p.mean) for p in some] for name, some in points.items() if some}
+    found = {name: sorted((p.cost, p.mean) for p in own) for name, own in points.items() if own}
     read = []
     for each in equal_costs(found):
         values = {name: at_cost(own, each) for name, own in found.items()}

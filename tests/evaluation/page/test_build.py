@@ -71,17 +71,16 @@ def test_pictures_are_files_too(found: list[Run], tmp_path: Path) -> None:
     write_page(found, tmp_path / "a" / "page.html", plots_folder=tmp_path / "plots")
     made = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert made == [
-        *("controls-GSM8K--test.png", "controls-GSM8K--test.svg"),
-        *("flops-GSM8K--test.png", "flops-GSM8K--test.svg"),
+        *("controls-GSM8K--test--data-gsm8k.png", "controls-GSM8K--test--data-gsm8k.svg"),
+        *("flops-GSM8K--test--data-gsm8k.png", "flops-GSM8K--test--data-gsm8k.svg"),
     ]
     assert (tmp_path / "plots" / made[0]).read_bytes().startswith(b"\x89PNG")
 
 
 def test_pictures_take_the_colour_of_the_page_and_say_what_they_show(found: list[Run]) -> None:
     cost, controls = page(found, title="", most_answers=0)[1]
-    assert (
-        'aria-label="GSM8K, test: accuracy' in cost.svg and "soft with zero -50.0" in controls.svg
-    )
+    assert 'aria-label="GSM8K, test, data:gsm8k: accuracy' in cost.svg
+    assert "soft with zero -50.0" in controls.svg
     for plot in (cost, controls):
         assert 'role="img"' in plot.svg
         assert "currentColor" in plot.svg and "#010203" not in plot.svg
@@ -157,15 +156,29 @@ def suite(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
 def test_a_knob_is_a_line_that_is_read_at_equal_cost(suite: list[Run]) -> None:
     drawn = {plot.name: plot for plot in page(suite, title="", most_answers=0)[1]}
     assert [*drawn] == [
-        *(f"{cost}-{task}, test" for task in ("GSM8K", "MNNS") for cost in ("flops", "positions")),
+        *(
+            f"{cost}-{task}, test, data:gsm8k"
+            for task in ("GSM8K", "MNNS")
+            for cost in ("flops", "positions")
+        ),
         "profile-2 tasks",
     ]
-    flops = drawn["flops-GSM8K, test"]
+    flops = drawn["flops-GSM8K, test, data:gsm8k"]
     assert "Lines join the values of one knob: votes (samples)." in flops.caption
     # At 2e6, half of the logarithm from 1e6 to 4e6: half way from 37.5 to 87.5.
     assert "at equal cost of 2M: best 62.5, votes 62.5." in flops.caption
     axes = flops.figure.axes[0]
     assert [len(line.get_xdata()) for line in axes.lines if line.get_ls() == "-"].count(2) >= 1
+
+
+def test_who_looked_at_gold_is_drawn_but_is_not_the_best(suite: list[Run]) -> None:
+    for folder, r in suite:
+        r.oracle = "votes-samples-4" in folder.parts
+    flops, *_, profile = page(suite, title="", most_answers=0)[1]
+    assert "Best without gold: best 62.5 % at 2M, votes-samples-1 37.5 % at 1M" in flops.caption
+    [front] = [line for line in flops.figure.axes[0].lines if line.get_ls() == "--"]
+    assert list(front.get_xdata()) == [1e6, 2e6]
+    assert "votes-samples-4" not in profile.caption
 
 
 def test_profiles_are_of_methods_with_several_runs_on_the_same_tasks(suite: list[Run]) -> None:
