@@ -53,7 +53,7 @@ def mnns() -> None:
         marker = "osD^vP*X<>"[number % 10]
         axes.errorbar(flops, means, lengths, marker=marker, ms=5, capsize=2, lw=1.2, label=label)
     axes.set_xscale("log")
-    axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %, 3 seeds")
+    axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %")
     axes.set_title("MNNS, every method from one supervised start", fontsize=10)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     _plain(axes)

@@ -57,10 +57,10 @@ _KNOBS = {
 
 def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
     """Every method from one start."""
-    columns = (figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
-    header = ["MNNS, every method from one start", "accuracy %, 3 seeds [95 %]", "FLOP an answer"]
+    columns = (_seeds, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
     rows = named(suite_cells("mnns"), {name: MNNS[name] for name in names}, *columns)
-    return table([*header, "thoughts"], rows)
+    header = ["MNNS, every method from one start", "seeds", "accuracy % [95 %]"]
+    return table([*header, "FLOP an answer", "thoughts"], rows)
 
 
 def mnns_headline() -> str:
@@ -76,7 +76,7 @@ def mnns_controls() -> str:
         for name in MNNS
         if any(f"{name}-{control}" in cells for control in _CONTROLS)
     ]
-    return table(["points with other thoughts, 3 seeds [95 %]", *_CONTROLS], rows)
+    return table(["points with other thoughts [95 %]", *_CONTROLS], rows)
 
 
 def mnns_equal_cost() -> str:
@@ -116,6 +116,10 @@ def small_lm_controls() -> str:
         for control in _CONTROLS
     ]
     return table(["Soft Thinking with, points [95 %]", *_TASKS], rows)
+
+
+def _seeds(cell: dict[str, Any]) -> str:
+    return str(len(cell["seeds"]))
 
 
 def _flop(cell: dict[str, Any]) -> str:
