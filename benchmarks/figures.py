@@ -50,7 +50,7 @@ def mnns() -> None:
         means, flops = ([cells[name][key] for name in names] for key in ("mean", "flops"))
         ends = np.array([cells[name]["ci95"] for name in names]).T
         lengths = np.abs(ends - means)
-        marker = "osD^vP*X<>"[number % 10]
+        marker = "osD^vP*X<>"[(number + number // 10) % 10]
         axes.errorbar(flops, means, lengths, marker=marker, ms=5, capsize=2, lw=1.2, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %")

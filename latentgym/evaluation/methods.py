@@ -120,6 +120,8 @@ def methods(found: Sequence[Run], names: Mapping[Path, str]) -> list[Method]:
         _common([_bare(names[folder], r) for folder, r in runs]) or line(runs[0][1].agent, _LONG)
         for runs in made
     ]
+    models = [line(runs[0][1].model, _LONG) for runs in made]
+    called = _unique(called, [f"{n}, {model}" for n, model in zip(called, models, strict=True)])
     own = _unique(called, [names[runs[0][0]] for runs in made])
     return [
         Method(name, {key: list(some) for key, some in groupby(runs, key=asked)})
