@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 
-from benchmarks import sections_depth, sections_latents
+from benchmarks import sections_depth, sections_latents, sections_suites
 from benchmarks.sections import suite_cells
 from benchmarks.sections_outliers import record
 from latentgym.analysis import plots
@@ -38,6 +38,26 @@ def latentseek_curve() -> None:
     axes.set_title(f"LatentSeek with the oracle, first {n} questions of GSM8K", fontsize=10)
     _plain(axes)
     _save(figure, "latentseek.svg")
+
+
+def mnns() -> None:
+    """Accuracy against operations of every method from one start; a knob's values are joined."""
+    from matplotlib import pyplot as plt
+
+    cells = suite_cells("mnns")
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for number, (label, names) in enumerate(sections_suites.curves(cells).items()):
+        means, flops = ([cells[name][key] for name in names] for key in ("mean", "flops"))
+        ends = np.array([cells[name]["ci95"] for name in names]).T
+        lengths = np.abs(ends - means)
+        marker = "osD^vP*X<>"[(number + number // 10) % 10]
+        axes.errorbar(flops, means, lengths, marker=marker, ms=5, capsize=2, lw=1.2, label=label)
+    axes.set_xscale("log")
+    axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %")
+    axes.set_title("MNNS, every method from one supervised start", fontsize=10)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _plain(axes)
+    _save(figure, "mnns-cost.svg")
 
 
 def outlier_blocks() -> None:
@@ -159,6 +179,7 @@ def _save(figure: Any, name: str) -> None:
 if __name__ == "__main__":
     matplotlib.use("svg")
     latentseek_curve()
+    mnns()
     causal_map()
     depth()
     outlier_blocks()

@@ -23,6 +23,7 @@ from benchmarks import (
     sections_recommendation,
     sections_retrieval,
     sections_search,
+    sections_suites,
     task_pages,
 )
 
@@ -39,6 +40,7 @@ SECTIONS = {
     **sections_recommendation.SECTIONS,
     **sections_retrieval.SECTIONS,
     **sections_search.SECTIONS,
+    **sections_suites.SECTIONS,
     **task_pages.SECTIONS,
 }
 _DOCS = (

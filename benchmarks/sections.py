@@ -342,7 +342,7 @@ def openrlhf() -> str:
 
 
 def headline() -> str:
-    """What the README shows."""
+    """Speed, as the README tells it."""
     (report,) = json.loads((RECORDS / "bench_rollout.json").read_text())
     ratio = report["ratios"]
     speed = (
@@ -356,7 +356,7 @@ def headline() -> str:
         f"A GRPO step in words on the same model (2 prompts, group 8, 64 tokens) takes TRL "
         f"{report['ratios']['TRL / cot']:.1f} times as long as this library."
     )
-    return f"{cot2_supervised()}\n\n{speed} {step}"
+    return f"{speed} {step}"
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 
 from benchmarks import causal_map, task_pages
 from benchmarks.report import PAGES, ROOT, filled
+from benchmarks.sections import suite_cells
 from benchmarks.suite import RECORDS
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
@@ -63,6 +67,24 @@ def test_records_are_of_cells_that_suites_have(suite: str, record: str) -> None:
     for entry in json.loads(path.read_text())["cells"] if path.exists() else ():
         cell = cells[entry["name"]]
         assert (cell.part, cell.paper) == (entry["part"], entry["paper"])
+
+
+def test_the_page_of_results_is_of_the_records() -> None:
+    page = (ROOT / "docs" / "results-page.html").read_text(encoding="utf-8")
+    block = re.search(r'id="runs">(.*?)</script>', page)
+    assert block is not None and len(page) < 1_500_000
+    text = gzip.decompress(base64.b64decode(block[1])).decode()
+    runs = {run["id"]: run for run in json.loads(text)}
+    told = set()
+    for record in ("mnns", "small_lm"):
+        for cell in suite_cells(record).values():
+            for seed, accuracy in zip(cell["seeds"], cell["by_seed"], strict=True):
+                name = f"{cell['name']}/seed-{seed}"
+                assert round(100 * runs[name]["values"]["accuracy"], 2) == accuracy, name
+                assert runs[name]["values"]["n"] == cell["n"]
+                told.add(name)
+    assert told == runs.keys()
+    assert not re.search(r'[ "]/\w', text), "a path of the machine where it was made"
 
 
 SUITES: dict[str, Sequence[Cell]] = {

@@ -54,7 +54,7 @@ def check(folders: Sequence[Path], as_json: bool) -> int:
     Raises:
         UsageError: there are none.
     """
-    paths = [path for folder in folders for path in records_in(folder)]
+    paths = records_in(folders)
     if not paths:
         raise UsageError(f"no {RESULT} in {', '.join(map(str, folders))}; give folders with some.")
     found = [checked(path) for path in paths]

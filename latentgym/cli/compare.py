@@ -14,7 +14,7 @@ from rich.text import Text
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.aggregates import Aggregate, aggregate
-from latentgym.evaluation.columns import Run
+from latentgym.evaluation.columns import COSTS, Run
 from latentgym.evaluation.comparison import Comparison, compare
 from latentgym.evaluation.results import find_results
 from latentgym.system.console import Console
@@ -22,7 +22,6 @@ from latentgym.system.terminal import shown
 
 Tasks = dict[tuple[str, str], list[Run]]
 """The runs of each task and split, one for each seed that they answered under."""
-_COSTS = {"flops": "FLOP", "positions": "forward positions", "seconds": "seconds"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _lines(c: Comparison, ours: Sequence[Run], theirs: Sequence[Run]) -> Iterato
     yield "questions", f"{c.won} won, {c.lost} lost, {c.tied} tied; sign test p = {c.sign_p:.2g}"
     yield "improvement", f"{c.improvement:.3f}: chance of the better answer, a tie counts half"
     ratios = [
-        f"{ratio:.3g} times the {_COSTS[name]}"
+        f"{ratio:.3g} times the {COSTS[name].title}"
         for name, ratio in c.cost.items()
         if ratio is not None
     ]

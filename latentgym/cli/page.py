@@ -13,7 +13,7 @@ import tyro
 from latentgym.cli.options import parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
-from latentgym.evaluation.results import RESULT, find_results
+from latentgym.evaluation.results import RESULT, load_result
 from latentgym.options.ranges import SizeOrZero
 
 PAGE = "page.html"
@@ -60,15 +60,15 @@ class ViewOptions:
 def view(argv: Sequence[str]) -> int:
     """Write the page of one run, page.html in its folder, and open it."""
     options = parse(ViewOptions, argv, "view", "Look at a run: its answers, thought by thought.")
-    found = [
-        (folder, result) for folder, result in find_results([options.run]) if folder == options.run
-    ]
-    if not found:
+    if not options.run.exists():
+        raise UsageError(f"there is no folder {options.run}.")
+    if not (options.run / RESULT).is_file():
         raise UsageError(
             f"{options.run} holds no {RESULT}; give a folder that eval wrote, or see all runs "
             f"below it with latentgym leaderboard {options.run} --html FILE."
         )
     html = options.page.html or options.run / PAGE
+    found = [(options.run, load_result(options.run))]
     PageOptions(html, options.page.plots, options.page.answers).write(found)
     if options.browser and not webbrowser.open(html.resolve().as_uri()):
         say("there is no browser here; copy the page to where one is")

@@ -20,20 +20,13 @@ from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import act, emit, output, parse, say
-from latentgym.cli.tables import Row, control, table, tell_narrow
+from latentgym.cli.suite_tables import show_equal_costs, show_figures
 from latentgym.cli.train import TrainOptions
 from latentgym.errors import UsageError
-from latentgym.evaluation.columns import Run
-from latentgym.evaluation.comparison import Difference, compare
-from latentgym.evaluation.fairness import cautions
-from latentgym.evaluation.results import RESULT, load_result
-from latentgym.evaluation.stats import seed_interval
-from latentgym.evaluation.suites.cells import Cell, folder, is_done
-from latentgym.evaluation.suites.costs import COSTS, at_cost, curves, equal_costs
+from latentgym.evaluation.suites.cells import Cell, is_done, results_of
 from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 from latentgym.evaluation.suites.running import LOG, Workers, run_cells
 from latentgym.options.ranges import Seed, Size
-from latentgym.system.console import Console
 from latentgym.system.lock import in_use
 from latentgym.system.terminal import printable, shown
 
@@ -129,8 +122,10 @@ def _show(argv: Sequence[str]) -> int:
         console.print()
         console.print(shown(part), style="bold")
         for cell in cells:
-            state = _state(cell, out)
+            state, strange = _state(cell, out)
             console.print(shown(f"{cell.name}  ({state})"))
+            if strange:
+                console.print(Padding(shown(strange), (0, 0, 0, 2)), style="yellow")
             command = shlex.join(["latentgym", *cell.command(out, cell.seeds[0])])
             console.print(Padding(shown(command), (0, 0, 0, 2)), style="dim")
             told.append(
@@ -144,8 +139,8 @@ def _show(argv: Sequence[str]) -> int:
                 }
             )
     console.print()
-    _figures(suite.cells, out, console)
-    _equal_costs(suite.cells, out, console)
+    show_figures(suite.cells, out, console)
+    show_equal_costs(suite.cells, out, console)
     emit({"suite": suite.name, "cells": told}, options.json)
     return 0
 
@@ -168,8 +163,8 @@ def _run(argv: Sequence[str]) -> int:
             raise
     found = results_of(suite.cells, out)
     console = output(options.json)
-    _figures(suite.cells, out, console)
-    _equal_costs(suite.cells, out, console)
+    show_figures(suite.cells, out, console)
+    show_equal_costs(suite.cells, out, console)
     for failure in failures:
         say(f"failed: {failure.job}: {failure.why}")
     if failures:
@@ -231,112 +226,15 @@ def _refusal(box: str) -> str:
     return next((line for line in lines if line and not line.startswith("Parsing error")), "?")
 
 
-def _state(cell: Cell, out: Path) -> str:
+def _state(cell: Cell, out: Path) -> tuple[str, str]:
+    """What is there of a cell, and what is wrong with it, if anything."""
     done = 0
     for seed in cell.seeds:
         try:
             done += is_done(cell, out, seed)
-        except UsageError:
-            return "of other settings"
+        except UsageError as error:
+            return "of other settings, or damaged", str(error)
     total = len(cell.seeds)
     if not done:
-        return "to do" if total == 1 else f"to do, {total} seeds"
-    return "done" if done == total else f"{done} of {total} seeds done"
-
-
-def results_of(cells: Sequence[Cell], out: Path) -> list[Run]:
-    """The results of some cells that are there."""
-    folders = [folder(out, cell.name, seed) for cell in cells for seed in cell.seeds]
-    return [(each, load_result(each)) for each in folders if (each / RESULT).exists()]
-
-
-def _figures(cells: Sequence[Cell], out: Path, console: Console) -> None:
-    """A table for each part: means over seeds, the paper's figures, controls under their method."""
-    found = {cell.name: results_of([cell], out) for cell in cells}
-    warned = cautions([run for runs in found.values() for run in runs])
-    controls: dict[str, list[Difference]] = {}
-    for cell in cells:
-        if cell.of is not None and found[cell.name] and found.get(cell.of):
-            of, name = found[cell.of], cell.argv[-1]
-            controls.setdefault(cell.of, []).append(compare(found[cell.name], of, name).difference)
-    left_out = dict[str, None]()
-    for part in dict.fromkeys(cell.part for cell in cells):
-        shown_cells = [
-            cell
-            for cell in cells
-            if cell.part == part and found[cell.name] and cell.of not in controls
-        ]
-        if not shown_cells:
-            continue
-        notes = list(
-            dict.fromkeys(n for c in shown_cells for f, _ in found[c.name] for n in warned[f])
-        )
-        rows = []
-        for cell in shown_cells:
-            own = {note for folder, _ in found[cell.name] for note in warned[folder]}
-            mark = "".join(f" [{i}]" for i, note in enumerate(notes, start=1) if note in own)
-            rows.append(Row([cell.name], _numbers(cell, found[cell.name]), mark))
-            rows += map(control, controls.get(cell.name, ()))
-        made, narrow = table(rows, console.width, ["cell"], _FIGURES, ())
-        left_out |= dict.fromkeys(narrow)
-        console.print(shown(part), style="bold")
-        console.print(made)
-        for number, note in enumerate(notes, start=1):
-            console.print(shown(f"[{number}] {note}"), style="dim")
-        console.print()
-    tell_narrow(left_out, console)
-
-
-_FIGURES = ("accuracy", "interval", "paper", "n", "flops")
-
-
-def _numbers(cell: Cell, runs: Sequence[Run]) -> dict[str, str]:
-    """Mean and interval over seeds; of one seed, over questions."""
-    results = [r for _, r in runs]
-    mean, low, high = seed_interval([r.accuracy for r in results], min(r.n for r in results))
-    if len(results) == 1:
-        low, high = results[0].accuracy_ci95
-    seeds = f" x{len(results)}" if results[1:] else ""
-    return {
-        "accuracy": f"{100 * mean:.2f}",
-        "interval": f"[{100 * low:.1f}, {100 * high:.1f}]",
-        "paper": "" if cell.paper is None else f"{cell.paper:.2f}",
-        "n": f"{results[0].n}{seeds}",
-        "flops": f"{sum(r.flops_per_answer for r in results) / len(results):.3g}",
-    }
-
-
-def _equal_costs(cells: Sequence[Cell], out: Path, console: Console) -> None:
-    """Tables of methods at equal cost, for each task that has one with a knob."""
-
-    def env(cell: Cell) -> str:
-        return cell.argv[2].rpartition("/")[2].rpartition("-")[0]
-
-    plain = [cell for cell in cells if "--control" not in cell.argv]
-    for task, some in groupby(sorted(plain, key=env), key=env):
-        own = list(some)
-        if not any(cell.knob for cell in own):
-            continue
-        for cost in COSTS:
-            found = curves(own, out, cost)
-            costs = equal_costs(found)
-            if not costs:
-                continue
-            read = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-            read.add_column("", no_wrap=True)
-            for each in costs:
-                read.add_column(f"{each:.2g}", justify="right", no_wrap=True)
-            for name, curve in found.items():
-                values = [at_cost(curve, each) for each in costs]
-                if any(value is not None for value in values):
-                    texts = ["" if v is None else f"{100 * v:.1f}" for v in values]
-                    read.add_row(shown(name, 30), *texts)
-            console.print(shown(f"{task}: accuracy % at equal {cost} an answer"), style="bold")
-            console.print(read)
-            console.print()
-    if any(cell.knob for cell in plain):
-        console.print(
-            "Between measured costs a curve is straight in the cost's logarithm; beyond them it is "
-            "empty.",
-            style="dim",
-        )
+        return "to do" if total == 1 else f"to do, {total} seeds", ""
+    return "done" if done == total else f"{done} of {total} seeds done", ""

@@ -2,7 +2,8 @@
 
 As Agarwal et al. (2021, arXiv 2108.13264) have them in their library rliable, which is not used: it
 asks for arch < 8, which does not import beside pandas 3. A stratified bootstrap draws the runs of
-each task with replacement, and keeps the tasks. Shape suffixes: T tasks, S seeds, D resamples.
+each task with replacement, and keeps the tasks. Shape suffixes: T tasks, S seeds, N runs of all
+tasks, B bounds.
 """
 
 from __future__ import annotations
@@ -76,17 +77,43 @@ def aggregate(
     def iqm(scores: list[Floats]) -> float:
         return interquartile_mean(np.concatenate(scores))
 
-    def above(scores: list[Floats], bound: float) -> float:
-        return float((np.concatenate(scores) > bound).mean())
-
     return Aggregate(
         estimate(lambda a, _: iqm(a)),
         estimate(lambda _, b: iqm(b)),
         estimate(lambda a, _: mean(a)),
         estimate(lambda _, b: mean(b)),
         estimate(improvement),
-        tuple((bound, above(ours, bound), above(theirs, bound)) for bound in _PROFILE),
+        tuple(zip(_PROFILE, _above(ours, _PROFILE), _above(theirs, _PROFILE), strict=True)),
     )
+
+
+def profile(
+    score_TS: Sequence[Sequence[float]],
+    bounds_B: Sequence[float],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> list[Estimate]:
+    """Performance profile of one method: the share of its runs with more than each bound.
+
+    Args:
+        score_TS: of each task, the score of each of its runs.
+        bounds_B: these.
+        seed, resamples: of the bootstrap, whose intervals are points where no task has two runs.
+    """
+    scores = [np.asarray(score_S, dtype=np.float64) for score_S in score_TS]
+    rng = np.random.default_rng(seed)
+    drawn = [
+        _above([rng.choice(score_S, len(score_S)) for score_S in scores], bounds_B)
+        for _ in range(resamples)
+    ]
+    low_B, high_B = np.quantile(drawn, [0.025, 0.975], axis=0)
+    share_B = _above(scores, bounds_B)
+    return list(zip(share_B, low_B.tolist(), high_B.tolist(), strict=True))
+
+
+def _above(score_TS: Sequence[Floats], bounds_B: Sequence[float]) -> list[float]:
+    score_N = np.concatenate(score_TS)
+    return [float((score_N > bound).mean()) for bound in bounds_B]
 
 
 def interquartile_mean(scores: npt.ArrayLike) -> float:

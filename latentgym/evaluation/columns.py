@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,31 @@ def _metric(name: str) -> Callable[[Run], Value]:
     return lambda run: run[1].metrics.get(name)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an answer costs.
+
+    Attributes:
+        title: in sentences.
+        of: the cost of a run, a mean over its answers.
+    """
+
+    title: str
+    of: Callable[[Result], float]
+
+
+COSTS: Mapping[str, Cost] = {
+    "flops": Cost("FLOP", lambda r: r.flops_per_answer),
+    "positions": Cost("forward positions", lambda r: sum(r.forward_positions.values())),
+    "seconds": Cost("seconds", lambda r: 1 / r.answers_per_s if r.answers_per_s else math.nan),
+}
+"""By name. The first two are counted, seconds are those of the machine."""
+
+
+def _cost(name: str) -> Callable[[Run], Value]:
+    return lambda run: COSTS[name].of(run[1])
+
+
 COLUMNS = (
     Column("run", "run", "folder of the run", "text", lambda run: run_name(run[0])),
     Column("agent", "agent", "method", "text", lambda run: run[1].agent),
@@ -71,13 +97,15 @@ COLUMNS = (
     Column("seeds", "seeds", "each answers all questions", "count", lambda run: len(run[1].seeds)),
     Column("hr@5", "HR@5", "right one among five", "share", _metric("hr@5")),
     Column("ndcg@5", "NDCG@5", "of the right one among five", "share", _metric("ndcg@5")),
-    Column("flops", "FLOP", "operations an answer", "number", lambda run: run[1].flops_per_answer),
+    Column(
+        "flops", "FLOP", "operations an answer", "number", lambda run: COSTS["flops"].of(run[1])
+    ),
     Column(
         "positions",
         "positions",
         "forward positions an answer",
         "number",
-        lambda run: sum(run[1].forward_positions.values()),
+        _cost("positions"),
     ),
     Column(
         "latent_share",

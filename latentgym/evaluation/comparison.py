@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latentgym.errors import Notice, UsageError
-from latentgym.evaluation.columns import Run, run_name
+from latentgym.evaluation.columns import COSTS, Cost, Run, run_name
 from latentgym.evaluation.fairness import cautions, questions
-from latentgym.evaluation.results import Result, load_rollouts, require_all
+from latentgym.evaluation.results import Result, load_answers
 from latentgym.evaluation.stats import Floats, difference_interval, sign_test
 from latentgym.storage import to_json
 
 Scores = Mapping[tuple[int, int], float]
 """The score of each (question, seed)."""
-
-_COSTS = {
-    "flops": lambda r: r.flops_per_answer,
-    "positions": lambda r: sum(r.forward_positions.values()),
-    "seconds": lambda r: 1 / r.answers_per_s if r.answers_per_s else math.nan,
-}
 
 
 @dataclass(frozen=True)
@@ -78,13 +73,19 @@ class Comparison:
     cautions: tuple[str, ...]
 
 
-def compare(found: Sequence[Run], other: Sequence[Run], name: str) -> Comparison:
+def compare(
+    found: Sequence[Run],
+    other: Sequence[Run],
+    name: str,
+    scores: Callable[[Run], Scores] | None = None,
+) -> Comparison:
     """Compare what was run under some seeds with something else that was.
 
     Args:
         found: the runs of one, each under seeds of its own.
         other: those that it is compared with.
         name: of the other.
+        scores: of a run, for who has read them already; `scores_of` by default.
 
     Raises:
         UsageError: a record has no rollouts, or they are damaged; two runs of one side have a seed
@@ -95,7 +96,8 @@ def compare(found: Sequence[Run], other: Sequence[Run], name: str) -> Comparison
             f"{found[0][0]} and {other[0][0]} are of different tasks "
             f"({' '.join(_task(found[0][1]))}, {' '.join(_task(other[0][1]))}); compare one."
         )
-    ours, theirs = _joined(found), _joined(other)
+    read = scores or scores_of
+    ours, theirs = _joined(found, read), _joined(other, read)
     warned = list(_unlike(found, other))
     if found[0][1].dataset_hash != other[0][1].dataset_hash:
         raise UsageError(
@@ -118,16 +120,19 @@ def compare(found: Sequence[Run], other: Sequence[Run], name: str) -> Comparison
         len(gain_Q) - won - lost,
         sign_test(won, lost),
         float(better),
-        {key: _ratio(found, other, cost) for key, cost in _COSTS.items()},
+        {key: _ratio(found, other, cost) for key, cost in COSTS.items()},
         tuple(warned),
     )
 
 
-def controls_of(found: Sequence[Run]) -> dict[Path, list[Difference]]:
+def controls_of(
+    found: Sequence[Run], scores: Callable[[Run], Scores] | None = None
+) -> dict[Path, list[Difference]]:
     """Controls as paired differences: what each method loses when its thoughts are replaced.
 
     Args:
         found: folder and record of each run.
+        scores: of a run, for who has read them already; `scores_of` by default.
 
     Returns:
         For each run without a control, in whose place `found` has runs that differ in the control
@@ -137,16 +142,35 @@ def controls_of(found: Sequence[Run]) -> dict[Path, list[Difference]]:
     """
     results = dict(found)
     told: dict[Path, list[Difference]] = {}
-    pairs = methods_of(found).items()
-    for folder, of in sorted(pairs, key=lambda pair: (results[pair[0]].control or "", pair[0])):
-        control = results[folder]
-        try:
-            c = compare([(folder, control)], [(of, results[of])], control.control or "")
-        except UsageError as error:
-            warnings.warn(f"a control is left out: {error}", Notice, stacklevel=2)
-            continue
-        told.setdefault(of, []).append(c.difference)
+
+    def order(pair: tuple[Path, Path]) -> tuple[Path, str, Path]:
+        return pair[1], results[pair[0]].control or "", pair[0]
+
+    pairs = sorted(methods_of(found).items(), key=order)
+    for of, some in groupby(pairs, key=lambda pair: pair[1]):
+        method = of, results[of]
+        read = scores or cache_of(scores_of)  # of a method once for all of its controls
+        for folder, _ in some:
+            control = results[folder]
+            try:
+                c = compare([(folder, control)], [method], control.control or "", read)
+            except UsageError as error:
+                warnings.warn(f"a control is left out: {error}", Notice, stacklevel=2)
+                continue
+            told.setdefault(of, []).append(c.difference)
     return told
+
+
+def cache_of(read: Callable[[Run], Scores]) -> Callable[[Run], Scores]:
+    """The same, but every run is read once."""
+    known: dict[Path, Scores] = {}
+
+    def once(run: Run) -> Scores:
+        if run[0] not in known:
+            known[run[0]] = read(run)
+        return known[run[0]]
+
+    return once
 
 
 def methods_of(found: Sequence[Run]) -> dict[Path, Path]:
@@ -165,10 +189,12 @@ def _key(r: Result) -> str:
     checkpoint = None if r.checkpoint is None else str(Path(r.checkpoint).absolute())
     settings = r.config.get("agent"), r.config.get("env_options")
     which = r.agent, r.env, r.split, r.model, checkpoint, sorted(r.seeds), *questions(r)
-    return _sorted((which, settings))
+    return sorted_json((which, settings))
 
 
-def _sorted(data: Any) -> str:
+def sorted_json(data: Any) -> str:
+    """Data as JSON that does not hang on the order of keys."""
+
     def ordered(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: ordered(value[key]) for key in sorted(value)}
@@ -181,24 +207,27 @@ def _task(r: Result) -> tuple[str, str]:
     return r.task, r.split
 
 
-def scores_of(run: Run) -> Scores:
+def scores_of(run: Run, stored: Iterable[Mapping[str, Any]] | None = None) -> Scores:
     """The score of each question under each seed, from the stored answers.
+
+    Args:
+        run: folder and record.
+        stored: its answers, for who reads them too; those in the folder by default.
 
     Raises:
         UsageError: there are none, or not those of the record.
     """
     folder, result = run
-    rollouts = list(load_rollouts(folder))
-    require_all(result, rollouts, folder)
+    rollouts = load_answers(folder, result, stored)
     if not all(0 <= row["score"] <= 1 for row in rollouts):
         raise UsageError(f"{folder} has scores that are no shares in [0, 1]; evaluate again.")
     return {(row["index"], row["seed"]): float(row["score"]) for row in rollouts}
 
 
-def _joined(runs: Sequence[Run]) -> Scores:
+def _joined(runs: Sequence[Run], read: Callable[[Run], Scores]) -> Scores:
     joined: dict[tuple[int, int], float] = {}
     for run in runs:
-        scores = scores_of(run)
+        scores = read(run)
         if joined.keys() & scores.keys():
             raise UsageError(
                 f"{run[0]} answers questions under a seed that {runs[0][0]} has too; name one of "
@@ -236,6 +265,6 @@ def _unlike(found: Sequence[Run], other: Sequence[Run]) -> Iterator[str]:
             yield f"{run_name(folder)}: {caution}"
 
 
-def _ratio(found: Sequence[Run], other: Sequence[Run], cost: Any) -> float | None:
-    own, its = (float(np.mean([cost(r) for _, r in runs])) for runs in (found, other))
+def _ratio(found: Sequence[Run], other: Sequence[Run], cost: Cost) -> float | None:
+    own, its = (float(np.mean([cost.of(r) for _, r in runs])) for runs in (found, other))
     return own / its if its > 0 and math.isfinite(own) else None

@@ -18,7 +18,7 @@ from latentgym.data import DATASETS
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, Value, run_name, shown
 from latentgym.evaluation.results import Result
-from latentgym.system.terminal import printable
+from latentgym.system.terminal import line
 
 _PRINTED = (
     *("run", "agent", "model", "task", "source", "control", "accuracy", "n", "seeds", "flops"),
@@ -62,7 +62,7 @@ def plain(value: Value) -> str | float | int | None:
         return int(value)
     if not isinstance(value, str):
         return value
-    text = _line(value)
+    text = line(value)
     # Behind an apostrophe a spreadsheet takes it as text.
     return f"'{text}" if len(text) > 1 and text.startswith(_FORMULA) else text
 
@@ -107,7 +107,7 @@ def _kinds(found: Sequence[Run]) -> list[str]:
 def _table(found: Sequence[Run], escape: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
     chosen = _chosen(found)
     head = [f"{c.title} %" if c.kind == "share" else c.title for c in chosen]
-    rows = [[escape(_line(_cell(c, run))) for c in chosen] for run in in_order(found)]
+    rows = [[escape(line(_cell(c, run))) for c in chosen] for run in in_order(found)]
     return [escape(title) for title in head], rows
 
 
@@ -117,10 +117,6 @@ def _cell(column: Column, run: Run) -> str:
         low, high = (100 * bound for bound in run[1].accuracy_ci95)
         return f"{text} ({low:.1f} to {high:.1f})"
     return f"{text} (oracle)" if column.name == "agent" and run[1].oracle else text
-
-
-def _line(text: str) -> str:
-    return " ".join(printable(text).split())
 
 
 def hub_text(found: Sequence[Run], source_url: str | None) -> tuple[str, list[str]]:
@@ -139,7 +135,7 @@ def hub_text(found: Sequence[Run], source_url: str | None) -> tuple[str, list[st
     Raises:
         UsageError: the runs are of several models, or none of them belongs on the hub.
     """
-    models = sorted({_line(r.model) for _, r in found})
+    models = sorted({line(r.model) for _, r in found})
     if len(models) > 1:
         raise UsageError(
             f"the hub keeps results with their model, but these are of {', '.join(models[:5])}; "
@@ -162,12 +158,12 @@ def _unfit(r: Result) -> str:
     """Why a run is no result of a model on a data set of the hub; empty if it is."""
     spec = DATASETS.get(r.task)
     if spec is None or spec.hub is None:
-        return f"asks {_line(r.task)}, which is no data set of the hub"
+        return f"asks {line(r.task)}, which is no data set of the hub"
     if r.source == "sample":
         return "asks made-up questions"
     if r.oracle:
         return "chooses by the gold answers"
-    return f"is a control ({_line(r.control)})" if r.control else ""
+    return f"is a control ({line(r.control)})" if r.control else ""
 
 
 def _entry(r: Result, source_url: str | None) -> dict[str, Any]:
@@ -175,8 +171,8 @@ def _entry(r: Result, source_url: str | None) -> dict[str, Any]:
     assert spec is not None  # or it is unfit
     low, high = (100 * bound for bound in r.accuracy_ci95)
     notes = [
-        f"{_line(r.agent)} ({_line(r.family)} thoughts)",
-        f"{_line(r.split)}, {r.n} questions, {len(r.seeds)} seeds",
+        f"{line(r.agent)} ({line(r.family)} thoughts)",
+        f"{line(r.split)}, {r.n} questions, {len(r.seeds)} seeds",
         f"95 % interval {low:.2f} to {high:.2f}",
         f"{r.flops_per_answer:.3g} FLOP an answer",
         *(["checkpoint of a training run"] if r.checkpoint else []),

@@ -212,18 +212,22 @@ def load_rollouts(folder: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{path} is damaged ({error}); evaluate again.") from error
 
 
-def load_answers(folder: Path, result: Result) -> list[dict[str, Any]]:
+def load_answers(
+    folder: Path, result: Result, stored: Iterable[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """What is graded and counted of the stored rollouts, without texts that people alone read.
 
     Args:
         folder: of the run.
         result: its record.
+        stored: the rollouts, for who reads them too; those in the folder by default.
 
     Raises:
         UsageError: see `load_rollouts` and `require_all`.
     """
     kept = (*_ROLLOUT, "n_thoughts", "n_tokens", "truncated")
-    found = [{k: line[k] for k in kept if k in line} for line in load_rollouts(folder)]
+    lines = load_rollouts(folder) if stored is None else stored
+    found = [{k: line[k] for k in kept if k in line} for line in lines]
     require_all(result, found, folder)
     return found
 
@@ -297,29 +301,38 @@ def find_results(
         UsageError: there is no such folder, it holds too many files, or a record cannot be read.
     """
     found, unverified = [], []
-    for folder in folders:
-        for path in records_in(folder):
-            try:
-                result, verified = _read(path)
-            except UsageError as error:
-                if refused is None:
-                    raise
-                refused(error)
-                continue
-            found.append((path.parent, result))
-            unverified += [] if verified else [path]
+    for path in records_in(folders):
+        try:
+            result, verified = _read(path)
+        except UsageError as error:
+            if refused is None:
+                raise
+            refused(error)
+            continue
+        found.append((path.parent, result))
+        unverified += [] if verified else [path]
     if unverified:
         more = f" (and {len(unverified) - 1} more)" if len(unverified) > 1 else ""
         note_unverified(f"{unverified[0]}{more}")
     return found
 
 
-def records_in(folder: Path) -> list[Path]:
-    """The paths of all records in a folder and below, read or not; links are not followed.
+def records_in(folders: Iterable[Path]) -> list[Path]:
+    """The paths of all records in some folders and below, read or not; links are not followed.
+
+    A record that several of the folders hold, whatever they are called, is there once.
 
     Raises:
         UsageError: there is no such folder, or more in it than records are looked for in.
     """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        for path in _records_below(folder):
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _records_below(folder: Path) -> list[Path]:
     if not folder.exists():
         raise UsageError(f"there is no folder {folder}.")
     found, left = list[Path](), _MOST_ENTRIES

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from latentgym.evaluation.columns import Run, run_name
+from latentgym.system.terminal import line
 
 
 def asked(run: Run) -> tuple[str, str, str]:
@@ -17,14 +18,17 @@ def asked(run: Run) -> tuple[str, str, str]:
 
 def names(runs: Sequence[Run]) -> dict[Path, str]:
     """A name of each run that no other has: its folder's, behind those above it where need be."""
-    parts = {folder: folder.resolve().parts for folder, _ in runs}
-    found, left = {folder: run_name(folder) for folder in parts}, list(parts)
+    # Names of files may be anything, and two of them the same once they can be shown.
+    parts = {folder: tuple(map(line, folder.resolve().parts)) for folder, _ in runs}
+    found, left = {folder: line(run_name(folder)) for folder in parts}, list(parts)
     for depth in range(1, max(map(len, parts.values()))):
         taken = Counter(own[-depth:] for own in parts.values())
         for folder in [folder for folder in left if taken[parts[folder][-depth:]] == 1]:
             left.remove(folder)
             if depth > len(Path(found[folder]).parts):
                 found[folder] = "/".join(parts[folder][-depth:])
+    for number, folder in enumerate(left if len(left) > 1 else [], start=1):
+        found[folder] = f"{'/'.join(parts[folder])} ({number})"
     return found
 
 

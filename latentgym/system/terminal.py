@@ -16,6 +16,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
+def line(text: str, most: int | None = None) -> str:
+    """Printable text in one line.
+
+    Args:
+        text: whatever it is.
+        most: characters that are kept of it; None for all.
+    """
+    one = " ".join(printable(text).split())
+    return one if most is None or len(one) <= most else f"{one[: most - 1]}…"
+
+
 def shown(what: object, most: int | None = None) -> Text:
     """Whatever it is in one line, for rich: neither markup nor control characters.
 
@@ -25,5 +36,4 @@ def shown(what: object, most: int | None = None) -> Text:
     """
     from rich.text import Text  # here, or every message of the command line would load it
 
-    line = " ".join(printable(str(what)).split())
-    return Text(line if most is None or len(line) <= most else f"{line[: most - 1]}…")
+    return Text(line(str(what), most))

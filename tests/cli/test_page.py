@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import webbrowser
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def test_a_run_is_viewed(
     assert main(["view", str(run)]) == 0
     assert opened == [(run / "page.html").resolve().as_uri()]
     assert "there is no browser here" in capsys.readouterr().err
+    (run / "below").mkdir()
+    (run / "below" / "result.json").write_text("what is below is not looked at")
     assert main(["view", str(run), "--no-browser"]) == 0
+    shutil.rmtree(run / "below")
     assert len(opened) == 1
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from latentgym.evaluation.aggregates import aggregate, improvement, interquartile_mean
+from latentgym.evaluation.aggregates import aggregate, improvement, interquartile_mean, profile
 
 
 def test_interquartile_mean_is_the_mean_of_the_middle_half() -> None:
@@ -45,6 +45,16 @@ def test_profiles_are_shares_of_runs_above() -> None:
         (0.75, pytest.approx(1 / 3), 0.0),
         (0.9, pytest.approx(1 / 3), 0.0),
     )
+
+
+def test_a_profile_is_exact_and_its_intervals_are_of_drawing_within_tasks() -> None:
+    made = profile([[0.2], [0.4, 0.8]], [0.0, 0.3, 0.4, 0.8])
+    assert [share for share, _, _ in made] == pytest.approx([1, 2 / 3, 1 / 3, 0])
+    assert made[0] == (1, 1, 1)
+    # The task of one run is the same in every resample; both runs of the other may be either.
+    assert made[1][1:] == pytest.approx((2 / 3, 2 / 3))
+    assert made[2][1:] == pytest.approx((0, 2 / 3))
+    assert all(low == share == high for share, low, high in profile([[0.2], [0.7]], [0.1, 0.5]))
 
 
 @pytest.mark.parametrize(("one", "other"), [([], []), ([[0.1]], []), ([[0.1]], [[]])])

@@ -53,6 +53,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert load_result(folder) == saved
     assert list(load_rollouts(folder)) == rollouts
     assert [found for found, _ in find_results([tmp_path])] == [folder]
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    several = [tmp_path, tmp_path / "link", tmp_path / "one" / ".." / "one", folder]
+    assert [found for found, _ in find_results(several)] == [folder]  # once, however it is called
 
 
 def test_a_metric_that_is_not_finite_is_no_damage(tmp_path: Path) -> None:

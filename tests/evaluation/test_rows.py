@@ -20,6 +20,8 @@ Made = Callable[..., Run]
         (["a/x", "a/y"], ["x", "y"]),
         (["a/x", "b/x"], ["a/x", "b/x"]),
         (["a/c/x", "b/c/x", "b/c/y"], ["a/c/x", "b/c/x", "y"]),
+        (["a\nb/x", "a/x\x1b"], ["x", "x\ufffd"]),
+        (["x\udcff", "x\udcfe"], ["//x\ufffd (1)", "//x\ufffd (2)"]),  # bytes that are no text
     ],
 )
 def test_names_are_as_short_as_they_can_be(

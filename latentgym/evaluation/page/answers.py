@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
+from latentgym.evaluation.columns import Run
+from latentgym.evaluation.comparison import Scores, scores_of
 from latentgym.evaluation.results import ROLLOUTS, load_rollouts
 from latentgym.text.lengths import shortened
 
@@ -36,19 +38,48 @@ _KEPT = (
 )
 
 
-def answers(folder: Path, most: int) -> list[dict[str, Any]]:
-    """The first answers of a run; none where no rollouts are kept.
+class Answers:
+    """The stored answers of some runs, each file read once, however often it is asked for.
 
     Args:
-        folder: of the run.
-        most: so many.
-
-    Raises:
-        UsageError: the rollouts are damaged.
+        most: answers of each run that are kept, the first ones.
     """
-    if not (folder / ROLLOUTS).is_file():
-        return []
-    return [_bounded(rollout) for rollout in islice(load_rollouts(folder), most)]
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[Path, list[dict[str, Any]]] = {}
+        self._scores: dict[Path, Scores] = {}
+
+    def of(self, folder: Path) -> list[dict[str, Any]]:
+        """The first answers of a run; none where no rollouts are kept.
+
+        Raises:
+            UsageError: the rollouts are damaged.
+        """
+        if folder not in self._kept:
+            there = (folder / ROLLOUTS).is_file()
+            rollouts = load_rollouts(folder) if there else iter(())
+            self._kept[folder] = [_bounded(rollout) for rollout in islice(rollouts, self._most)]
+        return self._kept[folder]
+
+    def scores(self, run: Run) -> Scores:
+        """The score of each question of a run under each seed.
+
+        Raises:
+            UsageError: see `scores_of`.
+        """
+        folder = run[0]
+        if folder not in self._scores:
+            kept: list[dict[str, Any]] = []
+            self._scores[folder] = scores_of(run, self._keeping(folder, kept))
+            self._kept[folder] = kept
+        return self._scores[folder]
+
+    def _keeping(self, folder: Path, kept: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for rollout in load_rollouts(folder):
+            if len(kept) < self._most:
+                kept.append(_bounded(rollout))
+            yield rollout
 
 
 def _bounded(rollout: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from html import escape
 from importlib import resources
-from itertools import groupby
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +23,9 @@ import latentgym
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import COLUMNS, Run
 from latentgym.evaluation.exports import plain
-from latentgym.evaluation.page import plots
-from latentgym.evaluation.page.answers import answers, curves
+from latentgym.evaluation.methods import methods
+from latentgym.evaluation.page import comparing, plots
+from latentgym.evaluation.page.answers import Answers, curves
 from latentgym.evaluation.page.rows import table, values
 from latentgym.evaluation.results import Result
 from latentgym.evaluation.rows import asked
@@ -30,6 +33,7 @@ from latentgym.storage import atomic_write, finite, writable
 
 T = TypeVar("T")
 _HERE = resources.files(__package__)
+_NAME = 100  # letters of a picture's file
 MOST_ANSWERS = 100
 """Answers of each run that a page has unless told otherwise."""
 
@@ -61,41 +65,45 @@ def write_page(
     with writable(path.parent, "choose another file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(text.encode("utf-8", "replace"))  # JSON knows more letters
     if plots_folder is not None:
         with writable(plots_folder, "choose another folder"):
             plots_folder.mkdir(parents=True, exist_ok=True)
-            for plot in drawn:
+            for plot, name in zip(drawn, _file_names(drawn), strict=True):
                 for kind in ("svg", "png"):
-                    with atomic_write(plots_folder / f"{_file_name(plot.name)}.{kind}") as partial:
+                    with atomic_write(plots_folder / f"{name}.{kind}") as partial:
                         partial.write_bytes(plot.file(kind))
 
 
 def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, list[plots.Plot]]:
     """The page as text, and its pictures of tasks."""
     environment, library = _libraries()
-    made = table(found)
+    answers = Answers(most_answers)
+    made = table(found, answers.scores)
+    ran = methods(made.runs, made.names)
     drawn = [
         plot
-        for task, some in groupby(made.runs, key=asked)
-        for plot in plots.of_task(", ".join(task[:2]), list(some), made.names, made.controls)
+        for questions in dict.fromkeys(map(asked, made.runs))
+        for plot in comparing.of_questions(questions, ran, answers.scores)
     ]
-    rows, told = [], []
-    blocks: list[dict[str, str]] = []
+    drawn += comparing.of_runs(ran)
+    rows, told = [], list[dict[str, Any]]()
+    blocks: dict[str, str] = {}
     for run, cells in zip(made.runs, made.rows, strict=True):
         name, faults = made.names[run[0]], list[str]()
-        given = _readable(partial(answers, run[0], most_answers), faults) or []
-        drawn_of_run = plots.of_training(name, _readable(partial(curves, run[0]), faults) or {})
+        given = _readable(partial(answers.of, run[0]), faults) or []
+        trained = plots.of_training(name, _readable(partial(curves, run[0]), faults) or {})
         made.notes.extend(f"{name}: {fault}" for fault in faults)
-        rows.append({"id": name, "cells": cells, "curves": drawn_of_run})
-        block = f"answers-{len(blocks)}" if given else None
-        if block:
-            blocks.append({"id": block, "content": _packed(json.dumps(given))})
-        told.append(_told(run, name, block, len(given)))
+        rows.append({"id": name, "cells": cells})
+        answered = json.dumps(given) if given else ""
+        texts = {"answers": answered, "curves": "".join(map(_figure, trained))}
+        own = {kind: f"{kind}-{len(told)}" if text else None for kind, text in texts.items()}
+        blocks |= {block: _packed(texts[kind]) for kind, block in own.items() if block is not None}
+        told.append(_told(run, name, len(given)) | own)
+    blocks["runs"] = _packed(json.dumps(told))
     text = environment.get_template("page.html.jinja").render(
         title=title,
         rows=rows,
-        runs=told,
         blocks=blocks,
         plots=drawn,
         notes=made.notes,
@@ -128,7 +136,7 @@ def _libraries() -> tuple[Any, dict[str, str]]:
     try:
         import jinja2
 
-        bundle = resources.files("itables") / "html"
+        bundle = _folder("itables") / "html"
     except ModuleNotFoundError as error:
         raise UsageError(f"pages need {error.name}; pip install 'latentgym[page]'.") from error
     environment = jinja2.Environment(
@@ -146,18 +154,39 @@ def _libraries() -> tuple[Any, dict[str, str]]:
     }
 
 
+def _folder(package: str) -> Path:
+    """Where a package lies, which is not imported: its own imports would take seconds.
+
+    Raises:
+        ModuleNotFoundError: there is none.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package {package}", name=package)
+    return Path(spec.submodule_search_locations[0])
+
+
+def _figure(plot: plots.Plot) -> str:
+    """A picture with its caption, as part of a page."""
+    return f"<figure>{plot.svg}<figcaption>{escape(plot.caption)}</figcaption></figure>"
+
+
 def _packed(text: str) -> str:
     """A text compressed, as letters that no page takes for markup; always the same."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 
-def _file_name(name: str) -> str:
-    """A name as that of a file."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+def _file_names(drawn: Sequence[plots.Plot]) -> list[str]:
+    """The names of pictures as those of files, of which no two are the same."""
+    made: list[str] = []
+    for plot in drawn:
+        name = re.sub(r"[^\w.-]", "-", plot.name, flags=re.ASCII)[:_NAME]
+        made.append(name if name not in made else f"{name}-{len(made)}")
+    return made
 
 
-def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
-    """What the page's script knows of a run."""
+def _told(run: Run, name: str, given: int) -> dict[str, Any]:
+    """What the page's script knows of a run beside its answers, of which so many are given."""
     r = run[1]
     of = r.n * len(r.seeds)
     label = r.agent if not r.control else f"{r.agent}, {r.control}"
@@ -166,8 +195,7 @@ def _told(run: Run, name: str, block: str | None, given: int) -> dict[str, Any]:
         "label": f"{label}; {r.model}",
         "questions": f"{r.task} {r.split} {r.dataset_hash}",
         "seeds": r.seeds,
-        "answers": block,
-        "left_out": max(0, of - given) if block else 0,
+        "left_out": max(0, of - given) if given else 0,
         "command": r.command,
         "settings": list(_settings(r)),
         "values": {**finite({c.name: plain(c.value(run)) for c in COLUMNS}), "run": plain(name)},

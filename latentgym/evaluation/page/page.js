@@ -26,7 +26,7 @@ async function unpacked(id) {
   return new Response(stream).text();
 }
 
-const runs = JSON.parse(byId("runs").textContent);
+const runs = JSON.parse(await unpacked("runs"));
 const byName = new Map(runs.map((run) => [run.id, run]));
 const loaded = new Map();
 
@@ -145,10 +145,14 @@ async function showRun(run) {
   const command = run.command ? make("pre", {}, make("code", {}, run.command)) : null;
   const questions = make("div", {}, make("p", {}, run.answers ? "reading answers ..." : "no answers are on this page"));
   fill(panel, heading, command, make("details", { open: true }, make("summary", {}, "settings and figures"), settings));
-  const curves = byId(`curves-${run.id}`);
-  if (curves) panel.append(make("details", { open: true }, make("summary", {}, "training"), curves.content.cloneNode(true)));
-  panel.append(questions);
+  const training = run.curves ? make("details", { open: true }, make("summary", {}, "training")) : null;
+  panel.append(...[training, questions].filter(Boolean));
   panel.hidden = false;
+  if (training) {
+    const drawn = make("template");
+    drawn.innerHTML = await unpacked(run.curves); // pictures and captions that this library made
+    training.append(drawn.content);
+  }
   const answers = await answersOf(run);
   if (!answers.length || state.run !== run.id) return;
   const marks = answers.map((a) => make("tr", {},

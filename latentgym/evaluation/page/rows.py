@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, shown
-from latentgym.evaluation.comparison import Difference, controls_of
+from latentgym.evaluation.comparison import Difference, Scores, controls_of
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import Result
 from latentgym.evaluation.rows import asked, best, names, notes
@@ -67,7 +67,6 @@ class Table(NamedTuple):
         headings: name, title, meaning and looks of each column.
         filters: columns that rows are chosen by, with the values in them.
         notes: what to know before comparing.
-        controls: of each run, by folder.
     """
 
     names: dict[Path, str]
@@ -76,13 +75,17 @@ class Table(NamedTuple):
     headings: list[dict[str, Any]]
     filters: list[dict[str, Any]]
     notes: list[str]
-    controls: dict[Path, list[Difference]]
 
 
-def table(found: Sequence[Run]) -> Table:
-    """The table of some runs."""
+def table(found: Sequence[Run], scores: Callable[[Run], Scores]) -> Table:
+    """The table of some runs.
+
+    Args:
+        found: folder and record of each run.
+        scores: of a run.
+    """
     runs = sorted(found, key=lambda run: (asked(run), -run[1].accuracy, str(run[0])))
-    named, controls, odd = names(runs), controls_of(runs), cautions(runs)
+    named, controls, odd = names(runs), controls_of(runs, scores), cautions(runs)
     columns = [column for column in COLUMNS if column.name not in ("low", "high")]
     if controls:
         columns.insert(1 + [column.name for column in columns].index("accuracy"), _CONTROLS)
@@ -96,7 +99,7 @@ def table(found: Sequence[Run]) -> Table:
     ]
     headings = [_heading(column) for column in columns]
     told = [_BOLD, *notes(runs, named), *_unlike(named, odd)]
-    return Table(named, runs, rows, headings, list(_filters(runs)), told, controls)
+    return Table(named, runs, rows, headings, list(_filters(runs)), told)
 
 
 def _heading(column: Column) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from latentgym.errors import UsageError
+from latentgym.evaluation.columns import Run
 from latentgym.evaluation.results import RESULT, load_result
 
 Verb = Literal["train", "eval", "baseline"]
@@ -101,6 +103,18 @@ def is_done(cell: Cell, out: Path, seed: int) -> bool:
             "or delete it."
         )
     return True
+
+
+def results_of(cells: Sequence[Cell], out: Path) -> list[Run]:
+    """The results of some cells that are there, without those that are not their own."""
+    found: list[Run] = []
+    for cell in cells:
+        for seed in cell.seeds:
+            with suppress(UsageError):
+                if is_done(cell, out, seed):
+                    where = folder(out, cell.name, seed)
+                    found.append((where, load_result(where)))
+    return found
 
 
 def _plain(told: Sequence[str], start: Path | None) -> list[str]:

@@ -1,72 +1,32 @@
-"""Methods at equal cost: their curves of accuracy against cost, read at the same places.
-
-A method with a knob, such as the number of samples, has a curve. Between two measured values it is
-taken as straight in the logarithm of the cost; beyond the cheapest and the dearest it is not known.
-"""
+"""The curves of a suite's methods: accuracy against cost, for every value of a knob."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from latentgym.evaluation.results import RESULT, Result, load_result
-from latentgym.evaluation.suites.cells import Cell, folder
-
-Curve = list[tuple[float, float]]
-"""Cost and accuracy of each value of a knob, the cheapest first."""
-
-COSTS: Mapping[str, Callable[[Result], float]] = {
-    "FLOP": lambda r: r.flops_per_answer,
-    "positions": lambda r: sum(r.forward_positions.values()),
-}
-"""What an answer costs, by name."""
-_MOST = 5  # columns
+from latentgym.evaluation.columns import COSTS
+from latentgym.evaluation.equal_cost import Points
+from latentgym.evaluation.suites.cells import Cell, results_of
 
 
-def curves(cells: Sequence[Cell], out: Path, cost: str) -> dict[str, Curve]:
+def curves(cells: Sequence[Cell], out: Path, cost: str) -> dict[str, Points]:
     """The curve of each method; one without a knob has a single point.
 
     Args:
         cells: of one task. Values under several seeds are their means; those without results are
             left out.
         out: folder of the suite's runs.
-        cost: one of `COSTS`.
+        cost: name of one of `COSTS`.
     """
-    found: dict[str, Curve] = {}
+    found: dict[str, Points] = {}
     for cell in cells:
-        folders = [folder(out, cell.name, seed) for seed in cell.seeds]
-        results = [load_result(f) for f in folders if (f / RESULT).exists()]
+        results = [result for _, result in results_of([cell], out)]
         if results:
-            paid = float(np.mean([COSTS[cost](r) for r in results]))
+            paid = float(np.mean([COSTS[cost].of(r) for r in results]))
             reached = float(np.mean([r.accuracy for r in results]))
             name = cell.name if cell.knob is None else cell.knob.of
             found.setdefault(name, []).append((paid, reached))
     return {name: sorted(points) for name, points in found.items()}
-
-
-def at_cost(curve: Curve, cost: float) -> float | None:
-    """The accuracy of a curve at a cost; None where nothing was measured on both sides of it."""
-    costs = [paid for paid, _ in curve]
-    if not costs[0] <= cost <= costs[-1] or costs[0] <= 0:
-        return None
-    return float(np.interp(math.log(cost), np.log(costs), [reached for _, reached in curve]))
-
-
-def equal_costs(found: Mapping[str, Curve]) -> list[float]:
-    """Costs that were measured and that a curve and another method can be read at, a few of them.
-
-    Args:
-        found: curve of each method.
-    """
-    measured = sorted({paid for curve in found.values() for paid, _ in curve})
-    shared = []
-    for cost in measured:
-        there = [curve for curve in found.values() if at_cost(curve, cost) is not None]
-        if len(there) > 1 and any(len(curve) > 1 for curve in there):
-            shared.append(cost)
-    if len(shared) <= _MOST:
-        return shared
-    return [shared[round(i)] for i in np.linspace(0, len(shared) - 1, _MOST)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import UsageError
+from latentgym.evaluation.comparison import compare
 from latentgym.evaluation.results import Result, load_result, load_rollouts
 from latentgym.evaluation.stats import mean_interval, seed_interval
 from latentgym.evaluation.suites.cells import Cell, folder
@@ -67,11 +68,25 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         **({"ranking": ranking} if ranking else {}),
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
         **({"latents": latents} if latents else {}),
+        "flops": _mean(r.flops_per_answer for r in results),
+        **_paired(cell, out, seeds),
         **_search(cell, out, seeds),
         **curves(cell, out, seeds),
         **({"curve": _logged(cell, out, seeds[0])} if cell.curve else {}),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
+
+
+def _paired(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Of a control: points that it has more than its method, paired by question and seed."""
+    if cell.of is None:
+        return {}
+    ours, theirs = (
+        [(where, load_result(where)) for where in (folder(out, name, seed) for seed in seeds)]
+        for name in (cell.name, cell.of)
+    )
+    d = compare(ours, theirs, cell.of).difference
+    return {"paired": [round(100 * value, 2) for value in (d.mean, d.low, d.high)]}
 
 
 def _search(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:

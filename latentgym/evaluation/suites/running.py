@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latentgym.errors import UsageError
+from latentgym.evaluation.results import RESULT
 from latentgym.evaluation.suites.cells import Cell, folder, is_done, waves
 from latentgym.progress import progress_bar
 from latentgym.storage import writable
@@ -66,12 +67,17 @@ class Workers:
         """Run a command to its end; why it failed, or None."""
         where = folder(out, job.cell.name, job.seed)
         command = [*job.cell.command(out, job.seed), *self.words(job.cell), "--resume"]
-        with writable(where):
-            where.mkdir(parents=True, exist_ok=True)
-            log = (where / LOG).open("wb")
+        try:
+            with writable(where):
+                where.mkdir(parents=True, exist_ok=True)
+                log = (where / LOG).open("wb")
+        except UsageError as error:
+            return str(error)
         with log, self._started(command, log.fileno()) as process:
             code = process.wait()
-        return None if code == 0 else _reason(where / LOG, code)
+        if code == 0:
+            return None if (where / RESULT).exists() else f"it ended without a {RESULT}"
+        return _reason(where / LOG, code)
 
     @contextmanager
     def _started(self, command: Sequence[str], log: int) -> Iterator[subprocess.Popen[bytes]]:

@@ -145,14 +145,17 @@ def test_addresses_of_nothing_show_the_table(opened: Opened, address: str) -> No
     assert len(opened.names()) == 5
 
 
-def test_a_thousand_runs_are_shown_at_once(chromium: Any, tmp_path: Path, in_time: Any) -> None:
+def test_of_a_thousand_runs_so_many_are_drawn_as_one_looks_at(
+    chromium: Any, tmp_path: Path
+) -> None:
     runs = [
         (tmp_path / f"run-{i}", result(agent=f"agent-{i % 7}", accuracy=i / 1000))
         for i in range(1000)
     ]
     write_page(runs, tmp_path / "page.html")
-    opened = in_time(8, lambda: Opened(chromium, tmp_path / "page.html"))
+    opened = Opened(chromium, tmp_path / "page.html")
     opened.page.click("th[data-name=accuracy]")
-    assert opened.names()[0] == "run-999"
+    drawn = opened.names()
+    assert drawn[0] == "run-999" and len(drawn) == 100
     assert "1,000 runs" in opened.page.locator(".dt-info").inner_text()
     opened.page.close()

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from latentgym.errors import UsageError
-from latentgym.evaluation.suites.cells import Cell, folder, is_done, waves
-from latentgym.evaluation.suites.costs import at_cost, curves, equal_costs
-from latentgym.evaluation.suites.reading import _KINDS, Suite, read_suite, shipped
+from latentgym.evaluation.suites.cells import Cell
+from latentgym.evaluation.suites.keys import CELL
+from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 
 Read = Callable[..., Suite]
 
@@ -194,6 +194,11 @@ REFUSED = {
     "equal seeds": (f"seeds = [1, 1]\n[cells.a]\n{COT}", "each once"),
     "two knobs": (f"[cells.a]\n{COT}knob = {{ a = [1], b = [1] }}", "knob has one name"),
     "a knob of texts": (f'[cells.a]\n{COT}knob.a = ["x"]', "knob has one name"),
+    "lists that multiply": (
+        "[lists]\na = [" + "{ x = 1 }, " * 101 + f']\n[cells."{{x}}"]\n{COT}each = ["a", "a", "a"]',
+        "each has more than 10,000 rows",
+    ),
+    "a knob of many": (f"[cells.a]\n{COT}knob.a = {[*range(10_001)]}", "more than 10,000 cells"),
     "a way out": (f'[cells."../a"]\n{COT}', "is no name of a cell"),
     "a seed's name": (f'[cells."a/seed-0"]\n{COT}', "is no name of a cell"),
     "a default of one": ('[defaults]\nstart = "a"\n[cells.a]\n' + COT, "each cell's own"),
@@ -234,63 +239,8 @@ def test_some_cells_are_chosen(read: Read) -> None:
         suite.chosen(match="c")
 
 
-def test_cells_come_after_what_they_start_from() -> None:
-    chain = [Cell("a", "z", (), start="y"), Cell("a", "y", (), start="x"), Cell("a", "x", ())]
-    assert [[cell.name for cell in wave] for wave in waves(chain)] == [["x"], ["y"], ["z"]]
-    # A start that is not among the chosen cells has been run before.
-    assert [[cell.name for cell in wave] for wave in waves(chain[:1])] == [["z"]]
-
-
-def test_a_result_is_done_by_the_command_that_made_it(made: Any, tmp_path: Path) -> None:
-    cell = Cell("p", "b", ("eval", "cot", "MNNS-token", "--limit", "2"), start="a/x")
-    command = "latentgym eval cot MNNS-token --limit 2 --checkpoint {} --seeds 0"
-    assert not is_done(cell, tmp_path, 0)
-    for checkpoint in ("elsewhere/a/x/seed-0", str(folder(tmp_path, "a/x", 0))):
-        made("b/seed-0", [1, 0], command=command.format(checkpoint))
-        assert is_done(cell, tmp_path, 0)
-    made("b/seed-0", [1, 0], command=f"{command.format('a/x/seed-0')} --backend ray --workers 2")
-    assert is_done(cell, tmp_path, 0)
-    for other in (
-        command.format("a/x/seed-1"),
-        command.format("b/x/seed-0"),
-        command.format("a/x/seed-0").replace("--limit 2", "--limit 3"),
-    ):
-        made("b/seed-0", [1, 0], command=other)
-        with pytest.raises(UsageError, match=r"result of other settings \(eval cot"):
-            is_done(cell, tmp_path, 0)
-    made("b/seed-0", [1, 0])
-    with pytest.raises(UsageError, match="does not say by which command"):
-        is_done(cell, tmp_path, 0)
-
-
-def test_curves_are_read_between_measured_costs_and_not_beyond() -> None:
-    curve = [(1.0, 0.0), (100.0, 1.0)]
-    assert at_cost(curve, 10.0) == pytest.approx(0.5)  # straight in the logarithm
-    assert at_cost(curve, 100.0) == 1.0
-    assert at_cost(curve, 0.9) is at_cost(curve, 101.0) is None
-    assert at_cost([(2.0, 0.3)], 2.0) == 0.3
-
-
-def test_equal_costs_are_measured_ones_that_two_methods_share() -> None:
-    found = {"a": [(1.0, 0.1), (8.0, 0.2)], "b": [(2.0, 0.1), (16.0, 0.3)], "c": [(4.0, 0.5)]}
-    assert equal_costs(found) == [2.0, 4.0, 8.0]
-    assert equal_costs({"a": [(1.0, 0.1)], "b": [(2.0, 0.1)]}) == []
-    assert equal_costs({"a": [(1.0, 0.1)], "b": [(1.0, 0.1)]}) == []  # no curve
-    many = {name: [(float(i), 0.1) for i in range(1, 50)] for name in "ab"}
-    costs = equal_costs(many)
-    assert len(costs) == 5 and costs[0] == 1.0 and costs[-1] == 49.0
-
-
-def test_curves_are_of_results_that_are_there(made: Any, tmp_path: Path, read: Read) -> None:
-    suite = read(f"seeds = [0, 1]\n[cells.a]\n{COT}knob.samples = [1, 2]\n[cells.b]\n{COT}")
-    for name, scores, cost in (("a-samples-1", [1, 0], 2.0), ("b", [1, 1], 3.0)):
-        for seed in (0, 1):
-            made(f"{name}/seed-{seed}", scores, flops_per_answer=cost + seed)
-    assert curves(suite.cells, tmp_path, "FLOP") == {"a": [(2.5, 0.5)], "b": [(3.5, 1.0)]}
-
-
 def test_the_suites_of_the_page_are_read(read: Read, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "suites.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "suites.md").read_text()
     own, more = re.findall(r"^```toml.*?\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (tmp_path / "my.toml").write_text(own)
     cells = [cell.name for cell in read_suite(str(tmp_path / "my.toml")).cells]
@@ -300,4 +250,4 @@ def test_the_suites_of_the_page_are_read(read: Read, tmp_path: Path) -> None:
     assert {name for name in shipped() if not name.startswith("paper-")} <= listed
     keys = page[page.index("| key of a cell |") : page.index("Several tasks times")]
     first = "".join(re.findall(r"^\| ([^|]+)\|", keys, re.MULTILINE))
-    assert set(re.findall(r"`(\w+)`", first)) == {*_KINDS}
+    assert set(re.findall(r"`(\w+)`", first)) == {*CELL}

@@ -1,0 +1,159 @@
+"""What the pages show of the suites that compare all methods: `mnns` and `small-lm`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.sections import Cells, figure, named, suite_cells, table
+from latentgym.evaluation.columns import short
+from latentgym.evaluation.equal_cost import at_cost, equal_costs
+
+MNNS = {
+    "start": "supervised chain, stopped early: the start of all others",
+    "votes-samples-2": "votes of 2",
+    "votes-samples-4": "votes of 4",
+    "votes-samples-8": "votes of 8",
+    "votes-samples-16": "votes of 16",
+    "best-of-n-samples-2": "best of 2, by confidence",
+    "best-of-n-samples-4": "best of 4",
+    "best-of-n-samples-8": "best of 8",
+    "best-of-n-samples-16": "best of 16",
+    "latentseek-iterations-1": "LatentSeek, 1 iteration",
+    "latentseek-iterations-2": "LatentSeek, 2 iterations",
+    "latentseek-iterations-4": "LatentSeek, 4 iterations",
+    "latentseek-iterations-8": "LatentSeek, 8 iterations",
+    "soft-thinking": "Soft Thinking, no training",
+    "cot": "chain of thought, trained on",
+    "cot2": "CoT2, continuous supervision",
+    "coconut": "Coconut",
+    "colar": "CoLaR, supervised",
+    "latentr3": "LatentR3, supervised",
+    "token-grpo": "GRPO in words",
+    "hrpo": "HRPO",
+    "mts-grpo": "MTS-GRPO (CoT2)",
+}
+"""Cells of `mnns` that are no controls, with what they are called."""
+_HEADLINE = ("start", "votes-samples-16", "soft-thinking", "cot", "cot2", "coconut", "colar")
+_HEADLINE += ("latentr3", "token-grpo", "hrpo", "mts-grpo")
+_CONTROLS = ("word", "zero", "shuffle", "noise")
+_TASKS = ("RG_chain_sum", "RG_products", "RG_gcd", "RG_letter_counting")
+_METHODS = {
+    "cot": "greedy chain of thought",
+    "votes-samples-2": "votes of 2",
+    "votes-samples-4": "votes of 4",
+    "soft-thinking": "Soft Thinking",
+    "best-of-n-samples-2": "best of 2, self-reward",
+    "best-of-n-samples-4": "best of 4, self-reward",
+    "latentseek-iterations-1": "LatentSeek, 1 iteration",
+    "latentseek-iterations-2": "LatentSeek, 2 iterations",
+}
+_KNOBS = {
+    "votes-samples": "votes",
+    "best-of-n-samples": "best of n",
+    "latentseek-iterations": "LatentSeek",
+}
+
+
+def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
+    """Every method from one start."""
+    columns = (_seeds, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
+    rows = named(suite_cells("mnns"), {name: MNNS[name] for name in names}, *columns)
+    header = ["MNNS, every method from one start", "seeds", "accuracy % [95 %]"]
+    return table([*header, "FLOP an answer", "thoughts"], rows)
+
+
+def mnns_headline() -> str:
+    """Those of them that the README shows."""
+    return mnns(_HEADLINE)
+
+
+def mnns_controls() -> str:
+    """What replacing the thoughts changes."""
+    cells = suite_cells("mnns")
+    rows = [
+        [MNNS[name], *(_paired(cells, f"{name}-{control}") for control in _CONTROLS)]
+        for name in MNNS
+        if any(f"{name}-{control}" in cells for control in _CONTROLS)
+    ]
+    return table(["points with other thoughts [95 %]", *_CONTROLS], rows)
+
+
+def mnns_equal_cost() -> str:
+    """Methods with a knob at equal cost."""
+    cells = suite_cells("mnns")
+    points = {
+        label: [(cells[name]["flops"], cells[name]["mean"]) for name in names]
+        for label, names in curves(cells).items()
+    }
+    costs = equal_costs(points)
+    rows = []
+    for label in _KNOBS.values():
+        read = [at_cost(points[label], cost) for cost in costs]
+        rows.append([label, *("" if value is None else f"{value:.2f}" for value in read)])
+    return table(["accuracy % at FLOP an answer", *map(short, costs)], rows)
+
+
+def small_lm() -> str:
+    """A language model as it is, on easy tasks."""
+    cells = suite_cells("small_lm")
+
+    def shown(title: str, column: Callable[[dict[str, Any]], str]) -> str:
+        rows = [
+            [label, *(_at(cells, f"{name}/{task}", column) for task in _TASKS)]
+            for name, label in _METHODS.items()
+        ]
+        return table([title, *_TASKS], rows)
+
+    return f"{shown('accuracy % [95 %]', figure)}\n\n{shown('FLOP an answer', _flop)}"
+
+
+def small_lm_controls() -> str:
+    """What replacing the mixtures of Soft Thinking changes."""
+    cells = suite_cells("small_lm")
+    rows = [
+        [control, *(_paired(cells, f"soft-thinking-{control}/{task}") for task in _TASKS)]
+        for control in _CONTROLS
+    ]
+    return table(["Soft Thinking with, points [95 %]", *_TASKS], rows)
+
+
+def _seeds(cell: dict[str, Any]) -> str:
+    return str(len(cell["seeds"]))
+
+
+def _flop(cell: dict[str, Any]) -> str:
+    return short(cell["flops"])
+
+
+def _at(cells: Cells, name: str, shown: Callable[[dict[str, Any]], str]) -> str:
+    return shown(cells[name]) if name in cells else "not run"
+
+
+def _paired(cells: Cells, name: str) -> str:
+    """A control less its method."""
+    if name not in cells:
+        return ""
+    mean, low, high = cells[name]["paired"]
+    return f"{mean:+.2f} [{low:+.1f}, {high:+.1f}]"
+
+
+def curves(cells: Cells) -> dict[str, list[str]]:
+    """Cells of `mnns` by what they are called: the values of a knob, by cost, or one."""
+    found: dict[str, list[str]] = {}
+    for name, label in MNNS.items():
+        if name in cells:
+            found.setdefault(_KNOBS.get(name.rpartition("-")[0], label), []).append(name)
+    for own in found.values():
+        own.sort(key=lambda name: cells[name]["flops"])
+    return found
+
+
+SECTIONS: Mapping[str, Callable[[], str]] = {
+    "mnns": mnns,
+    "mnns-controls": mnns_controls,
+    "mnns-equal-cost": mnns_equal_cost,
+    "mnns-headline": mnns_headline,
+    "small-lm": small_lm,
+    "small-lm-controls": small_lm_controls,
+}
