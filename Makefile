@@ -20,7 +20,7 @@ test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough'
 
 # For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.
-FOLDERS ?= $(addprefix tests/,episodes heads options text system evaluation training data test_import.py)
+FOLDERS ?= $(addprefix tests/,episodes heads text system evaluation training data test_import.py)
 quick: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy

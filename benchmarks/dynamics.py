@@ -5,7 +5,8 @@ python -m benchmarks.dynamics --parts mnns smollm2
 mnns: two-layer models that learned the token chain and were stopped early, five seeds. A controller
 (`examples/ppo.py`) steers each by mixtures of its likeliest tokens or by vectors, or chooses the
 tokens, for equally many environment steps; beside them the model's own decoding, greedy and
-sampled, its own mixtures, and zeros in the place of thoughts. smollm2: SmolLM2-135M on sums of two digits, one run.
+sampled, its own mixtures, and zeros in the place of thoughts. smollm2: SmolLM2-135M on sums of two
+digits, one run.
 """
 
 from __future__ import annotations

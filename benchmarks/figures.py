@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 from benchmarks import sections_depth, sections_latents, sections_suites
 from benchmarks.sections import suite_cells

@@ -18,8 +18,8 @@ from latentgym.envs import LatentEnv, LatentVectorEnv
 from latentgym.envs.catalogue import DEFAULT_WIDTH
 from latentgym.envs.episodes import OBSERVATION
 from latentgym.episodes.spaces import FAMILIES
-from latentgym.options.keywords import Keyword, keywords
 from latentgym.registry import FAMILY_NAMES, NAMESPACE, REASONING_GYM_PREFIX, TASKS, task_maker
+from latentgym.system.options.keywords import Keyword, keywords
 from latentgym.system.terminal import printable
 
 ABOUT: Mapping[str, str] = {

@@ -22,7 +22,8 @@ class OptionError(UsageError, TypeError):
     Also a `TypeError`, as Python's own is: libraries try an argument, and go on without it then.
 
     Attributes:
-        unknown: what `latentgym.options.keywords.unexpected` makes its sentence of, where it did.
+        unknown: what `latentgym.system.options.keywords.unexpected` makes its sentence of, where it
+            did.
     """
 
     unknown: tuple[str, Collection[str], str, Mapping[str, str] | None] | None = None

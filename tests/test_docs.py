@@ -21,8 +21,8 @@ from latentgym import registry
 from latentgym.cli import as_trained
 from latentgym.cli.main import COMMANDS, main
 from latentgym.cli.options import DECIDED, env_model, key_values
-from latentgym.options.ranges import check_ranges
 from latentgym.registry import AGENTS, resolve, task_maker
+from latentgym.system.options.ranges import check_ranges
 from latentgym.testing import EnvConformance
 
 ROOT = Path(__file__).parents[1]

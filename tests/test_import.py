@@ -179,23 +179,21 @@ ROOT_FILES = {"__init__", "__main__", "errors", "progress", "registry", "storage
 ARROWS = {
     "__init__": "registry",
     "__main__": "cli",
+    "adapters": "envs episodes registry rewards text",
+    "agents": "episodes evaluation heads lm progress registry rollout system text training",
     "analysis": "episodes evaluation heads lm progress rollout storage system text",
-    "agents": "episodes evaluation heads lm options progress registry rollout system text training",
-    "bench": "agents data episodes evaluation heads lm options progress registry retrieval rollout "
-    "text training",
-    "cli": "agents analysis cluster data evaluation lm openrlhf options progress registry "
-    "retrieval rollout storage system testing text training",
+    "cli": "agents analysis cluster data episodes evaluation heads lm openrlhf progress "
+    "registry retrieval rollout storage system testing text training wrappers",
     "cluster": "evaluation",
-    "data": "episodes options progress storage system text",
-    "envs": "data episodes lm options registry retrieval rewards system text",
+    "data": "episodes progress storage system text",
+    "envs": "data episodes heads lm registry retrieval rewards rollout system text training",
     "episodes": "",
     "errors": "",
     "evaluation": "data progress registry storage system text",
     "heads": "episodes",
     "lm": "storage system text",
-    "openrlhf": "cluster episodes evaluation heads lm options progress registry rollout storage "
-    "system text training",
-    "options": "",
+    "openrlhf": "cluster episodes evaluation heads lm progress registry rollout storage system "
+    "text training",
     "progress": "system",
     "registry": "system",
     "retrieval": "data progress storage system text",
@@ -205,7 +203,8 @@ ARROWS = {
     "system": "storage",
     "testing": "episodes",
     "text": "progress system",
-    "training": "analysis episodes heads lm options progress registry rollout storage system text",
+    "training": "analysis episodes heads lm progress registry rollout storage system text",
+    "wrappers": "envs system",
 }
 
 # What of a room its callers know: an agent is its base class, its settings, what is run on what,

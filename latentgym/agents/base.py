@@ -16,8 +16,8 @@ from latentgym.agents.answering import make_answer, ranked_answers
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.answers import KEEP_THOUGHTS, Answer, Answered
-from latentgym.options.ranges import check_ranges
 from latentgym.registry import AGENTS
+from latentgym.system.options.ranges import check_ranges
 from latentgym.system.plugins import import_named, leave_out, load, tell_refused
 from latentgym.training import Recipe
 
@@ -31,8 +31,8 @@ class Agent(ABC, Generic[Config]):
     """Base of all agents.
 
     Args:
-        config: settings, a frozen dataclass whose numbers have ranges (`latentgym.options`) and
-            whose field docstrings become `--help`.
+        config: settings, a frozen dataclass whose numbers have ranges
+            (`latentgym.system.options`) and whose field docstrings become `--help`.
 
     Attributes:
         name: on the command line.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from latentgym import heads, rollout
 from latentgym.agents.search import Attempt, Search, SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Positive, PositiveShare, Size
+from latentgym.system.options.ranges import Positive, PositiveShare, Size
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM

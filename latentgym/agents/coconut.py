@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
-from latentgym.options.ranges import NotNegative, Share, ShareBelowOne, Size, SizeOrZero, Steps
+from latentgym.system.options.ranges import (
+    NotNegative,
+    Share,
+    ShareBelowOne,
+    Size,
+    SizeOrZero,
+    Steps,
+)
 from latentgym.training import CurriculumConfig, GRPOConfig, Optimisation, Recipe
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.errors import UsageError, told
-from latentgym.options.ranges import NotNegative, PositiveShare, Size, SizeOrZero
+from latentgym.system.options.ranges import NotNegative, PositiveShare, Size, SizeOrZero
 from latentgym.training import CompressionConfig, GRPOConfig, Optimisation, Recipe
 from latentgym.training.compression_config import with_speed
 

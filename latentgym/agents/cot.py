@@ -19,7 +19,7 @@ from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
 from latentgym.evaluation.answers import Answer
-from latentgym.options.ranges import (
+from latentgym.system.options.ranges import (
     NotNegative,
     Positive,
     PositiveShare,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.options.ranges import NotNegative, Positive, PositiveShare, Steps
+from latentgym.system.options.ranges import NotNegative, Positive, PositiveShare, Steps
 from latentgym.training import GRPOConfig, Optimisation, Recipe
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
-from latentgym.options.ranges import NotNegative, ShareBelowOne, Size, SizeOrZero
+from latentgym.system.options.ranges import NotNegative, ShareBelowOne, Size, SizeOrZero
 from latentgym.training import GRPOConfig, Optimisation, PathwiseConfig, Recipe, SupervisedConfig
 from latentgym.training.latents import latents_of
 

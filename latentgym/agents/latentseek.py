@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from latentgym import heads, rollout
 from latentgym.agents.search import SearchAgent, SearchConfig, Seeker, VerifierConfig
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Interval, NotNegative, Share
+from latentgym.system.options.ranges import Interval, NotNegative, Share
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM

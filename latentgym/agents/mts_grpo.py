@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.options.ranges import NotNegative, Positive, Share, ShareBelowOne, Size, Steps
+from latentgym.system.options.ranges import NotNegative, Positive, Share, ShareBelowOne, Size, Steps
 from latentgym.training import GRPOConfig, Optimisation, Recipe, SupervisedConfig
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from latentgym import heads, rollout
 from latentgym.agents.search import Attempt, Search, SearchAgent, SearchConfig, Seeker
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Interval
+from latentgym.system.options.ranges import Interval
 from latentgym.text.tokenizers import require_words
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.options.ranges import Positive, PositiveShare, Steps
+from latentgym.system.options.ranges import Positive, PositiveShare, Steps
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM

@@ -11,7 +11,7 @@ import tyro
 
 from latentgym.cli.options import EnvPairs, act, emit, env_options, output, parse, say
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.options.ranges import Interval, Seed, Size, Steps
+from latentgym.system.options.ranges import Interval, Seed, Size, Steps
 from latentgym.system.terminal import shown
 
 if TYPE_CHECKING:

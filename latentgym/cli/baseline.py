@@ -18,8 +18,8 @@ from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
 from latentgym.evaluation.recommenders import make_recommender
 from latentgym.evaluation.recommenders.answerer import answerer, check_catalogue, fit
 from latentgym.evaluation.results import RESULT
-from latentgym.options.ranges import Seed, Steps
 from latentgym.registry import make_vector_env, resolve
+from latentgym.system.options.ranges import Seed, Steps
 
 
 @dataclass(frozen=True)

@@ -18,30 +18,30 @@ from latentgym.storage import atomic_write, to_json, writable
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
-# Each benchmark's module has `run(settings) -> dict`, its settings are in `bench.settings`.
+# Each benchmark's module has `run(settings) -> dict`, its settings are in `benches.settings`.
 BENCHES = {
     "dynamics": (
-        "latentgym.bench.dynamics",
+        "latentgym.cli.benches.dynamics",
         "DynamicsBench",
         "a model inside the environment against the engine and n copies",
     ),
     "latentseek": (
-        "latentgym.bench.latentseek",
+        "latentgym.cli.benches.latentseek",
         "LatentSeekBench",
         "the batched search against one question at a time",
     ),
     "recommend": (
-        "latentgym.bench.recommend",
+        "latentgym.cli.benches.recommend",
         "RecommendBench",
         "ranking a catalogue against generate with allowed prefixes",
     ),
-    "retrieval": ("latentgym.bench.retrieval", "RetrievalBench", "Lucene beside bm25s"),
+    "retrieval": ("latentgym.cli.benches.retrieval", "RetrievalBench", "Lucene beside bm25s"),
     "rollout": (
-        "latentgym.bench.rollout",
+        "latentgym.cli.benches.rollout",
         "RolloutBench",
         "the engine against transformers' generate and the machine",
     ),
-    "train": ("latentgym.bench.train", "TrainBench", "a GRPO step against TRL's"),
+    "train": ("latentgym.cli.benches.train", "TrainBench", "a GRPO step against TRL's"),
 }
 # Figures by name that a report may have, and what they are.
 TABLES = {
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     reports = []
     for name in BENCHES if "all" in names else names:
         module_name, options_name, _ = BENCHES[name]
-        settings = getattr(importlib.import_module("latentgym.bench.settings"), options_name)
+        settings = getattr(importlib.import_module("latentgym.cli.benches.settings"), options_name)
         options = parse(settings, rest, f"bench {name}", inspect.getdoc(settings) or "")
         found = importlib.import_module(module_name).run(options)
         report = {**found, "versions": versions(), "git": git_commit()}

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from latentgym.cli.options import act, emit, output, parse, say
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Interval, Number, Size, SizeOrZero
+from latentgym.system.options.ranges import Interval, Number, Size, SizeOrZero
 from latentgym.system.terminal import shown
 
 if TYPE_CHECKING:

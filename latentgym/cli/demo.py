@@ -30,9 +30,9 @@ from latentgym.data.sources import DATA_VARIABLE
 from latentgym.errors import UsageError
 from latentgym.evaluation.results import RESULT, Result, find_results, load_rollouts
 from latentgym.evaluation.stats import wilson
-from latentgym.options.ranges import Size
 from latentgym.registry import make_vector_env
 from latentgym.system.console import Console
+from latentgym.system.options.ranges import Size
 from latentgym.system.terminal import shown
 
 _STOPPED = {130: KeyboardInterrupt, 143: Terminated}

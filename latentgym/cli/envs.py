@@ -11,7 +11,6 @@ from rich.table import Table
 
 from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Steps
 from latentgym.progress import progress_bar
 from latentgym.registry import (
     FAMILY_NAMES,
@@ -21,6 +20,7 @@ from latentgym.registry import (
     make_vector_env,
     task_maker,
 )
+from latentgym.system.options.ranges import Steps
 from latentgym.system.plugins import foreign, leave_out, tell_refused
 from latentgym.system.terminal import shown
 

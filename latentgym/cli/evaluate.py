@@ -49,10 +49,10 @@ from latentgym.evaluation.results import (
 )
 from latentgym.evaluation.stats import Floats, question_interval
 from latentgym.lm.zoo import SMOLLM2
-from latentgym.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import current, make_vector_env, recorded
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
+from latentgym.system.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.system.terminal import shown
 from latentgym.training.manifest import env_options_of, run_of
 

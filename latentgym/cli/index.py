@@ -11,7 +11,7 @@ import tyro
 from rich.table import Table
 
 from latentgym.cli.options import act, emit, output, parse, say
-from latentgym.options.ranges import NotNegative, Share, Size
+from latentgym.system.options.ranges import NotNegative, Share, Size
 from latentgym.system.terminal import shown
 
 _SNIPPET = 160

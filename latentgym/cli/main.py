@@ -127,7 +127,7 @@ def _sentence(error: LatentGymError) -> str:
     """What it says; of an option that there is not, beside those that a command line may give."""
     if isinstance(error, OptionError) and error.unknown is not None:
         from latentgym.cli.options import DECIDED
-        from latentgym.options.keywords import unexpected
+        from latentgym.system.options.keywords import unexpected
 
         option, known, env, elsewhere = error.unknown
         return unexpected(option, [each for each in known if each not in DECIDED], env, elsewhere)

@@ -17,9 +17,9 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.options.ranges import check_ranges
 from latentgym.storage import to_json
 from latentgym.system.console import Console
+from latentgym.system.options.ranges import check_ranges
 from latentgym.system.terminal import printable
 
 Options = TypeVar("Options")

@@ -14,7 +14,7 @@ from latentgym.cli.options import parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.results import RESULT, load_result
-from latentgym.options.ranges import SizeOrZero
+from latentgym.system.options.ranges import SizeOrZero
 
 PAGE = "page.html"
 

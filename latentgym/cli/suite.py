@@ -26,8 +26,8 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.suites.cells import Cell, is_done, results_of
 from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 from latentgym.evaluation.suites.running import LOG, Workers, run_cells
-from latentgym.options.ranges import Seed, Size
 from latentgym.system.lock import in_use
+from latentgym.system.options.ranges import Seed, Size
 from latentgym.system.terminal import printable, shown
 
 

@@ -32,9 +32,9 @@ from latentgym.evaluation.evaluate import evaluate, questions_of
 from latentgym.evaluation.overlap import Trained
 from latentgym.evaluation.results import RESULT, ROLLOUTS, load_result
 from latentgym.openrlhf.job import ClusterOptions, Job
-from latentgym.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.registry import make_vector_env
 from latentgym.system.lock import in_use
+from latentgym.system.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
 from latentgym.system.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
 from latentgym.training.grpo_config import CLEAN

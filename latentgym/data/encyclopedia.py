@@ -33,7 +33,7 @@ from latentgym.data.passage import Passage
 from latentgym.data.question import Question
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.options.keywords import Option
+from latentgym.system.options.keywords import Option
 
 SPLITS = ("train", "dev", "test")
 _SPECIALS = ("<pad>", "<bos>", "<eos>", "####")

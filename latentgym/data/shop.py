@@ -27,7 +27,7 @@ import numpy.typing as npt
 from latentgym.data.files import Row
 from latentgym.data.items import Catalogue
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.options.keywords import Option
+from latentgym.system.options.keywords import Option
 
 SPLITS = ("train", "valid", "test")
 _SHARES = (0.8, 0.9)  # of the purchases, in time: where valid and test begin

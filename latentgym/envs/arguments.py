@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from latentgym.options.keywords import Option
+from latentgym.system.options.keywords import Option
 
 Split: TypeAlias = Annotated[str, Option("which part of the questions")]
 Source: TypeAlias = Annotated[

@@ -9,8 +9,8 @@ from typing import Any
 from latentgym.envs.task import Task, TaskMaker
 from latentgym.episodes.spaces import Family
 from latentgym.errors import OptionError, UsageError, told
-from latentgym.options.keywords import Keyword, check, keywords
 from latentgym.registry import NAMESPACE, task_maker
+from latentgym.system.options.keywords import Keyword, check, keywords
 from latentgym.text.tokenizers import Tokenizer
 
 DEFAULT_WIDTH = 64

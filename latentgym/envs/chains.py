@@ -27,7 +27,7 @@ from latentgym.envs.maths import KINDS
 from latentgym.envs.text import TextTask
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options.keywords import Option
+from latentgym.system.options.keywords import Option
 from latentgym.text.tokenizers import SymbolTokenizer, Tokenizer
 
 GENERATOR_OPTIONS = {"size", *ChainSettings.__dataclass_fields__}

@@ -8,8 +8,8 @@ from latentgym.envs.arguments import Dynamics
 from latentgym.envs.dynamics.options import DynamicsOptions
 from latentgym.envs.vector import LatentVectorEnv
 from latentgym.errors import OptionError
-from latentgym.options.keywords import keywords, unexpected
 from latentgym.registry import NAMESPACE
+from latentgym.system.options.keywords import keywords, unexpected
 
 
 def make_vec(

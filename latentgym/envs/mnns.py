@@ -18,7 +18,7 @@ from latentgym.envs.symbols import SymbolTask, check_limit
 from latentgym.envs.task import Demonstration
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options.keywords import Option
+from latentgym.system.options.keywords import Option
 
 
 class MNNS(SymbolTask):

@@ -17,8 +17,8 @@ from latentgym.envs.retrieval import RetrievalTask
 from latentgym.envs.task import TaskMaker
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options.keywords import Option, keywords
 from latentgym.retrieval import Retriever, cached_index
+from latentgym.system.options.keywords import Option, keywords
 from latentgym.text.tokenizers import SymbolTokenizer, Tokenizer
 
 _SYMBOL_BUDGETS = {"think": 48, "answer": 4, "passage_tokens": 32}

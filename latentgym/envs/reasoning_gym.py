@@ -27,11 +27,11 @@ from latentgym.envs.text import TextTask
 from latentgym.episodes.protocol import Protocol
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options.keywords import Option
 from latentgym.registry import REASONING_GYM_PREFIX
 from latentgym.rewards import Grade, GraderError
 from latentgym.rewards.extract import MAX_TEXT
 from latentgym.rewards.sandbox import Sandbox
+from latentgym.system.options.keywords import Option
 from latentgym.text.tokenizers import ByteTokenizer, Tokenizer
 
 _SANDBOX = Sandbox(job="latentgym.envs._scorer", needs="'latentgym[reasoning-gym]'")

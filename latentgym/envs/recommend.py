@@ -29,8 +29,8 @@ from latentgym.envs.task import Choices, Demonstration, Task, TaskMaker
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options.keywords import Option, keywords
 from latentgym.rewards import Grade, TitleGrader
+from latentgym.system.options.keywords import Option, keywords
 from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer, breaking
 from latentgym.text.trie import Trie
 

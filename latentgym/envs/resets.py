@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gymnasium.utils import seeding
 
 from latentgym.errors import UsageError, told
-from latentgym.options.keywords import Keyword, Option
+from latentgym.system.options.keywords import Keyword, Option
 
 BoolArray = npt.NDArray[np.bool_]
 

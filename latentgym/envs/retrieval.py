@@ -24,9 +24,9 @@ from latentgym.envs.text import TextTask
 from latentgym.episodes.protocol import Protocol, StopMatcher
 from latentgym.episodes.spaces import Family
 from latentgym.errors import UsageError
-from latentgym.options.keywords import Option
 from latentgym.retrieval import Hit, Passage, Retriever, retriever_of
 from latentgym.rewards import Grader, SpanGrader
+from latentgym.system.options.keywords import Option
 from latentgym.text.tokenizers import ByteTokenizer, SymbolTokenizer, Tokenizer
 
 _BLOCK = 64  # questions whose passages are looked up together

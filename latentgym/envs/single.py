@@ -23,8 +23,8 @@ from latentgym.envs.task import Demonstration, Task
 from latentgym.envs.vector import IntArray, LatentVectorEnv, check_render_mode
 from latentgym.episodes.protocol import Phase, Protocol
 from latentgym.errors import ActionError, OptionError
-from latentgym.options.keywords import Keyword, keywords
 from latentgym.registry import NAMESPACE
+from latentgym.system.options.keywords import Keyword, keywords
 
 # What `gymnasium.make_vec` notes of its call.
 _OF_SEVERAL = frozenset({"num_envs", "vectorization_mode", "autoreset_mode", "max_episode_steps"})

@@ -23,8 +23,8 @@ from latentgym.data import Question
 from latentgym.episodes.protocol import Protocol
 from latentgym.episodes.spaces import Family
 from latentgym.errors import LatentGymError
-from latentgym.options.keywords import Keyword, keywords
 from latentgym.rewards import Grade, GraderError
+from latentgym.system.options.keywords import Keyword, keywords
 from latentgym.text.tokenizers import Tokenizer
 from latentgym.text.trie import Trie
 

@@ -21,8 +21,8 @@ from latentgym.envs.task import Demonstration
 from latentgym.episodes.protocol import Protocol
 from latentgym.episodes.spaces import family as family_of
 from latentgym.errors import ActionError, OptionError, UsageError
-from latentgym.options.keywords import Keyword, Option, check, keywords
 from latentgym.registry import NAMESPACE
+from latentgym.system.options.keywords import Keyword, Option, check, keywords
 
 if TYPE_CHECKING:
     from latentgym.envs.single import LatentEnv

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Interval, Size, Steps
+from latentgym.system.options.ranges import Interval, Size, Steps
 from latentgym.training import GRPOConfig, Optimisation, Order
 
 if TYPE_CHECKING:

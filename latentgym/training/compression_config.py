@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from latentgym.errors import UsageError
-from latentgym.options.ranges import NotNegative, Size, SizeOrZero, check_ranges
+from latentgym.system.options.ranges import NotNegative, Size, SizeOrZero, check_ranges
 from latentgym.training.stage import MakeEnv
 
 if TYPE_CHECKING:

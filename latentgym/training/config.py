@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from latentgym.errors import UsageError
-from latentgym.options.ranges import NotNegative, Positive, Rate, ShareBelowOne, check_ranges
+from latentgym.system.options.ranges import NotNegative, Positive, Rate, ShareBelowOne, check_ranges
 
 OPTIMIZERS = ("adamw", "soap")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Share, Size, SizeOrZero, Steps
+from latentgym.system.options.ranges import Share, Size, SizeOrZero, Steps
 from latentgym.training.stage import MakeEnv
 from latentgym.training.supervised_config import SupervisedConfig
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
+from latentgym.system.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
 from latentgym.training.stage import MakeEnv
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import CheckpointError
-from latentgym.options.ranges import Range
 from latentgym.registry import current_run, resolve, split_module, stored_fault, task_name
+from latentgym.system.options.ranges import Range
 from latentgym.system.sealed import is_of, note_unverified, read_sealed
 
 SCHEMA = 1

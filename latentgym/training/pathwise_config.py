@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latentgym.errors import UsageError
-from latentgym.options.ranges import NotNegative, Share, Size, SizeOrZero, check_ranges, check_rows
+from latentgym.system.options.ranges import (
+    NotNegative,
+    Share,
+    Size,
+    SizeOrZero,
+    check_ranges,
+    check_rows,
+)
 from latentgym.training.grpo_config import CLEAN, check_advantage
 from latentgym.training.stage import MakeEnv
 

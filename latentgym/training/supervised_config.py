@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latentgym.errors import UsageError
-from latentgym.options.ranges import (
+from latentgym.system.options.ranges import (
     NotNegative,
     Share,
     ShareBelowOne,

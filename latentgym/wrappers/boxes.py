@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latentgym.errors import ActionError, UsageError, told
-from latentgym.options.ranges import Range
+from latentgym.system.options.ranges import Range
 
 _SCALE = Range(0, float(np.finfo(np.float32).max), above=True)  # of what is float32 in an action
 

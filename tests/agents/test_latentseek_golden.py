@@ -13,7 +13,7 @@ import torch
 
 from latentgym.agents.latentseek import LatentSeek, LatentSeekConfig
 from latentgym.agents.search import Try, VerifierConfig, verifiers
-from latentgym.bench.plain_latentseek import Chain, PlainLatentSeek
+from latentgym.cli.benches.plain_latentseek import Chain, PlainLatentSeek
 from latentgym.data import Question
 from latentgym.envs import Demonstration, LatentEnv, Task, ToolCall
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher

@@ -13,8 +13,8 @@ from latentgym.envs.mnns import MNNS
 from latentgym.envs.task import Task, TaskMaker
 from latentgym.episodes.spaces import Family
 from latentgym.errors import LatentGymError, OptionError, UsageError
-from latentgym.options.keywords import keywords
 from latentgym.registry import REASONING_GYM_PREFIX, TASKS, task_maker
+from latentgym.system.options.keywords import keywords
 
 # One task of each kind, with what makes it small.
 KINDS: dict[str, dict[str, Any]] = {

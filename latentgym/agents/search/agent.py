@@ -22,7 +22,7 @@ from latentgym.agents.search.search import Search, Try
 from latentgym.agents.search.sources import check_source, is_oracle, reward_source
 from latentgym.agents.search.verifiers import VerifierConfig
 from latentgym.evaluation.answers import Answer, Answered
-from latentgym.options.ranges import Number
+from latentgym.system.options.ranges import Number
 from latentgym.text.tokenizers import Tokenizer
 
 

@@ -23,7 +23,7 @@ from latentgym.agents.search.rewards import RewardSource, Verdict
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.errors import UsageError
 from latentgym.evaluation.accounting import Positions
-from latentgym.options.ranges import NotNegative, PositiveShare, SizeOrZero
+from latentgym.system.options.ranges import NotNegative, PositiveShare, SizeOrZero
 from latentgym.text.tokenizers import require_words
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from latentgym.options.keywords import Option
+from latentgym.system.options.keywords import Option
 
 OF_FAMILY = {"token": "token", "hybrid": "gate", "continuous": "mixture"}
 """The interface of each family where none is named."""

@@ -23,8 +23,8 @@ from latentgym.envs.vector import Gained, IntArray, LatentVectorEnv, batch_of_on
 from latentgym.episodes.protocol import Phase
 from latentgym.errors import ActionError, UsageError, did_you_mean
 from latentgym.heads.top import top_k
-from latentgym.options.keywords import check, keywords
 from latentgym.rollout.decoder import RowDecoder
+from latentgym.system.options.keywords import check, keywords
 
 _BOUND = 100.0  # of what is observed, in its own scale
 _MEASURED = 8  # prompts by which the scale of hidden states is known

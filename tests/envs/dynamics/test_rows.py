@@ -27,8 +27,11 @@ from latentgym.wrappers import LatentDynamics
 
 TINY = "tiny:gpt2:1x2x16"
 SHORT: dict[str, Any] = {
-    **{"source": "sample", "think": 4, "answer": 3},
-    **{"force_answer": True, "exact_thoughts": True},  # so that no random token ends thinking
+    "source": "sample",
+    "think": 4,
+    "answer": 3,
+    "force_answer": True,
+    "exact_thoughts": True,  # so that no random token ends thinking
 }
 ENV = "latent/GSM8K-continuous"
 

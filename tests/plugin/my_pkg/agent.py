@@ -8,8 +8,8 @@ from typing import ClassVar
 from latentgym.agents import Agent
 from latentgym.heads import TokenHead
 from latentgym.lm.model import LatentLM
-from latentgym.options.ranges import NotNegative
 from latentgym.rollout import Policy
+from latentgym.system.options.ranges import NotNegative
 from latentgym.training import Optimisation, Recipe, SupervisedConfig
 
 

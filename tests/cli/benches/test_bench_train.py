@@ -12,7 +12,7 @@ import pytest
 from latentgym.cli.main import main
 from latentgym.errors import UsageError
 
-train = importlib.import_module("latentgym.bench.train")
+train = importlib.import_module("latentgym.cli.benches.train")
 
 TINY = ["--model", "tiny:llama:1x2x16", "--group", "2", "--micro-batch", "2", "--rounds", "2"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentgym.errors import UsageError
-from latentgym.options.ranges import Positive, Size, SizeOrZero, Steps
+from latentgym.system.options.ranges import Positive, Size, SizeOrZero, Steps
 
 ANSWER = 8  # tokens of the answer that LatentSeek's benchmark asks for, of all new ones
 
@@ -42,8 +42,8 @@ class DynamicsBench:
 class LatentSeekBench:
     """The batched search against one question at a time without a cache.
 
-    The peer is LatentSeek as its authors run it (`latentgym.bench.plain_latentseek`), on the same
-    weights, prompts, settings, verifiers and rules, in fp32. It takes the first few of the
+    The peer is LatentSeek as its authors run it (`latentgym.cli.benches.plain_latentseek`), on the
+    same weights, prompts, settings, verifiers and rules, in fp32. It takes the first few of the
     questions, ours takes all of them at once; both are timed in this process, and the answers to
     the questions that they share are compared token by token. Its verifiers keep transformers'
     cache, as the authors' do, unless told otherwise. Once with the self-reward, and once with the
@@ -171,7 +171,7 @@ class TrainBench:
     in every completion (exactly, whatever is written), rows in a forward pass, precision and
     threads. Each has weights of its own that were equal at first. They take turns in this process,
     so that a slow moment of the machine hits each alike; ratios are taken within a round and their
-    median is reported. How the peer is set is told in `latentgym.bench.peer_trl`.
+    median is reported. How the peer is set is told in `latentgym.cli.benches.peer_trl`.
     """
 
     model: str = "smollm2-135m"

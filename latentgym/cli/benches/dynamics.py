@@ -1,6 +1,6 @@
 """`latentgym bench dynamics`: an environment with a model inside, beside the engine and n copies.
 
-What is measured and how: `latentgym.bench.settings.DynamicsBench`.
+What is measured and how: `latentgym.cli.benches.settings.DynamicsBench`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from gymnasium.vector import SyncVectorEnv
 
-from latentgym.bench.settings import DynamicsBench
+from latentgym.cli.benches.settings import DynamicsBench
 from latentgym.heads import MixtureHead, TokenHead
 from latentgym.lm import load_model
 from latentgym.progress import progress_bar

@@ -1,6 +1,6 @@
 """`latentgym bench recommend`: beam search over a catalogue, ours against transformers' `generate`.
 
-What is measured and how: `latentgym.bench.settings.RecommendBench`.
+What is measured and how: `latentgym.cli.benches.settings.RecommendBench`.
 
 Legend: Q users, K beams.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentgym.bench.settings import RecommendBench
+from latentgym.cli.benches.settings import RecommendBench
 from latentgym.heads import PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad

@@ -1,6 +1,6 @@
 """`latentgym bench rollout`: the engine against `generate`, a loop without cache, and the floor.
 
-What is measured and how: `latentgym.bench.settings.RolloutBench`.
+What is measured and how: `latentgym.cli.benches.settings.RolloutBench`.
 
 Legend: G rows of one prompt, P prompt tokens, T new positions.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
-from latentgym.bench.settings import RolloutBench
+from latentgym.cli.benches.settings import RolloutBench
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import (
     DirichletHead,

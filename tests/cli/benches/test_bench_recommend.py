@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from latentgym.bench.recommend import RecommendBench, run
+from latentgym.cli.benches.recommend import RecommendBench, run
 from latentgym.errors import UsageError
 
 

@@ -1,6 +1,6 @@
 """`latentgym bench train`: one step of GRPO, ours beside TRL's, on the same model and prompts.
 
-What is measured and how: `latentgym.bench.settings.TrainBench`.
+What is measured and how: `latentgym.cli.benches.settings.TrainBench`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
-from latentgym.bench import peer_trl
-from latentgym.bench.settings import TrainBench
+from latentgym.cli.benches import peer_trl
+from latentgym.cli.benches.settings import TrainBench
 from latentgym.data.chains import GeneratedChains
 from latentgym.lm import load_model
 from latentgym.progress import progress_bar

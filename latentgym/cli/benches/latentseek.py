@@ -1,6 +1,6 @@
 """`latentgym bench latentseek`: the batched search against one question at a time without a cache.
 
-What is measured and how: `latentgym.bench.settings.LatentSeekBench`.
+What is measured and how: `latentgym.cli.benches.settings.LatentSeekBench`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from latentgym.agents.base import agent_class
 from latentgym.agents.run import Run
 from latentgym.agents.search import Try, VerifierConfig
-from latentgym.bench.plain_latentseek import PlainLatentSeek
-from latentgym.bench.settings import ANSWER, LatentSeekBench
+from latentgym.cli.benches.plain_latentseek import PlainLatentSeek
+from latentgym.cli.benches.settings import ANSWER, LatentSeekBench
 from latentgym.evaluation.accounting import ModelSizes, Positions, flops
 from latentgym.progress import progress_bar
 from latentgym.rollout import Policy

@@ -17,7 +17,8 @@ from latentgym.agents.base import agent_class
 from latentgym.cli import baseline, data, envs, evaluate, index, train
 from latentgym.cli.bench import BENCHES
 from latentgym.errors import UsageError
-from latentgym.options.ranges import (
+from latentgym.registry import AGENTS
+from latentgym.system.options.ranges import (
     Positive,
     Range,
     Seed,
@@ -27,7 +28,6 @@ from latentgym.options.ranges import (
     check_rows,
     range_of,
 )
-from latentgym.registry import AGENTS
 
 COMMANDS = [
     train.TrainOptions,

@@ -1,6 +1,6 @@
 """`latentgym bench retrieval`: passages found per second, by Lucene and by bm25s.
 
-What is measured and how: `latentgym.bench.settings.RetrievalBench`.
+What is measured and how: `latentgym.cli.benches.settings.RetrievalBench`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from latentgym.bench.settings import RetrievalBench
+from latentgym.cli.benches.settings import RetrievalBench
 from latentgym.data import DATASETS, load
 from latentgym.data.retrieval import corpus_path, sample_encyclopedia
 from latentgym.progress import progress_bar

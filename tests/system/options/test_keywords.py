@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.errors import OptionError, UsageError
-from latentgym.options.keywords import Keyword, Option, check, keywords, unexpected
+from latentgym.system.options.keywords import Keyword, Option, check, keywords, unexpected
 
 Count = Annotated[int, Option("how many", least=1)]
 
