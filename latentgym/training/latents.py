@@ -29,6 +29,16 @@ def latents_of(rules: Protocol) -> int:
     return rules.think.steps
 
 
+def before_answer(demonstration: Any, rules: Protocol) -> Any:
+    """A demonstration with the latents of an episode before its answer; see `latents_of`.
+
+    Where an answer may be as long as it likes, the reasoning is part of it; in one of a fixed
+    length there is no room, and the latents stand in its place.
+    """
+    steps = len(demonstration.steps) if rules.answer.exact else 0
+    return with_latents(demonstration, latents_of(rules), steps)
+
+
 def with_latents(demonstration: Any, latents: int, steps: int = 0) -> Any:
     """A demonstration with latents in the place of the first steps of its reasoning.
 

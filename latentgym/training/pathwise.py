@@ -35,7 +35,7 @@ from latentgym.rollout.targets import perplexity_reward
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.grpo_config import CLEAN
 from latentgym.training.inputs import of_batch
-from latentgym.training.latents import latents_of, with_latents
+from latentgym.training.latents import before_answer, latents_of
 from latentgym.training.losses import advantages, clipped_surrogate
 from latentgym.training.order import Order
 from latentgym.training.pathwise_config import PathwiseConfig
@@ -60,7 +60,8 @@ class Pathwise(QuestionStage):
         config.validate()
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
-        self.latents = latents_of(env.unwrapped.protocol)
+        self.rules = env.unwrapped.protocol
+        self.latents = latents_of(self.rules)
         self.order = Order(len(self.demonstrations), config.prompts, derive(seed, 3))
 
     def positions(self, question: int) -> int:
@@ -134,7 +135,7 @@ class Pathwise(QuestionStage):
         """The right answers, and how the G chains of each question before them are thought."""
         lm, g = self.policy.lm, self.config.group_size
         batch = self.demonstrations.batch(
-            np.repeat(questions, g), lm.device, lambda _, d: with_latents(d, self.latents)
+            np.repeat(questions, g), lm.device, lambda _, d: before_answer(d, self.rules)
         )
         rows = len(questions) * g
         own = OwnThoughts(

@@ -29,7 +29,7 @@ from latentgym.rollout import Policy
 from latentgym.rollout.own_thoughts import OwnThoughts
 from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.inputs import of_batch
-from latentgym.training.latents import latents_of, with_latents
+from latentgym.training.latents import before_answer, latents_of
 from latentgym.training.losses import soft_target_loss
 from latentgym.training.order import Order
 from latentgym.training.stage import Metrics, QuestionStage, Update
@@ -127,7 +127,8 @@ class Supervised(QuestionStage):
         config.validate()
         self.policy, self.config, self.seed = policy, config, seed
         self.demonstrations = Demonstrations(env)
-        self.latents = latents_of(env.unwrapped.protocol) if config.latents else 0
+        self.rules = env.unwrapped.protocol
+        self.latents = latents_of(self.rules) if config.latents else 0
         self.order = Order(len(self.demonstrations), config.batch_size, seed)
         if config.prompt_weight and self.demonstrations.item(0)[1].prompt_ids_PS is None:
             raise UsageError("this task has no targets on its prompts; set --prompt-weight to 0.")
@@ -186,7 +187,7 @@ class Supervised(QuestionStage):
 
     def shown(self, number: int, index: int, demonstration: Any) -> Any:
         """What a question's demonstration is at that step; a curriculum changes it."""
-        return with_latents(demonstration, self.latents) if self.latents else demonstration
+        return before_answer(demonstration, self.rules) if self.latents else demonstration
 
     def own_rows(self, batch: SupervisedBatch, number: int) -> OwnThoughts | None:
         """Which of these demonstrations are read with own thoughts at that step."""

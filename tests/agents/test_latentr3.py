@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import evaluate
 from latentgym.evaluation.results import load_result, load_rollouts
 from latentgym.heads import HiddenStateHead, PauseHead, RATTHead
-from latentgym.rollout import Engine, Policy, replay
+from latentgym.lm.mode import mode
+from latentgym.rollout import Engine, Policy, collect, replay
 from latentgym.rollout.targets import think, with_targets
 from latentgym.training import (
     GRPOConfig,
@@ -29,6 +31,8 @@ from latentgym.training import (
     SupervisedConfig,
     Trainer,
 )
+from latentgym.training.latents import before_answer
+from latentgym.training.supervised import supervised_loss
 
 SHOP = {"source": "generated", "items": 30, "customers": 60}
 MODEL = "tiny:qwen2:1x2x16"
@@ -226,3 +230,41 @@ def test_openrlhf_refuses_what_it_cannot_do(tmp_path: Path, capsys: Any) -> None
     score = ["--preset", "rl-tiny", "--estimator", "score", "--backend", "openrlhf"]
     assert main([*argv, *score]) == 2
     assert "use --backend local" in " ".join(capsys.readouterr().err.split())
+
+
+CHAINS: dict[str, dict[str, Any]] = {
+    "MNNS": {"limit": 40},
+    "ProsQA": {"size": 20},
+    "MovieLens": SHOP,
+    "GSM8K": {"source": "sample", "exact_thoughts": True, "force_answer": False, "think": 2},
+}
+
+
+@pytest.mark.parametrize("task", CHAINS)
+def test_what_is_shown_is_an_episode_of_the_task(task: str) -> None:
+    run = Run("latentr3", LatentR3Config(), f"{task}-hybrid", MODEL, env_options=CHAINS[task])
+    env = run.make_env(1).unwrapped
+    rules = env.protocol
+    for index in range(5):
+        shown = before_answer(env.demonstration(index), rules)
+        answer = shown.ids_TS[shown.thoughts :, 0].tolist()
+        assert shown.thoughts == rules.think.steps
+        assert not shown.weights_TS[: shown.thoughts].any()
+        assert len(answer) <= rules.answer.steps or not rules.answer.exact
+        said = env.task.tokenizer.decode(answer)
+        assert env.task.grade(index, said, said).score == 1
+
+
+def test_what_is_trained_is_what_is_done() -> None:
+    # On a task whose chains have no room in its answers, after a few steps without dropout.
+    config = LatentR3Config(batch_size=16, optimisation=Optimisation(lr=1e-2, warmup=0))
+    run = Run("latentr3", config, "MNNS-hybrid", MODEL, env_options={"limit": 40})
+    policy = trained(run, None, 12)
+    stage = run.make_agent().recipe().stage.build(policy, run.make_env, run.seed)
+    asked = np.arange(40)
+    batch = stage.demonstrations.batch(asked, policy.lm.device, partial(stage.shown, 0))
+    with torch.no_grad(), mode(policy.lm, training=False):
+        told = supervised_loss(policy.lm, batch, own=stage.own_rows(batch, 0))
+    right = (told.right_BT & ~batch.thought_BT).any(1)
+    episodes = collect(Engine(run.acting(policy)), run.make_env(40), asked, seed=0)
+    assert right.tolist() == (episodes.reward_N == 1).tolist() and right.any()
