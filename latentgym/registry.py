@@ -87,7 +87,8 @@ _NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of a task or agent, as ids and opt
 _MODULES: dict[str, str] = {}  # of tasks of other packages: what makes them known
 
 RESERVED = frozenset(
-    "id task family model num_envs autoreset_mode vectorization_mode vector_kwargs wrappers".split()
+    "id task family model dynamics num_envs autoreset_mode vectorization_mode vector_kwargs "
+    "wrappers".split()
 )
 """Arguments that are no options of an environment: whoever makes it says them."""
 

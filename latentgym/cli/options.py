@@ -105,6 +105,8 @@ DECIDED = {
         ("task", "family", "id"), "the id of the environment says what it is; name another one"
     ),
     "support": "the agent says how many ids a superposition has (its --k or --top-k)",
+    "dynamics": "the agents of the command line think in an engine of their own; step such an "
+    "environment in Python",
     **dict.fromkeys(("autoreset_mode", "render_mode"), "commands reset and show rows themselves"),
     **dict.fromkeys(
         ("vectorization_mode", "vector_kwargs", "wrappers"),
