@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks import sections_depth, sections_latents, sections_suites
+from benchmarks import sections_depth, sections_dynamics, sections_latents, sections_suites
 from benchmarks.sections import suite_cells
 from benchmarks.sections_outliers import record
 from latentgym.analysis import plots
@@ -127,6 +127,27 @@ def _plain(axes: Any) -> None:
         axes.spines[side].set_visible(False)
 
 
+def dynamics() -> None:
+    """Rewards of controllers over a frozen model, by environment steps."""
+    from matplotlib import pyplot as plt
+
+    data = sections_dynamics.record()
+    figure, (ours, words) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, label in sections_dynamics.CURVES.items():
+        curves = data["mnns"]["runs"][name]
+        at = [steps for steps, _ in curves[0]]
+        _seeds(ours, at, [[100 * mean for _, mean in curve] for curve in curves], label)
+    ours.set_title("MNNS, five frozen models", fontsize=10)
+    ours.legend(frameon=False, fontsize=8)
+    curve = data["smollm2"]["curve"]
+    words.plot([steps for steps, _ in curve], [100 * mean for _, mean in curve], color="tab:gray")
+    words.set_title("SmolLM2-135M, sums of two digits", fontsize=10)
+    for axes in (ours, words):
+        axes.set(xlabel="environment steps", ylabel="right answers in training, %", ylim=(0, None))
+        _plain(axes)
+    _save(figure, "dynamics.svg")
+
+
 def causal_map() -> None:
     """What replaced thoughts do to the right answer, by step: CoT2's and the discrete chain's."""
     from matplotlib import pyplot as plt
@@ -183,5 +204,6 @@ if __name__ == "__main__":
     mnns()
     causal_map()
     depth()
+    dynamics()
     outlier_blocks()
     outlier_collapse()

@@ -17,6 +17,11 @@ NAMES = {
     "PPO, mixture": "PPO mixes tokens",
     "PPO, latent": "PPO makes vectors",
 }
+CURVES = {
+    "curve, token": "PPO chooses tokens",
+    "curve, mixture": "PPO mixes tokens",
+    "curve, latent": "PPO makes vectors",
+}
 _NONE = "Not recorded yet."
 
 
