@@ -11,7 +11,7 @@ vector (`latent`), or one of them (`token`). The model answers by itself; the re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -29,7 +29,7 @@ gym.register_envs(latentgym)
 class Settings:
     env: str = "latent/MNNS-continuous"
     dynamics: str = "tiny"
-    interface: str = "mixture"
+    interface: Literal["mixture", "latent", "gate", "token"] = "mixture"
     options: dict[str, Any] = field(default_factory=dict)  # of the environment
     total_steps: int = 100_000
     num_envs: int = 256

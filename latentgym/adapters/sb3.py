@@ -59,7 +59,7 @@ class SB3VecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         # Seeds and options are for the next reset alone.
         seeds: Any = None if all(seed is None for seed in self._seeds) else list(self._seeds)
-        options = next((given for given in self._options if given), None)
+        options = _options(self._options)
         observation, info = self.envs.reset(seed=seeds, options=options)
         self.reset_infos = [_row_info(info, row) for row in range(self.num_envs)]
         self._reset_seeds()
@@ -114,6 +114,22 @@ class SB3VecEnv(VecEnv):
     ) -> list[bool]:
         # Wrappers of single environments are around none of the rows.
         return [False for _ in self._get_indices(indices)]
+
+
+def _options(given: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The options of one reset of all rows, from those of each.
+
+    Raises:
+        UsageError: rows differ in more than their question.
+    """
+    first = given[0]
+    if all(options == first for options in given):
+        return first or None
+    if all(options.keys() == {"index"} for options in given):
+        return {"index": [options["index"] for options in given]}
+    raise UsageError(
+        "rows are reset together; give all the same options, or each a dict with its index."
+    )
 
 
 def _row_info(info: dict[str, Any], row: int) -> dict[str, Any]:

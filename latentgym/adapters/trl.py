@@ -6,11 +6,11 @@ GRPOTrainer(model=..., train_dataset=gsm8k.dataset(), reward_funcs=gsm8k.rewards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from latentgym.adapters.questions import Questions
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, told
 
 RewardFunction = Callable[..., list[float | None]]
 
@@ -113,13 +113,27 @@ class SearchEnvironment:
         if not self._left:
             return "That was the last search; answer now."
         self._left -= 1
-        return str(self._task.found(query, last=not self._left))
+        # A model may write a number where a text is asked for.
+        return str(self._task.found(str(query), last=not self._left))
 
 
 def said(completion: Any) -> str:
-    """The text of a completion: a string, or the last message of the model's."""
-    if isinstance(completion, str):
-        return completion
-    told = [m for m in completion if m.get("role") == "assistant"]
-    content = told[-1].get("content") if told else ""
-    return content if isinstance(content, str) else ""
+    """The text of a completion: a string, or the last message of the model's.
+
+    A message may hold its text in parts, as those of models of several modalities do; None, which
+    TRL has for a message that only calls a tool, is no text.
+
+    Raises:
+        UsageError: it is neither text nor messages.
+    """
+    if completion is None or isinstance(completion, str):
+        return completion or ""
+    messages = [completion] if isinstance(completion, Mapping) else completion
+    if not isinstance(messages, Sequence) or not all(isinstance(m, Mapping) for m in messages):
+        raise UsageError(f"a completion is a text or a list of messages, not {told(completion)}.")
+    own = [message for message in messages if message.get("role") == "assistant"]
+    content = own[-1].get("content") if own else None
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content or ""

@@ -6,6 +6,8 @@ in two lines. Needs verifiers 0.4 on Python 3.11 or newer.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -91,10 +93,11 @@ class LatentGymTaskset(vf.Taskset[LatentGymTask, LatentGymConfig]):
 
 
 @lru_cache(maxsize=8)
-def _questions(env: str, options: tuple[tuple[str, Any], ...]) -> Questions:
+def _questions(env: str, options: str) -> Questions:
     """Questions are read once, however many rollouts are graded."""
-    return Questions(env, **dict(options))
+    return Questions(env, **json.loads(options))
 
 
-def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(options.items()))
+def _frozen(options: dict[str, Any]) -> str:
+    """Options as what can be a key; some hold lists and dicts."""
+    return json.dumps(options, sort_keys=True, default=os.fspath)

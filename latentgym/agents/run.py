@@ -71,7 +71,11 @@ class Run:
             raise UsageError(
                 f"{cls.name} thinks in the {'/'.join(cls.families)} family; use {near}."
             )
-
+        if self.env_options.get("dynamics") is not None:
+            raise UsageError(
+                f"{cls.name} has a model of its own, beside which none stands inside the "
+                "environment; leave dynamics out."
+            )
         object.__setattr__(self, "env", qualified(self.env))
 
     @property

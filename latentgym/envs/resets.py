@@ -107,12 +107,16 @@ class RowGenerators:
         n = len(self._rows)
         if not isinstance(seed, Integral | Sequence | np.ndarray):
             raise UsageError(f"a seed is a whole number, or one for each row, not {told(seed)}.")
-        seeds = [int(seed) + i for i in range(n)] if isinstance(seed, Integral) else list(seed)
+        seeds: list[Any] = (
+            [int(seed) + i for i in range(n)] if isinstance(seed, Integral) else list(seed)
+        )
         if len(seeds) != n:
             raise UsageError(f"{len(seeds)} seeds for {n} rows.")
         for row, value in enumerate(seeds):
             if value is not None and mask_N[row]:
-                self._rows[row] = seeding.np_random(value)
+                # NumPy's whole numbers are none for Gymnasium.
+                number = int(value) if isinstance(value, Integral) else value
+                self._rows[row] = seeding.np_random(number)
 
     def use(self, row: int, generator: np.random.Generator, seed: int = -1) -> None:
         """Let a row draw its questions with a generator of the caller's."""

@@ -150,6 +150,18 @@ class LatentEnv(gym.Env[Any, Any]):
         """How many questions the task has."""
         return self._rows.n_questions
 
+    @property
+    def lm(self) -> Any:
+        """The model inside; there is none without `dynamics`."""
+        rows: Any = self._rows
+        return rows.lm
+
+    @property
+    def hidden_scale(self) -> float:
+        """What the hidden states of the model inside are divided by."""
+        rows: Any = self._rows
+        return float(rows.hidden_scale)
+
     def prompt(self, index: int) -> list[int]:
         """Token ids of a question's prompt."""
         return self._rows.prompt(index)

@@ -19,6 +19,7 @@ from latentgym.envs.episodes import BoolArray, LiveEpisodes, Observation, batche
 from latentgym.envs.resets import Reset, RowGenerators, numbers_of
 from latentgym.envs.task import Demonstration
 from latentgym.episodes.protocol import Protocol
+from latentgym.episodes.spaces import as_array
 from latentgym.episodes.spaces import family as family_of
 from latentgym.errors import ActionError, OptionError, UsageError
 from latentgym.registry import NAMESPACE
@@ -404,10 +405,14 @@ class LatentVectorEnv(gym.vector.VectorEnv[Any, Any, Any]):
 
 
 def batch_of_one(action: Any) -> Any:
-    """An action as a batch of one row."""
+    """An action as a batch of one row.
+
+    Raises:
+        ActionError: it is no array.
+    """
     if isinstance(action, dict):
-        return {k: np.asarray(v)[None] for k, v in action.items()}
-    return np.asarray(action)[None]
+        return {name: as_array(part, name)[None] for name, part in action.items()}
+    return as_array(action, "an action")[None]
 
 
 def bounded(spec: EnvSpec | None, rules: Protocol) -> EnvSpec | None:

@@ -83,7 +83,7 @@ def _read_hybrid(action: Any, vocab_size: int) -> IntArray:
     _require_keys(action, ("token", "latent", "gate"), "hybrid")
     for key in ("latent", "gate"):
         _finite(action[key], f"the {key} of a hybrid action")
-    gate = np.asarray(action["gate"])
+    gate = as_array(action["gate"], "the gate of a hybrid action")
     if gate.size and (gate.min() < 0 or gate.max() > 1):
         raise ActionError("the gate of a hybrid action must lie in [0, 1].")
     return _valid_ids(action["token"], vocab_size, "the token of a hybrid action")
@@ -137,6 +137,18 @@ def _speak_continuous(tokens: IntArray, width: int, support: int) -> Any:
     return {"ids": np.repeat(tokens[:, None], support, axis=1), "weights": weights}
 
 
+def as_array(value: Any, what: str) -> npt.NDArray[Any]:
+    """What somebody has sent, as an array.
+
+    Raises:
+        ActionError: it is none: rows of unequal length, or a tensor that NumPy cannot read.
+    """
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ActionError(f"{what} must be an array, but NumPy reads none ({error}).") from error
+
+
 def _require_keys(action: Any, keys: tuple[str, ...], family: str) -> None:
     if not isinstance(action, Mapping) or set(action) != set(keys):
         got = sorted(action) if isinstance(action, Mapping) else type(action).__name__
@@ -144,7 +156,7 @@ def _require_keys(action: Any, keys: tuple[str, ...], family: str) -> None:
 
 
 def _valid_ids(value: Any, vocab_size: int, what: str) -> IntArray:
-    ids = np.asarray(value)
+    ids = as_array(value, what)
     if ids.dtype.kind not in "iu":
         raise ActionError(f"{what} must be of an integer type, not {ids.dtype}.")
     if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
@@ -154,7 +166,9 @@ def _valid_ids(value: Any, vocab_size: int, what: str) -> IntArray:
 
 
 def _finite(value: Any, what: str) -> npt.NDArray[Any]:
-    array = np.asarray(value)
+    array = as_array(value, what)
+    if array.dtype.kind not in "biuf":
+        raise ActionError(f"{what} must be numbers, not {array.dtype}.")
     if not np.isfinite(array).all():
         raise ActionError(f"{what} must be finite, but holds NaN or infinity.")
     return array

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -365,8 +367,11 @@ class LatentLM(nn.Module):
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Evaluation mode, no gradients, and packed weights where they help."""
-        with mode(self, training=False), self.full_precision():
+        """Evaluation mode, no gradients, and packed weights where they help.
+
+        Threads that share the model take turns.
+        """
+        with _turn_of(self), mode(self, training=False), self.full_precision():
             if self.autocast is None:
                 with torch.inference_mode(), packed(self.model):
                     yield
@@ -374,6 +379,17 @@ class LatentLM(nn.Module):
                 # Packed weights are fp32, and what is cast in inference mode is not kept.
                 with torch.no_grad():
                     yield
+
+
+# Beside the models, as a lock can be neither copied nor pickled.
+_turns: WeakKeyDictionary[LatentLM, threading.RLock] = WeakKeyDictionary()
+_making = threading.Lock()
+
+
+def _turn_of(lm: LatentLM) -> threading.RLock:
+    """What a thread holds while a model is as decoding wants it."""
+    with _making:
+        return _turns.setdefault(lm, threading.RLock())
 
 
 def positions(mask_BT: Tensor) -> Tensor:

@@ -183,12 +183,14 @@ class RowCache:
             return
         kept = [as_read(part) for layer in layers for part in (layer.keys, layer.values)]
         each = sum(part.shape[1] * part.shape[3] * part.element_size() for part in kept)
+        asked, self._capacity = self._capacity, max(now, _FIRST_CAPACITY)
         require(
-            self.n_rows * self._capacity * each,
+            self.n_rows * asked * each,
             layers[0].keys.device,
-            f"keys and values of {self.n_rows} rows of {self._capacity} positions",
+            f"keys and values of {self.n_rows} rows of {asked} positions",
             "make fewer rows, or lower the budgets",
         )
+        self._capacity = asked  # what there was no room for is not asked for again
 
     def _room(self, like: Tensor) -> Tensor:
         _, k, _, d = like.shape

@@ -89,6 +89,21 @@ def test_statistics_of_gymnasium_reach_it() -> None:
     assert done_N.all() and all(int(info["episode"]["l"]) == 3 for info in infos)
 
 
+def test_options_of_rows_are_those_of_one_reset() -> None:
+    env = SB3VecEnv(batch(3))
+    for options, asked in (
+        ({"index": 2}, [2, 2, 2]),
+        ([{"index": i} for i in (4, 5, 6)], [4, 5, 6]),
+    ):
+        env.set_options(options)
+        env.reset()
+        assert env.get_attr("unwrapped")[0]._rows.episodes.index_N.tolist() == asked
+    for options in ([{"index": 1}, {}, {}], [{"index": 1}, {"group_size": 3}, {"index": 1}]):
+        env.set_options(options)
+        with pytest.raises(UsageError, match="give all the same options"):
+            env.reset()
+
+
 def test_another_mode_of_resets() -> None:
     with pytest.raises(UsageError, match="autoreset_mode='SameStep'"):
         SB3VecEnv(batch(mode="NextStep"))

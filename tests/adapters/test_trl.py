@@ -85,6 +85,14 @@ def test_what_a_completion_says() -> None:
     last = {"role": "assistant", "content": "#### 3"}
     assert said([call, {"role": "tool", "content": "x"}, last]) == "#### 3"
     assert said([call]) == "" and said([]) == "" and said("#### 3") == "#### 3"
+    picture = {"type": "image"}
+    parts = [{"type": "text", "text": "#### "}, picture, {"type": "text", "text": "3"}]
+    assert said([call, {"role": "assistant", "content": parts}]) == "#### 3"
+    assert said([{"role": "assistant", "content": [picture]}]) == said([{"content": "x"}]) == ""
+    assert said(None) == said([{"role": "assistant"}]) == "" and said(last) == "#### 3"
+    for completion in (3, ["#### 3"], [None], {3}):
+        with pytest.raises(UsageError, match="a text or a list of messages, not"):
+            said(completion)
 
 
 def test_a_model_searches_as_with_a_tool() -> None:
@@ -97,6 +105,9 @@ def test_a_model_searches_as_with_a_tool() -> None:
     assert found[2] == "That was the last search; answer now."
     environment.reset()
     assert environment.search("moon") != found[2]
+    environment.reset()
+    number: Any = 1912  # what models write is not always a text
+    assert environment.search(number) != found[2]
     assert "tool" in adapter.messages(0)[0]["content"]
     with pytest.raises(UsageError, match="nothing to search in GSM8K"):
         _ = ForGRPO("latent/GSM8K-token", **MATHS).environment

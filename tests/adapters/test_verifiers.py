@@ -62,3 +62,10 @@ def test_it_scores_as_the_environment_does() -> None:
     wrong = scored(task, f"It is {task.data.answer}1.")
     assert right.rewards["correct"].value == 1 and right.metrics["formatted"] == 1
     assert wrong.rewards["correct"].value == 0 and wrong.metrics["formatted"] == 0
+
+
+def test_options_may_hold_dicts() -> None:
+    options = {"limit": 2, "config": {"min_terms": 2, "max_terms": 2}}
+    task = next(iter(taskset(env="latent/RG_chain_sum-token", options=options)))
+    assert task.data.prompt.count("+") + task.data.prompt.count("-") == 1
+    assert "correct" in scored(task, "7").rewards

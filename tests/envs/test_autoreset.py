@@ -213,3 +213,10 @@ def test_rows_that_go_on_keep_their_own_randomness(mode: AutoresetMode) -> None:
     whole, never = questions(np.ones(3, dtype=bool)), questions(np.zeros(3, dtype=bool))
     assert [masked[0], masked[2]] == [whole[0], whole[2]]
     assert masked[1] == never[1] != whole[1]
+
+
+def test_seeds_may_be_of_any_whole_type() -> None:
+    env = gym.make_vec("latent/MNNS-token", num_envs=3)
+    for seed in (np.int64(4), np.array([4, 5, 6]), [np.int8(4), 5, np.uint64(6)]):
+        env.reset(seed=seed)
+        assert env.unwrapped.np_random_seed == (4, 5, 6)

@@ -197,21 +197,23 @@ class Native(Interface):
         e_BD = torch.nn.functional.embedding(token_B, table)
         if not isinstance(actions, Mapping):
             return token_B, e_BD
-        parts = {
-            name: torch.from_numpy(np.ascontiguousarray(value)).to(device)
-            for name, value in actions.items()
-        }
-        if "ids" in parts:
-            weights = parts["weights"].float()
+
+        def part(name: str, dtype: type[np.generic]) -> Tensor:
+            # Of NumPy's types, torch knows not all.
+            return torch.from_numpy(np.array(actions[name], dtype=dtype)).to(device)
+
+        if "ids" in actions:
+            weights = part("weights", np.float32)
             weights = weights / weights.sum(-1, keepdim=True)
-            return token_B, mix(parts["ids"].long(), weights, table)
-        for name in ("latent", "gate"):
-            if parts[name].shape != e_BD.shape:
+            return token_B, mix(part("ids", np.int64), weights, table)
+        latent, gate = part("latent", np.float32), part("gate", np.float32)
+        for name, given in (("latent", latent), ("gate", gate)):
+            if given.shape != e_BD.shape:
                 raise ActionError(
                     f"the {name} of a hybrid action has {table.shape[1]} numbers, the width of the "
-                    f"model, but this one is of shape {tuple(parts[name].shape[1:])}."
+                    f"model, but this one is of shape {tuple(given.shape[1:])}."
                 )
-        return token_B, gated(parts["gate"].to(e_BD), e_BD, parts["latent"].to(e_BD))
+        return token_B, gated(gate.to(e_BD), e_BD, latent.to(e_BD))
 
 
 def gated(a: Tensor, e_BD: Tensor, h_BD: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from latentgym.envs.dynamics.shaping import GoldGain
 from latentgym.envs.episodes import BoolArray, Observation, batched
 from latentgym.envs.vector import Gained, IntArray, LatentVectorEnv, batch_of_one
 from latentgym.episodes.protocol import Phase
+from latentgym.episodes.spaces import as_array
 from latentgym.errors import ActionError, UsageError, did_you_mean
 from latentgym.heads.top import top_k
 from latentgym.rollout.decoder import RowDecoder
@@ -91,7 +92,6 @@ class LatentDynamics(LatentVectorEnv):
         else:
             self._interface = MADE_BY_NAME[kind](table_VD, o)
         self._answers = o.answered_by == "model"
-        self._shaping = GoldGain(self.task, self.num_envs, o.shaping) if o.shaping else None
         self.hidden_scale = o.hidden_scale or self._measured_scale()
         self.single_action_space = self._interface.space
         self.action_space = batched(self.single_action_space, self.num_envs)
@@ -102,7 +102,8 @@ class LatentDynamics(LatentVectorEnv):
 
     def _begin(self) -> None:
         super()._begin()
-        n, k = self.num_envs, self.dynamics.k
+        n, k, coefficient = self.num_envs, self.dynamics.k, self.dynamics.shaping
+        self._shaping = GoldGain(self.task, n, coefficient) if coefficient else None
         self._decoder = RowDecoder(self.lm, n)
         self._logp_Nk = torch.full((n, k), -_BOUND, device=self.lm.device)
         self._ids_Nk = torch.zeros(n, k, dtype=torch.long, device=self.lm.device)
@@ -118,20 +119,31 @@ class LatentDynamics(LatentVectorEnv):
     def _start(self, mask: BoolArray, chosen: Any = None, group: int = 1) -> None:
         super()._start(mask, chosen, group)
         rows, episodes = np.flatnonzero(mask), self.episodes
+        if not rows.size:
+            return
         prompts = [
             [*episodes.prompt(row), *self._suffix, *episodes.inserted(row)] for row in rows.tolist()
         ]
-        with self.lm.decoding():
-            self._decoder.start(rows, prompts, self.protocol.max_steps)
-            self._look(rows)
-            if self._shaping is not None:
-                self._shaping.start(self._decoder, episodes, rows)
+        try:
+            with self.lm.decoding():
+                self._decoder.start(rows, prompts, self.protocol.max_steps)
+                self._look(rows)
+                if self._shaping is not None:
+                    self._shaping.start(self._decoder, episodes, rows)
+        except BaseException:
+            episodes.state.phase[rows] = Phase.DONE  # the model has not read their prompts
+            raise
 
     def _act(self, actions: Any, acting_N: BoolArray) -> Gained:
         n = self.num_envs
-        for part in actions.values() if isinstance(actions, Mapping) else (actions,):
-            if np.shape(part)[:1] != (n,):
-                raise ActionError(f"{n} rows need an action each, but got {np.shape(part)}.")
+        if isinstance(actions, Mapping):
+            actions = {name: as_array(part, name) for name, part in actions.items()}
+            parts = [*actions.values()]
+        else:
+            parts = [actions := as_array(actions, "a batch of actions")]
+        for part in parts:
+            if part.shape[:1] != (n,):
+                raise ActionError(f"{n} rows need an action each, but got {part.shape}.")
         return self._move(np.flatnonzero(acting_N), _pick(actions, acting_N))
 
     def act_in(self, row: int, action: Any) -> tuple[float, dict[str, Any]]:
@@ -254,13 +266,13 @@ class LatentDynamics(LatentVectorEnv):
 def _pick(actions: Any, which: BoolArray) -> Any:
     """The actions of some rows."""
     if isinstance(actions, Mapping):
-        return {name: np.asarray(part)[which] for name, part in actions.items()}
-    return np.asarray(actions)[which]
+        return {name: part[which] for name, part in actions.items()}
+    return actions[which]
 
 
 def _check_entries(observe: Sequence[str]) -> None:
     known = (*SEEN, "task")
-    if isinstance(observe, str) or not observe:
+    if not observe or not all(isinstance(entry, str) for entry in observe):
         raise UsageError(f"observe is a list of entries: {', '.join(known)}.")
     for entry in observe:
         if entry not in known:

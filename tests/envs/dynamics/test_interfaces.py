@@ -122,3 +122,27 @@ def test_actions_outside_the_space(name: str, action: Any, says: str) -> None:
 def test_more_directions_than_there_are() -> None:
     with pytest.raises(UsageError, match="choose rank <= 6"):
         made("latent", rank=7)
+
+
+def native(name: str) -> Native:
+    return Native(TABLE_VD, family(name), family(name).space(V, D, K))
+
+
+@pytest.mark.parametrize("dtype", [">f4", np.float16, np.longdouble, np.int8])
+def test_numbers_of_any_type_of_numpy(dtype: Any) -> None:
+    whole = np.ones((B, D), dtype=dtype)
+    action = {"token": np.arange(B, dtype=">i2"), "latent": 2 * whole, "gate": 0 * whole}
+    token_B, x_BD = native("hybrid").read(action, SEEN)
+    assert token_B.tolist() == list(range(B)) and (x_BD == 2).all()
+    weights = np.eye(B, K, dtype=dtype) + np.eye(B, K, -1, dtype=dtype)
+    ids = np.tile(np.arange(K, dtype=">i2"), (B, 1))
+    _, x_BD = native("continuous").read({"ids": ids, "weights": weights}, SEEN)
+    assert_close(x_BD[0], TABLE_VD[0])
+
+
+@pytest.mark.parametrize("fault", ["a", [[1.0], [1.0, 2.0]], np.full((B, D), None)])
+def test_parts_that_are_no_numbers(fault: Any) -> None:
+    good = {"token": np.zeros(B, dtype=int), "latent": np.ones((B, D)), "gate": np.ones((B, D))}
+    for name in good:
+        with pytest.raises(ActionError, match=f"the {name} of a hybrid action must be"):
+            native("hybrid").read({**good, name: fault}, SEEN)

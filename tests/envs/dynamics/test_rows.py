@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,8 @@ def test_a_run_of_ours_is_a_model_inside(run: Path) -> None:
         ({"interfce": "mixture"}, OptionError, "interfce"),
         ({"observe": ["hiden"]}, UsageError, "no entry 'hiden'; did you mean 'hidden'"),
         ({"observe": []}, UsageError, "observe is a list of entries"),
+        ({"observe": [1]}, UsageError, "observe is a list of entries"),
+        ({"observe": [["hidden"]]}, UsageError, "observe is a list of entries"),
         ({"rank": 17, "interface": "latent"}, UsageError, "choose rank <= 16"),
         ({"dynamics": "tinny"}, UsageError, "did you mean 'tiny'"),
         ({"dynamics": "/nowhere/at/all"}, UsageError, "there is no folder"),
@@ -214,7 +218,9 @@ def test_actions_that_cannot_be_and_steps_behind_the_end() -> None:
     with pytest.raises(gym.error.ResetNeeded):
         env.step(np.zeros((2, 8)))
     env.reset(seed=0)
-    for action in (np.zeros(8), np.zeros((3, 8)), {"ids": np.zeros((2, 8))}, None):
+    ragged, graded = [[0.0] * 8, [0.0] * 7], torch.zeros(2, 8, requires_grad=True)
+    half, parts = torch.zeros(2, 8, dtype=torch.bfloat16), {"ids": np.zeros((2, 8))}
+    for action in (np.zeros(8), np.zeros((3, 8)), parts, None, ragged, graded, half, {"a": ragged}):
         with pytest.raises(ActionError):
             env.step(action)
     with pytest.raises(ActionError, match="row 1 holds NaN"):
@@ -241,3 +247,86 @@ def test_more_rows_than_there_is_memory_for(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UsageError, match=r"64 rows .* may take 0.0 GB on cpu, .* make fewer rows"):
         env.reset(seed=0)
     made(1, think=1, answer=1).reset(seed=0)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_rows_that_could_not_begin_are_over(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    env, actions = made(2, autoreset_mode=mode), np.zeros((2, 8))
+    with monkeypatch.context() as patch:
+        patch.setattr("latentgym.lm.memory.free_bytes", lambda device: 1)
+        with pytest.raises(UsageError, match="may take"):
+            env.reset(seed=0)
+        assert env.episodes.state.done.all()
+        with pytest.raises(gym.error.ResetNeeded):
+            env.envs[0].step(actions[0])
+    env.reset(options={"reset_mask": np.array([True, False])})  # there is room by now
+    env.step(actions)
+    assert env.episodes.state.done[1] == (mode != "NextStep")
+
+
+def test_what_there_is_no_room_for_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = made(2, think=300, exact_thoughts=False)
+    env.reset(seed=0)
+    cache, free = env._decoder._cache, 10**6
+    monkeypatch.setattr("latentgym.lm.memory.free_bytes", lambda device: free)
+    cache.reserve(10**6)
+    with pytest.raises(UsageError, match="2 rows of 1000000 positions"):
+        env.reset(seed=0)
+    env.reset(seed=0)
+
+
+def test_a_reset_of_no_row_is_none() -> None:
+    env = made(2)
+    before, _ = env.reset(seed=0)
+    after, infos = env.reset(options={"reset_mask": np.zeros(2, dtype=bool)})
+    assert not infos and all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_another_has_episodes_and_rewards_of_its_own() -> None:
+    def shaped(disturbed: bool) -> Any:
+        env = made(2, shaping=1.0)
+        env.reset(options={"index": [0, 1]})
+        if disturbed:
+            other = env.unwrapped.another()
+            other.reset(options={"index": [2, 3]})
+            other.step(np.ones((2, 8)))
+        return env.step(np.zeros((2, 8)))[1]
+
+    assert_close(shaped(True), shaped(False))
+
+
+@pytest.mark.parametrize("name", ["hidden_scale", "lm"])
+def test_what_belongs_to_a_controller_is_found_where_gymnasium_looks(name: str) -> None:
+    env = made(2)
+    assert [row.get_wrapper_attr(name) for row in env.envs] == [getattr(env.unwrapped, name)] * 2
+    alone = gym.make(ENV, dynamics=TINY, **SHORT)
+    assert alone.get_wrapper_attr(name) is not None and getattr(alone.unwrapped, name)
+    assert env.get_attr("hidden_scale") == (env.unwrapped.hidden_scale,) * 2
+    for plain in (gym.make(ENV, **SHORT), gym.make_vec(ENV, num_envs=2, **SHORT).envs[0]):
+        assert not plain.has_wrapper_attr(name)
+
+
+def test_threads_that_share_a_model_take_turns() -> None:
+    env = make_vector_env("latent/MNNS-continuous", 2).unwrapped
+    # With dropout, which training mode turns on, and weights large enough to be packed.
+    lm = load_model("tiny:llama:1x2x256", tokenizer=env.task.tokenizer).train()
+    inside = LatentDynamics(env, lm)
+
+    def hidden(mine: Any) -> Any:
+        seen = []
+        for _ in range(8):
+            mine.reset(options={"index": [0, 1]})
+            seen.append(mine.step(np.zeros((2, 8)))[0]["hidden"])
+        return seen
+
+    expected = hidden(inside)[0]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            told = list(pool.map(hidden, [inside, inside.another(), LatentDynamics(env, lm)]))
+    finally:
+        sys.setswitchinterval(before)
+    for seen in (x for each in told for x in each):
+        assert_close(seen, expected, rtol=1e-3, atol=1e-3)
+    assert lm.training and all(part.training for part in lm.modules())
