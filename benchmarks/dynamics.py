@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +118,14 @@ def smollm2() -> dict[str, Any]:
         lr=3e-4,
         options=SUMS,
     )
-    before = ppo.evaluate(o, None, 200)
+    tokens = replace(o, env="latent/RG_chain_sum-token", interface="token")
+    greedy, before = ppo.evaluate(tokens, None, 200), ppo.evaluate(o, None, 200)
     started = time.perf_counter()
     controller, curve = ppo.train(o)
     seconds = time.perf_counter() - started
     after = ppo.evaluate(o, controller, 200)
     return {
+        "greedy": greedy,
         "own": before,
         "PPO": after,
         "curve": _thinned(curve, 40),

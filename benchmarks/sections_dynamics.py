@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from benchmarks.sections import RECORDS, table
-from latentgym.evaluation.stats import mean_interval
+from latentgym.evaluation.stats import mean_interval, wilson
 
 NAMES = {
     "own token": "the model by itself, greedy",
@@ -36,6 +36,13 @@ def _figures(values: list[float], digits: int = 1) -> str:
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
+def _of(found: dict[str, Any], name: str) -> str:
+    """A share of the questions, with its interval."""
+    n = found["questions"]
+    low, high = (100 * bound for bound in wilson(round(found[name] * n), n))
+    return f"{100 * found[name]:.1f} % [{low:.1f}, {high:.1f}]"
+
+
 def controllers() -> str:
     """Accuracy of each way to decode, and paired differences to greedy decoding."""
     data = record()
@@ -62,8 +69,8 @@ def controllers() -> str:
             f"SmolLM2-135M on sums of two digits, one run of {o['total_steps']:,} steps in "
             f"{found['seconds'] / 60:.0f} minutes: {100 * first:.1f} % of the answers right in "
             f"training at first and {100 * last:.1f} % at the end; on {found['questions']} test "
-            f"questions {100 * found['own']:.1f} % with its own mixtures and "
-            f"{100 * found['PPO']:.1f} % with the controller.",
+            f"questions {_of(found, 'greedy')} by greedy tokens, {_of(found, 'own')} with its own "
+            f"mixtures and {_of(found, 'PPO')} with the controller.",
         ]
     return "\n".join(lines)
 

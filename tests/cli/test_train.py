@@ -33,7 +33,7 @@ def refused(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_an_agent_has_a_model_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("train", "eval"):
         argv = [verb, "cot", "latent/MNNS-token", "--model", "tiny:gpt2:1x1x16"]
-        refused([*argv, "-o", "dynamics=tiny"], "leave dynamics out", capsys)
+        refused([*argv, "-o", "dynamics=tiny"], "dynamics cannot be given with -o", capsys)
 
 
 @pytest.mark.parametrize(

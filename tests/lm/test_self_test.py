@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.lm import LatentLM, cache
+from latentgym.lm import LatentLM, attention, cache
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.self_test import self_test
 from latentgym.lm.tiny import ARCHITECTURES, TinySpec, tiny_model
@@ -157,7 +157,7 @@ def test_a_model_that_is_other_than_it_seems_is_refused(
 
 def loses_the_prompt(patch: pytest.MonkeyPatch) -> None:
     """What happened to models that do not hand arguments on to their attention."""
-    patch.setattr(GroupedCache, "reading", lambda self: nullcontext())
+    patch.setattr("latentgym.lm.model.behind", lambda cache: nullcontext())
 
 
 def loses_half_of_the_prompt(patch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,8 @@ def test_a_cap_that_is_forgotten_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
     options = {"attn_logit_softcapping": 0.2, "final_logit_softcapping": 1.0}
     load(gemma2(**options))
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_capped", lambda scores, softcap: scores)
+        for module in (cache, attention):
+            patch.setattr(module, "capped", lambda scores, softcap: scores)
         with pytest.raises(UsageError, match="its attention is not"):
             load(gemma2(attn_logit_softcapping=0.21))
 
@@ -214,7 +215,7 @@ def test_windows_are_as_wide_as_before() -> None:
     layers = lm.backbone.layers
     assert lm.model.config.sliding_window == 64
     assert [layer.self_attn.sliding_window for layer in layers] == [64, None]
-    assert lm.model.config._attn_implementation == cache.ATTENTION
+    assert lm.model.config._attn_implementation == attention.ATTENTION
 
 
 def test_the_test_leaves_weights_and_mode_as_they_were() -> None:
