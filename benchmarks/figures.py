@@ -135,15 +135,17 @@ def dynamics() -> None:
     figure, (ours, words) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, label in sections_dynamics.CURVES.items():
         curves = data["mnns"]["runs"][name]
-        at = [steps for steps, _ in curves[0]]
+        at = [steps / 1000 for steps, _ in curves[0]]
         _seeds(ours, at, [[100 * mean for _, mean in curve] for curve in curves], label)
     ours.set_title("MNNS, five frozen models", fontsize=10)
     ours.legend(frameon=False, fontsize=8)
     curve = data["smollm2"]["curve"]
-    words.plot([steps for steps, _ in curve], [100 * mean for _, mean in curve], color="tab:gray")
+    words.plot(
+        [steps / 1000 for steps, _ in curve], [100 * mean for _, mean in curve], color="tab:gray"
+    )
     words.set_title("SmolLM2-135M, sums of two digits", fontsize=10)
     for axes in (ours, words):
-        axes.set(xlabel="environment steps", ylabel="right answers in training, %", ylim=(0, None))
+        axes.set(xlabel="thousand environment steps", ylabel="right in training, %", ylim=(0, None))
         _plain(axes)
     _save(figure, "dynamics.svg")
 
