@@ -94,6 +94,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_twice_and_resumed_is_the_evaluation_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     calls, status = launched("0", whole)

@@ -145,6 +145,7 @@ def test_addresses_of_nothing_show_the_table(opened: Opened, address: str) -> No
     assert len(opened.names()) == 5
 
 
+@pytest.mark.thorough
 def test_of_a_thousand_runs_so_many_are_drawn_as_one_looks_at(
     chromium: Any, tmp_path: Path
 ) -> None:
