@@ -46,6 +46,15 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def own_random_numbers() -> Iterator[None]:
+    """For tests of Stable-Baselines3, which seeds the generators of the process."""
+    state = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    np.random.set_state(state)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> str:
     """The folder of real data, where there is one."""

@@ -1,8 +1,10 @@
 """Stable-Baselines3: its vector environment over a batched one of ours, not over n copies.
 
+```py
 made = {"dynamics": "runs/mnns", "autoreset_mode": "SameStep"}
 envs = SB3VecEnv(gym.make_vec("latent/MNNS-continuous", num_envs=64, **made))
 PPO("MultiInputPolicy", envs).learn(100_000)
+```
 """
 
 from __future__ import annotations

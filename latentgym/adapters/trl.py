@@ -1,7 +1,9 @@
 """TRL: a dataset, reward functions and an environment to search in, for its `GRPOTrainer`.
 
+```py
 gsm8k = ForGRPO("latent/GSM8K-token", split="train")
 GRPOTrainer(model=..., train_dataset=gsm8k.dataset(), reward_funcs=gsm8k.rewards, args=...)
+```
 """
 
 from __future__ import annotations

@@ -51,9 +51,11 @@ class LatentGymTask(vf.Task[LatentGymData]):
         return self._grade(trace).score
 
     @vf.metric
-    async def formatted(self, trace: vf.Trace) -> float:
-        """Whether the answer was written as it was asked for."""
-        return float(self._grade(trace).components["format"])
+    async def grading(self, trace: vf.Trace) -> dict[str, float]:
+        """Whether the answer was written as it was asked for, and whether grading took too long."""
+        grade = self._grade(trace)
+        late = float(grade.status == "timeout")  # its score of 0 is no verdict
+        return {"formatted": float(grade.components["format"]), "timed_out": late}
 
     def _grade(self, trace: vf.Trace) -> Any:
         data = self.data

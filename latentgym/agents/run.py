@@ -111,9 +111,10 @@ class Run:
 
     def make_env(self, num_envs: int, **more: Any) -> Any:
         """A vector environment; `more` overrides the run's options."""
-        # Tiny models speak the task's own symbols.
-        model = None if self.model.startswith("tiny") else self.model
-        return make_vector_env(self.env_id, num_envs, model=model, **{**self.env_options, **more})
+        from latentgym.lm.tiny import vocabulary_of
+
+        options = {**self.env_options, **more}
+        return make_vector_env(self.env_id, num_envs, model=vocabulary_of(self.model), **options)
 
     def learner(self) -> Policy:
         """The policy that learns, with the weights to begin with."""

@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from latentgym.errors import UsageError, did_you_mean
+from latentgym.lm.tiny import vocabulary_of
 from latentgym.storage import to_json
 from latentgym.system.console import Console
 from latentgym.system.options.ranges import check_ranges
@@ -134,7 +135,7 @@ def env_model(model: str) -> str | None:
 
     So does who is no model, which results call "-".
     """
-    return None if model == "-" or model.startswith("tiny") else model
+    return None if model == "-" else vocabulary_of(model)
 
 
 def default_model(name: str) -> str:

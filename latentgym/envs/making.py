@@ -46,9 +46,6 @@ def make_vec(
     from latentgym.envs.dynamics.loading import of_environment
     from latentgym.envs.dynamics.rows import LatentDynamics
 
-    worded, as_trained = of_environment(dynamics, env)
+    worded, as_trained = of_environment(dynamics, env, options)
     envs = rows(task, family, num_envs, model=model or worded, **{**as_trained, **options})
     return LatentDynamics(envs, dynamics, **inside)
-
-
-make_vec.metadata = LatentVectorEnv.metadata  # type: ignore[attr-defined]

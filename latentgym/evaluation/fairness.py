@@ -59,7 +59,7 @@ def options(r: Result) -> dict[str, Any]:
     with suppress(LatentGymError):  # a task that is not there, or not trusted, has none
         _, task, _ = resolve(recorded(r.env, r.modules, r.env))
         if keywords := getattr(task_maker(task), "keywords", None):
-            known = keywords(task, r.model != NO_MODEL and not r.model.startswith("tiny"))
+            known = keywords(task, r.model != NO_MODEL and r.model.partition(":")[0] != "tiny")
             defaults = {name: keyword.default for name, keyword in known.items()}
     given: Mapping[str, Any] = r.config.get("env_options", {})
     return {k: v for k, v in {**defaults, **given}.items() if k not in _QUESTIONS}

@@ -45,12 +45,8 @@ class RowCache:
         self._rows: IntArray = np.arange(n_rows)
         self._capacity = _FIRST_CAPACITY
 
-    def reserve(self, positions: int) -> None:
-        """Make room for so many positions of each row, so that nothing is copied as rows grow."""
-        self._capacity = max(self._capacity, positions)
-
     def start(
-        self, rows: IntArray, read: DynamicCache, row_of: IntArray, lengths: IntArray
+        self, rows: IntArray, read: DynamicCache, row_of: IntArray, lengths: IntArray, room: int
     ) -> None:
         """Begin rows with what was read of their prompts.
 
@@ -59,12 +55,15 @@ class RowCache:
             read: a cache of some prompts, padded on the right.
             row_of: the row of each one's prompt in it, (B,).
             lengths: of their prompts, (B,).
+            room: positions to make room for, so that nothing is copied as rows grow.
 
         Raises:
-            UsageError: there is too little memory for the positions that are reserved.
+            UsageError: there is too little memory for that.
         """
         layers: list[Any] = read.layers
-        self._require_room(layers)
+        if room > self._capacity:
+            self._require(layers, room)
+            self._capacity = room
         for i, layer in enumerate(layers):
             if len(self._keys) == i:
                 self._keys.append(self._room(layer.keys))
@@ -169,28 +168,21 @@ class RowCache:
         """Which columns the new positions may see, (B, n, T); None means all."""
         if self._see_all and (window is None or t <= window):
             return None
-        column_T, at_Bn1 = (
-            torch.arange(t, device=self._column_Bn.device),
-            self._column_Bn[..., None],
-        )
+        at_Bn1 = self._column_Bn[..., None]
+        column_T = torch.arange(t, device=at_Bn1.device)
         allowed = column_T <= at_Bn1
         return allowed if window is None else allowed & (column_T > at_Bn1 - window)
 
-    def _require_room(self, layers: list[Any]) -> None:
-        """Raise `UsageError` where the buffers that are about to be made are too large."""
-        now = self._keys[0].shape[2] if self._keys else 0
-        if self._capacity <= now:
-            return
+    def _require(self, layers: list[Any], room: int) -> None:
+        """Raise `UsageError` where buffers of so many positions would be too large."""
         kept = [as_read(part) for layer in layers for part in (layer.keys, layer.values)]
         each = sum(part.shape[1] * part.shape[3] * part.element_size() for part in kept)
-        asked, self._capacity = self._capacity, max(now, _FIRST_CAPACITY)
         require(
-            self.n_rows * asked * each,
+            self.n_rows * room * each,
             layers[0].keys.device,
-            f"keys and values of {self.n_rows} rows of {asked} positions",
+            f"keys and values of {self.n_rows} rows of {room} positions",
             "make fewer rows, or lower the budgets",
         )
-        self._capacity = asked  # what there was no room for is not asked for again
 
     def _room(self, like: Tensor) -> Tensor:
         _, k, _, d = like.shape

@@ -61,6 +61,14 @@ def parse_tiny(name: str) -> TinySpec | None:
     return spec
 
 
+def vocabulary_of(model: str) -> str | None:
+    """The model whose vocabulary and prompts an environment takes, as its argument `model`.
+
+    None for a tiny one, which speaks the symbols of the task.
+    """
+    return None if parse_tiny(model) else model
+
+
 def tiny_model(
     spec: TinySpec, tokenizer: Tokenizer, *, seed: int = 0, positions: int = TINY_POSITIONS
 ) -> Any:

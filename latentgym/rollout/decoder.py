@@ -55,21 +55,22 @@ class RowDecoder:
         """
         most = max(map(len, prompts)) + more
         self._check(most)
-        self._cache.reserve(most)
         number: dict[tuple[int, ...], int] = {}
         number_B = np.array([number.setdefault(tuple(p), len(number)) for p in prompts])
         first = 0
         for some in _bounded(list(number)):
             of = (number_B >= first) & (number_B < first + len(some))
-            self._start(rows[of], [list(p) for p in some], number_B[of] - first)
+            self._start(rows[of], [list(p) for p in some], number_B[of] - first, most)
             first += len(some)
 
-    def _start(self, rows: IntArray, prompts: list[list[int]], number_B: IntArray) -> None:
+    def _start(
+        self, rows: IntArray, prompts: list[list[int]], number_B: IntArray, room: int
+    ) -> None:
         lm, cache = self.lm, DynamicCache()
         ids_QP, mask_QP = right_pad(prompts, lm.tokenizer.pad_id, lm.device)
         hidden_QPD = lm.hidden(lm.embed(ids_QP), mask_QP, cache)
         lengths_B = np.array([len(prompt) for prompt in prompts])[number_B]
-        self._cache.start(rows, cache, number_B, lengths_B)
+        self._cache.start(rows, cache, number_B, lengths_B, room)
         at = self._to_device(number_B), self._to_device(lengths_B - 1)
         self._set(rows, hidden_QPD[at])
 

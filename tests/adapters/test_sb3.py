@@ -25,13 +25,7 @@ MADE: dict[str, Any] = {"dynamics": "tiny:gpt2:1x2x16", "limit": 50, "k": 4}
 BOXES = {"mixture": "continuous", "latent": "continuous", "gate": "hybrid", "token": "token"}
 
 
-@pytest.fixture(autouse=True)
-def own_random_numbers() -> Any:
-    """Stable-Baselines3 seeds the generators of the process."""
-    state = np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    np.random.set_state(state)
+pytestmark = pytest.mark.usefixtures("own_random_numbers")
 
 
 def batch(n: int = 4, mode: str = "SameStep", **options: Any) -> Any:

@@ -49,7 +49,7 @@ def scored(task: Any, text: str) -> Any:
 
 def test_its_loader_finds_the_questions() -> None:
     found = list(taskset(options=OPTIONS))
-    assert type(taskset(options=OPTIONS)).__name__ in taskset_class(ID).__name__
+    assert type(taskset(options=OPTIONS)) is taskset_class(ID)
     assert [task.data.idx for task in found] == [0, 1, 2]
     assert len({task.key for task in found}) == 3
     assert "####" in found[0].data.system_prompt and found[0].data.prompt
@@ -60,6 +60,7 @@ def test_it_scores_as_the_environment_does() -> None:
     task = list(taskset(env="latent/GSM8K-token", options=OPTIONS))[1]
     right = scored(task, f"So it is.\n#### {task.data.answer}")
     wrong = scored(task, f"It is {task.data.answer}1.")
+    assert right.metrics["timed_out"] == wrong.metrics["timed_out"] == 0
     assert right.rewards["correct"].value == 1 and right.metrics["formatted"] == 1
     assert wrong.rewards["correct"].value == 0 and wrong.metrics["formatted"] == 0
 

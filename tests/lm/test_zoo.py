@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from latentgym.errors import UsageError
 from latentgym.lm import load_model, zoo
-from latentgym.lm.tiny import ARCHITECTURES, TinySpec, parse_tiny
+from latentgym.lm.tiny import ARCHITECTURES, TinySpec, parse_tiny, vocabulary_of
 from latentgym.lm.zoo import SMOLLM2, describe, resolve
 from latentgym.storage import cache_folder
 from latentgym.system import hub
@@ -301,3 +301,11 @@ def test_a_conversion_from_before_there_were_hashes_is_done_again(
     monkeypatch.setattr(zoo, "_convert", convert)
     assert resolve(SMOLLM2) == resolve(SMOLLM2) == str(folder)
     assert done == [tmp_path / "x.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("model", "own"),
+    [("tiny", True), ("tiny:gpt2:1x2x16", True), ("tinyllama", False), ("gpt2", False)],
+)
+def test_only_tiny_models_speak_the_symbols_of_a_task(model: str, own: bool) -> None:
+    assert vocabulary_of(model) == (None if own else model)

@@ -7,7 +7,6 @@ import warnings
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 
@@ -32,16 +31,10 @@ TASKS: dict[str, dict[str, Any]] = {
     "GSM8K": {"source": "sample", "think": 4, "answer": 4, "prompt_budget": 512},
 }
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*render_mode")
-
-
-@pytest.fixture(autouse=True)
-def own_random_numbers() -> Any:
-    """Stable-Baselines3 seeds the generators of the process."""
-    state = np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    np.random.set_state(state)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*render_mode"),
+    pytest.mark.usefixtures("own_random_numbers"),
+]
 
 
 def make(task: str, family: str) -> Any:

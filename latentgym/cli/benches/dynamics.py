@@ -19,6 +19,7 @@ from gymnasium.vector import SyncVectorEnv
 from latentgym.cli.benches.settings import DynamicsBench
 from latentgym.heads import MixtureHead, TokenHead
 from latentgym.lm import load_model
+from latentgym.lm.tiny import vocabulary_of
 from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect
@@ -33,7 +34,7 @@ def run(options: DynamicsBench) -> dict[str, Any]:
     """Run the benchmark; all figures as plain data."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    words = None if options.model.startswith("tiny") else options.model
+    words = vocabulary_of(options.model)
     made = {"think": options.think, "answer": 1, "exact_thoughts": True, "size": 256}
     task = make_vector_env(_ENV, 1, model=words, **made).unwrapped.task
     lm = load_model(options.model, tokenizer=task.tokenizer, dtype="float32")

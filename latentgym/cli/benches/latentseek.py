@@ -21,6 +21,7 @@ from latentgym.agents.search import Try, VerifierConfig
 from latentgym.cli.benches.plain_latentseek import PlainLatentSeek
 from latentgym.cli.benches.settings import ANSWER, LatentSeekBench
 from latentgym.evaluation.accounting import ModelSizes, Positions, flops
+from latentgym.lm.tiny import vocabulary_of
 from latentgym.progress import progress_bar
 from latentgym.rollout import Policy
 from latentgym.text.tokenizers import Tokenizer
@@ -50,7 +51,7 @@ def run(options: LatentSeekBench) -> dict[str, Any]:
     }
     about = Run(_AGENT, config, _ENV, options.model, rules, dtype="float32")
     policy, env = about.actor(), about.make_env(options.questions)
-    words = None if options.model.startswith("tiny") else options.model
+    words = vocabulary_of(options.model)
     single = gym.make(_ENV, model=words, **rules)
     _ours(policy, env, replace(config, reward="constant", iterations=0), 1)  # packs the weights
     found = {}

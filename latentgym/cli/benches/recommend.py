@@ -20,6 +20,7 @@ from latentgym.cli.benches.settings import RecommendBench
 from latentgym.heads import PolicyHead, RATTHead, TokenHead
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.model import left_pad
+from latentgym.lm.tiny import vocabulary_of
 from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, Ranked, rank
@@ -38,7 +39,7 @@ def run(options: RecommendBench) -> dict[str, Any]:
     if options.threads:
         torch.set_num_threads(options.threads)
     # Tiny models speak the catalogue's words, so that they are made for it.
-    words = None if options.model.startswith("tiny") else options.model
+    words = vocabulary_of(options.model)
     env = _env("token", words, options, options.items)
     lm = load_model(options.model, tokenizer=env.task.tokenizer)
     hybrid = _env("hybrid", words, options, options.items)

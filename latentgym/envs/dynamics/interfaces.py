@@ -46,14 +46,37 @@ class Likeliest:
     logp_Bk: Tensor
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What an interface is made for.
+
+    Attributes:
+        table_VD: the embedding table.
+        options: of the environment.
+        family: of its actions.
+        support: ids in a superposition of the family.
+    """
+
+    table_VD: Tensor
+    options: DynamicsOptions
+    family: Family
+    support: int
+
+
 class Interface(ABC):
     """Turns actions into what the model reads.
+
+    Args:
+        setting: what it is made for.
 
     Attributes:
         space: of one row's action.
     """
 
     space: gym.Space[Any]
+
+    def __init__(self, setting: Setting) -> None:
+        self._table_VD = setting.table_VD
 
     @abstractmethod
     def read(self, actions: Any, seen: Likeliest) -> tuple[Tensor, Tensor]:
@@ -74,9 +97,14 @@ class Interface(ABC):
 class _Numbers(Interface):
     """Actions are numbers from -1 to 1; those beyond are taken to the nearest bound."""
 
-    def __init__(self, size: int, table_VD: Tensor) -> None:
-        self.space = spaces.Box(-1.0, 1.0, (size,), np.float32)
-        self._size, self._table_VD = size, table_VD
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self._size = self._size_for(setting)
+        self.space = spaces.Box(-1.0, 1.0, (self._size,), np.float32)
+
+    @abstractmethod
+    def _size_for(self, setting: Setting) -> int:
+        """How many numbers make an action."""
 
     def _numbers(self, actions: Any, seen: Likeliest) -> Tensor:
         given = np.asarray(actions)
@@ -96,9 +124,13 @@ class _Numbers(Interface):
 class Mixture(_Numbers):
     """Logits over the k likeliest tokens, to which those of the model itself are added."""
 
-    def __init__(self, table_VD: Tensor, o: DynamicsOptions, more: int = 0) -> None:
-        super().__init__(o.k + more, table_VD)
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        o = setting.options
         self._scale, self._prior = 10.0 if o.scale is None else o.scale, o.prior
+
+    def _size_for(self, setting: Setting) -> int:
+        return setting.options.k
 
     def read(self, actions: Any, seen: Likeliest) -> tuple[Tensor, Tensor]:
         weights_Bk, token_B = self._mixture(self._numbers(actions, seen), seen)
@@ -118,8 +150,8 @@ class Gate(Mixture):
     last number is the gate, moved from [-1, 1].
     """
 
-    def __init__(self, table_VD: Tensor, o: DynamicsOptions) -> None:
-        super().__init__(table_VD, o, more=1)
+    def _size_for(self, setting: Setting) -> int:
+        return setting.options.k + 1
 
     def read(self, actions: Any, seen: Likeliest) -> tuple[Tensor, Tensor]:
         numbers_Bk = self._numbers(actions, seen)
@@ -138,31 +170,35 @@ class Latent(_Numbers):
     most (the first right singular vectors of the centred table).
     """
 
-    def __init__(self, table_VD: Tensor, o: DynamicsOptions) -> None:
-        width = table_VD.shape[1]
-        if o.rank is not None and o.rank > min(table_VD.shape):
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        o, table_VD = setting.options, self._table_VD.float()
+        self._unit = float(table_VD.square().mean().sqrt()) * (o.scale or 1.0)
+        self._basis_RD = None if o.rank is None else principal_directions(table_VD, o.rank)
+
+    def _size_for(self, setting: Setting) -> int:
+        rank, (vocab, width) = setting.options.rank, setting.table_VD.shape
+        if rank is not None and rank > (most := min(vocab, width)):
             raise UsageError(
-                f"rank {o.rank} is more than a table of {len(table_VD)} embeddings of width "
-                f"{width} has; choose rank <= {min(table_VD.shape)}."
+                f"rank {rank} is more than a table of {vocab} embeddings of width {width} has; "
+                f"choose rank <= {most}."
             )
-        super().__init__(o.rank or width, table_VD)
-        table = table_VD.float()
-        self._size_of_one = float(table.square().mean().sqrt()) * (o.scale or 1.0)
-        self._basis_RD = None if o.rank is None else principal_directions(table, o.rank)
+        return rank or width
 
     def read(self, actions: Any, seen: Likeliest) -> tuple[Tensor, Tensor]:
         x_BD = self._numbers(actions, seen)
         if self._basis_RD is not None:
             rank, width = self._basis_RD.shape
             x_BD = (width / rank) ** 0.5 * (x_BD @ self._basis_RD)
-        return seen.ids_Bk[:, 0], (self._size_of_one * x_BD).to(self._table_VD.dtype)
+        return seen.ids_Bk[:, 0], (self._unit * x_BD).to(self._table_VD.dtype)
 
 
 class Token(Interface):
     """Which of the k likeliest tokens."""
 
-    def __init__(self, table_VD: Tensor, o: DynamicsOptions) -> None:
-        self.space, self._table_VD = spaces.Discrete(o.k), table_VD
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.space = spaces.Discrete(setting.options.k)
 
     def read(self, actions: Any, seen: Likeliest) -> tuple[Tensor, Tensor]:
         place, (rows, k) = np.asarray(actions), seen.ids_Bk.shape
@@ -185,8 +221,11 @@ class Native(Interface):
     latent; a gate of 0 leaves the latent alone.
     """
 
-    def __init__(self, table_VD: Tensor, family: Family, space: gym.Space[Any]) -> None:
-        self.space, self._family, self._table_VD = space, family, table_VD
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self._family = setting.family
+        vocab, width = self._table_VD.shape
+        self.space = self._family.space(vocab, width, setting.support)
 
     def read(self, actions: Any, seen: Likeliest) -> tuple[Tensor, Tensor]:
         table, device = self._table_VD, seen.ids_Bk.device
@@ -233,10 +272,11 @@ def principal_directions(table_VD: Tensor, rank: int) -> Tensor:
     return signed_RD
 
 
-MADE_BY_NAME: Mapping[str, Callable[[Tensor, DynamicsOptions], Interface]] = {
+INTERFACES: Mapping[str, Callable[[Setting], Interface]] = {
     "mixture": Mixture,
     "gate": Gate,
     "latent": Latent,
     "token": Token,
+    "native": Native,
 }
-"""The interfaces that are made of a table and options; `native` needs the family's space."""
+"""The interfaces by name."""

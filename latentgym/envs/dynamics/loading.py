@@ -9,18 +9,21 @@ from typing import Any
 from latentgym.envs.dynamics.options import DynamicsOptions
 from latentgym.envs.task import Task
 from latentgym.errors import UsageError, told
-from latentgym.lm.tiny import parse_tiny
+from latentgym.lm.tiny import vocabulary_of
 from latentgym.training.manifest import env_options_of, is_run, run_of
 
 _LOOKED_AT = 64  # tokens by which vocabularies are compared
 
 
-def of_environment(dynamics: Any, env: str) -> tuple[str | None, dict[str, Any]]:
+def of_environment(
+    dynamics: Any, env: str, given: Mapping[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
     """The `model` of an environment with this model inside, and its options where none are given.
 
     Args:
         dynamics: as `LatentDynamics` takes it.
         env: id of the environment.
+        given: options that are given for it.
 
     Returns:
         The model whose vocabulary and prompts the task has, None for its own symbols; and the
@@ -28,16 +31,11 @@ def of_environment(dynamics: Any, env: str) -> tuple[str | None, dict[str, Any]]
     """
     if isinstance(dynamics, str | Path) and is_run(Path(dynamics)):
         run = run_of(Path(dynamics))
-        return _worded(run["model"]), env_options_of(run, env)
+        return vocabulary_of(run["model"]), env_options_of(run, env, given)
     if isinstance(dynamics, str | Path):
-        return _worded(str(dynamics)), {}
+        return vocabulary_of(str(dynamics)), {}
     lm = getattr(dynamics, "lm", dynamics)
-    return _worded(str(getattr(lm, "name", "tiny"))), {}
-
-
-def _worded(model: str) -> str | None:
-    """The model, if it has words of its own; tiny ones speak the symbols of the task."""
-    return None if parse_tiny(model) else model
+    return vocabulary_of(str(getattr(lm, "name", "tiny"))), {}
 
 
 def as_model(given: Any, task: Task, o: DynamicsOptions) -> tuple[Any, tuple[int, ...]]:
@@ -59,9 +57,9 @@ def as_model(given: Any, task: Task, o: DynamicsOptions) -> tuple[Any, tuple[int
             f"dynamics is the name of a model, the folder of a training run, a LatentLM or a "
             f"Policy, not {told(given)}."
         )
-    return (
-        _of_run(Path(given), task, o) if is_run(Path(given)) else _load(str(given), task, o)
-    ), ()
+    if is_run(Path(given)):
+        return _of_run(Path(given), task, o), ()
+    return _load(str(given), task, o), ()
 
 
 def _load(name: str, task: Task, o: DynamicsOptions, seed: int = 0) -> Any:

@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from latentgym.envs.dynamics.interfaces import MADE_BY_NAME, Likeliest, Native
+from latentgym.envs.dynamics.interfaces import INTERFACES, Likeliest, Setting
 from latentgym.envs.dynamics.loading import as_model, check_vocabulary
 from latentgym.envs.dynamics.options import OF_FAMILY, SEEN, DynamicsOptions
 from latentgym.envs.dynamics.shaping import GoldGain
@@ -85,19 +85,14 @@ class LatentDynamics(LatentVectorEnv):
             )
         self.hidden_size = self.lm.hidden_size
         table_VD = self.lm.table_VD.detach()
-        kind = o.interface or OF_FAMILY[self.family.name]
-        if kind == "native":
-            space = self.family.space(self.lm.vocab_size, self.hidden_size, self.support)
-            self._interface: Any = Native(table_VD, self.family, space)
-        else:
-            self._interface = MADE_BY_NAME[kind](table_VD, o)
+        interface = INTERFACES[o.interface or OF_FAMILY[self.family.name]]
+        self._interface = interface(Setting(table_VD, o, self.family, self.support))
         self._answers = o.answered_by == "model"
         self.hidden_scale = o.hidden_scale or self._measured_scale()
         self.single_action_space = self._interface.space
         self.action_space = batched(self.single_action_space, self.num_envs)
         self.single_observation_space = self._seen_space()
         self.observation_space = batched(self.single_observation_space, self.num_envs)
-        vars(self).pop("_one_action", None)
         self._begin()
 
     def _begin(self) -> None:

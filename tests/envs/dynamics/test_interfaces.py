@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from latentgym.envs.dynamics.interfaces import (
-    MADE_BY_NAME,
+    INTERFACES,
     Likeliest,
-    Native,
+    Setting,
     principal_directions,
 )
 from latentgym.envs.dynamics.options import DynamicsOptions
@@ -27,8 +27,8 @@ LOGP_BV = torch.randn(B, V, generator=torch.Generator().manual_seed(2)).log_soft
 SEEN = Likeliest(*(part for part in reversed(LOGP_BV.topk(K))))
 
 
-def made(name: str, **options: Any) -> Any:
-    return MADE_BY_NAME[name](TABLE_VD, DynamicsOptions(k=K, **options))
+def made(name: str, of: str = "continuous", **options: Any) -> Any:
+    return INTERFACES[name](Setting(TABLE_VD, DynamicsOptions(k=K, **options), family(of), 2))
 
 
 def test_zeros_mix_as_the_model_does() -> None:
@@ -88,8 +88,7 @@ def test_a_low_rank_latent_keeps_its_size(rank: int) -> None:
 
 
 def test_weights_of_a_superposition_add_up_to_one() -> None:
-    space = family("continuous").space(V, D, 2)
-    native = Native(TABLE_VD, family("continuous"), space)
+    native = made("native")
     ids = np.array([[1, 2]] * B)
     _, x_BD = native.read({"ids": ids, "weights": np.full((B, 2), 0.25, np.float32)}, SEEN)
     assert_close(x_BD, TABLE_VD[[1, 2]].mean(0).expand(B, -1))
@@ -124,8 +123,8 @@ def test_more_directions_than_there_are() -> None:
         made("latent", rank=7)
 
 
-def native(name: str) -> Native:
-    return Native(TABLE_VD, family(name), family(name).space(V, D, K))
+def native(name: str) -> Any:
+    return made("native", of=name)
 
 
 @pytest.mark.parametrize("dtype", [">f4", np.float16, np.longdouble, np.int8])

@@ -265,13 +265,11 @@ def test_rows_that_could_not_begin_are_over(mode: str, monkeypatch: pytest.Monke
 
 
 def test_what_there_is_no_room_for_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = made(2, think=300, exact_thoughts=False)
+    env = made(2)
     env.reset(seed=0)
-    cache, free = env._decoder._cache, 10**6
-    monkeypatch.setattr("latentgym.lm.memory.free_bytes", lambda device: free)
-    cache.reserve(10**6)
-    with pytest.raises(UsageError, match="2 rows of 1000000 positions"):
-        env.reset(seed=0)
+    monkeypatch.setattr("latentgym.lm.memory.free_bytes", lambda device: 10**5)
+    with env.lm.decoding(), pytest.raises(UsageError, match="2 rows of 1001 positions"):
+        env._decoder.start(np.arange(2), [[1], [1]], 1000)
     env.reset(seed=0)
 
 
