@@ -1,8 +1,9 @@
 """Does a language model use its depth, and do latents? Records of `latentgym analyze depth`.
 
-python -m benchmarks.depth --parts gsm8k agents difficulty mnns       # LATENTGYM_DATA for real data
+python -m benchmarks.depth --parts gsm8k explained agents difficulty mnns    # LATENTGYM_DATA
 
-gsm8k: SmolLM2-135M on solutions of GSM8K. agents: the same model on what three agents think.
+gsm8k: SmolLM2-135M on solutions of GSM8K. explained: which positions of the first of them their
+answers depend on. agents: the same model on what three agents think.
 difficulty: depth scores against levels of MATH and lengths of generated chains. mnns: the models of
 `benchmarks.causal_map`. About an hour and a half on one core; what is found is kept in `RUNS` piece
 by piece, so that a killed run goes on where it was.
@@ -27,6 +28,7 @@ from latentgym.analysis.depth import Measure
 from latentgym.analysis.pooling import ALL
 from latentgym.analysis.residual import Part, ResidualStream
 from latentgym.analysis.scores import DEFINITION, against_difficulty, skip_scores
+from latentgym.analysis.sequences import Sequences
 from latentgym.evaluation.results import git_commit, versions
 from latentgym.evaluation.suites.cells import Cell, folder
 from latentgym.evaluation.suites.running import run
@@ -50,6 +52,11 @@ FEW: tuple[Look, ...] = (
     ("skips", ("attention", "mlp")),
     ("local", ()),
 )
+# Layers of SmolLM2's thirty before which single answers are explained.
+EXPLAINED: dict[Measure, tuple[int, ...]] = {
+    "gradients": (10, 20),
+    "erasure": (0, 5, 10, 15, 20, 25, 29),
+}
 ONE = 1  # positions at once, that is, one sequence at a time: none is padded
 EVERY = (
     3  # layers at which agents' thoughts are seen through the lens: heads cost as much as blocks
@@ -117,20 +124,29 @@ def short(told: Any) -> Any:
     return float(f"{told:.4g}") if isinstance(told, float) else told
 
 
-def gsm8k(questions: int, few: int) -> dict[str, Any]:
-    """SmolLM2-135M reading solutions of GSM8K's training split: all `FULL`, few of them `FEW`."""
+def _solutions(questions: int) -> tuple[ResidualStream, Callable[[int], Sequences], Any]:
+    """SmolLM2-135M, so many first solutions of GSM8K's training split, and their task."""
     policy, made = policy_of("cot", "latent/GSM8K-token", {})
     env = made.make_env(1).unwrapped
     items = [(env.prompt(i), env.demonstration(i)) for i in range(questions)]
-    stream = ResidualStream(policy.lm)
+
+    def first(count: int) -> Sequences:
+        return of_demonstrations(policy.lm, items[:count])
+
+    return ResidualStream(policy.lm), first, env.task
+
+
+def gsm8k(questions: int, few: int) -> dict[str, Any]:
+    """SmolLM2-135M reading solutions of GSM8K's training split: all `FULL`, few of them `FEW`."""
+    stream, first, task = _solutions(questions)
 
     def look(measure: Measure, parts: Sequence[Part], count: int) -> dict[str, Any]:
         report = depth_report(
             stream,
-            of_demonstrations(policy.lm, items[:count]),
+            first(count),
             measures=[measure],
             parts=parts,
-            difficulty={"steps": [env.task.difficulty(i)["steps"] for i in range(count)]},
+            difficulty={"steps": [task.difficulty(i)["steps"] for i in range(count)]},
             positions_at_once=ONE,
         )
         return compact(report)
@@ -143,7 +159,7 @@ def gsm8k(questions: int, few: int) -> dict[str, Any]:
         for looks, count in ((FULL, questions), (FEW, few))
         for measure, parts in looks
     ]
-    merged: dict[str, Any] = {**found[0], "source": env.task.source, "few": few}
+    merged: dict[str, Any] = {**found[0], "source": task.source, "few": few}
     for report in found[1:]:
         for name, value in report.items():
             if name in ("seconds", "scalars", "skips"):
@@ -151,6 +167,34 @@ def gsm8k(questions: int, few: int) -> dict[str, Any]:
             else:
                 merged.setdefault(name, value)
     return merged
+
+
+def explained(questions: int, _: int) -> dict[str, Any]:
+    """Which positions the answers of these solutions depend on, and until which layer."""
+    stream, first, task = _solutions(questions)
+
+    def look(measure: Measure, layers: Sequence[int]) -> dict[str, Any]:
+        report = depth_report(
+            stream,
+            first(questions),
+            measures=[measure],
+            layers=layers,
+            explained=questions,
+            positions_at_once=ONE,
+        )
+        found: dict[str, Any] = short({measure: report[measure], "seconds": report["seconds"]})
+        return found
+
+    found = {
+        measure: kept(f"explained-{measure}-{questions}", partial(look, measure, layers))
+        for measure, layers in EXPLAINED.items()
+    }
+    return {
+        **{measure: report[measure] for measure, report in found.items()},
+        "seconds": {measure: report["seconds"][measure] for measure, report in found.items()},
+        "questions": questions,
+        "source": task.source,
+    }
 
 
 def agents(questions: int, _: int) -> dict[str, Any]:
@@ -259,6 +303,7 @@ def mnns(questions: int, _: int) -> dict[str, Any]:
 
 PARTS: dict[str, tuple[Callable[[int, int], dict[str, Any]], int, int]] = {
     "gsm8k": (gsm8k, 20, 3),
+    "explained": (explained, 3, 0),
     "agents": (agents, 20, 0),
     "difficulty": (difficulty, 0, 8),
     "mnns": (mnns, 0, 0),

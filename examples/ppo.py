@@ -150,7 +150,7 @@ def update(o: Settings, controller: Controller, optimizer: Any, stored: Any, adv
 
 
 def evaluate(o: Settings, controller: Controller | None, questions: int = 1000) -> float:
-    """Accuracy on test questions without noise; the model by itself without a controller."""
+    """Accuracy on test questions without noise; zeros are the actions without a controller."""
     env = make(o, o.num_envs, split="test", autoreset_mode="Disabled")
     n, right = min(questions, env.unwrapped.n_questions), 0.0
     for first in range(0, n, o.num_envs):
@@ -169,8 +169,12 @@ def evaluate(o: Settings, controller: Controller | None, questions: int = 1000) 
 
 if __name__ == "__main__":
     settings = tyro.cli(Settings)
-    print(f"without a controller: {evaluate(settings, None):.1%}")
+    # A latent of zeros is a vector that the model never chose; otherwise zeros are its own choice.
+    alone = (
+        "zeros in place of thoughts" if settings.interface == "latent" else "without a controller"
+    )
+    print(f"{alone}: {evaluate(settings, None):.1%}")
     trained, rewards = train(settings)
     for at, mean in rewards[:: max(1, len(rewards) // 20)]:
         print(f"{at:>9,} steps: {mean:.1%} of the answers right")
-    print(f"with the controller:  {evaluate(settings, trained):.1%}")
+    print(f"with the controller: {evaluate(settings, trained):.1%}")
