@@ -21,6 +21,7 @@ from latentgym.errors import UsageError
 from latentgym.lm.model import LatentLM, right_pad
 from latentgym.lm.row_cache import RowCache
 from latentgym.rollout.rollouts import IntArray
+from latentgym.text.lengths import SHORTER
 
 _MOST_POSITIONS = 1 << 14  # of prompts that are read in one pass
 
@@ -110,8 +111,7 @@ class RowDecoder:
         limit = self.lm.max_positions
         if limit is not None and most > limit:
             raise UsageError(
-                f"an episode may take {most} positions, but the model has {limit}; lower the "
-                "budgets or choose another model."
+                f"an episode may take {most} positions, but the model has {limit}; {SHORTER}."
             )
 
     def _read_tokens(self, rows: IntArray, ids: Ids) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from latentgym.rollout.policy import Policy
 from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.rollouts import IntArray, Rollouts
 from latentgym.rollout.session import Session
+from latentgym.text.lengths import SHORTER
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Engine:
         if limit is not None and longest + protocol.max_steps > limit:
             raise UsageError(
                 f"a prompt of {longest} tokens and {protocol.max_steps} steps do not fit the "
-                f"model's {limit} positions; lower the budgets or choose another model."
+                f"model's {limit} positions; {SHORTER}."
             )
         if prefix is not None and not self.policy.thinks_in_tokens:
             raise UsageError(

@@ -24,6 +24,7 @@ from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.recorder import Recorder
 from latentgym.rollout.rollouts import MOST_STEPS, IntArray, Rollouts, StepKind
 from latentgym.rollout.step import Chosen, choose, inputs, log_probs, look
+from latentgym.text.lengths import SHORTER
 
 if TYPE_CHECKING:
     from latentgym.rollout.engine import Engine
@@ -149,7 +150,7 @@ class Session:
         if limit is not None and longest > limit:
             raise UsageError(
                 f"with {n} inserted tokens an episode may take {longest} positions, but the model "
-                f"has {limit}; lower the budgets, insert less or choose another model."
+                f"has {limit}; {SHORTER}."
             )
         place = {int(row): i for i, row in enumerate(self._rows)}
         token_Bn = np.full((len(self._rows), n), lm.tokenizer.pad_id, dtype=np.int64)

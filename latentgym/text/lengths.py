@@ -19,6 +19,13 @@ def shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]} [...]"
 
 
+SHORTER = (
+    "lower the environment's budgets (think=, answer=, and where it searches turns=, passages= and "
+    "passage_tokens=) or choose another model"
+)
+"""What can be done where episodes are too long, as the end of a sentence."""
+
+
 def too_long(
     questions: IntArray, positions: Callable[[int], int], limit: int | None
 ) -> dict[int, int]:

@@ -145,5 +145,5 @@ def test_more_positions_than_the_model_has() -> None:
         decoder.start(np.arange(1), [[1, 2, 3, 4, 5, 6]], 60)
     with lm.decoding():
         decoder.start(np.arange(1), [[1, 2, 3, 4]], 60)
-        with pytest.raises(UsageError, match="lower the budgets"):
+        with pytest.raises(UsageError, match="lower the environment's budgets"):
             decoder.read_tokens(np.arange(1), [[1] * 61])
