@@ -7,16 +7,22 @@ NEWEST := .venv-newest
 # Without a GPU the CPU build of torch is enough; say TORCH=torch for the default build.
 TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
 
-.PHONY: run test test-docs test-thorough quick test-newest chaos lint docs clean
+.PHONY: run test test-process test-cluster test-docs test-thorough quick test-newest chaos lint docs clean
 
 run: $(VENV)/.ready
 	$(BIN)/latentgym demo
 
+# Tests on a cluster wait more than they work: they run beside the others.
 test: $(VENV)/.ready
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-process test-cluster
+
+test-process: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not thorough'
+
+test-cluster: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not thorough'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough'
 
 # For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.
