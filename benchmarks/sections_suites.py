@@ -60,7 +60,7 @@ def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
     columns = (_seeds, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
     rows = named(suite_cells("mnns"), {name: MNNS[name] for name in names}, *columns)
     header = ["MNNS, every method from one start", "seeds", "accuracy % [95 %]"]
-    return table([*header, "FLOP an answer", "thoughts"], rows)
+    return table([*header, "FLOP an answer", "thoughts, of all samples"], rows)
 
 
 def mnns_headline() -> str:

@@ -65,7 +65,7 @@ class DepthOptions(AnalyzeOptions):
     parts: list[str] = field(default_factory=lambda: list(PARTS))
     """What skips leave out of a layer, one at a time: block attention mlp."""
     draws: Size = 1
-    """Future effects are measured behind so many positions of each sequence; the authors take 4."""
+    """Future effects are measured after so many positions of each sequence; the authors take 4."""
     explained: Size = 1
     """How many sequences gradients and erasure look at; they cost hundreds of passes each."""
 
@@ -81,7 +81,7 @@ class LatentsOptions(AnalyzeOptions):
     answer: Literal["own", "right"] = "own"
     """Whose probability is told: of the answer that the agent gave, or of the right one."""
     total: bool = False
-    """Also let the agent think on behind each replaced thought, which costs a rollout each."""
+    """Also let the agent think on after each replaced thought, which costs a rollout each."""
     top: Size = 5
     """Tokens told of each thought, at every layer."""
 

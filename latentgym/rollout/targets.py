@@ -1,4 +1,4 @@
-"""The likelihood of right answers behind what a policy has thought, and the reward made of it.
+"""The likelihood of right answers after what a policy has thought, and the reward made of it.
 
 "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092) rewards a chain of
 thought with minus the perplexity of the right answer behind it. No answer is decoded, and the
@@ -66,7 +66,7 @@ def think(
 
 
 def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollouts:
-    """Rollouts with the tokens of a target behind each row, to be scored.
+    """Rollouts with the tokens of a target after each row, to be scored.
 
     Args:
         rollouts: N rows, of chains that end with their thoughts, such as `think` gives; behind
@@ -90,7 +90,7 @@ def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollou
 
 
 def with_right_answers(episodes: Episodes, env: Any) -> Rollouts:
-    """The thoughts of finished episodes with the right answers behind them, in place of their own.
+    """The thoughts of finished episodes with the right answers after them, in place of their own.
 
     Args:
         episodes: of that environment.
@@ -133,7 +133,7 @@ def _answers_begin(protocol: Protocol | None, rollouts: Rollouts) -> IntArray:
 def target_log_probs(
     policy: Policy, rollouts: Rollouts, targets: Sequence[Sequence[int]], micro_batch: int
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token of a target behind each row.
+    """Log-probability of each token of a target after each row.
 
     Args:
         policy: scores them with its answer head.
