@@ -198,6 +198,7 @@ class _Read(NamedTuple):
         rollouts: of which, unless they are demonstrations.
         difficulty: by name, how hard each question is.
         questions: their numbers.
+        answers: what was read of each one's answer and what it scored; none of demonstrations.
     """
 
     run: Run
@@ -206,6 +207,7 @@ class _Read(NamedTuple):
     rollouts: Rollouts | None
     difficulty: dict[str, list[float]]
     questions: list[int]
+    answers: list[dict[str, Any]]
 
 
 def _read(options: AnalyzeOptions) -> _Read:
@@ -235,18 +237,20 @@ def _read(options: AnalyzeOptions) -> _Read:
     from latentgym.analysis import of_demonstrations, of_rollouts
     from latentgym.rollout import Engine, collect
 
-    env, rollouts = run.make_env(len(questions)), None
+    env, rollouts, answers = run.make_env(len(questions)), None, list[dict[str, Any]]()
     if options.demonstrations:
         base = env.unwrapped
         items = [(base.prompt(i), base.demonstration(i)) for i in questions]
         sequences = of_demonstrations(policy.lm, items)
     else:
-        rollouts = collect(Engine(policy), env, questions, seed=options.seed).rollouts
+        episodes = collect(Engine(policy), env, questions, seed=options.seed)
+        rollouts = episodes.rollouts
+        answers = [{"parsed": info["parsed"], "score": info["score"]} for info in episodes.infos]
         sequences = of_rollouts(policy, rollouts)
     told = [task.difficulty(i) for i in questions]
     names = sorted({name for each in told for name in each})
     difficulty = {name: [each.get(name, float("nan")) for each in told] for name in names}
-    return _Read(run, policy, sequences, rollouts, difficulty, questions)
+    return _Read(run, policy, sequences, rollouts, difficulty, questions, answers)
 
 
 def _check_out(out: Path | None) -> None:
@@ -288,6 +292,7 @@ def _finish(kind: str, report: dict[str, Any], read: _Read, options: AnalyzeOpti
         "control": run.control,
         "config": config_dict(run.config),
         "questions": read.questions,
+        "answers": read.answers,
         "seed": options.seed,
         "demonstrations": options.demonstrations,
         **report,
@@ -313,7 +318,7 @@ def _unmeasured(record: dict[str, Any]) -> None:
 def _show(record: dict[str, Any], console: Any) -> None:
     from rich.table import Table
 
-    from latentgym.analysis.page import tables
+    from latentgym.analysis.tables import tables
 
     kinds = ", ".join(f"{n} {kind}" for kind, n in record["positions"].items())
     console.print(
@@ -326,7 +331,7 @@ def _show(record: dict[str, Any], console: Any) -> None:
         console.print(f"\n{told.title}")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for number, name in enumerate(told.columns):
-            table.add_column(name, justify="right" if number else "left")
+            table.add_column(name, justify="left" if number in told.texts else "right")
         for row in told.rows:
             table.add_row(*map(shown, row))  # tokens may look like markup
         console.print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,14 @@ def test_it_filters_and_an_address_says_how(opened: Opened) -> None:
     assert len(opened.names()) == 4
     opened.page.fill("#search", "soft-thinking")
     assert opened.names() == ["soft"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_of_it_can_be_read(
+    scheme: str, found: list[Run], tmp_path: Path, illegible: Callable[[Path, str], list[str]]
+) -> None:
+    write_page(found, tmp_path / "page.html")
+    assert illegible(tmp_path / "page.html", scheme) == []
 
 
 def test_what_is_shown_is_a_file_too(opened: Opened, tmp_path: Path) -> None:
