@@ -199,8 +199,8 @@ def _effects(questions: int) -> Callable[[Mapping[str, float | None]], str]:
 
     def told(effect: Mapping[str, float | None]) -> str:
         mean, low, high = (effect[name] for name in ("mean", "low", "high"))
-        known = questions >= SURE and low is not None and high is not None
-        sure = known and (low > 0 or high < 0)
+        apart = low is not None and high is not None and (low > 0 or high < 0)
+        sure = apart and questions >= SURE
         return f"{_number(mean, 2)}{'*' if sure else ' '}"
 
     return told

@@ -19,7 +19,7 @@ from latentgym.evaluation.columns import shown as cell
 from latentgym.evaluation.comparison import Difference, controls_of, methods_of
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import Result
-from latentgym.evaluation.rows import asked, best, names, notes
+from latentgym.evaluation.rows import asked, best, in_place, names, notes
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
@@ -72,7 +72,7 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
     named, warned, controls = names(found), cautions(found), controls_of(found)
     replaced = {folder for folder, of in methods_of(found).items() if of in controls}
     left_out = dict[str, None]()
-    for questions, some in groupby(sorted(found, key=asked), key=asked):
+    for questions, some in groupby(sorted(found, key=in_place), key=asked):
         runs = sorted(some, key=lambda run: _rank(BY_NAME[sort], run))
         models = {r.model for _, r in runs}
         top = best(runs)

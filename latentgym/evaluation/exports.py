@@ -18,6 +18,7 @@ from latentgym.data import DATASETS
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, Value, run_name, shown
 from latentgym.evaluation.results import Result
+from latentgym.evaluation.rows import in_place
 from latentgym.system.terminal import line
 
 _PRINTED = (
@@ -41,9 +42,7 @@ _LATEX = {
 
 def in_order(found: Iterable[Run]) -> list[Run]:
     """Runs by task, split and source, the best first: the same runs give the same files."""
-    return sorted(
-        found, key=lambda run: (run[1].task, run[1].split, run[1].source, -run[1].accuracy, run[0])
-    )
+    return sorted(found, key=lambda run: (in_place(run), -run[1].accuracy, run[0]))
 
 
 def csv_text(found: Sequence[Run]) -> str:
