@@ -15,6 +15,7 @@ from latentgym.cli.options import output, parse, say
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run, run_name
 from latentgym.evaluation.results import RESULT, load_result
+from latentgym.system.nearby import no_folder
 from latentgym.system.options.ranges import Interval, SizeOrZero
 
 PAGE = "page.html"
@@ -65,8 +66,8 @@ class ViewOptions:
 def view(argv: Sequence[str]) -> int:
     """Write the page of one run, page.html in its folder, and open it; or print one question."""
     options = parse(ViewOptions, argv, "view", "Look at a run: its answers, thought by thought.")
-    if not options.run.exists():
-        raise UsageError(f"there is no folder {options.run}.")
+    if not options.run.is_dir():
+        raise UsageError(f"{no_folder(options.run)}.")
     if not (options.run / RESULT).is_file():
         raise UsageError(
             f"{options.run} holds no {RESULT}; give a folder that eval wrote, or see all runs "
