@@ -52,9 +52,9 @@ def make_vec(
     except OptionError as error:
         if error.unknown is None:
             raise
-        name, known, _, elsewhere = error.unknown
-        every = (*known, *own)
-        told = OptionError(unexpected(name, every, env, elsewhere))
-        told.unknown = name, every, env, elsewhere
+        wrong, without, _, others = error.unknown
+        every = (*without, *own)
+        told = OptionError(unexpected(wrong, every, env, others))
+        told.unknown = wrong, every, env, others
         raise told from None
     return LatentDynamics(envs, dynamics, **inside)

@@ -16,7 +16,16 @@ from typing import Any
 
 from latentgym.data import DATASETS
 from latentgym.errors import UsageError
-from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, Value, run_name, shown
+from latentgym.evaluation.columns import (
+    BY_NAME,
+    COLUMNS,
+    Column,
+    Run,
+    Value,
+    run_name,
+    short,
+    shown,
+)
 from latentgym.evaluation.results import Result
 from latentgym.evaluation.rows import in_place
 from latentgym.system.terminal import line
@@ -173,7 +182,7 @@ def _entry(r: Result, source_url: str | None) -> dict[str, Any]:
         f"{line(r.agent)} ({line(r.family)} thoughts)",
         f"{line(r.split)}, {r.n} questions, {len(r.seeds)} seeds",
         f"95 % interval {low:.2f} to {high:.2f}",
-        f"{r.flops_per_answer:.3g} FLOP an answer",
+        f"{short(r.flops_per_answer)} FLOP an answer",
         *(["checkpoint of a training run"] if r.checkpoint else []),
     ]
     entry: dict[str, Any] = {

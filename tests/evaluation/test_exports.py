@@ -110,7 +110,7 @@ def test_the_hub_gets_one_entry_for_each_run_of_a_model() -> None:
             "value": 50.0,
             "date": "2026-11-30",
             "notes": "x (x thoughts); x, 200 questions, 2 seeds; 95 % interval 43.25 to 56.75; "
-            "1e+09 FLOP an answer",
+            "1G FLOP an answer",
             "source": {"url": "https://page", "name": "latentgym"},
         }
     ]
