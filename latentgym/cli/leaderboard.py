@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"no column {options.sort!r}; {did_you_mean(options.sort, BY_NAME)}")
     found = stored_results(options.folders)
     options.page.write(found)
-    show(found, output(options.json), options.sort)
     write_exports(found, options.exports)
+    show(found, output(options.json), options.sort)
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0
