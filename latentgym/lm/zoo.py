@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from latentgym.errors import UsageError
+from latentgym.lm.bars import without_loading_bars
 from latentgym.lm.tiny import parse_tiny, tiny_model
 from latentgym.storage import atomic_write, cache_folder, locked, writable_cache
 from latentgym.system.hub import no_models
@@ -96,13 +97,14 @@ def load_model(
 
     path = resolve(name)
     try:
-        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
-            path,
-            dtype=torch_dtype,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-        )
+        with without_loading_bars():
+            model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+                path,
+                dtype=torch_dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+            )
         hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UsageError(_not_found(name, error)) from error
@@ -289,6 +291,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     with (
         atomic_write(folder) as work,
         Console(stderr=True).status(f"Unpacking {gguf.name} (once, about half a minute)"),
+        without_loading_bars(),
     ):
         work.mkdir()
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
