@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-_MARKS = ("result.json", "manifest.json", "checkpoints", "config.json")  # of runs and models
+_FILES = ("result.json", "manifest.json", "checkpoints", "config.json")  # of runs and models
 _MOST_ENTRIES = 1000  # that are looked at
 _MOST_NAMED = 8
 
@@ -14,7 +14,7 @@ def runs_in(folder: Path) -> list[str]:
     """The names of the runs and models in a folder; none where there is no such folder."""
     try:
         entries = sorted(islice(folder.iterdir(), _MOST_ENTRIES))
-        return [entry.name for entry in entries if any((entry / mark).exists() for mark in _MARKS)]
+        return [entry.name for entry in entries if any((entry / name).exists() for name in _FILES)]
     except OSError:
         return []
 
