@@ -61,6 +61,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"known names are {', '.join(known)}."
 
 
+def sentence(text: str) -> str:
+    """A text with a full stop, unless it ends as a sentence does."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def told(value: Any, most: int = 60) -> str:
     """A value in a sentence, cut off where it is long."""
     try:

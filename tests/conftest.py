@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import functools
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -197,3 +198,67 @@ def made(tmp_path: Path) -> Callable[..., tuple[Path, Result]]:
         return tmp_path / name, result
 
     return store
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser without a window; while it is there, an event loop runs in this thread."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs chromium (Debian's package)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+_ILLEGIBLE = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const seen = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = seen(getComputedStyle(at).backgroundColor);
+      if (colour[3] > 127) return colour;
+    }
+    return page;
+  };
+  const probe = document.body.appendChild(document.createElement("i"));
+  probe.style.background = "Canvas";  // of the scheme, which a canvas does not know by name
+  const page = seen(getComputedStyle(probe).backgroundColor);
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = [];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement, text = texts.currentNode.textContent.trim();
+    if (!text || element.closest("svg") || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const [less, more] = [seen(style.color), behind(element)].map(light).sort((a, b) => a - b);
+    if ((more + 0.05) / (less + 0.05) < 4.5) found.push(text);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture
+def illegible(chromium: Any) -> Callable[[Path, str], list[str]]:
+    """`illegible(page, scheme)`: texts of a page that are hard to read, "light" or "dark".
+
+    Below a contrast of 4.5 between a text and what lies behind it (WCAG 2.2, AA); not of pictures.
+    """
+
+    def look(path: Path, scheme: str) -> list[str]:
+        page = chromium.new_page(color_scheme=scheme)
+        page.goto(path.as_uri())
+        page.wait_for_load_state("networkidle")
+        found: list[str] = page.evaluate(_ILLEGIBLE)
+        page.close()
+        return found
+
+    return look

@@ -6,9 +6,11 @@ Legend: B rows, P prompt positions, V vocabulary, D width.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -44,16 +46,62 @@ def idle(
     found = []
     for name, value in _changed(given, default):
         try:
-            without = _set(given, name.split("."), value)
-            # Another recipe is effect enough. Its policy is not made: it might freeze the model.
-            if training and cls(without).recipe() != cls(given).recipe():
-                continue
-            same = _made(cls, without, lm, training) == _made(cls, given, lm, training)
+            counts = _counts(cls, given, name, value, lm, training)
         except UsageError:  # the others cannot do without it
             continue
-        if same:
+        if not counts:
             found.append(name)
     return found
+
+
+def goes_with(
+    cls: type[Agent[Any]], given: Any, default: Any, lm: LatentLM, name: str, *, training: bool
+) -> tuple[str, Any] | None:
+    """With which one other setting an idle one would count: its name and value; None for none.
+
+    Args:
+        cls, given, default, lm, training: see `idle`.
+        name: of the idle setting.
+    """
+    path = name.split(".")
+    value = functools.reduce(getattr, path, default)
+    for other, choice in _alternatives(given):
+        try:
+            if other != name and _counts(
+                cls, _set(given, other.split("."), choice), name, value, lm, training
+            ):
+                return other, choice
+        except UsageError:  # the others do not allow for it
+            continue
+    return None
+
+
+def _counts(
+    cls: type[Agent[Any]], given: Any, name: str, value: Any, lm: LatentLM, training: bool
+) -> bool:
+    """Whether another value of a setting makes something else of all settings."""
+    without = _set(given, name.split("."), value)
+    # Another recipe is effect enough. Its policy is not made: it might freeze the model.
+    if training and cls(without).recipe() != cls(given).recipe():
+        return True
+    return _made(cls, without, lm, training) != _made(cls, given, lm, training)
+
+
+def _alternatives(config: Any, within: str = "") -> Iterator[tuple[str, Any]]:
+    """Other values of single settings: of choices, of switches, and of numbers that are 0."""
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), within + field.name
+        if dataclasses.is_dataclass(value):
+            yield from _alternatives(value, f"{name}.")
+        elif isinstance(value, bool):
+            yield name, not value
+        elif value == 0:
+            yield name, value + 1
+        else:
+            kinds = (hints[field.name], *get_args(hints[field.name]))  # one may be in a union
+            choices = (get_args(kind) for kind in kinds if get_origin(kind) is Literal)
+            yield from ((name, c) for c in itertools.chain(*choices) if c != value)
 
 
 def _changed(given: Any, default: Any, within: str = "") -> Iterator[tuple[str, Any]]:

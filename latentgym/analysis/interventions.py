@@ -84,10 +84,20 @@ DEFINITIONS = {
     "zero": "the zero vector",
     "mean": "the mean of the thoughts of all rows and steps",
     "swap": "the thought of another question at the same step, by a fixed random derangement; rows "
-    "without a partner of another question do not count",
+    "without a partner of another question do not count; `shuffle` in tables, as --control has it",
     "nearest": "the token embedding of the largest cosine, at its own length",
-    "NAME@a": "(1 - a) of the thought and a of what stands under NAME",
+    "NAME@a": "(1 - a) of the thought and a of what stands under NAME; zero@0.5 is the thought "
+    "halved",
 }
+_TITLES = {
+    "swap": "shuffle",  # as `--control` calls it
+    "zero@0.5": "halved (zero@0.5)",
+}
+
+
+def title_of(name: str) -> str:
+    """A replacement by its name in records, as tables and pictures call it."""
+    return _TITLES.get(name, name)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ DEFINITIONS = {
     "direct": "thoughts behind the replaced one stay as they were stored",
     "total": "thoughts behind the replaced one are made again by the head, with the random numbers "
     "of the rollout; their number, and the answer, stay as they were stored",
-    "step": "number of the thought in its row, from 0; 'all' replaces every one. Rows with fewer "
-    "thoughts do not count",
+    "step": "number of the thought in its row, from 0 (tables and pictures count from 1); 'all' "
+    "replaces every one. Rows with fewer thoughts do not count",
     "rows": "how many rows count",
     "mean, low, high": "mean over questions of the means of their rows, and Student's 95 % "
     "interval over questions; null where there are too few",

@@ -26,7 +26,7 @@ from latentgym.rollout.diagnostics import nearest_tokens
 from latentgym.text.tokenizers import Tokenizer
 
 TOP = 5  # tokens whose overlap is counted
-_KL_SHARE, _OVERLAP = 0.5, 0.3  # of the follow-up's scalars
+KL_SHARE, OVERLAP_ABOVE = 0.5, 0.3  # of the follow-up's scalars
 KL_FINAL_LENS, KL_LENS_FINAL, OVERLAP = "kl_final_lens", "kl_lens_final", "overlap"
 DEFINITIONS = {
     "lens": "softmax(lm_head(norm(h_l))), h_l the input of block l, 0-based; 'layers' says which; "
@@ -39,10 +39,10 @@ DEFINITIONS = {
     OVERLAP: f"share of the {TOP} heaviest tokens of the final distribution that are among the "
     f"{TOP} heaviest of the lens",
     "pooled": DEFINITION,
-    "first_kl_below_half": f"least l whose mean KL is below {_KL_SHARE} of the largest mean KL of "
+    "first_kl_below_half": f"least l whose mean KL is below {KL_SHARE} of the largest mean KL of "
     "the taps, of each KL by its name (arXiv 2512.14064 with 'kl_lens_final'); h_l is the *input* "
     "of block l",
-    "first_overlap_above": f"least l whose mean overlap is above {_OVERLAP}; likewise",
+    "first_overlap_above": f"least l whose mean overlap is above {OVERLAP_ABOVE}; likewise",
     "depth": "(l + 1) / L, as that paper divides; l and depth are null where no block's input is "
     "such, the check behind the last block does not count",
 }
@@ -144,10 +144,10 @@ def _scalars(taps: list[int], depth: int, means: dict[str, Tensor]) -> dict[str,
         return {"l": layer, "depth": None if layer is None else (layer + 1) / depth}
 
     below = {
-        name: first(means[name] < _KL_SHARE * means[name].max())
+        name: first(means[name] < KL_SHARE * means[name].max())
         for name in (KL_FINAL_LENS, KL_LENS_FINAL)
     }
-    above = first(means[OVERLAP] > _OVERLAP)
+    above = first(means[OVERLAP] > OVERLAP_ABOVE)
     return {"first_kl_below_half": below, "first_overlap_above": above}
 
 

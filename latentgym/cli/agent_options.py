@@ -89,15 +89,32 @@ class Parsed(NamedTuple):
         Raises:
             UsageError: there are such.
         """
-        from latentgym.agents.effect import idle
+        from latentgym.agents.effect import goes_with, idle
 
-        if names := idle(self.cls, self.config, self.default, lm, training=training):
-            names = [f"--{name.replace('_', '-')}" for name in names]
-            does = "trains and answers" if training else "answers"
-            raise UsageError(
-                f"{' and '.join(names)} would have no effect on how {self.cls.name} {does} here; "
-                "leave it out, or set what it goes with."
+        settings = self.cls, self.config, self.default, lm
+        names = idle(*settings, training=training)
+        if not names:
+            return
+        partner = goes_with(*settings, names[0], training=training)
+        does = "trains and answers" if training else "answers"
+        advice = "leave it out, or set what it goes with"
+        if partner is not None:
+            advice = (
+                f"{_option(names[0])} is used by {_option(*partner)}; add that, or leave it out"
             )
+        raise UsageError(
+            f"{' and '.join(map(_option, names))} would have no effect on how {self.cls.name} "
+            f"{does} here; {advice}."
+        )
+
+
+def _option(name: str, value: Any = None) -> str:
+    """A setting as the command line has it, with its value if there is one."""
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        group, _, last = dashed.rpartition(".")
+        return f"--{dashed}" if value else f"--{group + '.' if group else ''}no-{last}"
+    return f"--{dashed}" if value is None else f"--{dashed} {value}"
 
 
 def parse_with_agent(

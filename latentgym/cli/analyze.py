@@ -202,6 +202,7 @@ class _Read(NamedTuple):
         rollouts: of which, unless they are demonstrations.
         difficulty: by name, how hard each question is.
         questions: their numbers.
+        answers: what was read of each one's answer and what it scored; none of demonstrations.
     """
 
     run: Run
@@ -210,6 +211,7 @@ class _Read(NamedTuple):
     rollouts: Rollouts | None
     difficulty: dict[str, list[float]]
     questions: list[int]
+    answers: list[dict[str, Any]]
 
 
 def _read(options: AnalyzeOptions, *, right: bool = False) -> _Read:
@@ -240,7 +242,7 @@ def _read(options: AnalyzeOptions, *, right: bool = False) -> _Read:
     from latentgym.rollout import Engine, collect
     from latentgym.rollout.targets import with_right_answers
 
-    env, rollouts = run.make_env(len(questions)), None
+    env, rollouts, answers = run.make_env(len(questions)), None, list[dict[str, Any]]()
     if options.demonstrations:
         base = env.unwrapped
         items = [(base.prompt(i), base.demonstration(i)) for i in questions]
@@ -248,11 +250,12 @@ def _read(options: AnalyzeOptions, *, right: bool = False) -> _Read:
     else:
         episodes = collect(Engine(policy), env, questions, seed=options.seed)
         rollouts = with_right_answers(episodes, env) if right else episodes.rollouts
+        answers = [{"parsed": info["parsed"], "score": info["score"]} for info in episodes.infos]
         sequences = of_rollouts(policy, rollouts)
     told = [task.difficulty(i) for i in questions]
     names = sorted({name for each in told for name in each})
     difficulty = {name: [each.get(name, float("nan")) for each in told] for name in names}
-    return _Read(run, policy, sequences, rollouts, difficulty, questions)
+    return _Read(run, policy, sequences, rollouts, difficulty, questions, answers)
 
 
 def _check_out(out: Path | None) -> None:
@@ -294,6 +297,7 @@ def _finish(kind: str, report: dict[str, Any], read: _Read, options: AnalyzeOpti
         "control": run.control,
         "config": config_dict(run.config),
         "questions": read.questions,
+        "answers": read.answers,
         "seed": options.seed,
         "demonstrations": options.demonstrations,
         **report,
@@ -319,7 +323,7 @@ def _unmeasured(record: dict[str, Any]) -> None:
 def _show(record: dict[str, Any], console: Any) -> None:
     from rich.table import Table
 
-    from latentgym.analysis.page import tables
+    from latentgym.analysis.tables import tables
 
     kinds = ", ".join(f"{n} {kind}" for kind, n in record["positions"].items())
     console.print(
@@ -332,7 +336,7 @@ def _show(record: dict[str, Any], console: Any) -> None:
         console.print(f"\n{told.title}")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for number, name in enumerate(told.columns):
-            table.add_column(name, justify="right" if number else "left")
+            table.add_column(name, justify="left" if number in told.texts else "right")
         for row in told.rows:
             table.add_row(*map(shown, row))  # tokens may look like markup
         console.print(table)

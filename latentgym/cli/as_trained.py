@@ -79,15 +79,15 @@ def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
     return Trained(tuple(tasks))
 
 
-def _of_answering(cls: type[Agent[Any]], stored: Any) -> Iterator[tuple[str, Any]]:
-    """The settings that are not the agent's own, and take part in how it answers."""
+def _of_answering(cls: type[Agent[Any]], before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The settings in which two of an agent's differ, of those that take part in how it answers."""
     from latentgym.agents.effect import idle
 
-    lm, default = load_model("tiny:gpt2:1x1x8", tokenizer=ByteTokenizer()), cls.config_class()
-    without = idle(cls, stored, default, lm, training=False)
-    for name, _, value in differences(default, stored):
+    lm = load_model("tiny:gpt2:1x1x8", tokenizer=ByteTokenizer())
+    without = idle(cls, now, before, lm, training=False)
+    for name, was, value in differences(before, now):
         if name not in without:
-            yield name, value
+            yield name, was, value
 
 
 def _defaults(run: Run) -> dict[str, Any]:
@@ -110,8 +110,10 @@ def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> 
     if run.agent_name == trained.get("agent") and "config" in trained:
         cls = agent_class(run.agent)
         stored = restored(cls, trained["config"], Path(str(run.checkpoint)))
-        taken += [f"{name} {value}" for name, value in _of_answering(cls, stored)]
-        changed += [f"{n} {was} to {now}" for n, was, now in differences(stored, run.config)]
+        default = cls.config_class()
+        taken += [f"{name} {value}" for name, _, value in _of_answering(cls, default, stored)]
+        told = _of_answering(cls, stored, run.config)
+        changed += [f"{name} {was} to {now}" for name, was, now in told]
     options = env_options_of(trained, run.env, given)
     usual = _defaults(run)
     taken += [f"{k} {value}" for k, value in options.items() if k not in usual or usual[k] != value]

@@ -61,9 +61,9 @@ def check(folders: Sequence[Path], as_json: bool) -> int:
     console = output(as_json)
     for each in found:
         for fault in each.faults:
-            console.print(shown(f"{each.path}: {fault}"))
+            console.print(shown(f"{each.path.parent}: {fault}"))
         for note in each.notes:
-            console.print(shown(f"{each.path}: note: {note}"), style="dim")
+            console.print(shown(f"{each.path.parent}: note: {note}"), style="dim")
     wrong = sum(bool(each.faults) for each in found)
     console.print(shown(f"{len(found)} records, {wrong} at fault"), style="bold")
     records = [{"path": str(c.path), "faults": c.faults, "notes": c.notes} for c in found]
@@ -84,7 +84,8 @@ def checked(path: Path) -> Checked:
         elif ROLLOUTS not in result.files:
             made.faults.append(f"it does not have the hash of its {ROLLOUTS}")
     except LatentGymError as error:
-        made.faults.append(str(error))
+        named = f"{path.parent}/", f"{path.parent} "  # where it is, stands before all that is told
+        made.faults.append(str(error).removeprefix(named[0]).removeprefix(named[1]))
         return made
     made.faults += _numbers(result, rollouts)
     try:

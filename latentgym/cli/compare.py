@@ -11,12 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from latentgym.cli.options import emit, output, parse, say
+from latentgym.cli.options import emit, output, parse
+from latentgym.cli.stored import stored_results
 from latentgym.errors import UsageError
 from latentgym.evaluation.aggregates import Aggregate, aggregate
 from latentgym.evaluation.columns import COSTS, Run
 from latentgym.evaluation.comparison import Comparison, compare
-from latentgym.evaluation.results import find_results
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
@@ -74,11 +74,10 @@ def _tasks(folder: Path) -> Tasks:
     """The results in a folder, by task and split.
 
     Raises:
-        UsageError: there are none, or those of one task are not of one agent with one setting.
+        UsageError: there are none that can be read, or those of one task are not of one agent with
+            one setting.
     """
-    found = find_results([folder], lambda error: say(f"left out: {error}"))
-    if not found:
-        raise UsageError(f"no results in {folder}; run latentgym eval ... --out DIR first.")
+    found = stored_results([folder])
     tasks: Tasks = {}
     for run in found:
         tasks.setdefault((run[1].task, run[1].split), []).append(run)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from latentgym.cli.options import parse, say
-from latentgym.errors import UsageError
-from latentgym.evaluation.columns import Run
-from latentgym.evaluation.exports import csv_text, hub_text, latex_text, markdown_text
+from latentgym.errors import UsageError, did_you_mean
+from latentgym.evaluation.columns import BY_NAME, Run
+from latentgym.evaluation.exports import csv_text, hub_text, markdown_text
+from latentgym.evaluation.latex import latex_text
 from latentgym.evaluation.results import load_result
 from latentgym.storage import atomic_write, writable
 
@@ -28,6 +29,8 @@ class ExportOptions:
     """Write a table in Markdown."""
     latex: Path | None = None
     """Write a table in LaTeX, for the package booktabs."""
+    columns: list[str] = field(default_factory=list)
+    """Columns of --markdown and --latex, by their names in --csv; default a few."""
     hub: Path | None = None
     """Write the YAML of one model's results for .eval_results on the Hugging Face hub."""
     source_url: str | None = None
@@ -44,8 +47,14 @@ def write_exports(found: Sequence[Run], options: ExportOptions) -> None:
         options: which files.
 
     Raises:
-        UsageError: a file cannot be written, or the hub takes no such results.
+        UsageError: a file cannot be written, the hub takes no such results, or there is no such
+            column.
     """
+    for name in options.columns:
+        if name not in BY_NAME:
+            raise UsageError(f"no column {name!r}; {did_you_mean(name, BY_NAME)}")
+    if options.columns and options.markdown is options.latex is None:
+        raise UsageError("--columns are those of --markdown and --latex; give one of them too.")
     if options.source_url is not None:
         if options.hub is None:
             raise UsageError("--source-url is the page that --hub links to; give --hub FILE too.")
@@ -54,8 +63,8 @@ def write_exports(found: Sequence[Run], options: ExportOptions) -> None:
     hub, left_out = ("", []) if options.hub is None else hub_text(found, options.source_url)
     for path, text in (
         (options.csv, csv_text(found)),
-        (options.markdown, markdown_text(found)),
-        (options.latex, latex_text(found)),
+        (options.markdown, markdown_text(found, options.columns)),
+        (options.latex, latex_text(found, options.columns)),
         (options.hub, hub),
     ):
         if path is not None:

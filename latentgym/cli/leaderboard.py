@@ -11,12 +11,12 @@ import tyro
 
 from latentgym.cli.check import check
 from latentgym.cli.exports import ExportOptions, write_exports
-from latentgym.cli.options import emit, output, parse, say
+from latentgym.cli.options import emit, output, parse
 from latentgym.cli.page import PageOptions
+from latentgym.cli.stored import stored_results
 from latentgym.cli.tables import show
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.columns import BY_NAME
-from latentgym.evaluation.results import find_results
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,9 @@ def main(argv: Sequence[str]) -> int:
         return check(options.folders, options.json)
     if options.sort not in BY_NAME:
         raise UsageError(f"no column {options.sort!r}; {did_you_mean(options.sort, BY_NAME)}")
-    found = find_results(options.folders, lambda error: say(f"left out: {error}"))
-    if not found:
-        folders = ", ".join(map(str, options.folders))
-        raise UsageError(f"no results in {folders}; run latentgym eval ... --out DIR first.")
+    found = stored_results(options.folders)
     options.page.write(found)
-    show(found, output(options.json), options.sort)
     write_exports(found, options.exports)
+    show(found, output(options.json), options.sort)
     emit({"results": [vars(result) for _, result in found]}, options.json)
     return 0

@@ -34,7 +34,7 @@ COMMANDS = {
         "latentgym.cli.data:main",
         "recommendation data as published, laid out for the tasks",
     ),
-    "suite": ("latentgym.cli.suite:main", "tables of figures, run as one: suite list, show, run"),
+    "suite": ("latentgym.cli.suite:main", "tables of results, run as one: suite list, show, run"),
     "leaderboard": ("latentgym.cli.leaderboard:main", "table of results, and a page"),
     "view": ("latentgym.cli.page:view", "look at a run's answers, thought by thought"),
     "compare": ("latentgym.cli.compare:main", "runs against another, question by question"),

@@ -10,11 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from latentgym.cli.options import parse, say
+from latentgym.cli.answers import show_question
+from latentgym.cli.options import output, parse, say
 from latentgym.errors import UsageError
-from latentgym.evaluation.columns import Run
+from latentgym.evaluation.columns import Run, run_name
 from latentgym.evaluation.results import RESULT, load_result
-from latentgym.system.options.ranges import SizeOrZero
+from latentgym.system.nearby import no_folder
+from latentgym.system.options.ranges import Interval, SizeOrZero
 
 PAGE = "page.html"
 
@@ -30,7 +32,7 @@ class PageOptions:
     answers: SizeOrZero = 100
     """Answers of each run that the page has, the first ones."""
 
-    def write(self, found: Sequence[Run]) -> None:
+    def write(self, found: Sequence[Run], title: str = "Latent reasoning: results") -> None:
         """Write the page, if one is wanted, and say where it is.
 
         Raises:
@@ -42,7 +44,9 @@ class PageOptions:
             return
         from latentgym.evaluation.page import write_page
 
-        write_page(found, self.html, most_answers=self.answers, plots_folder=self.plots)
+        write_page(
+            found, self.html, title=title, most_answers=self.answers, plots_folder=self.plots
+        )
         say(f"wrote {self.html}; open it in a browser")
 
 
@@ -55,21 +59,29 @@ class ViewOptions:
     page: Annotated[PageOptions, tyro.conf.arg(name="")] = field(default_factory=PageOptions)
     browser: bool = True
     """Open the page in a browser."""
+    question: Interval | None = None
+    """Print what was thought and answered to the question of this number, and write no page."""
 
 
 def view(argv: Sequence[str]) -> int:
-    """Write the page of one run, page.html in its folder, and open it."""
+    """Write the page of one run, page.html in its folder, and open it; or print one question."""
     options = parse(ViewOptions, argv, "view", "Look at a run: its answers, thought by thought.")
-    if not options.run.exists():
-        raise UsageError(f"there is no folder {options.run}.")
+    if not options.run.is_dir():
+        raise UsageError(f"{no_folder(options.run)}.")
     if not (options.run / RESULT).is_file():
         raise UsageError(
             f"{options.run} holds no {RESULT}; give a folder that eval wrote, or see all runs "
             f"below it with latentgym leaderboard {options.run} --html FILE."
         )
+    run = (options.run, load_result(options.run))
+    if options.question is not None:
+        if options.page.html or options.page.plots:
+            raise UsageError("--question prints and writes no page; leave --html and --plots out.")
+        show_question(run, options.question, output())
+        return 0
     html = options.page.html or options.run / PAGE
-    found = [(options.run, load_result(options.run))]
-    PageOptions(html, options.page.plots, options.page.answers).write(found)
+    title = f"{run_name(options.run)}: {run[1].agent} on {run[1].task}"
+    PageOptions(html, options.page.plots, options.page.answers).write([run], title)
     if options.browser and not webbrowser.open(html.resolve().as_uri()):
         say("there is no browser here; copy the page to where one is")
     return 0

@@ -12,6 +12,7 @@ from latentgym.agents.settings import restored
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.evaluation.results import RESULT, load_result
 from latentgym.registry import AGENTS, recorded
+from latentgym.system.nearby import no_folder, runs_in
 from latentgym.training.manifest import env_options_of, find, run_of
 
 _TEST = {"split": "test"}  # where neither a result nor the user says
@@ -98,9 +99,12 @@ def _of_model(
     more: Mapping[str, Any],
 ) -> Run:
     if env is None:
-        no_folder = "" if Path(model).is_dir() else f"there is no folder {model}, so "
+        path = Path(model)
+        if path.is_file() or (len(path.parts) > 1 and not path.is_dir() and runs_in(path.parent)):
+            raise UsageError(f"{no_folder(path)}; give the folder of a run.")
+        not_there = "" if path.is_dir() else f"there is no folder {model}, so "
         raise UsageError(
-            f"{no_folder}{model} is taken for a model, which needs something to think about; name "
+            f"{not_there}{model} is taken for a model, which needs something to think about; name "
             "an environment behind it, such as latent/GSM8K-token, or give the folder of a run."
         )
     cls = agent_class(agent or "cot")

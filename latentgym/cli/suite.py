@@ -1,4 +1,4 @@
-"""`latentgym suite list|show|run`: tables of figures, run as one."""
+"""`latentgym suite list|show|run`: tables of results, run as one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import act, emit, output, parse, say
-from latentgym.cli.suite_tables import show_equal_costs, show_figures
+from latentgym.cli.suite_tables import show_equal_costs, show_results
 from latentgym.cli.train import TrainOptions
 from latentgym.errors import UsageError
 from latentgym.evaluation.suites.cells import Cell, is_done, results_of
@@ -139,7 +139,7 @@ def _show(argv: Sequence[str]) -> int:
                 }
             )
     console.print()
-    show_figures(suite.cells, out, console)
+    show_results(suite.cells, out, console)
     show_equal_costs(suite.cells, out, console)
     emit({"suite": suite.name, "cells": told}, options.json)
     return 0
@@ -163,7 +163,7 @@ def _run(argv: Sequence[str]) -> int:
             raise
     found = results_of(suite.cells, out)
     console = output(options.json)
-    show_figures(suite.cells, out, console)
+    show_results(suite.cells, out, console)
     show_equal_costs(suite.cells, out, console)
     for failure in failures:
         say(f"failed: {failure.job}: {failure.why}")

@@ -1,4 +1,4 @@
-"""The tables of a suite: its figures beside the paper's, and its methods at equal cost."""
+"""The tables of a suite: its results beside the paper's, and its methods at equal cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from latentgym.cli.tables import Row, control, table, tell_narrow
-from latentgym.evaluation.columns import COSTS, Run
+from latentgym.evaluation.columns import COSTS, Run, short
 from latentgym.evaluation.comparison import Difference, compare
 from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.fairness import cautions
@@ -19,12 +19,12 @@ from latentgym.evaluation.suites.costs import curves
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
-_FIGURES = ("accuracy", "interval", "paper", "n", "flops")
+_COLUMNS = ("accuracy", "interval", "paper", "n", "flops")
 _COUNTED = ("flops", "positions")
 
 
-def show_figures(cells: Sequence[Cell], out: Path, console: Console) -> None:
-    """A table for each part: means over seeds, the paper's figures, controls under their method."""
+def show_results(cells: Sequence[Cell], out: Path, console: Console) -> None:
+    """A table for each part: means over seeds, the paper's own, controls under their method."""
     found = {cell.name: results_of([cell], out) for cell in cells}
     warned = cautions([run for runs in found.values() for run in runs])
     controls: dict[str, list[Difference]] = {}
@@ -50,7 +50,7 @@ def show_figures(cells: Sequence[Cell], out: Path, console: Console) -> None:
             mark = "".join(f" [{i}]" for i, note in enumerate(notes, start=1) if note in own)
             rows.append(Row([cell.name], _numbers(cell, found[cell.name]), mark))
             rows += map(control, controls.get(cell.name, ()))
-        made, narrow = table(rows, console.width, ["cell"], _FIGURES, ())
+        made, narrow = table(rows, console.width, ["cell"], _COLUMNS, ())
         left_out |= dict.fromkeys(narrow)
         console.print(shown(part), style="bold")
         console.print(made)
@@ -70,7 +70,7 @@ def _numbers(cell: Cell, runs: Sequence[Run]) -> dict[str, str]:
         "interval": f"[{100 * low:.1f}, {100 * high:.1f}]",
         "paper": "" if cell.paper is None else f"{cell.paper:.2f}",
         "n": f"{results[0].n}{seeds}",
-        "flops": f"{sum(r.flops_per_answer for r in results) / len(results):.3g}",
+        "flops": short(sum(r.flops_per_answer for r in results) / len(results)),
     }
 
 
@@ -93,7 +93,7 @@ def show_equal_costs(cells: Sequence[Cell], out: Path, console: Console) -> None
             read = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
             read.add_column("", no_wrap=True)
             for each in costs:
-                read.add_column(f"{each:.2g}", justify="right", no_wrap=True)
+                read.add_column(short(each), justify="right", no_wrap=True)
             for name, curve in found.items():
                 values = [at_cost(curve, each) for each in costs]
                 if any(value is not None for value in values):

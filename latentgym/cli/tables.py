@@ -19,7 +19,7 @@ from latentgym.evaluation.columns import shown as cell
 from latentgym.evaluation.comparison import Difference, controls_of, methods_of
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import Result
-from latentgym.evaluation.rows import asked, best, names, notes
+from latentgym.evaluation.rows import asked, best, in_place, names, notes
 from latentgym.system.console import Console
 from latentgym.system.terminal import shown
 
@@ -29,8 +29,9 @@ UNSAVED = Path("(not saved)")
 NAMES = ("run", "agent", "model")
 _NEEDED = ("accuracy", "interval", "n", "hr@5", "ndcg@5", "flops")
 """Columns of numbers that come before whole names, the most needed first."""
-_OTHERS = ("family", "thoughts", "tokens", "answers_per_s")
+_OTHERS = ("thoughts", "tokens", "family", "answers_per_s")
 """Columns that come after whole names."""
+_SPARED = ("family", "answers_per_s")  # which a table of several runs may do without
 _MAYBE = ("hr@5", "ndcg@5", "paper")  # shown where a row has them
 _TITLES = {
     "accuracy": "%",
@@ -65,14 +66,14 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
     Args:
         found: folder and record of each run.
         console: where to; columns that it is too narrow for are left out, the last ones first, and
-            named at the end.
+            named at the end. Of a single run they stand below it.
         sort: name of the column by which rows are sorted: shares from the largest, other numbers
             from the smallest.
     """
     named, warned, controls = names(found), cautions(found), controls_of(found)
     replaced = {folder for folder, of in methods_of(found).items() if of in controls}
     left_out = dict[str, None]()
-    for questions, some in groupby(sorted(found, key=asked), key=asked):
+    for questions, some in groupby(sorted(found, key=in_place), key=asked):
         runs = sorted(some, key=lambda run: _rank(BY_NAME[sort], run))
         models = {r.model for _, r in runs}
         top = best(runs)
@@ -90,8 +91,13 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
         heading = ", ".join(questions) if several else f"{', '.join(questions)}; {min(models)}"
         console.print(shown(heading, console.width), style="bold")
         made, narrow = table(rows, console.width, NAMES if several else NAMES[:-1])
-        left_out |= dict.fromkeys(narrow)
         console.print(made)
+        if len(rows) == 1:
+            cells = ((name, rows[0].numbers.get(name)) for name in narrow)
+            below = ", ".join(f"{_title(name)} {text}" for name, text in cells if text)
+            console.print(shown(below), style="dim", end="\n" if below else "")
+        else:
+            left_out |= dict.fromkeys(name for name in narrow if name not in _SPARED)
         said = [*(f"[{i}] {note}" for i, note in enumerate(unlike, start=1)), *notes(runs, named)]
         for note in said:
             console.print(shown(note), style="dim")
@@ -101,7 +107,7 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
 
 def tell_narrow(left_out: Iterable[str], console: Console) -> None:
     """Name the columns for which there was no room, if any."""
-    if names := ", ".join(left_out):
+    if names := ", ".join(map(_title, left_out)):
         note = f"no room for {names}: set COLUMNS=120, or give --json"
         console.print(shown(note), style="dim")
 
@@ -141,7 +147,7 @@ def table(
     needed: Sequence[str] = _NEEDED,
     others: Sequence[str] = _OTHERS,
 ) -> tuple[Table, list[str]]:
-    """Rows as a table, and the titles of the columns for which there is no room.
+    """Rows as a table, and the columns for which there is no room.
 
     Args:
         rows: of the table.
@@ -159,7 +165,7 @@ def table(
         nonlocal left
         size = max(len(_title(column)), *(len(row.numbers.get(column, "")) for row in rows))
         if left_out or size + 1 > left:
-            left_out.append(_title(column))
+            left_out.append(column)
         else:
             left -= size + 1
             chosen.append(column)

@@ -47,5 +47,14 @@ def make_vec(
     from latentgym.envs.dynamics.rows import LatentDynamics
 
     worded, as_trained = of_environment(dynamics, env, options)
-    envs = rows(task, family, num_envs, model=model or worded, **{**as_trained, **options})
+    try:
+        envs = rows(task, family, num_envs, model=model or worded, **{**as_trained, **options})
+    except OptionError as error:
+        if error.unknown is None:
+            raise
+        wrong, without, _, others = error.unknown
+        every = (*without, *own)
+        told = OptionError(unexpected(wrong, every, env, others))
+        told.unknown = wrong, every, env, others
+        raise told from None
     return LatentDynamics(envs, dynamics, **inside)

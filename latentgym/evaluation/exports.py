@@ -1,4 +1,4 @@
-"""Tables of results as files: CSV, Markdown, LaTeX, and the hub's list of a model's results.
+"""Tables of results as files: CSV, Markdown, and the hub's list of a model's results.
 
 Names in records are whoever's. Each format takes them as text: what it would read as its own syntax
 is escaped, and control characters are replaced.
@@ -9,15 +9,25 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib import import_module
 from typing import Any
 
 from latentgym.data import DATASETS
 from latentgym.errors import UsageError
-from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, Value, run_name, shown
+from latentgym.evaluation.columns import (
+    BY_NAME,
+    COLUMNS,
+    Column,
+    Run,
+    Value,
+    run_name,
+    short,
+    shown,
+)
 from latentgym.evaluation.results import Result
+from latentgym.evaluation.rows import in_place
 from latentgym.system.terminal import line
 
 _PRINTED = (
@@ -28,22 +38,11 @@ _PRINTED = (
 _ALWAYS = ("run", "agent", "model", "task", "accuracy", "n")
 _FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#!])")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-}
 
 
 def in_order(found: Iterable[Run]) -> list[Run]:
     """Runs by task, split and source, the best first: the same runs give the same files."""
-    return sorted(
-        found, key=lambda run: (run[1].task, run[1].split, run[1].source, -run[1].accuracy, run[0])
-    )
+    return sorted(found, key=lambda run: (in_place(run), -run[1].accuracy, run[0]))
 
 
 def csv_text(found: Sequence[Run]) -> str:
@@ -67,31 +66,24 @@ def plain(value: Value) -> str | float | int | None:
     return f"'{text}" if len(text) > 1 and text.startswith(_FORMULA) else text
 
 
-def markdown_text(found: Sequence[Run]) -> str:
-    """A table for a README, an issue or a page."""
-    columns, rows = _table(found, lambda text: _MARKDOWN.sub(r"\\\1", text))
+def markdown_text(found: Sequence[Run], columns: Sequence[str] = ()) -> str:
+    """A table for a README, an issue or a page.
+
+    Args:
+        found: folder and record of each run.
+        columns: their names; none for those that people read.
+    """
+    chosen = [BY_NAME[name] for name in columns] or _chosen(found)
+
+    def escaped(text: str) -> str:
+        return _MARKDOWN.sub(r"\\\1", line(text))
+
     lines = [
-        columns,
-        ["---" if kind == "text" else "---:" for kind in _kinds(found)],
-        *rows,
+        [escaped(heading(column)) for column in chosen],
+        ["---" if column.kind == "text" else "---:" for column in chosen],
+        *([escaped(cell(column, run)) for column in chosen] for run in in_order(found)),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def latex_text(found: Sequence[Run]) -> str:
-    """A table for a paper, in the rules of the package booktabs."""
-    columns, rows = _table(found, lambda text: "".join(_LATEX.get(c, c) for c in text))
-    sides = "".join("l" if kind == "text" else "r" for kind in _kinds(found))
-    lines = [
-        f"\\begin{{tabular}}{{{sides}}}",
-        "\\toprule",
-        f"{' & '.join(columns)} \\\\",
-        "\\midrule",
-        *(f"{' & '.join(row)} \\\\" for row in rows),
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _chosen(found: Sequence[Run]) -> list[Column]:
@@ -100,18 +92,13 @@ def _chosen(found: Sequence[Run]) -> list[Column]:
     return [c for c in columns if c.name in _ALWAYS or any(shown(c, run) for run in found)]
 
 
-def _kinds(found: Sequence[Run]) -> list[str]:
-    return [column.kind for column in _chosen(found)]
+def heading(column: Column) -> str:
+    """What stands above a column, with its unit."""
+    return f"{column.title} %" if column.kind == "share" else column.title
 
 
-def _table(found: Sequence[Run], escape: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
-    chosen = _chosen(found)
-    head = [f"{c.title} %" if c.kind == "share" else c.title for c in chosen]
-    rows = [[escape(line(_cell(c, run))) for c in chosen] for run in in_order(found)]
-    return [escape(title) for title in head], rows
-
-
-def _cell(column: Column, run: Run) -> str:
+def cell(column: Column, run: Run) -> str:
+    """A cell for people, with what must stand beside it."""
     text = shown(column, run)
     if column.name == "accuracy":
         low, high = (100 * bound for bound in run[1].accuracy_ci95)
@@ -174,7 +161,7 @@ def _entry(r: Result, source_url: str | None) -> dict[str, Any]:
         f"{line(r.agent)} ({line(r.family)} thoughts)",
         f"{line(r.split)}, {r.n} questions, {len(r.seeds)} seeds",
         f"95 % interval {low:.2f} to {high:.2f}",
-        f"{r.flops_per_answer:.3g} FLOP an answer",
+        f"{short(r.flops_per_answer)} FLOP an answer",
         *(["checkpoint of a training run"] if r.checkpoint else []),
     ]
     entry: dict[str, Any] = {

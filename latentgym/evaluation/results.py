@@ -22,6 +22,7 @@ from latentgym.evaluation.stats import seed_interval
 from latentgym.evaluation.stored import read_lines, told
 from latentgym.registry import stored_fault
 from latentgym.storage import atomic_write, finite, gzipped, to_json, writable
+from latentgym.system.nearby import no_folder
 from latentgym.system.sealed import digest, is_of, note_unverified, read_sealed, sealed
 
 SCHEMA = 1
@@ -334,8 +335,8 @@ def records_in(folders: Iterable[Path]) -> list[Path]:
 
 
 def _records_below(folder: Path) -> list[Path]:
-    if not folder.exists():
-        raise UsageError(f"there is no folder {folder}.")
+    if not folder.is_dir():
+        raise UsageError(f"{no_folder(folder)}.")
     found, left = list[Path](), _MOST_ENTRIES
     for path, folders, files in os.walk(folder):
         left -= len(folders) + len(files)

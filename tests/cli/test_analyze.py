@@ -182,7 +182,7 @@ def test_tables_fit_the_terminal(
     assert main(["analyze", "depth", *argv]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert "block/h" in out and "at which something holds" in out
+    assert "block/h" in out and "first layer with top-5 overlap > 0.3" in out
 
 
 def test_all_measures_of_sequences_that_are_too_short_for_some(
@@ -227,6 +227,7 @@ def test_thoughts_in_tokens_are_no_markup(token: str, capsys: pytest.CaptureFixt
     near, then = ([each] for each in told)
     row = {"row": 0, "step": 0, "kind": "latent", "nearest": near, "lens": {"1": then}}
     head = {"model": "m", "blocks": 1, "sequences": 1, "env": "e", "positions": {"latent": 1}}
+    head |= {"questions": [0], "demonstrations": True}
     _show({**head, "latents": {"decoded": [row]}}, output())
     out = capsys.readouterr().out
     assert "\x1b" not in out

@@ -87,7 +87,7 @@ def test_a_model_that_nobody_named_is_said(
 def test_what_is_given_comes_first_and_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sampled = ["--temperature", "0.5", "-o", "low=2"]
+    sampled = ["--temperature", "0.5", "-o", "low=2", "--dropout", "0.1"]
     out = train(tmp_path / "words", "cot", "latent/MNNS-token", *sampled)
     argv = ["eval", "cot", "latent/MNNS-token", "--checkpoint", str(out), "--limit", "20"]
     changed = ["--temperature", "0.7", "-o", "low=1", "--out", str(tmp_path / "b")]
@@ -97,7 +97,8 @@ def test_what_is_given_comes_first_and_is_said(
     told = " ".join(capsys.readouterr().err.split())
     assert "changed for this evaluation: temperature 0.5 to 0.7, low 2 to 1" in told
     assert main([*argv, "--preset", "greedy"]) == 0
-    assert "changed for this evaluation: temperature 0.5 to 0.0" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "changed for this evaluation: temperature 0.5 to 0.0\n" in told, "of training nothing"
 
 
 def test_another_agents_checkpoint_needs_force(

@@ -106,6 +106,7 @@ def test_damage_is_told_record_by_record(
     code, found = said(tmp_path, capsys)
     faults = {Path(r["path"]).parent.name: " ".join(r["faults"]) for r in found["records"]}
     assert (code, found["at_fault"], set(faults)) == (1, 5, set(names))
+    assert not any(str(tmp_path) in fault for fault in faults.values()), "told once, before them"
     for name, says in {
         "unsealed": "it has no seal",
         "older": "no result record of schema 1",

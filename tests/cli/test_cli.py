@@ -269,7 +269,10 @@ def test_validate(env: str) -> None:
         (["info", "latent/GSM8K-token", "-o", "source=sample", "-o", "answer=0"], "from 1 to"),
         (["eval", "cot", "latent/MNNS-token", "--model", "tiny", "--limit", "99999"], "questions"),
         (["eval", "cot", "latent/MNNS-token", "--limit", "3", "--index", "1"], "one of them out"),
-        (["eval", "cot", "latent/MNNS-token", "--checkpoint", "nowhere"], "no complete checkpoint"),
+        (
+            ["eval", "cot", "latent/MNNS-token", "--checkpoint", "nowhere"],
+            "there is no folder nowhere",
+        ),
         (["eval", "cot", "latent/GSM8K-token", "--model", "tiny", "--split", "dev"], "split"),
         (["train", "soft-thinking", "latent/MNNS-continuous"], "no training"),
         ([*TRAIN, "--preset", "nope"], "no preset"),

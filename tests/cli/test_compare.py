@@ -73,3 +73,17 @@ def test_what_does_not_belong_together_is_refused(
     ):
         assert main(["compare", *map(str, folders)]) == 2
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["compare {broken} {whole}", "leaderboard {broken}"])
+def test_what_is_damaged_is_told_once(
+    command: str, made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, whole = (made(name, [1, 0])[0] for name in ("broken", "whole"))
+    (broken / "result.json").write_text("{")
+    argv = command.format(broken=broken, whole=whole).split()
+    assert main(argv) == 2
+    told = capsys.readouterr().err
+    assert told.count("is damaged") == 1 and "eval ... --out" not in told
+    assert main(["leaderboard", str(broken.parent)]) == 0
+    assert "left out: " in capsys.readouterr().err

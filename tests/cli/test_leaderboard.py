@@ -41,12 +41,22 @@ def test_columns_without_room_are_named_once_at_the_end(made: Made, width: int) 
     text = printed(runs, width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("no room for") == (width < 300)
-    every = ["%", "[95 %]", "n", "FLOP", "family", "thoughts", "tokens", "answers/s"]
+    every = ["%", "[95 %]", "n", "FLOP", "thoughts", "tokens"]
     table, _, rest = text.partition("no room for ")
     missing = set(" ".join(rest.partition(": set")[0].split()).split(", ")) - {""}
     heads = [line for line in table.splitlines() if line.startswith("run ")]
     found = set(re.findall("|".join(map(re.escape, every)), heads[0]))
     assert found | missing == set(every)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 300])
+def test_what_has_no_room_stands_below_a_single_run(made: Made, width: int) -> None:
+    text = printed([made("r" * 20, [1, 0], agent="a" * 20, flops_per_answer=5e5)], width)
+    assert max(map(len, text.splitlines())) <= width and "no room" not in text
+    told = " ".join(text.split())
+    assert all(told.count(number) == 1 for number in ("500k", "50.00", "[9.5, 90.5]"))
+    for title in ("thoughts", "tokens", "family", "answers/s"):
+        assert told.count(title) == 1
 
 
 def test_the_model_of_a_whole_table_is_named_above_it(made: Made) -> None:

@@ -81,7 +81,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(
     # The command of the record is the one that the suite shows.
     assert load_result(made).command.startswith("latentgym eval cot latent/MNNS-token ")
 
-    assert main([*run, "--parts", "figures", "--match", "words"]) == 0
+    assert main([*run, "--parts", "results", "--match", "words"]) == 0
     assert (made / "result.json").stat().st_mtime_ns == written
     capsys.readouterr()
 

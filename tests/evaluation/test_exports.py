@@ -15,7 +15,8 @@ import yaml
 from latentgym.cli.main import main
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import COLUMNS, Run
-from latentgym.evaluation.exports import csv_text, hub_text, latex_text, markdown_text
+from latentgym.evaluation.exports import csv_text, hub_text, markdown_text
+from latentgym.evaluation.latex import latex_text
 from latentgym.evaluation.results import Result
 
 HOSTILE = (
@@ -73,6 +74,13 @@ def test_the_order_of_runs_does_not_matter() -> None:
         assert write(runs) == write(runs[::-1])
 
 
+def table_of(latex: str) -> list[str]:
+    """The lines between its rules, the heading first."""
+    rules = ("\\toprule", "\\midrule", "\\bottomrule")
+    inside = latex.partition("\\toprule\n")[2].partition("\\bottomrule")[0]
+    return [line for line in inside.splitlines() if line not in rules]
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_foreign_name_stays_a_name(name: str) -> None:
     runs = [run("good"), run("bad", agent=name, model=name, accuracy=0.1)]
@@ -85,9 +93,9 @@ def test_a_foreign_name_stays_a_name(name: str) -> None:
     assert bare.count("|") == head.count("|") == rule.count("|")
     for mark in "<>[]`*":
         assert bad.count(mark) == bad.count(f"\\{mark}")
-    line = whole[2].splitlines()[5]
+    line = table_of(whole[2])[-1]
     cells = line.removesuffix(" \\\\").replace("\\&", "").split(" & ")
-    assert len(cells) == whole[2].splitlines()[2].count(" & ") + 1
+    assert len(cells) == table_of(whole[2])[0].count(" & ") + 1
     for mark in "_#$&":
         assert cells[1].count(mark) == cells[1].count(f"\\{mark}")
 
@@ -97,8 +105,38 @@ def test_tables_for_people_have_intervals_and_leave_empty_columns_out() -> None:
     head, rule, line = markdown.splitlines()
     assert "50.00 (43.2 to 56.8)" in line and "control" not in head and "oracle" not in line
     assert rule.startswith("| --- | --- | --- | --- |")
-    assert "(oracle)" in latex_text([run(oracle=True)]).replace("\\", "")
-    assert "\\%" in latex_text([run()])
+    assert "(oracle)" in markdown_text([run(oracle=True)])
+
+
+def test_a_table_for_a_paper_is_small_and_says_what_it_shows() -> None:
+    runs = [
+        run("best", accuracy=0.9, accuracy_ci95=[0.8, 0.95]),
+        run("tie", accuracy=0.85, accuracy_ci95=[0.75, 0.9]),
+        run("behind", accuracy=0.2, accuracy_ci95=[0.1, 0.3], control="zero"),
+        run("gold", accuracy=1.0, accuracy_ci95=[0.9, 1.0], oracle=True),
+        run("odd", accuracy=0.1, n=100),
+        run("made", source="sample", task="SVAMP"),
+    ]
+    text = latex_text(runs)
+    head, *rows = table_of(text)
+    assert head == "run & agent & task & accuracy \\% & n & FLOP \\\\"
+    assert [row.split(" & ")[0] for row in rows] == [
+        "gold\\textsuperscript{a}",
+        *("best", "tie", "behind", "odd\\textsuperscript{b}", "made\\textsuperscript{c}"),
+    ]
+    assert [row.split(" & ")[0] for row in rows if "textbf" in row] == ["best", "tie"]
+    assert "\\textbf{90.00} (80.0 to 95.0)" in text and "x (zero)" in text
+    assert "\\caption{Accuracy (x split, m), in per cent with 95 \\% intervals" in text
+    notes = text.partition("\\footnotesize\n")[2]
+    for note in ("{a} gold answers", "{b} other questions: 100", "{c} made-up questions"):
+        assert f"\\textsuperscript{note}" in notes
+
+
+def test_columns_are_chosen_by_their_names() -> None:
+    runs, names = [run("a"), run("b")], ["tokens", "run", "control"]
+    assert table_of(latex_text(runs, names))[0] == "tokens & run & control \\\\"
+    assert markdown_text(runs, names).startswith("| tokens | run | control |")
+    assert "FLOP" not in latex_text(runs, names)
 
 
 def test_the_hub_gets_one_entry_for_each_run_of_a_model() -> None:
@@ -110,7 +148,7 @@ def test_the_hub_gets_one_entry_for_each_run_of_a_model() -> None:
             "value": 50.0,
             "date": "2026-11-30",
             "notes": "x (x thoughts); x, 200 questions, 2 seeds; 95 % interval 43.25 to 56.75; "
-            "1e+09 FLOP an answer",
+            "1G FLOP an answer",
             "source": {"url": "https://page", "name": "latentgym"},
         }
     ]
@@ -164,6 +202,8 @@ def test_files_are_written_beside_the_table(
         (["--source-url", "https://x"], "give --hub FILE too"),
         (["--hub", "x.yaml", "--source-url", "javascript:x"], "no http address"),
         (["--hub", "x.yaml"], "no run belongs on the hub"),
+        (["--latex", "x.tex", "--columns", "token"], "no column 'token'; did you mean 'tokens'"),
+        (["--columns", "tokens"], "--columns are those of --markdown and --latex"),
         (["--csv", str(tmp_path / "file" / "x.csv")], "choose another file"),
     ):
         assert main(["leaderboard", str(tmp_path / "runs"), *wrong]) == 2

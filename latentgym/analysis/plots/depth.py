@@ -20,6 +20,9 @@ from latentgym.analysis.plots.base import (
 from latentgym.analysis.pooling import ALL, WITH_FIRST
 from latentgym.analysis.residual import PARTS
 
+_MOST = 98  # per cent of the cells of a heat map lie within its scale
+_NUMBERED = 6  # layers up to which its cells bear their numbers
+
 
 def contributions(report: Report) -> Any:
     """What each layer adds to the residual stream, by kind of position.
@@ -85,9 +88,14 @@ def lens(report: Report) -> Any:
     return figure
 
 
-def _heat(axes: Any, table: Any, title: str) -> Any:
-    """A table [s][l] of relative changes; the scale ends at 1, where nothing is as it was."""
-    image = axes.imshow(array_of(table), origin="lower", vmin=0, vmax=1, cmap="magma_r")
+def _heat(axes: Any, table: Any, title: str, most: float) -> Any:
+    """A table [s][l] of relative changes, with its numbers where there is room for them."""
+    cells = array_of(table)
+    image = axes.imshow(cells, origin="lower", vmin=0, vmax=most, cmap="magma_r")
+    for at, cell in np.ndenumerate(cells) if len(cells) <= _NUMBERED else ():
+        if np.isfinite(cell):
+            ink = "white" if cell > most / 2 else "black"
+            axes.text(*at[::-1], f"{cell:.2g}", ha="center", va="center", color=ink, fontsize=7)
     axes.set_title(title, fontsize=9)
     axes.set(xlabel="layer", ylabel="skipped layer")
     whole(axes)
@@ -95,7 +103,10 @@ def _heat(axes: Any, table: Any, title: str) -> Any:
 
 
 def _heats(tables: Mapping[str, Report]) -> Any:
-    """Tables of all positions side by side, means above maxima; None where there is none."""
+    """Tables of all positions side by side, means above maxima; None where there is none.
+
+    Means and maxima have a scale each, as far as all but the largest cells reach.
+    """
     tables = {title: told[ALL] for title, told in tables.items() if ALL in told}
     if not tables:
         return None
@@ -103,10 +114,12 @@ def _heats(tables: Mapping[str, Report]) -> Any:
     figure.set_layout_engine("compressed")  # square panels, side by side
     panels = figure.subplots(2, len(tables), squeeze=False)
     for row, statistic in zip(panels, ("mean", "max"), strict=True):
+        cells = np.concatenate([array_of(told[statistic]).ravel() for told in tables.values()])
+        most = float(np.nanpercentile(cells, _MOST)) or 1.0
         for axes, (title, told) in zip(row, tables.items(), strict=True):
-            image = _heat(axes, told[statistic], f"{title}: {statistic}")
+            image = _heat(axes, told[statistic], f"{title}: {statistic}", most)
             axes.label_outer()
-    figure.colorbar(image, ax=panels, shrink=0.6, extend="max")
+        figure.colorbar(image, ax=row, shrink=0.8, extend="max")
     return figure
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from latentgym.analysis.interventions import title_of
 from latentgym.analysis.plots.base import Report, array_of, figure_of, line, tidy
 from latentgym.analysis.pooling import WITH_FIRST
+from latentgym.analysis.tables import step_of
 
 
 def outliers(report: Report) -> Any:
@@ -46,8 +48,8 @@ def causal_map(report: Report) -> Any:
             mean, low, high = array_of(numbers).T
             at = np.arange(len(cells)) + 0.1 * (number - len(names) / 2)
             bars = (mean - low, high - mean)
-            axes.errorbar(at, mean, bars, fmt="o", ms=3.5, capsize=2, label=name)
-        steps = [str(cell["step"]) for cell in cells]
+            axes.errorbar(at, mean, bars, fmt="o", ms=3.5, capsize=2, label=title_of(name))
+        steps = [step_of(cell) for cell in cells]
         axes.axhline(0, color="black", lw=0.6)
         tidy(axes, f"{found['effect']} effect", "change of probability", "replaced step")
         axes.set_xticks(range(len(steps)), steps)

@@ -194,7 +194,7 @@ def _controls(
     axes.set_yticks(
         at, [f"{label(name, _LABEL)}, {label(d.name, _LABEL)}" for name, d in found], fontsize=8
     )
-    axes.set(xlabel="accuracy with the control less without, percentage points")
+    axes.set(xlabel="change of accuracy under the control, percentage points")
     told = _told(
         [f"{name} with {line(d.name, _LABEL)} {100 * d.mean:+.1f}" for name, d in found], "; "
     )

@@ -84,7 +84,7 @@ async function startTable() {
       { targets: "_all", orderSequence: ["desc", "asc", ""] },
     ],
     layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: runs.length > 200 ? ["pageLength", "paging"] : null },
-    language: { info: "_TOTAL_ runs", infoFiltered: " of _MAX_", infoEmpty: "no runs", zeroRecords: "no run is like that" },
+    language: { info: `_TOTAL_ ${runs.length === 1 ? "run" : "runs"}`, infoFiltered: " of _MAX_", infoEmpty: "no runs", zeroRecords: "no run is like that" },
   });
   table.on("order", () => {
     const [first] = table.order();
@@ -138,16 +138,14 @@ const linkTo = (change, text, attributes = {}) =>
   make("a", { href: "#", ...attributes, onclick: (event) => { event.preventDefault(); go(change, true); show(); } }, text);
 
 async function showRun(run) {
-  const panel = byId("run");
-  const close = make("button", { type: "button", onclick: () => { go({ run: "", question: "", seed: "", with: "" }, true); show(); } }, "close");
-  const heading = make("h2", { tabindex: "-1" }, `${run.id} `, make("small", {}, run.label), " ", close);
+  const close = runs.length > 1 ? make("button", { type: "button", onclick: () => { go({ run: "", question: "", seed: "", with: "" }, true); show(); } }, "close") : null;
+  fill(byId("named"), `${run.id} `, make("small", {}, run.label), " ", close);
+  fill(byId("questions"), make("p", {}, run.answers ? "reading answers ..." : "no answers are on this page"));
   const settings = make("dl", {}, run.settings.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   const command = run.command ? make("pre", {}, make("code", {}, run.command)) : null;
-  const questions = make("div", {}, make("p", {}, run.answers ? "reading answers ..." : "no answers are on this page"));
-  fill(panel, heading, command, make("details", { open: true }, make("summary", {}, "settings and figures"), settings));
   const training = run.curves ? make("details", { open: true }, make("summary", {}, "training")) : null;
-  panel.append(...[training, questions].filter(Boolean));
-  panel.hidden = false;
+  fill(byId("about"), command, training, make("details", {}, make("summary", {}, "settings and numbers"), settings));
+  byId("run").hidden = false;
   if (training) {
     const drawn = make("template");
     drawn.innerHTML = await unpacked(run.curves); // pictures and captions that this library made
@@ -155,18 +153,18 @@ async function showRun(run) {
   }
   const answers = await answersOf(run);
   if (!answers.length || state.run !== run.id) return;
-  const marks = answers.map((a) => make("tr", {},
+  const seeds = run.seeds.length > 1;
+  const marks = answers.map((a) => make("tr", { "data-answer": `${a.index} ${a.seed}` },
     make("td", {}, linkTo({ question: String(a.index), seed: String(a.seed) }, String(a.index), { "aria-label": `question ${a.index}, seed ${a.seed}` })),
-    make("td", {}, String(a.seed)),
+    seeds ? make("td", {}, String(a.seed)) : null,
     make("td", { class: a.score >= 1 ? "right" : a.score > 0 ? "part" : "wrong" }, a.score >= 1 ? "right" : a.score > 0 ? String(a.score) : "wrong"),
-    make("td", {}, a.parsed ?? ""),
+    make("td", {}, a.parsed ?? (a.status ?? "")),
     make("td", {}, a.target ?? ""),
-    make("td", {}, a.status ?? ""),
-    make("td", { class: "long" }, a.question ?? "")));
-  const head = ["question", "seed", "score", "answer", "gold", "status", "text"].map((name) => make("th", { scope: "col" }, name));
-  const more = run.left_out ? ` The page has the first ${answers.length} of ${answers.length + run.left_out} answers.` : "";
-  fill(questions, make("h3", {}, "Questions"), make("p", {}, `Choose one to see what was thought.${more}`),
-    make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("caption", {}, `answers of ${run.id}`),
+    make("td", { class: "long", title: a.question ?? "" }, a.question ?? "")));
+  const head = ["question", seeds ? "seed" : null, "score", "answer", "gold", "text"].filter(Boolean).map((name) => make("th", { scope: "col" }, name));
+  const more = run.left_out ? make("p", {}, `The page has the first ${answers.length} of ${answers.length + run.left_out} answers.`) : null;
+  fill(byId("questions"), more,
+    make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("caption", {}, "choose one to see what was thought"),
       make("thead", {}, make("tr", {}, head)), make("tbody", {}, marks))));
 }
 
@@ -184,9 +182,9 @@ async function showQuestion(run, index, seed) {
     const all = (await answersOf(one)).filter((a) => a.index === index);
     return [one, all.find((a) => a.seed === seed) ?? all[0]];
   }));
-  if (state.run !== run.id || state.question !== String(index)) return;
+  if (state.run !== run.id || (state.question || String(index)) !== String(index)) return;
   const [, first] = columns[0];
-  const close = make("button", { type: "button", onclick: () => { go({ question: "", seed: "", with: "" }, true); show(); } }, "close");
+  for (const row of document.querySelectorAll("#questions tr")) row.classList.toggle("open", first !== undefined && row.dataset.answer === `${first.index} ${first.seed}`);
   const others = comparable(run).filter((other) => other !== run).map((other) => make("label", {},
     make("input", { type: "checkbox", value: other.id, checked: beside.includes(other), onchange: (event) => {
       const chosen = new Set(beside.map((r) => r.id));
@@ -195,7 +193,7 @@ async function showQuestion(run, index, seed) {
       show();
     } }), " ", `${other.id} (${other.label})`));
   fill(panel,
-    make("h2", { tabindex: "-1" }, `question ${index}`, " ", close),
+    make("h2", { tabindex: "-1" }, `question ${index}`),
     first ? make("p", { class: "asked" }, first.question ?? "") : make("p", {}, "there is no answer to it on this page"),
     first ? make("p", {}, "gold: ", make("b", {}, first.target ?? "")) : null,
     others.length ? make("details", { open: others.length <= FEW }, make("summary", {}, `beside it (${others.length} other runs)`), make("div", { class: "chosen" }, others)) : null,
@@ -246,18 +244,25 @@ const visible = (text) => text === "" ? "∅" : text.replaceAll("\n", "⏎").rep
 
 // ---------------------------------------------------------------- what is shown
 
-async function show() {
+/** What the address says: a run with one of its questions, the first unless one is chosen. */
+async function show(moved = true) {
   const run = byName.get(state.run);
-  const question = Number.parseInt(state.question, 10);
   for (const row of document.querySelectorAll("#results tr.open")) row.classList.remove("open");
+  byId("question").hidden = true;
   if (!run) byId("run").hidden = true;
-  else document.querySelector(`#results a[data-run="${CSS.escape(run.id)}"]`)?.closest("tr")?.classList.add("open");
-  if (!run || Number.isNaN(question)) byId("question").hidden = true;
-  if (run) await showRun(run);
-  if (run && !Number.isNaN(question)) await showQuestion(run, question, Number.parseInt(state.seed, 10) || run.seeds[0]);
-  const opened = run && !Number.isNaN(question) ? byId("question") : run ? byId("run") : byId("top");
+  else {
+    document.querySelector(`#results a[data-run="${CSS.escape(run.id)}"]`)?.closest("tr")?.classList.add("open");
+    await showRun(run);
+    const [first] = await answersOf(run);
+    const chosen = Number.parseInt(state.question, 10);
+    const index = Number.isNaN(chosen) ? first?.index : chosen;
+    if (index !== undefined) await showQuestion(run, index, Number.parseInt(state.seed, 10) || run.seeds[0]);
+  }
+  if (!moved) return;
+  const opened = run && state.question ? byId("question") : run ? byId("run") : byId("top");
   opened.querySelector("h1, h2")?.focus({ preventScroll: true });
-  opened.scrollIntoView({ block: "start" });
+  const { top } = opened.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) opened.scrollIntoView({ block: "start" });
 }
 
 byId("results").addEventListener("click", (event) => {
@@ -276,4 +281,8 @@ theme();
 readAddress();
 await startTable();
 if (state.run) await show();
+else if (runs.length === 1) {
+  state.run = runs[0].id;
+  await show(false); // a page of one run opens on its answers
+}
 document.documentElement.dataset.ready = "yes";

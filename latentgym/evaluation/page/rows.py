@@ -12,18 +12,16 @@ from latentgym.evaluation.columns import BY_NAME, COLUMNS, Column, Run, shown
 from latentgym.evaluation.comparison import Difference, Scores, controls_of
 from latentgym.evaluation.fairness import cautions
 from latentgym.evaluation.results import Result
-from latentgym.evaluation.rows import asked, best, names, notes
+from latentgym.evaluation.rows import asked, best, in_place, names, notes
 
-_SHOWN = (
-    *("run", "agent", "model", "task", "accuracy", "controls", "n", "flops", "positions"),
-    *("latent_share", "thoughts", "tokens", "malformed", "truncated"),
-)
+_FIRST = ("run", "agent", "accuracy", "controls")
+_SHOWN = (*_FIRST, "task", "model", "n", "flops", "thoughts", "tokens", "malformed")
 _FILTERED = ("task", "family", "model", "agent", "control", "trained", "source")
 _BOLD = "Bold: the best on its task without gold, and those whose intervals reach its own."
 _CONTROLS = Column(
     "controls",
     "controls",
-    "accuracy with thoughts replaced, less without, paired by question: percentage points",
+    "change of accuracy under the control, paired by question: percentage points",
     "text",
     lambda run: None,
 )
@@ -84,11 +82,9 @@ def table(found: Sequence[Run], scores: Callable[[Run], Scores]) -> Table:
         found: folder and record of each run.
         scores: of a run.
     """
-    runs = sorted(found, key=lambda run: (asked(run), -run[1].accuracy, str(run[0])))
+    runs = sorted(found, key=lambda run: (in_place(run), -run[1].accuracy, str(run[0])))
     named, controls, odd = names(runs), controls_of(runs, scores), cautions(runs)
-    columns = [column for column in COLUMNS if column.name not in ("low", "high")]
-    if controls:
-        columns.insert(1 + [column.name for column in columns].index("accuracy"), _CONTROLS)
+    columns = _ordered([*COLUMNS, *([_CONTROLS] if controls else [])])
     top = {folder for _, some in groupby(runs, key=asked) for folder in best(list(some))}
     rows = [
         [
@@ -98,8 +94,15 @@ def table(found: Sequence[Run], scores: Callable[[Run], Scores]) -> Table:
         for run in runs
     ]
     headings = [_heading(column) for column in columns]
-    told = [_BOLD, *notes(runs, named), *_unlike(named, odd)]
+    told = [*([_BOLD] if top else []), *notes(runs, named), *_unlike(named, odd)]
     return Table(named, runs, rows, headings, list(_filters(runs)), told)
+
+
+def _ordered(columns: Sequence[Column]) -> list[Column]:
+    """The columns of the page: first those that a small screen has room for."""
+    rank = {name: place for place, name in enumerate(_FIRST)}
+    kept = [column for column in columns if column.name not in ("low", "high")]
+    return sorted(kept, key=lambda column: rank.get(column.name, len(rank)))
 
 
 def _heading(column: Column) -> dict[str, Any]:
@@ -159,13 +162,13 @@ def _tags(r: Result, odd: Sequence[str]) -> Iterator[Tag]:
     if r.trained_on:
         yield Tag(f"trained on {r.trained_on} of {r.n}", "questions that training saw", "warn")
     if odd:
-        yield Tag("unlike the rest", "; ".join(odd), "warn")
+        yield Tag("not comparable", "; ".join(odd), "warn")
 
 
 def _unlike(named: Mapping[Path, str], odd: Mapping[Path, Sequence[str]]) -> Iterator[str]:
     for folder, told in odd.items():
         if told:
-            yield f"{named[folder]} is unlike the rest of its task: {'; '.join(told)}."
+            yield f"{named[folder]} is not comparable with the rest: {'; '.join(told)}."
 
 
 def _filters(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:

@@ -63,7 +63,7 @@ def check(table: Mapping[str, Any], kinds: Mapping[str, Any], what: str) -> None
     """
     for key, value in table.items():
         if key not in kinds:
-            raise FaultError(f"{what} has no {key}; {did_you_mean(key, kinds).rstrip('.')}")
+            raise FaultError(f"unknown key {key!r} of {what}; {did_you_mean(key, kinds)}")
         if not is_of(value, kinds[key]):
             raise FaultError(f"{key} cannot be {told(value)}, but is {_named(kinds[key])}")
 

@@ -54,7 +54,7 @@ def cells_of(
         whole = name if isinstance(own["env"], str) else f"{name}/{task_name(split_module(env)[1])}"
         at = whole if knob is None else _with(whole, f"{knob[0].rpartition('.')[2]}-{knob[1]}")
         cell = Cell(
-            part=table.get("part", "figures"),
+            part=table.get("part", "results"),
             name=at,
             argv=_argv(verb, env, keys),
             paper=table.get("paper"),

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from latentgym.errors import UsageError, did_you_mean, told
+from latentgym.errors import UsageError, did_you_mean, sentence, told
 from latentgym.evaluation.suites.cells import Cell, waves
 from latentgym.evaluation.suites.each import rows_of
 from latentgym.evaluation.suites.keys import CELL, MOST_CELLS, SUITE, VERBS, FaultError, check
@@ -113,7 +113,7 @@ def read_suite(
             defaults["model"] = model
         defaults.setdefault("seeds", data.get("seeds", [0]))
     except FaultError as fault:
-        raise UsageError(f"{label}: {fault}.") from None
+        raise UsageError(sentence(f"{label}: {fault}")) from None
     over = {"limit": limit, "seeds": None if seeds is None else list(seeds)}
     over = {key: value for key, value in over.items() if value is not None}
     cells: list[Cell] = []
@@ -124,7 +124,7 @@ def read_suite(
                 if len(cells) > MOST_CELLS:
                     raise FaultError(f"there are more than {MOST_CELLS:,} cells up to here")
         except (FaultError, UsageError) as fault:
-            raise UsageError(f"{label}, cell {key}: {str(fault).rstrip('.')}.") from None
+            raise UsageError(sentence(f"{label}, cell {key}: {fault}")) from None
     _check_names(label, cells)
     try:
         ordered = [cell for wave in waves(cells) for cell in wave]

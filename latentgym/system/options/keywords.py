@@ -62,12 +62,23 @@ class Keyword:
             UsageError: it may not; it names the environment.
         """
         if not any(_is(value, kind) for kind in self.kinds) or not self._in_range(value):
-            raise UsageError(f"{self.name} of {env} is {self.expected}, not {told(value)}.")
+            wrong = f"{self.name} of {env} is {self.expected}, not {told(value)}"
+            advice = did_you_mean(value, self._choices) if isinstance(value, str) else ""
+            raise UsageError(f"{wrong}; {advice}" if advice.startswith("did") else f"{wrong}.")
 
     @property
     def expected(self) -> str:
         """The values that it takes, in words."""
-        return " or ".join(dict.fromkeys(self._words(kind) for kind in self.kinds))
+        choices = [repr(choice) for choice in self._choices]
+        plain = [self._words(kind) for kind in self.kinds if get_origin(kind) is not Literal]
+        *some, last = dict.fromkeys((*choices, *plain))
+        return f"{', '.join(some)} or {last}" if some else last
+
+    @property
+    def _choices(self) -> list[Any]:
+        """The values that it names one by one."""
+        literals = (kind for kind in self.kinds if get_origin(kind) is Literal)
+        return [choice for kind in literals for choice in get_args(kind)]
 
     def _in_range(self, value: Any) -> bool:
         if type(value) is bool or not isinstance(value, Real):
@@ -87,8 +98,6 @@ class Keyword:
             between = f" from {low:g}" if low > -_BOUND else ""
             between += f" to {high:.10g}" if high < math.inf else " on" if between else ""
             return f"a {'whole ' if kind is int else ''}number{between}"
-        if get_origin(kind) is Literal:
-            return " or ".join(map(repr, get_args(kind)))
         names = {bool: "true or false", type(None): "none", Any: "anything", str: "text"}
         plain = get_origin(kind) or kind
         article = "an" if plain.__name__[:1] in "AEIOU" else "a"

@@ -182,8 +182,10 @@ def test_a_run_of_ours_is_a_model_inside(run: Path) -> None:
     [
         ({"k": 300}, UsageError, "k = 300 likeliest tokens .* vocabulary of 259"),
         ({"k": 0}, UsageError, "k of GSM8K .* a whole number from 1"),
-        ({"interface": "mixtur"}, UsageError, "interface of .* is 'mixture' or"),
-        ({"interfce": "mixture"}, OptionError, "interfce"),
+        ({"interface": "mixtur"}, UsageError, "is 'mixture', .* or none.*; did you mean 'mixture'"),
+        ({"interface": 7}, UsageError, "interface of .* is 'mixture', .* or none, not 7"),
+        ({"interfce": "mixture"}, OptionError, "'interfce'; did you mean 'interface'. Its options"),
+        ({"zzzz": 1}, OptionError, "its options are answer, answered_by.* interface,.* split"),
         ({"observe": ["hiden"]}, UsageError, "no entry 'hiden'; did you mean 'hidden'"),
         ({"observe": []}, UsageError, "observe is a list of entries"),
         ({"observe": [1]}, UsageError, "observe is a list of entries"),

@@ -1,10 +1,9 @@
-"""Runs to make pages of, with answers and thoughts, some of them hostile; and a browser."""
+"""Runs to make pages of, with answers and thoughts, some of them hostile."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,16 +103,3 @@ def found(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
     hostile = {"model": HOSTILE, "git": HOSTILE, "source": "sample", "accuracy": 0.0}
     save("hostile", answers, accuracy_ci95=[0.0, 0.6], oracle=True, **hostile)
     return find_results([tmp_path / "runs"])
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser without a window; while it is there, an event loop runs in this thread."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("needs chromium (Debian's package)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from .conftest import result
 class Opened:
     """A page in the browser, with what it complained of and what it asked the network for."""
 
-    def __init__(self, browser: Any, path: Path) -> None:
+    def __init__(self, browser: Any, path: Path, width: int = 1280) -> None:
         self.complaints: list[str] = []
         self.asked: list[str] = []
-        self.page = browser.new_page()
+        self.page = browser.new_page(viewport={"width": width, "height": 800})
         self.page.on("console", lambda line: self._note(line))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -83,6 +83,14 @@ def test_it_filters_and_an_address_says_how(opened: Opened) -> None:
     assert opened.names() == ["soft"]
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_of_it_can_be_read(
+    scheme: str, found: list[Run], tmp_path: Path, illegible: Callable[[Path, str], list[str]]
+) -> None:
+    write_page(found, tmp_path / "page.html")
+    assert illegible(tmp_path / "page.html", scheme) == []
+
+
 def test_what_is_shown_is_a_file_too(opened: Opened, tmp_path: Path) -> None:
     opened.page.fill("#search", "soft")
     with opened.page.expect_download() as download:
@@ -107,10 +115,14 @@ def test_a_run_opens_with_settings_curves_and_questions(opened: Opened) -> None:
     opened.page.click("a[data-run=trained]")
     run = opened.page.locator("#run")
     run.locator("table").wait_for()
+    run.locator("#question h2").wait_for()
+    assert opened.page.evaluate("document.activeElement.tagName") == "H2"
+    assert "agent.temperature" not in run.inner_text(), "settings are folded"
+    run.locator("summary", has_text="settings").click()
     assert "runs/start" in run.inner_text() and "agent.temperature" in run.inner_text()
     assert run.locator("svg[role=img]").count() == 1
     assert run.locator("tbody tr").count() == 4
-    assert opened.page.evaluate("document.activeElement.tagName") == "H2"
+    assert "question 0" in run.locator("#question").inner_text(), "the first is open"
     opened.page.go_back()
     assert run.is_hidden()
 
@@ -128,6 +140,33 @@ def test_answers_stand_side_by_side_thought_by_thought(opened: Opened) -> None:
     assert "right" in first.inner_text() and "read as" in first.inner_text()
     opened.page.uncheck("#question input[value=cot]")
     assert columns.count() == 2 and "with=soft-zero" in opened.page.url
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_a_page_of_one_run_opens_on_its_answers(
+    width: int, chromium: Any, found: list[Run], tmp_path: Path
+) -> None:
+    write_page([run for run in found if run[0].name == "soft"], tmp_path / "page.html")
+    opened = Opened(chromium, tmp_path / "page.html", width)
+    page = opened.page
+    assert "question 0" in page.locator("#question").inner_text()
+    assert page.locator("#questions a").first.bounding_box()["y"] < 800
+    page.locator("#questions a").nth(3).click()
+    page.locator("#question h2", has_text="question 3").wait_for()
+    assert 0 <= page.locator("#question h2").bounding_box()["y"] < 800, "where one sees it"
+    assert page.locator("#questions tr.open a").inner_text() == "3"
+    assert not page.locator("#search").is_visible()
+    page.close()
+
+
+def test_a_small_screen_has_the_accuracy(opened: Opened) -> None:
+    opened.page.set_viewport_size({"width": 380, "height": 900})
+    cell = opened.page.locator("th[data-name=accuracy]").bounding_box()
+    assert cell["x"] + cell["width"] <= 380
+    wide = opened.page.evaluate(
+        "(e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))"
+    )
+    assert wide, "the one that casts a shadow where there is more"
 
 
 def test_what_a_model_wrote_is_text(opened: Opened) -> None:

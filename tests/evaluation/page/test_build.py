@@ -47,8 +47,8 @@ def test_every_run_has_a_row_and_a_link(found: list[Run]) -> None:
         "soft",
         "cot",
         "soft-zero",
-        "hostile",
         "trained",
+        "hostile",  # of made-up questions, so behind all others
     ]
     assert "75.00" in text and "[40.0, 95.0]" in text and "1 of 4" in text
     assert "zero -50.0 [" in text, "the control stands in the row of its method"
