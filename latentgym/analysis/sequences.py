@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentgym.errors import UsageError
 from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM
 from latentgym.lm.model import left_pad, right_pad
 from latentgym.rollout import Policy, Rollouts
+from latentgym.rollout.replay import stored_thoughts
 from latentgym.rollout.rollouts import StepKind
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class PositionKind(IntEnum):
 THOUGHTS = (PositionKind.CHAIN, PositionKind.HYBRID, PositionKind.LATENT)
 _OF_FAMILY = {"token": THOUGHTS[0], "hybrid": THOUGHTS[1], "continuous": THOUGHTS[2]}
 _OF_STEP = {
+    StepKind.PLAIN: PositionKind.CHAIN,
     StepKind.TOKEN: PositionKind.ANSWER,
     StepKind.INSERTED: PositionKind.INSERTED,
     StepKind.PROMPT: PositionKind.PROMPT,
@@ -132,12 +134,8 @@ def of_rollouts(policy: Policy, rollouts: Rollouts) -> Sequences:
     token_NT = torch.cat([ids_NP, torch.from_numpy(rollouts.token_NT).to(device)], dim=1)
     step_NT = torch.from_numpy(rollouts.kind_NT).to(device).long()
     step_NT = torch.cat([mask_NP.long() * StepKind.PROMPT, step_NT], dim=1)
-    thought_NT = step_NT == StepKind.THOUGHT
-    thoughts = {
-        name: value.to(device)[thought_NT[:, ids_NP.shape[1] :]]
-        for name, value in rollouts.actions.items()
-    }
-    thoughts["token"] = token_NT[thought_NT]
+    where_NT, thoughts = stored_thoughts(rollouts, device)
+    thought_NT = nn.functional.pad(where_NT, (ids_NP.shape[1], 0))
     x_NTD = policy.inputs(token_NT, thought_NT, thoughts, lm.table_VD)
     kind_NT = torch.zeros_like(step_NT).masked_fill(thought_NT, kind_of_thoughts(policy))
     for step, kind in _OF_STEP.items():

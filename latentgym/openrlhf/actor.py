@@ -4,7 +4,7 @@ Thoughts travel through OpenRLHF as `mm_train_inputs`, its channel for per-sampl
 beside token ids (made for images): a dict of tensors per sample, concatenated over a micro-batch,
 so no padding rule is needed.
 
-    kind       (T_i,) int8: `Kind` of each position of the sample
+    kind       (T_i,) int8: `StepKind` of each position of the sample
     <name>     (n_i, ...): the head's stored action of each of its n_i thoughts
 
 Legend: B rows, T positions, A = T - 1 positions that may be scored.
@@ -70,7 +70,7 @@ class PolicyActor(Actor):  # type: ignore[misc]
             raise ValueError("thoughts cannot be packed; leave out packing and ring attention.")
         present_BT = attention_mask.bool()
         kind_BT = torch.zeros_like(present_BT, dtype=kind.dtype).masked_scatter(present_BT, kind)
-        logp_BT, entropy_BT = self.model(sequences, kind_BT, thoughts)
+        logp_BT, _, _, entropy_BT = self.model(sequences, kind_BT, thoughts)
         # OpenRLHF multiplies by the mask what it has computed, so that nothing may stand behind it.
         logp_BA, entropy_BA = (masked(x[:, 1:], action_mask.bool()) for x in (logp_BT, entropy_BT))
         if not return_output:

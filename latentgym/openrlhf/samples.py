@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentgym.rollout import Episodes, StepKind
+from latentgym.rollout import ACTIONS, THOUGHTS, Episodes, StepKind
 from latentgym.rollout.collect import COUNTS
 from latentgym.training import Order
 
@@ -76,7 +76,7 @@ def responses(
             prompt = rollouts.prompts[rollouts.prompt_N[n]]
             kinds = rollouts.kind_NT[n]
             kinds = kinds[kinds != StepKind.PAD]
-            thought = torch.from_numpy(rollouts.kind_NT[n] == StepKind.THOUGHT)
+            thought = torch.from_numpy(np.isin(rollouts.kind_NT[n], THOUGHTS))
             kind = np.concatenate([np.full(len(prompt), StepKind.PROMPT, dtype=np.int8), kinds])
             group.append(
                 {
@@ -105,7 +105,7 @@ def responses(
 
 def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
     """Begin and end of each run of actions; what the environment inserted is none."""
-    acted = np.isin(kind, (StepKind.THOUGHT, StepKind.TOKEN)).astype(np.int8)
+    acted = np.isin(kind, ACTIONS).astype(np.int8)
     edges = np.flatnonzero(np.diff(acted, prepend=0, append=0))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
@@ -115,7 +115,7 @@ def thoughts_of(experience: Any) -> torch.Tensor:
     thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
     for row, inputs in enumerate(experience.mm_train_inputs):
         kind = inputs["kind"][1:]
-        thought_BA[row, : len(kind)] = kind == StepKind.THOUGHT
+        thought_BA[row, : len(kind)] = torch.from_numpy(np.isin(kind.numpy(), THOUGHTS))
     return thought_BA
 
 

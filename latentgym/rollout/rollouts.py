@@ -31,6 +31,13 @@ class StepKind(IntEnum):
     INSERTED = 3  # put there by the environment; no action
     PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
     TARGET = 5  # of the right answer, put there to be scored like a word; no action
+    PLAIN = 6  # an action of the head that is read as its plain token, by the head's own choice
+
+
+THOUGHTS = (StepKind.THOUGHT, StepKind.PLAIN)
+"""Kinds of the head's actions."""
+ACTIONS = (*THOUGHTS, StepKind.TOKEN)
+"""Kinds of all actions."""
 
 
 @dataclass
@@ -44,7 +51,8 @@ class Rollouts:
         token_NT: the token by which each step is read; 0 where there is none.
         kind_NT: `StepKind` of each step.
         actions: the thoughts, tensors of shape (N, T, ...); zeros where no thought is.
-        logp_NT: log-probability of each action when it was sampled, or None if not recorded.
+        logp_NT: log-probability of each action when it was sampled, of all its parts together, or
+            None if not recorded.
         terminated_N, truncated_N: how each episode ended.
         seed: of the rollout.
         discarded: forward positions spent on rows that were done or waited.
@@ -73,12 +81,17 @@ class Rollouts:
     @property
     def length_N(self) -> IntArray:
         """Steps of each row."""
-        return self._count(StepKind.THOUGHT, StepKind.TOKEN, StepKind.INSERTED, StepKind.TARGET)
+        return self._count(*ACTIONS, StepKind.INSERTED, StepKind.TARGET)
 
     @property
     def thoughts_N(self) -> IntArray:
-        """Thoughts of each row."""
-        return self._count(StepKind.THOUGHT)
+        """Thoughts of each row, those that were read as plain tokens among them."""
+        return self._count(*THOUGHTS)
+
+    @property
+    def plain_N(self) -> IntArray:
+        """Thoughts of each row that the head had read as plain tokens."""
+        return self._count(StepKind.PLAIN)
 
     @property
     def tokens_N(self) -> IntArray:
@@ -96,7 +109,7 @@ class Rollouts:
 
     def action_tokens(self, row: int) -> IntArray:
         """The tokens of a row's own actions, inserted ones left out: what an env steps through."""
-        own = np.isin(self.kind_NT[row], (StepKind.THOUGHT, StepKind.TOKEN))
+        own = np.isin(self.kind_NT[row], ACTIONS)
         tokens: IntArray = self.token_NT[row][own]
         return tokens
 

@@ -32,6 +32,7 @@ from latentgym.rollout import (
     log_probs,
     replay,
 )
+from latentgym.rollout.replay import acted, action_parts
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
 from latentgym.training.grpo_config import CLEAN, GRPOConfig
@@ -53,6 +54,7 @@ class _Given:
 
     Attributes:
         rollouts: N rows.
+        actions_N: how many actions each has, thoughts without randomness left out.
         advantage_N: of each.
         old_NT: log-probabilities under the policy that acted. None where a rollout has a single
             update: the policy that learns is that policy, and its own, detached, serve.
@@ -60,6 +62,7 @@ class _Given:
     """
 
     rollouts: Rollouts
+    actions_N: Tensor
     advantage_N: Tensor
     old_NT: Tensor | None
     reference_NT: Tensor | None
@@ -156,7 +159,10 @@ class GRPO(QuestionStage):
             old_NT = log_probs(self.policy, rollouts, c.micro_batch)
         if self.reference is not None:
             reference_NT = log_probs(self.reference, rollouts, c.micro_batch)
-        return _Given(rollouts, advantage_N.to(self.policy.lm.device), old_NT, reference_NT)
+        part_NT, _ = action_parts(self.policy, rollouts)
+        actions_N = acted(part_NT).sum(-1)
+        device = self.policy.lm.device
+        return _Given(rollouts, actions_N, advantage_N.to(device), old_NT, reference_NT)
 
     def _mini_batches(self, number: int, epoch: int) -> list[IntArray]:
         """The rows of each optimiser step of a pass over a rollout."""
@@ -169,24 +175,25 @@ class GRPO(QuestionStage):
     def _losses(self, given: _Given, rows: IntArray, seen: UpdateMetrics) -> Iterator[Tensor]:
         """The loss of an optimiser step, in micro-batches that add up to its mean."""
         c, rollouts = self.config, given.rollouts
-        n_actions = int((rollouts.thoughts_N + rollouts.tokens_N)[rows].sum())
+        n_actions = given.actions_N[rows].sum()
         for start in range(0, len(rows), c.micro_batch):
             part = rows[start : start + c.micro_batch]
             scores = replay(self.policy, rollouts.select(part))
-            logp_NT, action_NT = scores.logp_NT, scores.action_NT
+            logp_NT, part_NT, action_NT = scores.logp_NT, scores.part_NT, scores.action_NT
             at = torch.from_numpy(part).to(logp_NT.device)
             steps = slice(logp_NT.shape[1])  # a part is as wide as its own longest row
             old_NT = logp_NT.detach() if given.old_NT is None else given.old_NT[at, steps]
-            advantage_N1 = given.advantage_N[at, None]
+            advantage_N = given.advantage_N[at].view(-1, *(1,) * (logp_NT.dim() - 1))
             surrogate = clipped_surrogate(
-                logp_NT, old_NT, advantage_N1, action_NT, c.clip_low, c.clip_high
+                logp_NT, old_NT, advantage_N, part_NT, c.clip_low, c.clip_high
             )
-            loss_NT, kl_NT = surrogate.loss_NT, None
+            loss_NT, kl_NT = scores.of_actions(surrogate.loss_NT), None
             if given.reference_NT is not None:
                 reference_NT = given.reference_NT[at, steps]
-                kl_NT = kl_estimate(logp_NT, reference_NT, action_NT, c.kl_estimator)
+                divergence_NT = kl_estimate(logp_NT, reference_NT, part_NT, c.kl_estimator)
+                kl_NT = scores.of_actions(divergence_NT)
                 loss_NT = loss_NT + c.kl * kl_NT
-            loss_NT = loss_NT * action_weights(scores.thought_NT, action_NT, c.mean)
+            loss_NT = loss_NT * action_weights(scores.thought_NT & action_NT, action_NT, c.mean)
             if c.mean == "token":
                 loss = masked_mean(loss_NT, action_NT, "token") * action_NT.sum() / n_actions
             else:
