@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,8 @@ from latentgym.evaluation.stats import mean_interval, seed_interval
 from latentgym.evaluation.suites.cells import Cell, folder
 from latentgym.evaluation.suites.running import run
 from latentgym.progress import progress_bar
-from latentgym.rollout import Engine, Policy, Rollouts, StepKind, collect
-from latentgym.rollout.targets import with_targets
+from latentgym.rollout import Engine, Policy, Rollouts, collect
+from latentgym.rollout.targets import with_right_answers
 from latentgym.storage import atomic_write
 from latentgym.training.manifest import run_of
 
@@ -94,16 +93,8 @@ class Trained:
         episodes = collect(Engine(self.policy), env, range(size), seed=seed)
         self.accuracy = float(episodes.component("score").mean())
         self.own: Rollouts = episodes.rollouts
+        self.right: Rollouts = with_right_answers(episodes, env)
         self.stream = ResidualStream(self.policy.lm)
-
-    @property
-    def right(self) -> Rollouts:
-        """Its thoughts with the right answers behind them."""
-        thought_NT = self.own.kind_NT == StepKind.THOUGHT
-        kind_NT = np.where(thought_NT, StepKind.THOUGHT, StepKind.PAD).astype(np.int8)
-        shown = [self.task.demonstration(i) for i in range(len(self.task))]
-        answers = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
-        return with_targets(replace(self.own, kind_NT=kind_NT), answers)
 
     def sequences(self, rollouts: Rollouts) -> Sequences:
         """What it reads."""

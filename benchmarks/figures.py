@@ -16,6 +16,7 @@ from benchmarks import sections_depth, sections_dynamics, sections_latents, sect
 from benchmarks.sections import suite_cells
 from benchmarks.sections_outliers import record
 from latentgym.analysis import plots
+from latentgym.evaluation.page.plots import log_costs
 from latentgym.evaluation.stats import wilson
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -53,7 +54,7 @@ def mnns() -> None:
         lengths = np.abs(ends - means)
         marker = "osD^vP*X<>"[(number + number // 10) % 10]
         axes.errorbar(flops, means, lengths, marker=marker, ms=5, capsize=2, lw=1.2, label=label)
-    axes.set_xscale("log")
+    log_costs(axes)
     axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %")
     axes.set_title("MNNS, every method from one supervised start", fontsize=10)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

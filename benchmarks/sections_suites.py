@@ -29,13 +29,13 @@ MNNS = {
     "coconut": "Coconut",
     "colar": "CoLaR, supervised",
     "latentr3": "LatentR3, supervised",
-    "token-grpo": "GRPO in words",
+    "token-grpo": "GRPO over tokens",
     "hrpo": "HRPO",
     "mts-grpo": "MTS-GRPO (CoT2)",
 }
 """Cells of `mnns` that are no controls, with what they are called."""
-_HEADLINE = ("start", "votes-samples-16", "soft-thinking", "cot", "cot2", "coconut")
-_HEADLINE += ("token-grpo", "hrpo", "mts-grpo")
+_HEADLINE = ("start", "votes-samples-16", "soft-thinking", "cot", "cot2", "coconut", "colar")
+_HEADLINE += ("latentr3", "token-grpo", "hrpo", "mts-grpo")
 _CONTROLS = ("word", "zero", "shuffle", "noise")
 _TASKS = ("RG_chain_sum", "RG_products", "RG_gcd", "RG_letter_counting")
 _METHODS = {
@@ -60,7 +60,7 @@ def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
     columns = (_seeds, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
     rows = named(suite_cells("mnns"), {name: MNNS[name] for name in names}, *columns)
     header = ["MNNS, every method from one start", "seeds", "accuracy % [95 %]"]
-    return table([*header, "FLOP an answer", "thoughts"], rows)
+    return table([*header, "FLOP an answer", "thoughts, of all samples"], rows)
 
 
 def mnns_headline() -> str:

@@ -3,7 +3,7 @@
 "Training Large Language Models to Reason in a Continuous Latent Space" (arXiv 2412.06769). A
 thought is the model's last hidden state, fed back in the place of a word. `sft` is the curriculum:
 at each stage latents take the place of one more step of the reasoning in text (section 3). `grpo`
-improves the answer tokens behind the latents by outcome reward.
+improves the answer tokens after the latents by outcome reward.
 
 The paper's controls are settings: `--thought pause` has a learned token in the latents' places,
 `--thought none` leaves the steps out and puts nothing there.
@@ -43,7 +43,7 @@ class CoconutConfig:
     """Settings of Coconut."""
 
     stage: Literal["sft", "grpo"] = "sft"
-    """The curriculum, or policy gradient on the tokens behind the latents."""
+    """The curriculum, or policy gradient on the tokens after the latents."""
     thought: Literal["hidden", "pause", "none"] = "hidden"
     """What takes the steps' place: hidden states (Coconut), a learned pause, or nothing."""
     c: SizeOrZero = 1

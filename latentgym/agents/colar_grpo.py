@@ -37,7 +37,7 @@ class CoLaRConfig:
     speed: Size = 2
     """Tokens per thought, c, that the suffix asks for when answering and in policy gradient."""
     prompt_suffix: str = "( Thinking speed : {c} )"
-    """Read behind every prompt; {c} stands for the speed."""
+    """Read after every prompt; {c} stands for the speed."""
     c_min: Size = 1
     """Fewest tokens per thought in supervised training."""
     c_max: Size = 5

@@ -42,7 +42,7 @@ class HRPOConfig:
     """Settings of HRPO; the defaults are the authors' for GSM8K."""
 
     temperature: Positive = 0.5
-    """Of sampling, and of the mixture behind the soft embedding; the paper sweeps .3 to .9."""
+    """Of sampling, and of the mixture in the soft embedding; the paper sweeps .3 to .9."""
     top_k: Steps | None = 50
     """Sample and mix among the k likeliest tokens, as the authors' code does by a default of its
     libraries; none takes the whole vocabulary."""

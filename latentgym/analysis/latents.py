@@ -8,7 +8,8 @@ the answer's tokens is the effect of the replacement,
 
 Thoughts behind the replaced one stay as they are stored too (the *direct* effect), or are made
 again by the head from what stands before them now (the *total* effect). Whose answer it is, is a
-matter of the sequences: the policy's own, or the right one (`rollout.targets.with_targets`).
+matter of the sequences: the policy's own, or the right one
+(`rollout.targets.with_right_answers`).
 
 Legend: N rows, T positions, S steps of thought, J rows that are read together, M positions of
 answers, D width.

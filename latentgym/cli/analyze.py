@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
@@ -65,7 +65,7 @@ class DepthOptions(AnalyzeOptions):
     parts: list[str] = field(default_factory=lambda: list(PARTS))
     """What skips leave out of a layer, one at a time: block attention mlp."""
     draws: Size = 1
-    """Future effects are measured behind so many positions of each sequence; the authors take 4."""
+    """Future effects are measured after so many positions of each sequence; the authors take 4."""
     explained: Size = 1
     """How many sequences gradients and erasure look at; they cost hundreds of passes each."""
 
@@ -78,8 +78,10 @@ class LatentsOptions(AnalyzeOptions):
     """So many questions, evenly spaced over the split."""
     steps: Size = 8
     """Thoughts are replaced at so many steps at most, evenly spaced, and all at once."""
+    answer: Literal["own", "right"] = "own"
+    """Whose probability is told: of the answer that the agent gave, or of the right one."""
     total: bool = False
-    """Also let the agent think on behind each replaced thought, which costs a rollout each."""
+    """Also let the agent think on after each replaced thought, which costs a rollout each."""
     top: Size = 5
     """Tokens told of each thought, at every layer."""
 
@@ -151,7 +153,9 @@ def latents(argv: Sequence[str]) -> int:
     options = parse(LatentsOptions, argv, "analyze latents", latents.__doc__ or "")
     if options.demonstrations and options.total:
         raise UsageError("--total needs an agent that thinks on; leave --demonstrations out.")
-    read = _read(options)
+    if options.demonstrations and options.answer == "right":
+        raise UsageError("demonstrations have the right answers already; leave --answer out.")
+    read = _read(options, right=options.answer == "right")
 
     from latentgym.analysis import ResidualStream, causal_map, decode_latents
     from latentgym.analysis.lens import taps_of
@@ -208,7 +212,7 @@ class _Read(NamedTuple):
     questions: list[int]
 
 
-def _read(options: AnalyzeOptions) -> _Read:
+def _read(options: AnalyzeOptions, *, right: bool = False) -> _Read:
     from latentgym.cli.subject import subject
 
     run = subject(
@@ -234,6 +238,7 @@ def _read(options: AnalyzeOptions) -> _Read:
 
     from latentgym.analysis import of_demonstrations, of_rollouts
     from latentgym.rollout import Engine, collect
+    from latentgym.rollout.targets import with_right_answers
 
     env, rollouts = run.make_env(len(questions)), None
     if options.demonstrations:
@@ -241,7 +246,8 @@ def _read(options: AnalyzeOptions) -> _Read:
         items = [(base.prompt(i), base.demonstration(i)) for i in questions]
         sequences = of_demonstrations(policy.lm, items)
     else:
-        rollouts = collect(Engine(policy), env, questions, seed=options.seed).rollouts
+        episodes = collect(Engine(policy), env, questions, seed=options.seed)
+        rollouts = with_right_answers(episodes, env) if right else episodes.rollouts
         sequences = of_rollouts(policy, rollouts)
     told = [task.difficulty(i) for i in questions]
     names = sorted({name for each in told for name in each})

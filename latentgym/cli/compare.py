@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         console.print(Text.assemble(shown(folder), " against ", shown(first)), style="bold")
         compared = {task: compare(tasks[task], base[task], str(first)) for task in common}
         for task, comparison in compared.items():
-            _print(" ".join(task), comparison, tasks[task], base[task], console)
+            _print(" ".join(task), comparison, console)
         scores = [[[r.accuracy for _, r in of[task]] for task in common] for of in (tasks, base)]
         over = aggregate(scores[0], scores[1]) if len(common) > 1 else None
         if over is not None:
@@ -92,22 +92,19 @@ def _tasks(folder: Path) -> Tasks:
     return tasks
 
 
-def _print(
-    task: str, c: Comparison, ours: Sequence[Run], theirs: Sequence[Run], console: Console
-) -> None:
+def _print(task: str, c: Comparison, console: Console) -> None:
     console.print(shown(task), style="bold")
-    console.print(_grid(_lines(c, ours, theirs)))
+    console.print(_grid(_lines(c)))
     for caution in c.cautions:
         console.print(shown(f"warning: {caution}"), style="yellow")
 
 
-def _lines(c: Comparison, ours: Sequence[Run], theirs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    d = c.difference
-    own, other = (100 * sum(r.accuracy for _, r in runs) / len(runs) for runs in (ours, theirs))
+def _lines(c: Comparison) -> Iterator[tuple[str, str]]:
+    d, own, other = c.difference, 100 * c.accuracy, 100 * c.other_accuracy
     paired = f"{c.seeds} seed{'s' if c.seeds > 1 else ''}" if c.seeds else "seeds that differ"
     yield "accuracy", f"{own:.2f} %, against {other:.2f} %"
     interval = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
-    yield "difference", f"{100 * d.mean:+.2f} points {interval}, {c.n} questions, {paired}"
+    yield "difference", f"{100 * d.mean:+.2f} points {interval}, {c.n} shared questions, {paired}"
     yield "questions", f"{c.won} won, {c.lost} lost, {c.tied} tied; sign test p = {c.sign_p:.2g}"
     yield "improvement", f"{c.improvement:.3f}: chance of the better answer, a tie counts half"
     ratios = [

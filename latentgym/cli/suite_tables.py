@@ -13,7 +13,7 @@ from latentgym.evaluation.columns import COSTS, Run
 from latentgym.evaluation.comparison import Difference, compare
 from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.fairness import cautions
-from latentgym.evaluation.stats import seed_interval
+from latentgym.evaluation.results import accuracy_interval
 from latentgym.evaluation.suites.cells import Cell, results_of
 from latentgym.evaluation.suites.costs import curves
 from latentgym.system.console import Console
@@ -61,11 +61,9 @@ def show_figures(cells: Sequence[Cell], out: Path, console: Console) -> None:
 
 
 def _numbers(cell: Cell, runs: Sequence[Run]) -> dict[str, str]:
-    """Mean and interval over seeds; of one seed, over questions."""
+    """Mean and interval over seeds, which is never narrower than that over questions."""
     results = [r for _, r in runs]
-    mean, low, high = seed_interval([r.accuracy for r in results], min(r.n for r in results))
-    if len(results) == 1:
-        low, high = results[0].accuracy_ci95
+    mean, low, high = accuracy_interval(results)
     seeds = f" x{len(results)}" if results[1:] else ""
     return {
         "accuracy": f"{100 * mean:.2f}",

@@ -71,7 +71,7 @@ class Recipe:
                 f"min_rating must be from 0 to {BEST_RATING}, not {self.min_rating!r}."
             )
         if self.start and self.end and self.start > self.end:
-            raise UsageError(f"the start, {self.start}, is behind the end, {self.end}; swap them.")
+            raise UsageError(f"the start, {self.start}, is after the end, {self.end}; swap them.")
         if self.min_items and not self.start:
             raise UsageError("min_items moves the start of the window back; give a start.")
 

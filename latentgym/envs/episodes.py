@@ -23,15 +23,15 @@ BoolArray = npt.NDArray[np.bool_]
 Observation = dict[str, Any]
 
 OBSERVATION: Mapping[str, str] = {
-    "prompt": "token ids of the question's prompt, from the left; padding behind",
+    "prompt": "token ids of the question's prompt, from the left; padding after it",
     "prompt_length": "how many of them are the prompt",
     "phase": "what the next action is: 0 a thought, 1 a token of the answer; 2 never shows, as a "
     "tool call is answered at once; 3 nothing, the episode is over",
     "thoughts_used": "thoughts so far; what the environment inserts is none",
     "answer_used": "tokens of the answer so far",
     "token": "the token that the last action was read by; padding before the first",
-    "inserted": "token ids that the environment has inserted behind the last action (a tool "
-    "response, the forced prompt of an answer), which the agent reads next; padding behind",
+    "inserted": "token ids that the environment has inserted after the last action (a tool "
+    "response, the forced prompt of an answer), which the agent reads next; padding after it",
     "inserted_length": "how many of them; 0 mostly",
 }
 """The entries of an observation, and what each is."""
@@ -112,7 +112,7 @@ class LiveEpisodes:
         return bool(self._inserted_length_N[row] > 0)
 
     def inserted(self, row: int) -> list[int]:
-        """What it has inserted behind the last action, or behind the prompt, token ids."""
+        """What it has inserted after the last action, or behind the prompt, token ids."""
         ids: list[int] = self._inserted_NM[row, : self._inserted_length_N[row]].tolist()
         return ids
 

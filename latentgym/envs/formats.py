@@ -52,7 +52,7 @@ class Format(ABC):
 
     @abstractmethod
     def answer(self, gold: str) -> str:
-        """What a demonstration says behind the marker."""
+        """What a demonstration says after the marker."""
 
     @abstractmethod
     def find(self, completion: str) -> str | None:
@@ -84,7 +84,7 @@ class Format(ABC):
 
 
 class Hashes(Format):
-    """The answer stands behind a marker, to the end of its line."""
+    """The answer stands after a marker, to the end of its line."""
 
     def answer(self, gold: str) -> str:
         return f" {gold}"

@@ -17,7 +17,7 @@ from latentgym.text.tokenizers import Tokenizer
 
 
 class TextTask(Task):
-    """Questions in words, answers behind a marker.
+    """Questions in words, answers after a marker.
 
     Args:
         family: action family.

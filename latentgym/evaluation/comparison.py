@@ -49,6 +49,7 @@ class Comparison:
 
     Attributes:
         difference: of the scores, with the other's name.
+        accuracy, other_accuracy: mean scores of both over these questions.
         n: questions that both have.
         seeds: that both have, on which they are paired too; 0 where they share none, so that the
             means of each question over its own seeds are.
@@ -62,6 +63,8 @@ class Comparison:
     """
 
     difference: Difference
+    accuracy: float
+    other_accuracy: float
     n: int
     seeds: int
     won: int
@@ -105,7 +108,8 @@ def compare(
             f"({found[0][1].dataset_hash} and {other[0][1].dataset_hash}), so question 0 of one is "
             "not question 0 of the other; evaluate both on the same data."
         )
-    gain_QS, seeds = _paired(ours, theirs)
+    (own_QS, other_QS), seeds = _paired(ours, theirs)
+    gain_QS = own_QS - other_QS
     if not len(gain_QS):
         raise UsageError(f"{found[0][0]} and {other[0][0]} have no question in common.")
     gain_Q = gain_QS.mean(1)
@@ -113,6 +117,8 @@ def compare(
     better = ((gain_QS > 0) + 0.5 * (gain_QS == 0)).mean()
     return Comparison(
         Difference(name, float(gain_Q.mean()), *difference_interval(gain_QS)),
+        float(own_QS.mean()),
+        float(other_QS.mean()),
         len(gain_Q),
         seeds,
         won,
@@ -238,17 +244,23 @@ def _joined(runs: Sequence[Run], read: Callable[[Run], Scores]) -> Scores:
 
 
 def _paired(ours: Scores, theirs: Scores) -> tuple[Floats, int]:
-    """Differences of questions that both have under seeds that both have, else of their means."""
+    """Scores of both, (2, Q, S), of questions that both have under seeds that both have.
+
+    Where they share no seed, those of the questions' means; S is then 1. The number of shared seeds
+    comes with it.
+    """
     both = sorted({seed for _, seed in ours} & {seed for _, seed in theirs})
     asked = [{q for q, s in scores if s in both or not both} for scores in (ours, theirs)]
     numbers = sorted(asked[0] & asked[1])
     pairs = [[(q, s) for s in both] for q in numbers]
     whole = [row for row in pairs if all(pair in ours and pair in theirs for pair in row)]
     if both and whole:
-        return np.array([[ours[p] - theirs[p] for p in row] for row in whole]), len(both)
+        pairs_of = (np.array([[one[p] for p in row] for row in whole]) for one in (ours, theirs))
+        return np.stack([*pairs_of]), len(both)
     means = [_means(scores) for scores in (ours, theirs)]
-    gain_Q = [means[0][q] - means[1][q] for q in sorted(means[0].keys() & means[1].keys())]
-    return np.array(gain_Q, dtype=np.float64).reshape(-1, 1), 0
+    shared = sorted(means[0].keys() & means[1].keys())
+    both_Q = np.array([[one[q] for q in shared] for one in means], dtype=np.float64)
+    return both_Q[..., None], 0
 
 
 def _means(scores: Scores) -> dict[int, float]:

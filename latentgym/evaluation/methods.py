@@ -28,9 +28,8 @@ from latentgym.evaluation.comparison import (
     sorted_json,
 )
 from latentgym.evaluation.fairness import options
-from latentgym.evaluation.results import Result
+from latentgym.evaluation.results import Result, accuracy_interval
 from latentgym.evaluation.rows import asked
-from latentgym.evaluation.stats import seed_interval
 from latentgym.system.terminal import line
 
 Asked = tuple[str, str, str]
@@ -138,9 +137,7 @@ def point(method: Method, questions: Asked, cost: str) -> Point:
         cost: name of one of `COSTS`.
     """
     results = [r for _, r in method.runs[questions]]
-    mean, low, high = seed_interval([r.accuracy for r in results], min(r.n for r in results))
-    if len(results) == 1:  # over its questions
-        low, high = results[0].accuracy_ci95
+    mean, low, high = accuracy_interval(results)
     return Point(float(np.mean([COSTS[cost].of(r) for r in results])), mean, low, high)
 
 

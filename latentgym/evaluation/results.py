@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from latentgym.errors import UsageError
+from latentgym.evaluation.stats import seed_interval
 from latentgym.evaluation.stored import read_lines, told
 from latentgym.registry import stored_fault
 from latentgym.storage import atomic_write, finite, gzipped, to_json, writable
@@ -372,3 +373,12 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return out.stdout.strip() or None
+
+
+def accuracy_interval(results: Sequence[Result]) -> tuple[float, float, float]:
+    """Mean accuracy of runs that differ in their seed, and its 95 % interval over seeds.
+
+    It is never narrower than the interval over questions; of one run it is that interval.
+    """
+    over_questions = [r.accuracy_ci95 for r in results]
+    return seed_interval([r.accuracy for r in results], min(r.n for r in results), over_questions)

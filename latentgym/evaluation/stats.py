@@ -50,16 +50,21 @@ def _t95(df: int) -> float:
     )
 
 
-def seed_interval(shares_S: Sequence[float], n: int) -> tuple[float, float, float]:
+def seed_interval(
+    shares_S: Sequence[float], n: int, over_questions: Sequence[Sequence[float]] = ()
+) -> tuple[float, float, float]:
     """Mean and 95 % interval of shares in [0, 1], one for each trained seed.
 
     Student's interval over the seeds, which ends at 0 and 1, and is widened by what questions that
     were not seen may change (3.84 in n): seeds that agree by chance are no certainty. It is of the
-    training's chance, not of the choice of questions, of which `question_interval` tells.
+    training's chance; with `over_questions` it is never narrower than the choice of questions
+    leaves it.
 
     Args:
         shares_S: such as accuracies.
         n: questions behind each of them.
+        over_questions: the interval of each over its questions, such as `question_interval` tells,
+            where they are known; of one share this is the interval.
 
     Raises:
         ValueError: no seeds, or a number that is no share.
@@ -67,6 +72,11 @@ def seed_interval(shares_S: Sequence[float], n: int) -> tuple[float, float, floa
     if not len(shares_S) or not all(0 <= share <= 1 for share in shares_S):
         raise ValueError(f"there is a share in [0, 1] of each seed, but not {list(shares_S)}.")
     mean, low, high = mean_interval(shares_S)
+    if over_questions:
+        ends = np.asarray(over_questions, dtype=np.float64).mean(0)
+        if len(shares_S) == 1:
+            return mean, float(ends[0]), float(ends[1])
+        low, high = min(low, float(ends[0])), max(high, float(ends[1]))
     unseen = _unseen(mean, n)
     return mean, max(0.0, min(low, unseen[0])), min(1.0, max(high, unseen[1]))
 

@@ -130,10 +130,10 @@ _FINITE = "its logits are not finite, so its weights are damaged"
 _OVERWRITTEN = "it overwrites the embeddings that it reads"
 _EMBEDDING = "it makes more of token ids than their embeddings, which is all that a latent has"
 _LOGITS = "its logits are not its language-model head's on the last hidden state"
-_AHEAD = "it sees what stands behind a position, as no causal language model does"
+_AHEAD = "it sees what stands after a position, as no causal language model does"
 _ATTENTION = "its attention is not the one that the engine computes"
 _PADDING = "padding changes what it computes"
-_CACHE = "reading step by step behind a cache is not reading in one pass"
+_CACHE = "reading step by step with a cache is not reading in one pass"
 
 
 class _Trial:

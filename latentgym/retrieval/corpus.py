@@ -46,7 +46,7 @@ def _passage(row: Row) -> Passage:
     if whole:
         title, body = titled(body)
     if not body.strip():
-        raise row.fault("the passage has no text behind its title")
+        raise row.fault("the passage has no text after its title")
     return Passage(_valid(str(id)), " ".join(_valid(title).split()), _valid(body))
 
 

@@ -1,4 +1,4 @@
-"""The likelihood of right answers behind what a policy has thought, and the reward made of it.
+"""The likelihood of right answers after what a policy has thought, and the reward made of it.
 
 "Reinforced Latent Reasoning for LLM-based Recommendation" (arXiv 2505.19092) rewards a chain of
 thought with minus the perplexity of the right answer behind it. No answer is decoded, and the
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentgym.episodes.protocol import EpisodeState, Phase, Protocol
+from latentgym.errors import UsageError
 from latentgym.heads.distributions import masked
 from latentgym.rollout.acting import unstepped
 from latentgym.rollout.collect import Episodes
@@ -64,10 +66,11 @@ def think(
 
 
 def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollouts:
-    """Rollouts with the tokens of a target behind each row, to be scored.
+    """Rollouts with the tokens of a target after each row, to be scored.
 
     Args:
-        rollouts: N rows.
+        rollouts: N rows, of chains that end with their thoughts, such as `think` gives; behind
+            whole episodes see `with_right_answers`.
         targets: token ids for each of their prompts.
     """
     length_N = rollouts.length_N
@@ -86,10 +89,51 @@ def with_targets(rollouts: Rollouts, targets: Sequence[Sequence[int]]) -> Rollou
     return replace(rollouts, token_NT=token_NT, kind_NT=kind_NT, actions=actions, logp_NT=None)
 
 
+def with_right_answers(episodes: Episodes, env: Any) -> Rollouts:
+    """The thoughts of finished episodes with the right answers after them, in place of their own.
+
+    Args:
+        episodes: of that environment.
+        env: the environment; its demonstrations end with the right answers.
+
+    Raises:
+        UsageError: an episode ended before its answer.
+    """
+    rollouts = episodes.rollouts
+    begin_N = _answers_begin(episodes.protocol, rollouts)
+    if (begin_N < 0).any():
+        raise UsageError(
+            "some episodes end before their answer, so there is no place for the right one; use an "
+            "environment that forces answers (force_answer=True), or larger budgets."
+        )
+    before_NT = np.arange(rollouts.kind_NT.shape[1]) < begin_N[:, None]
+    kind_NT = np.where(before_NT, rollouts.kind_NT, StepKind.PAD).astype(np.int8)
+    first_Q = np.unique(rollouts.prompt_N, return_index=True)[1]
+    shown = [env.unwrapped.demonstration(int(rollouts.question_N[n])) for n in first_Q]
+    answers = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
+    return with_targets(replace(rollouts, kind_NT=kind_NT), answers)
+
+
+def _answers_begin(protocol: Protocol | None, rollouts: Rollouts) -> IntArray:
+    """The step at which each row begins to answer by itself; -1 where it never does."""
+    assert protocol is not None  # thoughts that no environment has graded have no answers
+    state = EpisodeState(protocol, len(rollouts))
+    begin_N = np.full(len(rollouts), -1)
+    for t, (token_N, kind_N) in enumerate(
+        zip(rollouts.token_NT.T, rollouts.kind_NT.T, strict=True)
+    ):
+        inserted_N = kind_N == StepKind.INSERTED
+        waited_N = (state.phase == Phase.TOOL_CALL) & ~inserted_N & (kind_N != StepKind.PAD)
+        state.resume(np.flatnonzero(waited_N))
+        begin_N[(begin_N < 0) & (state.phase == Phase.ANSWER) & (state.forced_left == 0)] = t
+        state.advance(token_N, kind_N != StepKind.PAD)
+    return begin_N
+
+
 def target_log_probs(
     policy: Policy, rollouts: Rollouts, targets: Sequence[Sequence[int]], micro_batch: int
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token of a target behind each row.
+    """Log-probability of each token of a target after each row.
 
     Args:
         policy: scores them with its answer head.

@@ -27,7 +27,7 @@ class CompressionConfig:
     """Settings of the stage."""
 
     prompt_suffix: str
-    """Read behind every prompt; {c} stands for the number of tokens of a thought."""
+    """Read after every prompt; {c} stands for the number of tokens of a thought."""
     batch_size: Size = 64
     """Demonstrations per step."""
     micro_batch: SizeOrZero = 0
@@ -59,7 +59,7 @@ class CompressionConfig:
             raise UsageError(f"no latent loss {self.latent_loss!r}; choose soft_mse or nll.")
 
     def suffix(self, c: int) -> str:
-        """What is read behind a prompt where thoughts hold c tokens."""
+        """What is read after a prompt where thoughts hold c tokens."""
         return with_speed(self.prompt_suffix, c)
 
     def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> Compression:

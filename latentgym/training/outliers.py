@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,18 +57,18 @@ class OutlierWatch:
             self.stream, self.every = ResidualStream(policy.lm), every
         except UsageError as error:
             raise UsageError(f"outliers cannot be logged (--outliers-every): {error}") from error
-        self.alarmed = False
+        self.alarmed: bool | None = None  # None before the first look
 
     def due(self, number: int) -> bool:
         return number == 0 or (number + 1) % self.every == 0
 
-    def look(self, sequences: Sequences) -> Metrics:
+    def look(self, sequences: Sequences, step: int) -> Metrics:
         every = -(-len(sequences) // _MOST_ROWS)
         some = sequences.select(slice(None, None, every))
         found = outliers(self.stream, some)["groups"]
-        return {**_of_states(found), **self._of_latents(some)}
+        return {**_of_states(found), **self._of_latents(some, step)}
 
-    def _of_latents(self, sequences: Sequences) -> Metrics:
+    def _of_latents(self, sequences: Sequences, step: int) -> Metrics:
         """Which share is outside the band, and whether that is an alarm; empty without latents."""
         latent_NT = torch.stack([sequences.kind_NT == kind for kind in _LATENTS]).any(0)
         if not latent_NT.any():
@@ -76,39 +76,49 @@ class OutlierWatch:
         lm = self.stream.lm
         ids = torch.arange(lm.vocab_size, device=lm.device)[:: -(-lm.vocab_size // _MOST_WORDS)]
         outside = outside_band(sequences.x_NTD[latent_NT], lm.embed(ids))
-        share = max(outside.values())
-        alarm = share > TOLERATED
-        if alarm and not self.alarmed:
-            worst = max(outside, key=lambda name: outside[name])
+        worst = max(outside, key=lambda name: outside[name].share)
+        alarm = outside[worst].share > TOLERATED
+        # Latents of an untrained policy are often outside; that tells of no collapse.
+        if alarm and self.alarmed is False:
             print(
-                f"alarm: the {worst} of {100 * share:.0f} % of the latents is outside the band of "
-                "token embeddings (docs/metrics.md); they may be collapsing",
+                f"alarm: at step {step} {100 * outside[worst].share:.0f} % of the latents have "
+                f"{outside[worst].side} {worst} than token embeddings do (their band: "
+                "docs/metrics.md); they may be collapsing",
                 file=sys.stderr,
                 flush=True,
             )
-        self.alarmed = alarm
-        shares = {f"outlier/latent_{name}_outside": value for name, value in outside.items()}
+        self.alarmed = alarm and self.alarmed is not None
+        shares = {f"outlier/latent_{name}_outside": x.share for name, x in outside.items()}
         return {**shares, "outlier/alarm": float(alarm)}
 
 
+class Outside(NamedTuple):
+    """The share of latents outside a band, and on which side of it most of these are."""
+
+    share: float
+    side: str
+
+
 @torch.no_grad()
-def outside_band(x_MD: Tensor, word_VD: Tensor) -> dict[str, float]:
-    """The share of latents outside the band of token embeddings, by what is measured of them.
+def outside_band(x_MD: Tensor, word_VD: Tensor) -> dict[str, Outside]:
+    """Which latents are outside the band of token embeddings, by what is measured of them.
 
     Args:
         x_MD: latents, as the model reads them.
         word_VD: token embeddings.
     """
     measures = {"norm": _norm, "kurtosis": pearson_kurtosis}
-    shares = {}
+    found = {}
     for name, measure in measures.items():
         of_words = measure(word_VD)
         at = torch.tensor(_PERCENTILES, dtype=of_words.dtype)
         low, high = torch.quantile(of_words, at)
         value_M = measure(x_MD)
-        inside_M = (value_M >= low / FACTOR) & (value_M <= high * FACTOR)  # not where it is nan
-        shares[name] = 1 - float(inside_M.double().mean())
-    return shares
+        below_M, above_M = value_M < low / FACTOR, value_M > high * FACTOR
+        outside_M = below_M | above_M | value_M.isnan()
+        side = "a smaller" if int(below_M.sum()) > int(above_M.sum()) else "a larger"
+        found[name] = Outside(float(outside_M.double().mean()), side)
+    return found
 
 
 def _norm(x: Tensor) -> Tensor:

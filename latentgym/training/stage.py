@@ -28,8 +28,13 @@ class Watch(Protocol):
         """Whether it looks at that step."""
         ...
 
-    def look(self, sequences: Sequences) -> Metrics:
-        """What to log."""
+    def look(self, sequences: Sequences, step: int) -> Metrics:
+        """What to log.
+
+        Args:
+            sequences: that the step reads.
+            step: its number, from 1.
+        """
         ...
 
 
@@ -56,7 +61,7 @@ class Stage(ABC):
         """
         if self.watch is None or not self.watch.due(number):
             return {}
-        return self.watch.look(read())
+        return self.watch.look(read(), number + 1)
 
     @abstractmethod
     def step(self, number: int, update: Update) -> Metrics:

@@ -121,7 +121,7 @@ def staged(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("control", ["zero", "noise", "shuffle", "pause", "word"])
 def test_controls_replace_the_hidden_states(staged: Path, tmp_path: Path, control: str) -> None:
-    argv = ["eval", "coconut", "latent/MNNS-hybrid", "--checkpoint", str(staged), "--limit", "100"]
+    argv = ["eval", "coconut", "latent/MNNS-hybrid", "--checkpoint", str(staged), "--limit", "20"]
     assert main([*argv, "--control", control, "--out", str(tmp_path)]) == 0
     found, plain = load_result(tmp_path), load_result(staged)
     assert found.control == control

@@ -26,7 +26,7 @@ def test_two_runs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, out.splitlines())) <= 80
     told = " ".join(out.split())
     assert "75.00 %, against 25.00 %" in told
-    assert "+50.00 points" in told and "4 questions, 1 seed" in told
+    assert "+50.00 points" in told and "4 shared questions, 1 seed" in told
     assert "2 won, 0 lost, 2 tied; sign test p = 0.5" in told
     assert "1.5 times the FLOP" in told and "warning" not in told
 
@@ -54,7 +54,7 @@ def test_folders_of_a_suite_are_compared_over_tasks_and_seeds(
     root = made("other", [1])[0].parent
     assert main(["compare", str(root / "a"), str(root / "b")]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert told.count("4 questions, 2 seeds") == 2
+    assert told.count("4 shared questions, 2 seeds") == 2
     assert "over 2 tasks IQM 75.00 [75.00, 75.00] %, against 25.00 [25.00, 25.00] %" in told
     assert "1.000 [1.000, 1.000]: chance of the better run" in told
 

@@ -52,7 +52,7 @@ BYTES = (*b"#### 1\n", 258)
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     said=st.lists(
         st.lists(st.sampled_from(BYTES), min_size=ROWS, max_size=ROWS), min_size=8, max_size=40

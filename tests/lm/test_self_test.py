@@ -134,7 +134,7 @@ def damaged(model: Any) -> None:
     [
         (more_of_ids, "it makes more of token ids than their embeddings"),
         (other_logits, "its logits are not its language-model head's"),
-        (sees_ahead, "it sees what stands behind a position"),
+        (sees_ahead, "it sees what stands after a position"),
         # Rotary positions are relative: without a cache it does not matter where they begin.
         (without_positions, "padding changes what it computes|step by step"),
         (overwrites, "it overwrites the embeddings"),
@@ -188,7 +188,7 @@ def test_decoding_that_is_no_forward_pass_is_noticed(
     arch: str, fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault(monkeypatch)
-    with pytest.raises(UsageError, match="step by step behind a cache"):
+    with pytest.raises(UsageError, match="step by step with a cache"):
         load(fresh(arch))
 
 

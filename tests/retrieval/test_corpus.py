@@ -66,7 +66,7 @@ GOOD = {"id": 1, "contents": "a text"}
         ({"id": 2, "contents": " "}, "field 'contents' must be"),
         ({"id": 2, "contents": 5}, "field 'contents' must be"),
         ({"id": 2, "title": 5, "text": "x"}, "field 'title' must be"),
-        ({"id": 2, "contents": '"Ann"\n '}, "no text behind its title"),
+        ({"id": 2, "contents": '"Ann"\n '}, "no text after its title"),
         ({"id": "1", "contents": "again"}, "'1' is that of row 1 too"),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_chain_begun_with_its_own_first_tokens_is_the_chain(
         assert_close(found.logp_NT, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("every", [0, 1])
+@pytest.mark.parametrize("every", [pytest.param(0, marks=pytest.mark.thorough), 1])
 @pytest.mark.parametrize("given", PREFIX)
 def test_any_beginning_is_what_a_loop_without_cache_makes_of_it(
     given: str, every: int, random_lm: Callable, prompts: list[list[int]], rules: Protocol

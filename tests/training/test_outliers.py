@@ -136,31 +136,33 @@ def test_the_alarm_is_told_once_until_it_has_recovered(
 ) -> None:
     lm = random_lm("llama")
     watch = OutlierWatch(Policy(lm, MixtureHead()), 1)
-    for scale, outside, told in [
-        (1.0, 0.0, False),
-        (10.0, 1.0, True),
-        (0.1, 1.0, False),
-        (1.0, 0.0, False),
-        (0.1, 1.0, True),
-    ]:
-        found = watch.look(rows(lm, scale))
+    looks = [
+        (10.0, 1.0, None),  # nothing is learnt yet, so nothing collapses
+        (10.0, 1.0, "a larger norm"),
+        (0.1, 1.0, None),
+        (1.0, 0.0, None),
+        (0.1, 1.0, "a smaller norm"),
+    ]
+    for step, (scale, outside, told) in enumerate(looks, start=1):
+        found = watch.look(rows(lm, scale), step)
         assert found["outlier/latent_norm_outside"] == outside == found["outlier/alarm"]
         assert found["outlier/latent_kurtosis_outside"] == 0  # which no scale changes
         err = capsys.readouterr().err
-        assert err.count("\n") == told and ("the norm of 100 % of the latents" in err) == told
+        says = f"alarm: at step {step} 100 % of the latents have {told} than token embeddings do"
+        assert says in err if told else not err
     words = replace(rows(lm, 10.0), kind_NT=torch.full((3, 10), PositionKind.CHAIN))
-    assert "outlier/alarm" not in watch.look(words)
+    assert "outlier/alarm" not in watch.look(words, 6)
 
 
 def test_the_band_reaches_beyond_the_percentiles_by_the_factor() -> None:
     words = torch.diag(torch.linspace(1.0, 101.0, 101))  # percentiles 2 and 100
     sizes = torch.tensor([1.99 / FACTOR, 2.01 / FACTOR, 99.9 * FACTOR, 100.1 * FACTOR, torch.nan])
     latents = sizes[:, None] * torch.eye(101)[:5]
-    assert outside_band(latents, words)["norm"] == pytest.approx(3 / 5)
-    assert outside_band(latents[:4], words)["kurtosis"] == 0
+    assert outside_band(latents, words)["norm"].share == pytest.approx(3 / 5)
+    assert outside_band(latents[:4], words)["kurtosis"].share == 0
     even = torch.ones(1, 101)
     even[:, ::2] = -1
-    assert outside_band(even, words)["kurtosis"] == 1  # far below that of one element alone
+    assert outside_band(even, words)["kurtosis"].share == 1  # far below that of one element alone
 
 
 def test_what_cannot_be_watched_is_refused_before_training(

@@ -12,7 +12,7 @@ from latentgym.evaluation.columns import COSTS, Run, short
 from latentgym.evaluation.comparison import Difference, Scores
 from latentgym.evaluation.equal_cost import at_cost, equal_costs
 from latentgym.evaluation.methods import Asked, Curve, Method, Point, curves, point, replaced
-from latentgym.evaluation.page.plots import COLOURS, INK, WIDTH, Plot, style
+from latentgym.evaluation.page.plots import COLOURS, INK, WIDTH, Plot, log_costs, style
 from latentgym.system.pictures import label
 from latentgym.system.terminal import line
 
@@ -108,7 +108,7 @@ def _against_cost(
                 )
     paid = [p.cost for p in every]
     if max(paid) > _LOG * min(paid):
-        axes.set_xscale("log")
+        log_costs(axes)
     axes.set(xlabel=f"{COSTS[cost].title} an answer", ylabel="accuracy, %")
     axes.legend(fontsize=8, loc="best")
     caption = " ".join(_about_cost(questions, drawn, points, cost))

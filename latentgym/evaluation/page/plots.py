@@ -95,3 +95,13 @@ def of_training(
         for metric, (_, values) in curves.items()
     )
     return [Plot(f"training-{name}", f"Training of {name}: {ends}.", figure)]
+
+
+def log_costs(axes: Any) -> None:
+    """A logarithmic axis of costs, told as 500k, 1M, 2M."""
+    from matplotlib import ticker
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())

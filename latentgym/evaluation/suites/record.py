@@ -10,7 +10,7 @@ from typing import Any
 
 from latentgym.errors import UsageError
 from latentgym.evaluation.comparison import compare
-from latentgym.evaluation.results import Result, load_result, load_rollouts
+from latentgym.evaluation.results import Result, accuracy_interval, load_result, load_rollouts
 from latentgym.evaluation.stats import mean_interval, seed_interval
 from latentgym.evaluation.suites.cells import Cell, folder
 
@@ -26,9 +26,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
     """
     results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
     accuracies, n = [r.accuracy for r in results], min(r.n for r in results)
-    mean, low, high = seed_interval(accuracies, n)
-    if len(results) == 1:  # over the questions, as nothing is known of other seeds
-        low, high = results[0].accuracy_ci95
+    mean, low, high = accuracy_interval(results)
     metrics = {
         name: 100 * statistics.fmean(_each(results, name))
         for name in results[0].metrics
