@@ -23,6 +23,7 @@ import torch
 from openrlhf.models import Actor
 from torch import Tensor, nn
 
+from latentgym.errors import UsageError
 from latentgym.heads.distributions import masked
 from latentgym.rollout import Policy
 
@@ -32,9 +33,17 @@ class PolicyActor(Actor):  # type: ignore[misc]
 
     Args:
         policy: becomes `model`, which DeepSpeed wraps.
+
+    Raises:
+        UsageError: thoughts of several parts, of which OpenRLHF's loss has no ratios.
     """
 
     def __init__(self, policy: Policy) -> None:
+        if len(policy.head.part_weights) > 1:
+            raise UsageError(
+                f"thoughts of {type(policy.head).__name__} have several parts, each with a ratio "
+                "of its own, and OpenRLHF has one for each action; use --backend local."
+            )
         super().__init__(policy)
         self.is_vlm = True  # so that each sample's mm_train_inputs come to `forward`
 
@@ -70,7 +79,7 @@ class PolicyActor(Actor):  # type: ignore[misc]
             raise ValueError("thoughts cannot be packed; leave out packing and ring attention.")
         present_BT = attention_mask.bool()
         kind_BT = torch.zeros_like(present_BT, dtype=kind.dtype).masked_scatter(present_BT, kind)
-        logp_BT, _, _, entropy_BT = self.model(sequences, kind_BT, thoughts)
+        logp_BT, entropy_BT = self.model(sequences, kind_BT, thoughts)
         # OpenRLHF multiplies by the mask what it has computed, so that nothing may stand behind it.
         logp_BA, entropy_BA = (masked(x[:, 1:], action_mask.bool()) for x in (logp_BT, entropy_BT))
         if not return_output:
