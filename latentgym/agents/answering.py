@@ -25,7 +25,8 @@ def make_answer(
     """The answer of row `chosen`, with the cost of all `rows`."""
     rollouts = episodes.rollouts
     ids, rules = rollouts.prompts[rollouts.prompt_N[chosen]], episodes.protocol
-    prompt = len(ids)
+    given = 0 if rollouts.given_QkD is None else rollouts.given_QkD.shape[1]
+    prompt = len(ids) + given
     kind_T = rollouts.kind_NT[chosen][rollouts.kind_NT[chosen] != rollout.StepKind.PAD]
     thoughts = rollouts.tokens(chosen)[np.isin(kind_T, rollout.THOUGHTS)]
     return Answer(

@@ -299,7 +299,13 @@ class LatentLM(nn.Module):
 
     @_in_its_precision
     def prefill(
-        self, ids_QP: Tensor, mask_QP: Tensor, group_size: int = 1, *, memory: bool = False
+        self,
+        ids_QP: Tensor,
+        mask_QP: Tensor,
+        group_size: int = 1,
+        *,
+        memory: bool = False,
+        given_QkD: Tensor | None = None,
     ) -> Prefill:
         """Read left-padded prompts, each once, for `group_size` rows each.
 
@@ -308,13 +314,17 @@ class LatentLM(nn.Module):
             mask_QP: True where a position is real; the last column is all real.
             group_size: rows that continue each prompt.
             memory: keep the hidden states of all prompt positions.
+            given_QkD: input embeddings that are read after each prompt, which are no part of it.
         """
-        cache = DynamicCache()
-        hidden_QPD = self.hidden(self.embed(ids_QP), mask_QP, cache)
+        cache, x_QTD, mask_QT = DynamicCache(), self.embed(ids_QP), mask_QP
+        if given_QkD is not None:
+            x_QTD = torch.cat([x_QTD, given_QkD.to(x_QTD)], dim=1)
+            mask_QT = nn.functional.pad(mask_QP, (0, given_QkD.shape[1]), value=True)
+        hidden_QTD = self.hidden(x_QTD, mask_QT, cache)
         return Prefill(
-            cache=GroupedCache(cache, mask_QP, group_size),
-            hidden_ND=hidden_QPD[:, -1].repeat_interleave(group_size, dim=0),
-            memory_QPD=hidden_QPD if memory else None,
+            cache=GroupedCache(cache, mask_QT, group_size),
+            hidden_ND=hidden_QTD[:, -1].repeat_interleave(group_size, dim=0),
+            memory_QPD=hidden_QTD[:, : ids_QP.shape[1]] if memory else None,
             memory_mask_QP=mask_QP,
         )
 

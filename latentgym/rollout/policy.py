@@ -81,7 +81,13 @@ class Policy(nn.Module):
         }
         return Policy(lm, head, answer_head, **extras).eval()
 
-    def forward(self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        token_BT: Tensor,
+        kind_BT: Tensor,
+        thoughts: Action,
+        given_MD: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Score stored actions in one parallel, differentiable pass.
 
         It is the module's forward, so whatever wraps modules for training (DeepSpeed, DDP) wraps
@@ -92,6 +98,7 @@ class Policy(nn.Module):
             kind_BT: `StepKind` of each position.
             thoughts: the head's actions, those of the kinds `THOUGHTS`, in row-major order, without
                 what tokens and kinds tell: tensors of shape (n thoughts, ...).
+            given_MD: what is read at the positions of kind GIVEN, in row-major order, if any are.
 
         Returns:
             Log-probability of each action and target, fp32 (B, T), 0 where there is none; of each
@@ -103,17 +110,17 @@ class Policy(nn.Module):
                 (M, J), and (M, D), for M actions.
         """
         with self.lm.full_precision():
-            return self._forward(token_BT, kind_BT, thoughts)
+            return self._forward(token_BT, kind_BT, thoughts, given_MD)
 
     def _forward(
-        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
+        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action, given_MD: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         lm, head, table_VD = self.lm, self.head, self.lm.table_VD
         thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
         tokens_BT = (kind_BT == StepKind.TOKEN) | (kind_BT == StepKind.TARGET)
         plain_M = (kind_BT == StepKind.PLAIN)[thought_BT]
         thoughts = {**thoughts, "token": token_BT[thought_BT], "plain": plain_M}
-        x_BTD = self.inputs(token_BT, thought_BT, thoughts, table_VD)
+        x_BTD = self.inputs(token_BT, kind_BT, thoughts, given_MD, table_VD)
         present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != StepKind.PAD
         before = slice(None, -1)  # nothing is scored behind the last position
         hidden_BTD = hidden_states(
@@ -140,24 +147,35 @@ class Policy(nn.Module):
         return logp_BTJ if parts > 1 else logp_BTJ[..., 0], entropy_BT
 
     def inputs(
-        self, token_BT: Tensor, thought_BT: Tensor, thoughts: Action, table_VD: Tensor
+        self,
+        token_BT: Tensor,
+        kind_BT: Tensor,
+        thoughts: Action,
+        given_MD: Tensor | None,
+        table_VD: Tensor,
     ) -> Tensor:
-        """What the model reads of stored actions, (B, T, D).
+        """What the model reads of stored sequences, (B, T, D).
 
         Args:
             token_BT: the token by which each position is read.
-            thought_BT: where an action of the head is.
-            thoughts: these, in row-major order, with their token, and `plain` where the head chose.
+            kind_BT: `StepKind` of each position.
+            thoughts: the head's actions, in row-major order, with their token, and `plain` where
+                the head chose.
+            given_MD: what is read at the positions of kind GIVEN, if any are.
             table_VD: the embedding table.
 
         Raises:
             UsageError: the head makes embeddings of another shape than (M, D), for M thoughts.
         """
         x_BTD = self.lm.embed(token_BT)
-        if not len(thoughts["token"]):
-            return x_BTD
-        latent_MD = self.thought_inputs(thoughts, table_VD).to(x_BTD.dtype)
-        return x_BTD.masked_scatter(thought_BT[..., None], latent_MD)
+        thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
+        if len(thoughts["token"]):
+            latent_MD = self.thought_inputs(thoughts, table_VD).to(x_BTD.dtype)
+            x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD)
+        if given_MD is not None and len(given_MD):
+            given_BT = kind_BT == StepKind.GIVEN
+            x_BTD = x_BTD.masked_scatter(given_BT[..., None], given_MD.to(x_BTD.dtype))
+        return x_BTD
 
     def thought_inputs(self, thoughts: Action, table_VD: Tensor) -> Tensor:
         """What the model reads of M actions of the head, (M, D): latents, or plain tokens.

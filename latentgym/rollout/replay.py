@@ -11,6 +11,7 @@ Legend: N rows, P prompt positions, T steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from latentgym.heads import Action
 from latentgym.heads.distributions import masked
-from latentgym.lm.model import left_pad
+from latentgym.lm.model import LatentLM, left_pad
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.rollouts import THOUGHTS, Rollouts, StepKind
 
@@ -67,19 +68,46 @@ def replay(policy: Policy, rollouts: Rollouts) -> Scores:
             stored ids, to the embedding table.
         rollouts: N rows.
     """
-    device = policy.lm.device
-    prompts = [rollouts.prompts[i] for i in rollouts.prompt_N]
-    ids_NP, mask_NP = left_pad(prompts, policy.lm.tokenizer.pad_id, device)
-    token_NT = torch.from_numpy(rollouts.token_NT).to(device)
-    kind_NT = torch.from_numpy(rollouts.kind_NT).to(device)
-    thought_NT, thoughts = stored_thoughts(rollouts, device)
-    kind_NP = mask_NP.to(kind_NT.dtype) * StepKind.PROMPT
-    logp, entropy = policy(
-        torch.cat([ids_NP, token_NT], dim=1), torch.cat([kind_NP, kind_NT], dim=1), thoughts
-    )
-    steps = slice(ids_NP.shape[1], None)
+    read = whole_rows(policy.lm, rollouts)
+    logp, entropy = policy(read.token_NT, read.kind_NT, read.thoughts, read.given_MD)
+    steps = slice(read.kind_NT.shape[1] - rollouts.kind_NT.shape[1], None)
+    thought_NT = torch.from_numpy(np.isin(rollouts.kind_NT, THOUGHTS)).to(logp.device)
     part_NT, weight_NT = action_parts(policy, rollouts)
     return Scores(logp[:, steps], part_NT, weight_NT, entropy[:, steps], thought_NT)
+
+
+class WholeRows(NamedTuple):
+    """Prompts, what was given after them, and steps, in one sequence of each row.
+
+    Attributes:
+        token_NT: the token by which each position is read, padded on the left.
+        kind_NT: `StepKind` of each position.
+        thoughts: the head's actions in row-major order, see `stored_thoughts`.
+        given_MD: what is read at the positions of kind GIVEN, in row-major order.
+    """
+
+    token_NT: Tensor
+    kind_NT: Tensor
+    thoughts: Action
+    given_MD: Tensor | None
+
+
+def whole_rows(lm: LatentLM, rollouts: Rollouts) -> WholeRows:
+    """What the model has read of rollouts, as arguments of `Policy.forward`."""
+    prompts = [rollouts.prompts[i] for i in rollouts.prompt_N]
+    ids_NP, mask_NP = left_pad(prompts, lm.tokenizer.pad_id, lm.device)
+    token_NT = torch.from_numpy(rollouts.token_NT).to(lm.device)
+    kind_NT = torch.from_numpy(rollouts.kind_NT).to(lm.device)
+    tokens, kinds, given_MD = [ids_NP], [mask_NP.to(kind_NT.dtype) * StepKind.PROMPT], None
+    if rollouts.given_QkD is not None:
+        prompt_N = torch.from_numpy(rollouts.prompt_N)
+        given_NkD = rollouts.given_QkD[prompt_N.to(rollouts.given_QkD.device)].to(lm.device)
+        given_MD, shape = given_NkD.flatten(0, 1), given_NkD.shape[:2]
+        tokens.append(token_NT.new_zeros(shape))
+        kinds.append(kind_NT.new_full(shape, StepKind.GIVEN))
+    _, thoughts = stored_thoughts(rollouts, lm.device)
+    token_NT, kind_NT = torch.cat([*tokens, token_NT], dim=1), torch.cat([*kinds, kind_NT], dim=1)
+    return WholeRows(token_NT, kind_NT, thoughts, given_MD)
 
 
 def stored_thoughts(rollouts: Rollouts, device: torch.device) -> tuple[Tensor, Action]:

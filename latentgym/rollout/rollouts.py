@@ -32,6 +32,7 @@ class StepKind(IntEnum):
     PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
     TARGET = 5  # of the right answer, put there to be scored like a word; no action
     PLAIN = 6  # an action of the head that is read as its plain token, by the head's own choice
+    GIVEN = 7  # an embedding put after the prompt, where both stand in one sequence; no action
 
 
 THOUGHTS = (StepKind.THOUGHT, StepKind.PLAIN)
@@ -59,6 +60,7 @@ class Rollouts:
         seen: what is kept of thoughts to look at, where the engine was told to, like `actions`:
             `entropy` of the next token where each was thought, nats, (N, T); and of heads that mix
             tokens their heaviest `ids` and `weights`, (N, T, k). Zeros where nothing was kept.
+        given_QkD: embeddings that rows read after their prompts, if any were given.
     """
 
     prompts: list[list[int]]
@@ -74,6 +76,7 @@ class Rollouts:
     seed: int
     discarded: int = 0
     seen: Action = field(default_factory=dict)
+    given_QkD: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_N)
@@ -137,6 +140,7 @@ class Rollouts:
             truncated_N=self.truncated_N[rows],
             seed=self.seed,
             seen=_rows(self.seen, index, steps),
+            given_QkD=None if self.given_QkD is None else self.given_QkD[torch.from_numpy(used)],
         )
 
     @staticmethod
@@ -160,6 +164,7 @@ class Rollouts:
             return np.concatenate([getattr(part, name) for part in parts])
 
         logps = [p.logp_NT for p in parts if p.logp_NT is not None]
+        given = [p.given_QkD for p in parts if p.given_QkD is not None]
         return Rollouts(
             prompts=[prompt for part in parts for prompt in part.prompts],
             prompt_N=np.concatenate([p.prompt_N + o for p, o in zip(parts, offset, strict=True)]),
@@ -176,6 +181,7 @@ class Rollouts:
             seed=parts[0].seed,
             discarded=sum(part.discarded for part in parts),
             seen=wide_tensors([part.seen for part in parts]),
+            given_QkD=torch.cat(given) if given else None,
         )
 
 

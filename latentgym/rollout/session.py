@@ -58,6 +58,7 @@ class Session:
         question_Q: IntArray,
         first_sample: int | IntArray,
         noise_free: int,
+        given_QkD: Tensor | None,
     ) -> None:
         self.engine, self.policy, self.protocol = engine, engine.policy, protocol
         self.prompts, self.seed = prompts, seed
@@ -71,7 +72,9 @@ class Session:
         self.recorder = Recorder(n)
         self.step_N = self.recorder.step_N
         self.discarded = 0
-        self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
+        given = 0 if given_QkD is None else given_QkD.shape[1]
+        self._length_N = np.array([len(prompts[i]) + given for i in self.prompt_N], dtype=np.int64)
+        self._given_QkD = given_QkD
         self._group = group_size
         self._table_VD = self.policy.lm.table_VD.detach()  # once: a model may scale it
         self._rows = np.arange(n)  # the row behind each place of the batch
@@ -95,8 +98,13 @@ class Session:
         else:
             rows = read if shared else [read[i] for i in self.prompt_N]
             ids, mask = left_pad(rows, lm.tokenizer.pad_id, lm.device)
+            given = self._given_QkD
+            if given is not None and not shared:
+                given = given[self._to_device(self.prompt_N).to(given.device)]
             with lm.decoding():
-                prefill = lm.prefill(ids, mask, self._group if shared else 1, memory=memory)
+                prefill = lm.prefill(
+                    ids, mask, self._group if shared else 1, memory=memory, given_QkD=given
+                )
         self._cache, self._hidden_BD = prefill.cache, prefill.hidden_ND
         self._memory = prefill.memory_QPD if memory else None
         self._memory_mask = prefill.memory_mask_QP
@@ -184,6 +192,7 @@ class Session:
             truncated_N=self.state.truncated.copy(),
             seed=self.seed,
             discarded=self.discarded,
+            given_QkD=self._given_QkD,
         )
 
     @property
