@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.heads.base import part_log_probs, shaped
 from latentgym.heads.distributions import entropy
+from latentgym.lm.chunks import in_chunks
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.rollouts import StepKind
 from latentgym.rollout.shared import hidden_states
@@ -168,13 +168,13 @@ class Policy(nn.Module):
             UsageError: the head makes embeddings of another shape than (M, D), for M thoughts.
         """
         x_BTD = self.lm.embed(token_BT)
-        thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
         if len(thoughts["token"]):
+            thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
             latent_MD = self.thought_inputs(thoughts, table_VD).to(x_BTD.dtype)
-            x_BTD = x_BTD.masked_scatter(thought_BT[..., None], latent_MD)
+            x_BTD = x_BTD.index_put(thought_BT.nonzero(as_tuple=True), latent_MD)
         if given_MD is not None and len(given_MD):
-            given_BT = kind_BT == StepKind.GIVEN
-            x_BTD = x_BTD.masked_scatter(given_BT[..., None], given_MD.to(x_BTD.dtype))
+            given = (kind_BT == StepKind.GIVEN).nonzero(as_tuple=True)
+            x_BTD = x_BTD.index_put(given, given_MD.to(x_BTD.dtype))
         return x_BTD
 
     def thought_inputs(self, thoughts: Action, table_VD: Tensor) -> Tensor:
@@ -216,18 +216,9 @@ class Policy(nn.Module):
             chunk = {name: value[rows] for name, value in action.items()}
             return part_log_probs(scorer, chunk, read), entropy(logits)
 
-        positions = torch.arange(len(hidden_MD), device=hidden_MD.device)
-        chunks = torch.split(positions, lm.logits_at_once)
-        if len(chunks) == 1:
-            return score(chunks[0], hidden_MD)
-        recompute = torch.is_grad_enabled()
-        parts = [
-            checkpoint(score, rows, hidden_MD[rows], use_reentrant=False)
-            if recompute
-            else score(rows, hidden_MD[rows])
-            for rows in chunks
-        ]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        rows = torch.arange(len(hidden_MD), device=hidden_MD.device)
+        logp_MJ, entropy_M = in_chunks(score, lm.logits_at_once, rows, hidden_MD)
+        return logp_MJ, entropy_M
 
 
 def _matrices_and_vectors(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
