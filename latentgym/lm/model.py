@@ -376,7 +376,7 @@ class LatentLM(nn.Module):
                 with torch.inference_mode(), packed(self.model):
                     yield
             else:
-                # Packed weights are fp32, and what is cast in inference mode is not kept.
+                # Packed copies have the weights' own type, and what inference mode casts is not kept.
                 with torch.no_grad():
                     yield
 
