@@ -376,7 +376,7 @@ class LatentLM(nn.Module):
                 with torch.inference_mode(), packed(self.model):
                     yield
             else:
-                # Packed copies have the weights' own type, and what inference mode casts is not kept.
+                # Packed copies are in the weights' type, and casts of inference mode are not kept.
                 with torch.no_grad():
                     yield
 
