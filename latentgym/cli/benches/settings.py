@@ -143,7 +143,8 @@ class RolloutBench:
     All run in this process on the same weights, prompt and group, in turn, so that a slow moment of
     the machine hits each alike; ratios are taken within a round and their median is reported. The
     floor is the time of the model's linear layers alone at the same batch: what a decoding step
-    costs if everything else were free.
+    costs if everything else were free. A model in fp32 is also rolled out with its weights in
+    bfloat16, and those rollouts are replayed in fp32.
     """
 
     model: str = "smollm2-135m"
