@@ -25,7 +25,7 @@ def model() -> nn.Module:
 @pytest.fixture(autouse=True)
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever would pay here."""
-    monkeypatch.setattr(module, "worth", lambda: EVERYWHERE)
+    monkeypatch.setattr(module, "worth", lambda dtype: EVERYWHERE)
 
 
 def both(model: nn.Module, rows: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,25 +67,61 @@ def test_bf16_is_packed_where_the_processor_multiplies_it(
 
 
 @pytest.mark.parametrize(
-    ("capability", "rows", "pays"),
+    ("wider", "rows", "pays"),
     [
-        ("AVX512", 1, True),
-        ("AVX512", 4096, True),
-        ("AVX2", 1, False),
-        ("AVX2", 2, True),
-        ("AVX2", 32, True),
-        ("AVX2", 33, False),
+        (True, 1, True),
+        (True, 4096, True),
+        (False, 1, False),
+        (False, 2, True),
+        (False, 32, True),
+        (False, 33, False),
     ],
 )
-def test_the_instruction_set_decides_which_rows_are_packed(
-    capability: str, rows: int, pays: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_kernels_decide_which_rows_are_packed(
+    wider: bool, rows: int, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(module, "wider", lambda: wider)
     layer = nn.Linear(512, 512)
     with torch.inference_mode(), packed(layer):
         layer(torch.randn(rows, 512))
     assert (layer in module._copies) == pays
+
+
+@pytest.mark.parametrize(("times", "wider"), [(2.0, True), (1.1, False), (0.9, False)])
+def test_which_kernel_is_wider_is_measured_once_and_against_noise(
+    times: float, wider: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that says of plain layers so many times as much, and now and then far more."""
+    threads = torch.get_num_threads()
+    linear, told, calls, asked = nn.functional.linear, [0.0], list[int](), list[int]()
+
+    def slow(*args: torch.Tensor) -> torch.Tensor:
+        calls.append(len(calls))
+        told[0] += times * (10 if len(calls) % 3 else 1)
+        return linear(*args)
+
+    def clock() -> float:
+        asked.append(len(asked))
+        told[0] += len(asked) % 3 == 0  # behind the packed kernel
+        return told[0]
+
+    monkeypatch.setattr(nn.functional, "linear", slow)
+    monkeypatch.setattr(module, "thread_time", clock)
+    module.wider.cache_clear()
+    try:
+        assert [module.wider(), module.wider()] == [wider, wider]
+    finally:
+        module.wider.cache_clear()
+    assert len(calls) == module._ROUNDS
+    assert torch.get_num_threads() == threads
+
+
+def test_small_models_are_not_measured_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "wider", lambda: pytest.fail("measured"))
+    with packed(nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 256))):
+        pass
 
 
 def test_only_large_layers_are_packed_and_only_inside(model: nn.Module) -> None:
