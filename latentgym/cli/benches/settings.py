@@ -172,7 +172,8 @@ class TrainBench:
     in every completion (exactly, whatever is written), rows in a forward pass, precision and
     threads. Each has weights of its own that were equal at first. They take turns in this process,
     so that a slow moment of the machine hits each alike; ratios are taken within a round and their
-    median is reported. How the peer is set is told in `latentgym.cli.benches.peer_trl`.
+    median is reported. Where the processor's layers pack their weights in training, the first of
+    ours also takes a step without. How the peer is set is told in `latentgym.cli.benches.peer_trl`.
     """
 
     model: str = "smollm2-135m"
