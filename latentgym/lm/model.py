@@ -386,7 +386,7 @@ class LatentLM(nn.Module):
                 with torch.inference_mode(), packed(self.model):
                     yield
             else:
-                # Packed weights are fp32, and what is cast in inference mode is not kept.
+                # Packed copies are in the weights' type, and casts of inference mode are not kept.
                 with torch.no_grad():
                     yield
 

@@ -48,10 +48,9 @@ class Scores:
         """True where there is an action; a thought without randomness is none."""
         return acted(self.part_NT)
 
-    @property
-    def joint_NT(self) -> Tensor:
-        """Log-probability of each action as a whole, the sum over its parts, (N, T)."""
-        drawn_NT = masked(self.logp_NT, self.part_NT)
+    def joint(self, logp_NT: Tensor) -> Tensor:
+        """Log-probabilities of actions as wholes, (N, T): the sum over those of their parts."""
+        drawn_NT = masked(logp_NT, self.part_NT)
         return drawn_NT.sum(-1) if drawn_NT.dim() > 2 else drawn_NT
 
     def of_actions(self, value_NT: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ from latentgym.training.losses import (
     masked_mean,
 )
 from latentgym.training.order import Order
+from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
 from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
 
@@ -72,7 +73,8 @@ class GRPO(QuestionStage):
     """Group-relative policy optimisation.
 
     Rollout and replay run in evaluation mode, so that dropout cannot part the policy that acts
-    from the one that learns: without an update in between, every ratio is 1.
+    from the one that learns: without an update in between, every ratio is 1. Where rollouts are in
+    another precision, `latentgym.training.rollout_correction` makes up for it.
 
     Args:
         policy: what is trained.
@@ -84,7 +86,11 @@ class GRPO(QuestionStage):
     def __init__(self, policy: Policy, env: Any, config: GRPOConfig, seed: int = 0) -> None:
         config.validate()
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
+        self.rounded: RoundedPolicy | None = None
         self.engine = Engine(policy)
+        if config.rollout_dtype is not None:
+            self.rounded = RoundedPolicy(policy, getattr(torch, config.rollout_dtype))
+            self.engine = Engine(self.rounded.policy, record_log_probs=True)
         self.reference = policy.reference() if config.kl else None
         self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3))
         self.noise_free = int(
@@ -103,6 +109,8 @@ class GRPO(QuestionStage):
     def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
         started = time.perf_counter()
+        if self.rounded is not None:
+            self.rounded.refresh()
         questions = self.order.batch(number)
         seed = derive(self.seed, 4, number)
         roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
@@ -147,6 +155,7 @@ class GRPO(QuestionStage):
             questions,
             group_size=c.group_size,
             seed=seed,
+            scorer=self.policy,
             noise_free=self.noise_free,
             micro_batch=c.micro_batch,
         )
@@ -178,7 +187,8 @@ class GRPO(QuestionStage):
         n_actions = given.actions_N[rows].sum()
         for start in range(0, len(rows), c.micro_batch):
             part = rows[start : start + c.micro_batch]
-            scores = replay(self.policy, rollouts.select(part))
+            chosen = rollouts.select(part)
+            scores = replay(self.policy, chosen)
             logp_NT, part_NT, action_NT = scores.logp_NT, scores.part_NT, scores.action_NT
             at = torch.from_numpy(part).to(logp_NT.device)
             steps = slice(logp_NT.shape[1])  # a part is as wide as its own longest row
@@ -187,7 +197,11 @@ class GRPO(QuestionStage):
             surrogate = clipped_surrogate(
                 logp_NT, old_NT, advantage_N, part_NT, c.clip_low, c.clip_high
             )
-            loss_NT, kl_NT = scores.of_actions(surrogate.loss_NT), None
+            loss_NT, kl_NT, correction = scores.of_actions(surrogate.loss_NT), None, None
+            if chosen.logp_NT is not None:
+                recorded_NT = chosen.logp_NT.to(old_NT.device)
+                correction = truncated_importance(recorded_NT, scores.joint(old_NT), action_NT)
+                loss_NT = loss_NT * correction.weight_NT
             if given.reference_NT is not None:
                 reference_NT = given.reference_NT[at, steps]
                 divergence_NT = kl_estimate(logp_NT, reference_NT, part_NT, c.kl_estimator)
@@ -203,5 +217,5 @@ class GRPO(QuestionStage):
                     "nothing in these episodes is drawn at random, so that a reward teaches "
                     "nothing; use a head whose thoughts are drawn, or --grpo.reward task."
                 )
-            seen.add(scores, surrogate, kl_NT, loss)
+            seen.add(scores, surrogate, kl_NT, loss, correction)
             yield loss

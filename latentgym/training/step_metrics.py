@@ -12,6 +12,7 @@ from torch import Tensor
 from latentgym.heads.distributions import masked
 from latentgym.rollout import Episodes, Scores
 from latentgym.training.losses import Surrogate
+from latentgym.training.rollout_correction import Correction
 from latentgym.training.stage import Metrics
 
 
@@ -31,7 +32,14 @@ class UpdateMetrics:
         self._loss = self._deviation = 0.0
 
     @torch.no_grad()
-    def add(self, scores: Scores, surrogate: Surrogate, kl_NT: Tensor | None, loss: Tensor) -> None:
+    def add(
+        self,
+        scores: Scores,
+        surrogate: Surrogate,
+        kl_NT: Tensor | None,
+        loss: Tensor,
+        correction: Correction | None = None,
+    ) -> None:
         """Count a micro-batch.
 
         Args:
@@ -39,6 +47,7 @@ class UpdateMetrics:
             surrogate: of their probabilities.
             kl_NT: estimates of the divergence, if there is a reference.
             loss: its part of what the update minimises.
+            correction: of rollouts in another precision, if they are.
         """
         values = {
             "train/entropy": (scores.entropy_NT, scores.action_NT),
@@ -46,6 +55,9 @@ class UpdateMetrics:
             "train/clip_fraction": (surrogate.clipped_NT.float(), scores.part_NT),
             **({} if kl_NT is None else {"train/kl": (kl_NT, scores.action_NT)}),
         }
+        if correction is not None:
+            values["train/rollout_kl"] = correction.kl_NT, scores.action_NT
+            values["train/rollout_truncated"] = correction.truncated_NT.float(), scores.action_NT
         for name, (value_NT, mask_NT) in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(masked(value_NT, mask_NT).sum())
             self._counts[name] = self._counts.get(name, 0.0) + float(mask_NT.sum())

@@ -119,11 +119,11 @@ def test_replay_agrees_with_decoding(
     assert rollouts.logp_NT is not None
     assert scores.logp_NT.shape == (*rollouts.kind_NT.shape, len(policy.head.part_weights))
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-    assert_close(scores.joint_NT, expected, rtol=1e-4, atol=1e-4)
+    assert_close(scores.joint(scores.logp_NT), expected, rtol=1e-4, atol=1e-4)
     token_NT = torch.from_numpy(rollouts.kind_NT == StepKind.TOKEN)
     assert (scores.part_NT[token_NT].sum(-1) == 1).all()  # plain answers are one part, of weight 1
     assert (scores.weight_NT[token_NT][..., 0] == 1).all()
-    scores.joint_NT.sum().backward()
+    scores.joint(scores.logp_NT).sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in policy.head.parameters())
     policy.zero_grad(set_to_none=True)
 

@@ -51,7 +51,7 @@ def test_any_vectors_are_read_and_replayed(
             scores = replay(policy, rollouts)
         assert rollouts.logp_NT is not None
         expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-        assert_close(scores.joint_NT, expected, rtol=1e-4, atol=1e-4)
+        assert_close(scores.joint(scores.logp_NT), expected, rtol=1e-4, atol=1e-4)
     alone = engine.start(
         prompts[2:3], protocol, seed=3, group_size=3, question_Q=[2], given_QkD=given[2:3]
     )
