@@ -13,6 +13,7 @@ from benchmarks.sections import table
 _RECORD = Path(__file__).parent / "records" / "depth.json"
 _EVERY = 3  # layers of a deep model that the table shows
 _THOUGHTS = {"cot": "chain", "soft-thinking": "latent", "hrpo": "hybrid"}
+_READ = ("prompt", "chain", "answer")  # kinds of position in a demonstration
 _OF_MNNS = {"cot2": ("CoT2", "latent"), "discrete": ("discrete chain", "chain")}
 
 
@@ -46,6 +47,38 @@ def gsm8k() -> str:
         [str(layer), *(f"{c['mean'][layer]:.3g}" for c in columns.values())] for layer in layers
     ]
     return table(["layer", *columns], rows)
+
+
+def explained() -> str:
+    """Which positions single answers depend on, and until which layer."""
+    told = record("explained")
+    rows = []
+    for layer in sorted({each["layer"] for each in told["gradients"]}):
+        found = [each for each in told["gradients"] if each["layer"] == layer]
+        shares = (_spread([_share(each, kind) for each in found]) for kind in _READ)
+        steps, errors = ([each[key] for each in found] for key in ("steps", "completeness_error"))
+        exact = f"{min(steps)} to {max(steps)} steps, {100 * max(errors):.1f} % missing at most"
+        rows.append([f"gradients before layer {layer}, share of the sum", *shares, exact])
+    for at, layer in enumerate(told["erasure"]["layers"]):
+        cells = []
+        for kind in _READ[:-1]:
+            each = [_erased(row, at, kind) for row in told["erasure"]["by_sequence"]]
+            cells.append(_spread(each))
+        last = _spread([row["effect"][at][-1] for row in told["erasure"]["by_sequence"]])
+        rows.append([f"erased before layer {layer}", *cells, "", f"last position: {last}"])
+    header = ["mean of 3 questions [least, greatest]", "question", "solution", "answer", ""]
+    return table(header, rows)
+
+
+def _share(told: Mapping[str, Any], kind: str) -> float:
+    pairs = zip(told["value"], told["kinds"], strict=True)
+    return float(sum(value for value, k in pairs if k == kind) / told["change"])
+
+
+def _erased(told: Mapping[str, Any], at: int, kind: str) -> float:
+    """The mean effect of a kind's positions, the last before the answer left out."""
+    pairs = list(zip(told["effect"][at], told["kinds"], strict=True))[:-1]
+    return statistics.fmean(effect for effect, k in pairs if k == kind)
 
 
 def _halves(numbers: Sequence[float | None]) -> str:
@@ -128,6 +161,7 @@ def difficulty() -> str:
 
 SECTIONS = {
     "depth-gsm8k": gsm8k,
+    "depth-explained": explained,
     "depth-agents": agents,
     "depth-mnns": mnns,
     "depth-difficulty": difficulty,
