@@ -259,6 +259,9 @@ def rollout_bench() -> str:
         "(attention's own is at most 1)."
     )
     tables = [table(["", "ms per step"], rows), table(["ratio", "median"], ratios)]
+    if "precision" in report:
+        apart = [[name, f"{value:.2g}"] for name, value in report["precision"].items()]
+        tables.append(table(["rollout in bfloat16 beside its replay", ""], apart))
     return "\n\n".join([about, *tables, exponents])
 
 

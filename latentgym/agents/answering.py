@@ -25,16 +25,18 @@ def make_answer(
     """The answer of row `chosen`, with the cost of all `rows`."""
     rollouts = episodes.rollouts
     ids, rules = rollouts.prompts[rollouts.prompt_N[chosen]], episodes.protocol
-    prompt = len(ids)
+    given = 0 if rollouts.given_QkD is None else rollouts.given_QkD.shape[1]
+    prompt = len(ids) + given
     kind_T = rollouts.kind_NT[chosen][rollouts.kind_NT[chosen] != rollout.StepKind.PAD]
-    thoughts = rollouts.tokens(chosen)[kind_T == rollout.StepKind.THOUGHT]
+    thoughts = rollouts.tokens(chosen)[np.isin(kind_T, rollout.THOUGHTS)]
     return Answer(
         index=index,
         info=episodes.infos[chosen],
         thoughts=task.tokenizer.decode(thoughts.tolist()),
         positions=Positions(
             prompt=prompt,
-            thought=float(rollouts.thoughts_N[rows].sum()),
+            thought=float((rollouts.thoughts_N - rollouts.plain_N)[rows].sum()),
+            plain=float(rollouts.plain_N[rows].sum()),
             answer=float(rollouts.tokens_N[rows].sum()),
             discarded=rollouts.discarded * len(rows) / len(rollouts),
             inserted=float(rollouts.inserted_N[rows].sum()),

@@ -37,7 +37,6 @@ from latentgym.heads import Readout
 from latentgym.progress import progress_bar
 from latentgym.rollout import Policy, Rollouts
 from latentgym.rollout.rollouts import IntArray
-from latentgym.rollout.step import latents
 
 ALL_STEPS = -1
 DEFINITIONS = {
@@ -102,6 +101,11 @@ def thought_again(
         after_N: the step behind which each row thinks anew; -1 for all of its thoughts.
     """
     lm, head, step_NT, mask_NT = policy.lm, policy.head, sequences.step_NT, sequences.mask_NT
+    if head.initial_state(1, lm.device):
+        raise UsageError(
+            f"{type(head).__name__} keeps a state from step to step, which is not stored, so it "
+            "cannot think on from the middle; leave --total (rollouts) out."
+        )
     prompt_NT = sequences.kind_NT == PositionKind.PROMPT
     # The counter behind the random numbers: all steps of a row, inserted ones too.
     counter_NT = (mask_NT & ~prompt_NT).cumsum(1) - 1
@@ -126,7 +130,7 @@ def thought_again(
                 counter_NT[row_J, column_J].cpu().numpy(),
             )
             thought = head.sample(read, rng)
-            made_JD = latents(head, thought, x_NTD[row_J, column_J], table_VD)
+            made_JD = policy.thought_inputs(thought, table_VD).to(x_NTD.dtype)
             x_NTD[row_J, column_J], token_NT[row_J, column_J] = made_JD, thought["token"]
     return replace(sequences, x_NTD=x_NTD, token_NT=token_NT)
 

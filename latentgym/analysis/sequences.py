@@ -19,6 +19,7 @@ from latentgym.heads.superposition import mix
 from latentgym.lm import LatentLM
 from latentgym.lm.model import left_pad, right_pad
 from latentgym.rollout import Policy, Rollouts
+from latentgym.rollout.replay import whole_rows
 from latentgym.rollout.rollouts import StepKind
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ class PositionKind(IntEnum):
 THOUGHTS = (PositionKind.CHAIN, PositionKind.HYBRID, PositionKind.LATENT)
 _OF_FAMILY = {"token": THOUGHTS[0], "hybrid": THOUGHTS[1], "continuous": THOUGHTS[2]}
 _OF_STEP = {
+    StepKind.PLAIN: PositionKind.CHAIN,
     StepKind.TOKEN: PositionKind.ANSWER,
     StepKind.INSERTED: PositionKind.INSERTED,
     StepKind.PROMPT: PositionKind.PROMPT,
+    StepKind.GIVEN: PositionKind.PROMPT,
     StepKind.TARGET: PositionKind.ANSWER,
 }
 
@@ -126,23 +129,14 @@ def of_rollouts(policy: Policy, rollouts: Rollouts) -> Sequences:
         policy: that they are of.
         rollouts: N rows.
     """
-    lm, device = policy.lm, policy.lm.device
-    prompts = [rollouts.prompts[i] for i in rollouts.prompt_N]
-    ids_NP, mask_NP = left_pad(prompts, lm.tokenizer.pad_id, device)
-    token_NT = torch.cat([ids_NP, torch.from_numpy(rollouts.token_NT).to(device)], dim=1)
-    step_NT = torch.from_numpy(rollouts.kind_NT).to(device).long()
-    step_NT = torch.cat([mask_NP.long() * StepKind.PROMPT, step_NT], dim=1)
+    read = whole_rows(policy.lm, rollouts)
+    step_NT = read.kind_NT.long()
+    x_NTD = policy.inputs(*read, policy.lm.table_VD)
     thought_NT = step_NT == StepKind.THOUGHT
-    thoughts = {
-        name: value.to(device)[thought_NT[:, ids_NP.shape[1] :]]
-        for name, value in rollouts.actions.items()
-    }
-    thoughts["token"] = token_NT[thought_NT]
-    x_NTD = policy.inputs(token_NT, thought_NT, thoughts, lm.table_VD)
     kind_NT = torch.zeros_like(step_NT).masked_fill(thought_NT, kind_of_thoughts(policy))
     for step, kind in _OF_STEP.items():
         kind_NT[step_NT == step] = kind
-    return Sequences(token_NT, kind_NT, x_NTD)
+    return Sequences(read.token_NT, kind_NT, x_NTD)
 
 
 @torch.no_grad()

@@ -54,6 +54,7 @@ TABLES = {
     "positions_per_user": "forward positions per user",
     "positions_per_question": "forward positions per question",
     "ratios": "ratio",
+    "precision": "rollout in bfloat16 beside its replay",
     "same_answers": "share of equal answers",
 }
 

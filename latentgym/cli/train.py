@@ -282,6 +282,11 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
             "OpenRLHF has the task's rewards alone, and samples every chain with its noise; use "
             "--backend local for the reward perplexity or the advantage clean_batch."
         )
+    if recipe.stage.rollout_dtype is not None:
+        raise UsageError(
+            "OpenRLHF rolls out in the precision that it trains in; leave out --rollout-dtype, or "
+            "use --backend local."
+        )
     if options.logger:
         raise UsageError("--backend openrlhf logs to TensorBoard alone; leave out --logger.")
     if options.outliers_every:

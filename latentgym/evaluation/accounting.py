@@ -29,6 +29,7 @@ class Positions:
         verifier: written by verifiers.
         gradient: latents that were moved by a gradient through the language-model head alone.
         inserted: put there by the environment: forced prompts of answers, and tool responses.
+        plain: of thoughts that the head had read as plain tokens.
     """
 
     prompt: float = 0.0
@@ -39,6 +40,7 @@ class Positions:
     verifier: float = 0.0
     gradient: float = 0.0
     inserted: float = 0.0
+    plain: float = 0.0
 
     def __add__(self, other: Positions) -> Positions:
         return Positions(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -116,11 +118,10 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
         positions: how many of each kind.
         context: mean number of positions attended to.
     """
-    drawn = positions.thought + positions.answer + positions.discarded + positions.verifier
+    thoughts = positions.thought + positions.plain
+    drawn = thoughts + positions.answer + positions.discarded + positions.verifier
     body = drawn + positions.prompt + positions.verifier_prompt + positions.inserted
     attention = 4 * sizes.layers * sizes.width * context
     head = 2 * drawn + 6 * positions.gradient
     thought = sizes.thought + sizes.memory * positions.prompt
-    return float(
-        body * (2 * sizes.body + attention) + head * sizes.table + positions.thought * thought
-    )
+    return float(body * (2 * sizes.body + attention) + head * sizes.table + thoughts * thought)

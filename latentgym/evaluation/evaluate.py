@@ -177,7 +177,7 @@ def evaluate_answerer(
         )
     score_QS = np.array([[a.info["score"] for a in answers] for answers in by_seed]).T
     positions = sum((a.positions for a in answers), Positions()).scaled(1 / len(answers))
-    thoughts = positions.thought if not task.family.tokens else 0.0
+    latents = positions.thought if not task.family.tokens else 0.0
     low, high = question_interval(score_QS)
     result = Result(
         agent=who.agent,
@@ -197,7 +197,7 @@ def evaluate_answerer(
         metrics_ci95=_intervals(by_seed),
         thoughts_mean=float(np.mean([a.info["thoughts"] for a in answers])),
         tokens_mean=float(np.mean([a.info["tokens"] for a in answers])),
-        latent_share=thoughts / max(1.0, positions.thought + positions.answer),
+        latent_share=latents / max(1.0, positions.thought + positions.plain + positions.answer),
         forward_positions=positions.as_dict(),
         flops_per_answer=flops(
             who.sizes, positions, float(np.mean([a.context for a in answers])) / 2

@@ -4,7 +4,14 @@ A method is a policy head: given the model's last hidden state and logits, it sa
 at this step (`sample`), what the model reads next (`embed`), and how likely the thought was
 (`log_prob`). Nothing else in the library needs to know which method it is.
 
-Legend: ... any leading shape (rows, or rows and steps), V vocabulary, D width, P prompt positions.
+A head may also keep a state from step to step (`initial_state`), choose at each step that a plain
+token is read in place of its latent (`Action`), and make a thought of several parts, each with a
+ratio of its own in policy gradients (`part_weights`): sub-tokens, a mode and a token, a latent and
+the decision to stop.
+
+Legend: ... any leading shape (rows, or rows and steps), V vocabulary, D width, P prompt positions,
+J parts
+of a thought.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -22,13 +29,19 @@ from torch import Tensor, nn
 from latentgym.episodes.rng import CounterRNG
 from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
+from latentgym.heads.distributions import masked
 
 Action = dict[str, Tensor]
 """One thought per row: named tensors with the same leading shape.
 
 It is all that is stored of a thought, so it must be enough to embed it and to score it again.
-`token`, int64 of shape (...,), is always there: the id by which the thought is read.
+`token`, int64 of shape (...,), is always there: the id by which the thought is read. `plain`, bool
+of shape (...,), may be: where it is True the model reads the embedding of that token, not what
+`embed` makes of the thought. Such steps are recorded as tokens, so their share of latents is 0.
 """
+
+State = dict[str, Tensor]
+"""What a head keeps of each row from step to step: named tensors of shape (rows, ...)."""
 
 
 @dataclass
@@ -42,6 +55,7 @@ class Readout:
         memory: last hidden states of the prompt, (..., P, D), for heads that declare
             `needs_memory`; else None.
         memory_mask: which of them are real, bool (..., P).
+        state: of the head, as it was before this step, where it keeps one; only in decoding.
     """
 
     logits: Tensor
@@ -49,6 +63,7 @@ class Readout:
     table_VD: Tensor
     memory: Tensor | None = None
     memory_mask: Tensor | None = None
+    state: State = field(default_factory=dict)
 
 
 class PolicyHead(nn.Module, ABC):
@@ -68,9 +83,19 @@ class PolicyHead(nn.Module, ABC):
     controlled: ClassVar[str | None] = None
     """The tensor of an action that controls replace; None for all that the model reads of it."""
 
+    part_weights: tuple[float, ...] = (1.0,)
+    """Weight of each of the J parts of a thought in loss and divergence."""
+
+    deterministic: bool = False
+    """Whether nothing is drawn at random. Such thoughts are no actions: they take no part in
+    losses, ratios and entropies."""
+
     @abstractmethod
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
-        """Think one step. Randomness comes from `rng` only."""
+        """Think one step. Randomness comes from `rng` only.
+
+        A head with a state returns what that is now beside the action, see `initial_state`.
+        """
 
     @abstractmethod
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
@@ -80,8 +105,26 @@ class PolicyHead(nn.Module, ABC):
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         """Log-probability (or log-density) of the thought, fp32 (...,). Differentiable.
 
-        A head that thinks without randomness answers zeros.
+        Of each of its parts, (..., J), where there are several. What is needed of a state must
+        stand in the action: replay has none. A head that thinks without randomness answers zeros.
         """
+
+    def drawn(self, action: Action) -> Tensor:
+        """Which parts of thoughts were drawn at random, bool (..., J); by default all or none.
+
+        A part that was not takes no part in losses; a thought of which none was is no action.
+        """
+        shape = (*action["token"].shape, len(self.part_weights))
+        return action["token"].new_full(shape, not self.deterministic, dtype=torch.bool)
+
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        """What is kept of rows that have not thought yet; by default nothing.
+
+        `sample` finds it in `read.state` and returns it as it is after the step, under the same
+        names beside the action. The engine takes it over for the rows that think, and keeps it in
+        step with them where others are dropped; records do not have it.
+        """
+        return {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PolicyHead:
         """Goes where it is sent, but stays in fp32, whatever precision the model is put in.
@@ -166,6 +209,27 @@ class VectorHead(Protocol):
 def matrix_flops(module: nn.Module) -> float:
     """Operations of one vector on its way through all matrices of a module."""
     return 2.0 * sum(p.numel() for p in module.parameters() if p.dim() > 1)
+
+
+def part_log_probs(head: PolicyHead, action: Action, read: Readout) -> Tensor:
+    """What a head's `log_prob` tells of each part of M thoughts, fp32 (M, J).
+
+    Raises:
+        UsageError: it is of another shape than (M,), or (M, J) for several parts.
+    """
+    parts, thoughts = len(head.part_weights), len(action["token"])
+    shape = (thoughts,) if parts == 1 else (thoughts, parts)
+    return shaped(head.log_prob(action, read), shape, head, "log_prob").view(thoughts, parts)
+
+
+def joint_log_prob(head: PolicyHead, action: Action, read: Readout) -> Tensor:
+    """Log-probability of M thoughts as wholes, the sum over what was drawn of each, (M,).
+
+    Raises:
+        UsageError: as `part_log_probs`.
+    """
+    drawn_MJ = head.drawn(action)
+    return masked(part_log_probs(head, action, read), drawn_MJ).sum(-1)
 
 
 def shaped(x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str) -> Tensor:

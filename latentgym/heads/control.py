@@ -62,6 +62,8 @@ class ControlHead(PolicyHead):
         control: a name in `CONTROLS`.
     """
 
+    deterministic = True  # what is drawn is not what the model reads
+
     def __init__(self, head: PolicyHead, control: str) -> None:
         super().__init__()
         if control not in CONTROLS:

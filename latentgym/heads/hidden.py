@@ -25,6 +25,7 @@ class HiddenStateHead(PolicyHead):
     """The last hidden state is the thought; its likeliest token is only how it is read."""
 
     family = "hybrid"
+    deterministic = True
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         return {"token": read.logits.argmax(-1), "latent": read.hidden}
@@ -44,6 +45,7 @@ class PauseHead(PolicyHead):
     """
 
     family = "hybrid"
+    deterministic = True
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -50,6 +50,7 @@ class RATTHead(PolicyHead):
             raise UsageError(f"rotary embeddings need an even width, but the model's is {width}.")
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.std = std
+        self.deterministic = not std
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         latent = self.attend(read)

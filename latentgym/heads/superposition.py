@@ -31,6 +31,7 @@ class MixtureHead(PolicyHead):
     """
 
     family = "continuous"
+    deterministic = True
 
     def __init__(
         self, top_k: int | None = None, top_p: float = 1.0, temperature: float = 1.0

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "latentgym"
+_MOST_SCORES = 1 << 26  # held at once
 
 
 class Attends(Protocol):
@@ -61,6 +62,25 @@ def as_read(x: Tensor) -> Tensor:
 
 def capped(scores: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else softcap * torch.tanh(scores / softcap)
+
+
+def query_parts(n: int, each: int) -> Iterator[slice]:
+    """The n newest positions in parts whose scores are held together.
+
+    Text that is inserted into many rows has n queries each, whose scores against a long context
+    would not fit: 62 GB at 128 rows of 9 heads, 512 positions and a context of 4,096.
+
+    Args:
+        n: positions.
+        each: scores of one position, over all rows and heads.
+    """
+    size = max(1, _MOST_SCORES // max(1, each))
+    return (slice(start, min(n, start + size)) for start in range(0, n, size))
+
+
+def part_of(allowed: Tensor | None, some: slice) -> Tensor | None:
+    """What some of the positions are allowed to see, of (..., n, T)."""
+    return None if allowed is None else allowed[..., some, :]
 
 
 def masked(scores_NKXT: Tensor, allowed: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from latentgym.lm.attention import as_read, capped, masked, with_sink
+from latentgym.lm.attention import as_read, capped, masked, part_of, query_parts, with_sink
 
 _FIRST_CAPACITY = 16
 
@@ -185,22 +185,53 @@ class GroupedCache:
         if keys.shape[1::2] != layer.prompt_keys.shape[1::2]:
             raise ValueError("attention changes keys that come from the cache")
         n_rows, heads, n, _ = query.shape
+        t, p = keys.shape[2], layer.prompt_keys.shape[2]
+        near = (None, None) if window is None else self._near(window, n, t, p)
+        own = self._own_allowed(n, t, keys.device)
+        parts = [
+            self._read(
+                query[:, :, some] * scaling,
+                keys,
+                values,
+                softcap,
+                sink_H,
+                [part_of(allowed, some) for allowed in (*near, own)],
+            )
+            for some in query_parts(n, n_rows * heads * (p + t))
+        ]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return out.transpose(1, 2).contiguous()
+
+    def _read(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        softcap: float | None,
+        sink_H: Tensor | None,
+        allowed: list[Tensor | None],
+    ) -> Tensor:
+        """What some scaled queries read, (N, H, n, D); see `attend`.
+
+        Args:
+            allowed: what of the prompt is in their windows, what of their own, and what of their
+                own they may see at all.
+        """
+        layer, (n_rows, heads, n, _) = self._layer, query.shape
         kv_heads, t, p = keys.shape[1], keys.shape[2], layer.prompt_keys.shape[2]
         rep = heads // kv_heads
-        q_NKXD = (query * scaling).reshape(n_rows, kv_heads, rep * n, -1)
+        q_NKXD = query.reshape(n_rows, kv_heads, rep * n, -1)
         prompt = capped(self.to_grid(q_NKXD) @ layer.prompt_keys.transpose(2, 3), softcap)
         if self.prompt_mask_QP is not None:
             prompt = prompt.masked_fill(~self.prompt_mask_QP[:, None, None], -torch.inf)
-        prompt = self.from_grid(prompt, rep * n)
+        prompt = masked(self.from_grid(prompt, rep * n), allowed[0])
         own = capped(q_NKXD @ keys.transpose(2, 3), softcap)
-        near = (None, None) if window is None else self._near(window, n, t, p)
-        prompt = masked(prompt, near[0])
-        own = masked(masked(own, near[1]), self._own_allowed(n, t, own.device))
+        own = masked(masked(own, allowed[1]), allowed[2])
         scores = with_sink(torch.cat([prompt, own], dim=-1), sink_H, n)
         weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
         read = self.to_grid(weights[..., :p]) @ layer.prompt_values
         out = self.from_grid(read, rep * n) + weights[..., p : p + t] @ values
-        return out.reshape(n_rows, heads, n, -1).transpose(1, 2).contiguous()
+        return out.reshape(n_rows, heads, n, -1)
 
     def _own_allowed(self, n: int, t: int, device: torch.device) -> Tensor | None:
         """Which own positions the n newest may see: causal, and real; None means all."""

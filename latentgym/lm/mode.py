@@ -1,10 +1,11 @@
-"""Training and evaluation mode, for a while."""
+"""Training and evaluation mode, for a while; and the precision of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -21,3 +22,13 @@ def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for part, trained in before:
             part.training = trained
+
+
+def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Put the parameters of a module in that precision, in place, and nothing else.
+
+    `module.to(dtype)` rounds buffers too: of frequencies of rotary embeddings eight bits are left,
+    which is a turn of many degrees after a few hundred positions.
+    """
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)

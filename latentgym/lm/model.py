@@ -27,7 +27,8 @@ from transformers.cache_utils import DynamicCache
 from latentgym.errors import UsageError
 from latentgym.lm.attention import ATTENTION, behind
 from latentgym.lm.cache import GroupedCache
-from latentgym.lm.mode import mode
+from latentgym.lm.lean import LeanBlocks, is_lean
+from latentgym.lm.mode import mode, round_weights
 from latentgym.lm.packed import packed, state_of
 from latentgym.lm.row_cache import RowCache
 from latentgym.lm.self_test import INSTEAD, self_test
@@ -87,6 +88,7 @@ class LatentLM(nn.Module):
         architecture: name of the model's class.
         config: the configuration of what reads text.
         recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
+        lean: whether decoding may go without the modules' own code, see `latentgym.lm.lean`.
 
     Raises:
         UsageError: the model is an encoder-decoder, its attention cannot be chosen, or what it
@@ -123,10 +125,13 @@ class LatentLM(nn.Module):
         self._scales = type(self._embedding).forward is not nn.Embedding.forward
         self._factor, self._divisor, self._cap = (getattr(self.config, n, None) for n in _LOGITS)
         self._norms: tuple[object, Tensor] | None = None
+        self._lean: LeanBlocks | None = None  # while decoding
+        self.lean = False
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
         self_test(self)  # in the precision of its weights, as it computes by itself
+        self.lean = is_lean(self.backbone) and self._reads_alike()
         self.autocast = autocast
 
     @property
@@ -214,7 +219,7 @@ class LatentLM(nn.Module):
         """Train none of the weights, which need not be fp32 then: autocast's type will do."""
         self.requires_grad_(False)
         if self.autocast is not None:
-            self.to(self.autocast)
+            round_weights(self, self.autocast)
 
     def add_lora(self, r: int, alpha: int, seed: int = 0) -> None:
         """Freeze the model and train low-rank adapters of all its linear layers (extra `lora`).
@@ -299,7 +304,13 @@ class LatentLM(nn.Module):
 
     @_in_its_precision
     def prefill(
-        self, ids_QP: Tensor, mask_QP: Tensor, group_size: int = 1, *, memory: bool = False
+        self,
+        ids_QP: Tensor,
+        mask_QP: Tensor,
+        group_size: int = 1,
+        *,
+        memory: bool = False,
+        given_QkD: Tensor | None = None,
     ) -> Prefill:
         """Read left-padded prompts, each once, for `group_size` rows each.
 
@@ -308,13 +319,17 @@ class LatentLM(nn.Module):
             mask_QP: True where a position is real; the last column is all real.
             group_size: rows that continue each prompt.
             memory: keep the hidden states of all prompt positions.
+            given_QkD: input embeddings that are read after each prompt, which are no part of it.
         """
-        cache = DynamicCache()
-        hidden_QPD = self.hidden(self.embed(ids_QP), mask_QP, cache)
+        cache, x_QTD, mask_QT = DynamicCache(), self.embed(ids_QP), mask_QP
+        if given_QkD is not None:
+            x_QTD = torch.cat([x_QTD, given_QkD.to(x_QTD)], dim=1)
+            mask_QT = nn.functional.pad(mask_QP, (0, given_QkD.shape[1]), value=True)
+        hidden_QTD = self.hidden(x_QTD, mask_QT, cache)
         return Prefill(
-            cache=GroupedCache(cache, mask_QP, group_size),
-            hidden_ND=hidden_QPD[:, -1].repeat_interleave(group_size, dim=0),
-            memory_QPD=hidden_QPD if memory else None,
+            cache=GroupedCache(cache, mask_QT, group_size),
+            hidden_ND=hidden_QTD[:, -1].repeat_interleave(group_size, dim=0),
+            memory_QPD=hidden_QTD[:, : ids_QP.shape[1]] if memory else None,
             memory_mask_QP=mask_QP,
         )
 
@@ -339,6 +354,10 @@ class LatentLM(nn.Module):
         """
         n = x_NnD.shape[1]
         cache.extend_mask(mask_Nn, n)
+        if self._lean is not None:
+            read = self._lean(x_NnD, position_Nn, cache)
+            cache.advance(n)
+            return read
         with behind(cache):
             out = self.backbone(
                 inputs_embeds=x_NnD,
@@ -373,12 +392,38 @@ class LatentLM(nn.Module):
         """
         with _turn_of(self), mode(self, training=False), self.full_precision():
             if self.autocast is None:
-                with torch.inference_mode(), packed(self.model):
+                with torch.inference_mode(), packed(self.model), self._leanly():
                     yield
             else:
-                # Packed weights are fp32, and what is cast in inference mode is not kept.
-                with torch.no_grad():
+                # Packed weights have one precision, and what is cast in inference mode is not kept.
+                with torch.no_grad(), self._leanly():
                     yield
+
+    def _reads_alike(self) -> bool:
+        """Whether `extend` says the same with and without the modules' own code."""
+        ids_NT = torch.arange(10, device=self.device).view(2, 5) % self.vocab_size
+        mask_NT = torch.ones_like(ids_NT, dtype=torch.bool)
+        found = []
+        with self.decoding():
+            for self.lean in (False, True):
+                with self._leanly():
+                    cache = self.prefill(ids_NT[:, :3], mask_NT[:, :3]).cache
+                    position_Nn = torch.arange(3, 5, device=self.device).expand(2, -1)
+                    found.append(self.extend(self.embed(ids_NT[:, 3:]), position_Nn, cache).float())
+        plain, lean = found
+        # NaN where a model tells none: a damaged one is refused elsewhere.
+        return bool((lean - plain).norm() <= 1e-3 * plain.norm())
+
+    @contextmanager
+    def _leanly(self) -> Iterator[None]:
+        """Within it, `extend` goes without the modules' own code, where that computes the same."""
+        before = self._lean
+        lean = self.lean and is_lean(self.backbone)  # hooks come and go
+        self._lean = LeanBlocks(self.backbone) if lean else None
+        try:
+            yield
+        finally:
+            self._lean = before
 
 
 # Beside the models, as a lock can be neither copied nor pickled.

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from latentgym.lm.attention import as_read, capped, masked, with_sink
+from latentgym.lm.attention import as_read, capped, masked, part_of, query_parts, with_sink
 from latentgym.lm.memory import require
 
 IntArray = npt.NDArray[np.int64]
@@ -157,12 +157,16 @@ class RowCache:
         """
         n_rows, heads, n, _ = query.shape
         kv_heads, t = keys.shape[1], keys.shape[2]
-        q_BKXD = (query * scaling).reshape(n_rows, kv_heads, heads // kv_heads * n, -1)
-        scores = masked(capped(q_BKXD @ keys.transpose(2, 3), softcap), self._allowed(t, window))
-        scores = with_sink(scores, sink_H, n)
-        weights = scores.softmax(-1, dtype=torch.float32)[..., :t].to(query.dtype)
-        out = weights @ values
-        return out.reshape(n_rows, heads, n, -1).transpose(1, 2).contiguous()
+        allowed, parts = self._allowed(t, window), []
+        for some in query_parts(n, n_rows * heads * t):
+            q = query[:, :, some] * scaling
+            q_BKXD = q.reshape(n_rows, kv_heads, heads // kv_heads * q.shape[2], -1)
+            scores = capped(q_BKXD @ keys.transpose(2, 3), softcap)
+            scores = with_sink(masked(scores, part_of(allowed, some)), sink_H, q.shape[2])
+            weights = scores.softmax(-1, dtype=torch.float32)[..., :t].to(query.dtype)
+            parts.append((weights @ values).reshape(q.shape[:3] + values.shape[-1:]))
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return out.transpose(1, 2).contiguous()
 
     def _allowed(self, t: int, window: int | None) -> Tensor | None:
         """Which columns the new positions may see, (B, n, T); None means all."""

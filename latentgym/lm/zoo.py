@@ -70,6 +70,7 @@ def load_model(
     """
     import torch
 
+    from latentgym.lm.mode import round_weights
     from latentgym.lm.model import LatentLM
     from latentgym.lm.weights import fault_of
 
@@ -90,7 +91,8 @@ def load_model(
         if tokenizer is None:
             raise UsageError(f"{spec} takes its vocabulary from a task; give a tokenizer.")
         tiny = tiny_model(spec, tokenizer, seed=seed)
-        return LatentLM(tiny.to(device, torch_dtype), tokenizer, str(spec), autocast)
+        round_weights(tiny, torch_dtype)
+        return LatentLM(tiny.to(device), tokenizer, str(spec), autocast)
 
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM

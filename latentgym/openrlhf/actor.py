@@ -4,7 +4,7 @@ Thoughts travel through OpenRLHF as `mm_train_inputs`, its channel for per-sampl
 beside token ids (made for images): a dict of tensors per sample, concatenated over a micro-batch,
 so no padding rule is needed.
 
-    kind       (T_i,) int8: `Kind` of each position of the sample
+    kind       (T_i,) int8: `StepKind` of each position of the sample
     <name>     (n_i, ...): the head's stored action of each of its n_i thoughts
 
 Legend: B rows, T positions, A = T - 1 positions that may be scored.
@@ -23,6 +23,7 @@ import torch
 from openrlhf.models import Actor
 from torch import Tensor, nn
 
+from latentgym.errors import UsageError
 from latentgym.heads.distributions import masked
 from latentgym.rollout import Policy
 
@@ -32,9 +33,17 @@ class PolicyActor(Actor):  # type: ignore[misc]
 
     Args:
         policy: becomes `model`, which DeepSpeed wraps.
+
+    Raises:
+        UsageError: thoughts of several parts, of which OpenRLHF's loss has no ratios.
     """
 
     def __init__(self, policy: Policy) -> None:
+        if len(policy.head.part_weights) > 1:
+            raise UsageError(
+                f"thoughts of {type(policy.head).__name__} have several parts, each with a ratio "
+                "of its own, and OpenRLHF has one for each action; use --backend local."
+            )
         super().__init__(policy)
         self.is_vlm = True  # so that each sample's mm_train_inputs come to `forward`
 

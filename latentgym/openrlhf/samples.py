@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentgym.rollout import Episodes, StepKind
+from latentgym.rollout import THOUGHTS, Episodes, Policy, StepKind
 from latentgym.rollout.collect import COUNTS
+from latentgym.rollout.replay import acted, action_parts
 from latentgym.training import Order
 
 
@@ -57,26 +58,32 @@ def collate(rows: Sequence[StepRow]) -> tuple[list[str], list[str], list[StepRow
 
 
 def responses(
-    rows: Sequence[StepRow], episodes: Episodes, group_size: int, latents: Mapping[str, float]
+    policy: Policy,
+    rows: Sequence[StepRow],
+    episodes: Episodes,
+    group_size: int,
+    latents: Mapping[str, float],
 ) -> list[list[dict[str, Any]]]:
     """For each question the responses of its group, as OpenRLHF's agents return them.
 
     Args:
+        policy: that acted.
         rows: the questions.
         episodes: theirs.
         group_size: episodes of each.
         latents: numbers to log of all these episodes together.
     """
     rollouts = episodes.rollouts
+    acted_NT = acted(action_parts(policy, rollouts)[0]).cpu().numpy()
     numbers = _numbers(episodes)
     out: list[list[dict[str, Any]]] = []
     for q, row in enumerate(rows):
         group = []
         for n in range(q * group_size, (q + 1) * group_size):
             prompt = rollouts.prompts[rollouts.prompt_N[n]]
-            kinds = rollouts.kind_NT[n]
-            kinds = kinds[kinds != StepKind.PAD]
-            thought = torch.from_numpy(rollouts.kind_NT[n] == StepKind.THOUGHT)
+            present = rollouts.kind_NT[n] != StepKind.PAD
+            kinds = rollouts.kind_NT[n][present]
+            thought = torch.from_numpy(np.isin(rollouts.kind_NT[n], THOUGHTS))
             kind = np.concatenate([np.full(len(prompt), StepKind.PROMPT, dtype=np.int8), kinds])
             group.append(
                 {
@@ -84,7 +91,7 @@ def responses(
                     "label": row,
                     "images": None,
                     "observation_tokens": [*prompt, *rollouts.tokens(n).tolist()],
-                    "action_ranges": action_ranges(kind),
+                    "action_ranges": action_ranges(len(prompt), acted_NT[n][present]),
                     "rollout_log_probs": None,  # the training pass tells them
                     "mm_train_inputs": {
                         "kind": torch.from_numpy(kind),
@@ -103,20 +110,25 @@ def responses(
     return out
 
 
-def action_ranges(kind: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
-    """Begin and end of each run of actions; what the environment inserted is none."""
-    acted = np.isin(kind, (StepKind.THOUGHT, StepKind.TOKEN)).astype(np.int8)
-    edges = np.flatnonzero(np.diff(acted, prepend=0, append=0))
+def action_ranges(prompt: int, acted_T: np.ndarray[Any, Any]) -> list[tuple[int, int]]:
+    """Begin and end of each run of actions; what the environment inserted is none.
+
+    Args:
+        prompt: positions before the first step.
+        acted_T: which steps are actions.
+    """
+    edges = np.flatnonzero(np.diff(acted_T.astype(np.int8), prepend=0, append=0)) + prompt
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def thoughts_of(experience: Any) -> torch.Tensor:
-    """Which positions of an experience's action mask are thoughts, bool (B, A)."""
+    """Which actions of an experience are thoughts, bool (B, A)."""
     thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
     for row, inputs in enumerate(experience.mm_train_inputs):
         kind = inputs["kind"][1:]
-        thought_BA[row, : len(kind)] = kind == StepKind.THOUGHT
-    return thought_BA
+        thought_BA[row, : len(kind)] = torch.from_numpy(np.isin(kind.numpy(), THOUGHTS))
+    acted_BA: torch.Tensor = experience.action_mask.bool()
+    return thought_BA & acted_BA
 
 
 def is_ours(name: str) -> bool:

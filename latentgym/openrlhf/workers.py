@@ -73,7 +73,7 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
                 seed=seed,
             )
         latents = latent_statistics(policy, episodes.rollouts) if learning else {}
-        groups = responses(rows, episodes, group_size, latents)
+        groups = responses(policy, rows, episodes, group_size, latents)
         return groups if len(groups) > 1 else groups[0]  # Ray takes a single return as it is
 
     def save_model(self) -> None:

@@ -6,11 +6,13 @@ from .engine import Engine
 from .policy import Policy
 from .prefix_cache import PrefixCache
 from .replay import Scores, log_probs, replay
-from .rollouts import Rollouts, StepKind
+from .rollouts import ACTIONS, THOUGHTS, Rollouts, StepKind
 from .session import Session
 from .thoughts import Segment, Step, segments, thought_steps
 
 __all__ = [
+    "ACTIONS",
+    "THOUGHTS",
     "Engine",
     "Episodes",
     "Policy",

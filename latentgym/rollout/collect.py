@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
@@ -93,6 +94,7 @@ def collect(
     prefix: Sequence[Sequence[int]] | None = None,
     prefix_cache: PrefixCache | None = None,
     noise_free: int = 0,
+    given_QkD: Tensor | None = None,
 ) -> Episodes:
     """Roll out and grade `group_size` episodes of each question.
 
@@ -108,7 +110,7 @@ def collect(
         first_sample: number of the first sample, a counter behind the random numbers; one for
             all questions or one for each.
         prompts: token ids to read in place of the environment's own prompts.
-        prefix, prefix_cache, noise_free: see `Engine.start`.
+        prefix, prefix_cache, noise_free, given_QkD: see `Engine.start`.
 
     Raises:
         UsageError: the environment resets rows by itself, or has wrappers that change more.
@@ -130,6 +132,7 @@ def collect(
         prefix=prefix,
         prefix_cache=prefix_cache,
         noise_free=noise_free,
+        given_QkD=given_QkD,
     )
     told = np.zeros(n, dtype=np.int64)
     reward = np.zeros(n)

@@ -5,7 +5,8 @@ is read once for its whole group; the base model runs on the newest position onl
 matched on ids; finished rows are compacted away; every draw is a function of (seed, question,
 sample, step). The episode's rules come from the environment as a `Protocol`.
 
-Legend: Q prompts, G rows per prompt, N rows in all, B rows still in the batch, D width.
+Legend: Q prompts, G rows per prompt, N rows in all, B rows still in the batch, D width, k
+embeddings given after a prompt.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError
@@ -55,6 +57,7 @@ class Engine:
         prefix: Sequence[Sequence[int]] | None = None,
         prefix_cache: PrefixCache | None = None,
         noise_free: int = 0,
+        given_QkD: Tensor | None = None,
     ) -> Session:
         """Begin rollouts; `Session.run` takes them to where the environment must respond.
 
@@ -72,15 +75,18 @@ class Engine:
             prefix_cache: reads the prompts, known by their question, and their prefix; it may have
                 read some of it before.
             noise_free: samples of a lower number think without Gaussian noise.
+            given_QkD: k input embeddings that all rows of a prompt read after it, such as latents
+                that are searched for at test time. They are no actions, and take no budget.
 
         Raises:
-            UsageError: no prompts, an empty one, one too long for the model's positions, or a
-                prefix of latent thoughts.
+            UsageError: no prompts, an empty one, one too long for the model's positions, a prefix
+                of latent thoughts, or given embeddings that do not fit the prompts or the model.
         """
         lists = [[*map(int, prompt), *self.policy.prompt_suffix] for prompt in prompts]
         if not lists or not all(lists):
             raise UsageError("a rollout needs at least one prompt, and every prompt a token.")
-        longest, limit = max(map(len, lists)), self.policy.lm.max_positions
+        given = 0 if given_QkD is None else self._given(given_QkD, len(lists), prefix_cache)
+        longest, limit = max(map(len, lists)) + given, self.policy.lm.max_positions
         if limit is not None and longest + protocol.max_steps > limit:
             raise UsageError(
                 f"a prompt of {longest} tokens and {protocol.max_steps} steps do not fit the "
@@ -92,10 +98,28 @@ class Engine:
             )
         question = np.arange(len(lists)) if question_Q is None else np.asarray(question_Q)
         session = Session(
-            self, lists, protocol, seed, group_size, question, first_sample, noise_free
+            self, lists, protocol, seed, group_size, question, first_sample, noise_free, given_QkD
         )
         session.begin(prefix, prefix_cache)
         return session
+
+    def _given(self, given_QkD: Tensor, prompts: int, prefix_cache: PrefixCache | None) -> int:
+        """How many embeddings are given to each prompt.
+
+        Raises:
+            UsageError: they do not fit, or would have to be in a prefix cache.
+        """
+        fits = given_QkD.dim() == 3 and len(given_QkD) == prompts
+        if not fits or given_QkD.shape[2] != self.policy.lm.hidden_size:
+            raise UsageError(
+                f"embeddings that are given after {prompts} prompts are ({prompts}, k, "
+                f"{self.policy.lm.hidden_size}), not {tuple(given_QkD.shape)}."
+            )
+        if prefix_cache is not None:
+            raise UsageError(
+                "a prefix cache knows tokens alone; give embeddings or a cache, not both."
+            )
+        return int(given_QkD.shape[1])
 
     def rollout(
         self,
@@ -106,6 +130,7 @@ class Engine:
         group_size: int = 1,
         question_Q: Sequence[int] | IntArray | None = None,
         first_sample: int = 0,
+        given_QkD: Tensor | None = None,
     ) -> Rollouts:
         """Whole episodes in which the environment never speaks in between; see `start`."""
         session = self.start(
@@ -115,6 +140,7 @@ class Engine:
             group_size=group_size,
             question_Q=question_Q,
             first_sample=first_sample,
+            given_QkD=given_QkD,
         )
         session.run()
         return session.finish()

@@ -22,7 +22,7 @@ from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import PolicyHead, Readout
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.shared import SharedPrompts, read_prompts
-from latentgym.rollout.step import latents
+from latentgym.rollout.step import carried, latents, sample
 
 
 @dataclass
@@ -72,10 +72,12 @@ class OwnThoughts:
         memory, table_VD = hidden[0] if self.head.needs_memory else None, lm.table_VD
         # The last step is read by nobody.
         thoughts = min(int(thought_BT.any(0).nonzero().max()) + 1, steps - 1)
+        state = self.head.initial_state(len(given_BTD), lm.device)
         for t in range(thoughts):
             last_BD, given_BD = hidden[-1][:, -1], given_BTD[:, t]
-            read = Readout(lm.logits(last_BD), last_BD, table_VD, memory, mask_BP)
-            thought = self.head.sample(read, self._rng(question_B, t))
+            read = Readout(lm.logits(last_BD), last_BD, table_VD, memory, mask_BP, state)
+            thought, after = sample(self.head, read, self._rng(question_B, t))
+            state = carried(after, state, thought_BT[:, t])
             reads_own = (self.row_B & thought_BT[:, t])[:, None]
             x_BD = torch.where(reads_own, latents(self.head, thought, given_BD, table_VD), given_BD)
             hidden.append(lm.hidden(dropped(x_BD[:, None]), mask_BL[:, : prompt + t + 1], cache))

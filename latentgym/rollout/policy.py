@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from latentgym.heads import Action, PolicyHead, Readout, TokenHead
-from latentgym.heads.base import shaped
+from latentgym.heads.base import part_log_probs, shaped
 from latentgym.heads.distributions import entropy
+from latentgym.lm.chunks import in_chunks
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.rollouts import StepKind
 from latentgym.rollout.shared import hidden_states
@@ -81,7 +81,13 @@ class Policy(nn.Module):
         }
         return Policy(lm, head, answer_head, **extras).eval()
 
-    def forward(self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        token_BT: Tensor,
+        kind_BT: Tensor,
+        thoughts: Action,
+        given_MD: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Score stored actions in one parallel, differentiable pass.
 
         It is the module's forward, so whatever wraps modules for training (DeepSpeed, DDP) wraps
@@ -90,28 +96,31 @@ class Policy(nn.Module):
         Args:
             token_BT: the token by which each position is read, padded on either side.
             kind_BT: `StepKind` of each position.
-            thoughts: the actions of the positions of kind THOUGHT, in row-major order, without
-                their token: tensors of shape (n thoughts, ...).
+            thoughts: the head's actions, those of the kinds `THOUGHTS`, in row-major order, without
+                what tokens and kinds tell: tensors of shape (n thoughts, ...).
+            given_MD: what is read at the positions of kind GIVEN, in row-major order, if any are.
 
         Returns:
-            Log-probability of each action and target, fp32 (B, T), 0 where there is none; and
-            entropy of the next-token distribution there, without gradient, fp32 (B, T).
+            Log-probability of each action and target, fp32 (B, T), 0 where there is none; of each
+            part of it, (B, T, J), where the head's thoughts have J > 1, the first of them for plain
+            tokens. And entropy of the next-token distribution there, without gradient, fp32 (B, T).
 
         Raises:
-            UsageError: a head gives log-probabilities or embeddings of another shape than (M,) and
-                (M, D), for M actions.
+            UsageError: a head gives log-probabilities or embeddings of another shape than (M,), or
+                (M, J), and (M, D), for M actions.
         """
         with self.lm.full_precision():
-            return self._forward(token_BT, kind_BT, thoughts)
+            return self._forward(token_BT, kind_BT, thoughts, given_MD)
 
     def _forward(
-        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action
+        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action, given_MD: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         lm, head, table_VD = self.lm, self.head, self.lm.table_VD
-        thought_BT = kind_BT == StepKind.THOUGHT
-        plain_BT = (kind_BT == StepKind.TOKEN) | (kind_BT == StepKind.TARGET)
-        thoughts = {**thoughts, "token": token_BT[thought_BT]}
-        x_BTD = self.inputs(token_BT, thought_BT, thoughts, table_VD)
+        thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
+        tokens_BT = (kind_BT == StepKind.TOKEN) | (kind_BT == StepKind.TARGET)
+        plain_M = (kind_BT == StepKind.PLAIN)[thought_BT]
+        thoughts = {**thoughts, "token": token_BT[thought_BT], "plain": plain_M}
+        x_BTD = self.inputs(token_BT, kind_BT, thoughts, given_MD, table_VD)
         present_BT = torch.ones_like(thought_BT) if self.attend_padding else kind_BT != StepKind.PAD
         before = slice(None, -1)  # nothing is scored behind the last position
         hidden_BTD = hidden_states(
@@ -119,43 +128,73 @@ class Policy(nn.Module):
         )
         memory = _memory(hidden_BTD, kind_BT) if head.needs_memory else None
 
-        logp_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
+        parts = len(head.part_weights)
+        logp_BTJ = torch.zeros(*kind_BT.shape, parts, device=x_BTD.device)
         entropy_BT = torch.zeros(kind_BT.shape, device=x_BTD.device)
-        tokens = {"token": token_BT[plain_BT]}
         for where_BT, scorer, acted in (
             (thought_BT, head, thoughts),
-            (plain_BT, self.answer_head, tokens),
+            (tokens_BT, self.answer_head, {"token": token_BT[tokens_BT]}),
         ):
             if not len(acted["token"]):
                 continue
             # The hidden state before a position tells its distribution.
             hidden_MD = hidden_BTD[where_BT[:, 1:]]
             row_M = where_BT.nonzero()[:, 0]
-            logp_M, entropy_M = self._score(scorer, acted, hidden_MD, row_M, table_VD, memory)
-            logp_BT = logp_BT.masked_scatter(where_BT, logp_M.float())
+            logp_MJ, entropy_M = self._score(scorer, acted, hidden_MD, row_M, table_VD, memory)
+            has_J = torch.arange(parts, device=x_BTD.device) < logp_MJ.shape[-1]
+            logp_BTJ = logp_BTJ.masked_scatter(where_BT[..., None] & has_J, logp_MJ.float())
             entropy_BT = entropy_BT.masked_scatter(where_BT, entropy_M)
-        return logp_BT, entropy_BT
+        return logp_BTJ if parts > 1 else logp_BTJ[..., 0], entropy_BT
 
     def inputs(
-        self, token_BT: Tensor, thought_BT: Tensor, thoughts: Action, table_VD: Tensor
+        self,
+        token_BT: Tensor,
+        kind_BT: Tensor,
+        thoughts: Action,
+        given_MD: Tensor | None,
+        table_VD: Tensor,
     ) -> Tensor:
-        """What the model reads of stored actions, (B, T, D).
+        """What the model reads of stored sequences, (B, T, D).
 
         Args:
             token_BT: the token by which each position is read.
-            thought_BT: where a thought is read in its place.
-            thoughts: these, in row-major order, with their token.
+            kind_BT: `StepKind` of each position.
+            thoughts: the head's actions, in row-major order, with their token, and `plain` where
+                the head chose.
+            given_MD: what is read at the positions of kind GIVEN, if any are.
             table_VD: the embedding table.
 
         Raises:
             UsageError: the head makes embeddings of another shape than (M, D), for M thoughts.
         """
         x_BTD = self.lm.embed(token_BT)
-        if not len(thoughts["token"]):
-            return x_BTD
+        if len(thoughts["token"]):
+            thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
+            latent_MD = self.thought_inputs(thoughts, table_VD).to(x_BTD.dtype)
+            x_BTD = x_BTD.index_put(thought_BT.nonzero(as_tuple=True), latent_MD)
+        if given_MD is not None and len(given_MD):
+            given = (kind_BT == StepKind.GIVEN).nonzero(as_tuple=True)
+            x_BTD = x_BTD.index_put(given, given_MD.to(x_BTD.dtype))
+        return x_BTD
+
+    def thought_inputs(self, thoughts: Action, table_VD: Tensor) -> Tensor:
+        """What the model reads of M actions of the head, (M, D): latents, or plain tokens.
+
+        Args:
+            thoughts: with their token, and `plain` where the head chose.
+            table_VD: the embedding table.
+
+        Raises:
+            UsageError: as `inputs`.
+        """
         latent_MD = self.head.embed(thoughts, table_VD)
-        shaped(latent_MD, (len(thoughts["token"]), self.lm.hidden_size), self.head, "embed")
-        return x_BTD.masked_scatter(thought_BT[..., None], latent_MD.to(x_BTD.dtype))
+        shape = (len(thoughts["token"]), self.lm.hidden_size)
+        shaped(latent_MD, shape, self.head, "embed")
+        plain_M = thoughts.get("plain")
+        if plain_M is None or not plain_M.any():
+            return latent_MD
+        plain_MD = self.lm.embed(thoughts["token"]).to(latent_MD.dtype)
+        return torch.where(plain_M[:, None], plain_MD, latent_MD)
 
     def _score(
         self,
@@ -166,7 +205,7 @@ class Policy(nn.Module):
         table_VD: Tensor,
         memory: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies of M actions, in chunks that bound the logits."""
+        """Log-probabilities (M, J) and entropies (M,) of actions, in chunks that bound logits."""
         lm = self.lm
 
         def score(rows: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,21 +214,11 @@ class Policy(nn.Module):
             if scorer.needs_memory and memory is not None:
                 read.memory, read.memory_mask = (part[row_M[rows]] for part in memory)
             chunk = {name: value[rows] for name, value in action.items()}
-            logp = scorer.log_prob(chunk, read)
-            return shaped(logp, (len(rows),), scorer, "log_prob"), entropy(logits)
+            return part_log_probs(scorer, chunk, read), entropy(logits)
 
-        positions = torch.arange(len(hidden_MD), device=hidden_MD.device)
-        chunks = torch.split(positions, lm.logits_at_once)
-        if len(chunks) == 1:
-            return score(chunks[0], hidden_MD)
-        recompute = torch.is_grad_enabled()
-        parts = [
-            checkpoint(score, rows, hidden_MD[rows], use_reentrant=False)
-            if recompute
-            else score(rows, hidden_MD[rows])
-            for rows in chunks
-        ]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+        rows = torch.arange(len(hidden_MD), device=hidden_MD.device)
+        logp_MJ, entropy_M = in_chunks(score, lm.logits_at_once, rows, hidden_MD)
+        return logp_MJ, entropy_M
 
 
 def _matrices_and_vectors(group: dict[str, Any]) -> Iterator[dict[str, Any]]:

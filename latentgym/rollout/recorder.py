@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from latentgym.heads import Action
-from latentgym.rollout.rollouts import IntArray, StepKind
+from latentgym.rollout.rollouts import THOUGHTS, IntArray, StepKind
+
+_IN_KINDS = ("token", "plain")  # of an action: tokens and kinds of steps tell them
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Recorder:
         Args:
             batch: the row behind each place of the batch.
             token_B: the token by which each is read.
-            kind_B: `Kind`; rows of kind PAD made no step.
+            kind_B: `StepKind`; rows of kind PAD made no step.
             action: the thoughts, for all places.
             logp_B: log-probabilities, if they are kept.
             seen: what is kept of the thoughts to look at, for all places.
@@ -70,7 +72,7 @@ class Recorder:
                 places=torch.from_numpy(places),
                 token_B=token_B[places],
                 kind_B=kind_B[places].astype(np.int8),
-                action={k: v for k, v in action.items() if k != "token"},
+                action={k: v for k, v in action.items() if k not in _IN_KINDS},
                 logp_B=logp_B,
                 seen=seen or {},
             )
@@ -88,7 +90,7 @@ class Recorder:
             rows, step = frame.rows, frame.step_B
             token_NT[rows, step], kind_NT[rows, step] = frame.token_B, frame.kind_B
             index = (torch.from_numpy(rows), torch.from_numpy(step))
-            thought = torch.from_numpy(frame.kind_B == StepKind.THOUGHT)
+            thought = torch.from_numpy(np.isin(frame.kind_B, THOUGHTS))
             at = (index[0][thought], index[1][thought])
             for kept, made in ((stored, frame.action), (seen, frame.seen)):
                 for name, value in made.items():

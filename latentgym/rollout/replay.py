@@ -11,14 +11,17 @@ Legend: N rows, P prompt positions, T steps.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.lm.model import left_pad
+from latentgym.heads import Action
+from latentgym.heads.distributions import masked
+from latentgym.lm.model import LatentLM, left_pad
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import Rollouts, StepKind
+from latentgym.rollout.rollouts import THOUGHTS, Rollouts, StepKind
 
 
 @dataclass
@@ -26,16 +29,34 @@ class Scores:
     """What replay computes.
 
     Attributes:
-        logp_NT: log-probability of each action and target, 0 where there is none; fp32.
-        entropy_NT: entropy of the next-token distribution at each action, without gradient.
-        action_NT: True where there is an action.
-        thought_NT: True where it is a thought.
+        logp_NT: log-probability of each action and target, 0 where there is none; fp32. Where the
+            head's thoughts have J parts, that of each, (N, T, J).
+        part_NT: where an action has one, bool, of the same shape.
+        weight_NT: of each in loss and divergence, of the same shape.
+        entropy_NT: entropy of the next-token distribution at each action, without gradient, (N, T).
+        thought_NT: True where the head has acted, (N, T).
     """
 
     logp_NT: Tensor
+    part_NT: Tensor
+    weight_NT: Tensor
     entropy_NT: Tensor
-    action_NT: Tensor
     thought_NT: Tensor
+
+    @property
+    def action_NT(self) -> Tensor:
+        """True where there is an action; a thought without randomness is none."""
+        return acted(self.part_NT)
+
+    def joint(self, logp_NT: Tensor) -> Tensor:
+        """Log-probabilities of actions as wholes, (N, T): the sum over those of their parts."""
+        drawn_NT = masked(logp_NT, self.part_NT)
+        return drawn_NT.sum(-1) if drawn_NT.dim() > 2 else drawn_NT
+
+    def of_actions(self, value_NT: Tensor) -> Tensor:
+        """The weighted sum over the parts of each action, (N, T), of something of each part."""
+        weighted_NT = masked(value_NT * self.weight_NT, self.part_NT)
+        return weighted_NT.sum(-1) if weighted_NT.dim() > 2 else weighted_NT
 
 
 def replay(policy: Policy, rollouts: Rollouts) -> Scores:
@@ -46,32 +67,106 @@ def replay(policy: Policy, rollouts: Rollouts) -> Scores:
             stored ids, to the embedding table.
         rollouts: N rows.
     """
-    device = policy.lm.device
+    read = whole_rows(policy.lm, rollouts)
+    logp, entropy = policy(read.token_NT, read.kind_NT, read.thoughts, read.given_MD)
+    steps = slice(read.kind_NT.shape[1] - rollouts.kind_NT.shape[1], None)
+    thought_NT = torch.from_numpy(np.isin(rollouts.kind_NT, THOUGHTS)).to(logp.device)
+    part_NT, weight_NT = action_parts(policy, rollouts)
+    return Scores(logp[:, steps], part_NT, weight_NT, entropy[:, steps], thought_NT)
+
+
+class WholeRows(NamedTuple):
+    """Prompts, what was given after them, and steps, in one sequence of each row.
+
+    Attributes:
+        token_NT: the token by which each position is read, padded on the left.
+        kind_NT: `StepKind` of each position.
+        thoughts: the head's actions in row-major order, see `stored_thoughts`.
+        given_MD: what is read at the positions of kind GIVEN, in row-major order.
+    """
+
+    token_NT: Tensor
+    kind_NT: Tensor
+    thoughts: Action
+    given_MD: Tensor | None
+
+
+def whole_rows(lm: LatentLM, rollouts: Rollouts) -> WholeRows:
+    """What the model has read of rollouts, as arguments of `Policy.forward`."""
     prompts = [rollouts.prompts[i] for i in rollouts.prompt_N]
-    ids_NP, mask_NP = left_pad(prompts, policy.lm.tokenizer.pad_id, device)
-    token_NT = torch.from_numpy(rollouts.token_NT).to(device)
+    ids_NP, mask_NP = left_pad(prompts, lm.tokenizer.pad_id, lm.device)
+    token_NT = torch.from_numpy(rollouts.token_NT).to(lm.device)
+    kind_NT = torch.from_numpy(rollouts.kind_NT).to(lm.device)
+    tokens, kinds, given_MD = [ids_NP], [mask_NP.to(kind_NT.dtype) * StepKind.PROMPT], None
+    if rollouts.given_QkD is not None:
+        prompt_N = torch.from_numpy(rollouts.prompt_N)
+        given_NkD = rollouts.given_QkD[prompt_N.to(rollouts.given_QkD.device)].to(lm.device)
+        given_MD, shape = given_NkD.flatten(0, 1), given_NkD.shape[:2]
+        tokens.append(token_NT.new_zeros(shape))
+        kinds.append(kind_NT.new_full(shape, StepKind.GIVEN))
+    _, thoughts = stored_thoughts(rollouts, lm.device)
+    token_NT, kind_NT = torch.cat([*tokens, token_NT], dim=1), torch.cat([*kinds, kind_NT], dim=1)
+    return WholeRows(token_NT, kind_NT, thoughts, given_MD)
+
+
+def stored_thoughts(rollouts: Rollouts, device: torch.device) -> tuple[Tensor, Action]:
+    """Where the head's actions stand, bool (N, T), and these in row-major order.
+
+    Args:
+        rollouts: N rows.
+        device: of what is returned.
+
+    Returns:
+        The actions have their `token` and whether they are `plain`.
+    """
+    where_NT = torch.from_numpy(np.isin(rollouts.kind_NT, THOUGHTS)).to(device)
+    thoughts = {k: v.to(device)[where_NT] for k, v in rollouts.actions.items()}
+    thoughts["token"] = torch.from_numpy(rollouts.token_NT).to(device)[where_NT]
+    thoughts["plain"] = torch.from_numpy(rollouts.kind_NT).to(device)[where_NT] == StepKind.PLAIN
+    return where_NT, thoughts
+
+
+def action_parts(policy: Policy, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
+    """Which parts each action has that were drawn at random, and their weights.
+
+    Args:
+        policy: that acted.
+        rollouts: N rows.
+
+    Returns:
+        bool and fp32, both (N, T), or (N, T, J) where the head's thoughts have J > 1 parts. A plain
+        token is one part of weight one.
+    """
+    device, weights = policy.lm.device, policy.head.part_weights
+    where_NT, thoughts = stored_thoughts(rollouts, device)
     kind_NT = torch.from_numpy(rollouts.kind_NT).to(device)
-    thought_NT = kind_NT == StepKind.THOUGHT
-    thoughts = {k: v.to(device)[thought_NT] for k, v in rollouts.actions.items() if k != "token"}
-    kind_NP = mask_NP.to(kind_NT.dtype) * StepKind.PROMPT
-    logp, entropy = policy(
-        torch.cat([ids_NP, token_NT], dim=1), torch.cat([kind_NP, kind_NT], dim=1), thoughts
-    )
-    steps = slice(ids_NP.shape[1], None)
-    action_NT = thought_NT | (kind_NT == StepKind.TOKEN)
-    return Scores(logp[:, steps], entropy[:, steps], action_NT, thought_NT)
+    first_J = torch.arange(len(weights), device=device) == 0
+    part_NTJ = (kind_NT == StepKind.TOKEN)[..., None] & first_J
+    part_NTJ = part_NTJ.masked_scatter(where_NT[..., None], policy.head.drawn(thoughts))
+    weight_J = torch.tensor(weights, device=device)
+    weight_NTJ = torch.where(where_NT[..., None], weight_J, 1.0)
+    if len(weights) > 1:
+        return part_NTJ, weight_NTJ
+    return part_NTJ[..., 0], weight_NTJ[..., 0]
+
+
+def acted(part_NT: Tensor) -> Tensor:
+    """Where any part of an action was drawn, bool (N, T)."""
+    return part_NT.any(-1) if part_NT.dim() > 2 else part_NT
 
 
 @torch.no_grad()
 def log_probs(policy: Policy, rollouts: Rollouts, micro_batch: int) -> Tensor:
-    """Log-probabilities of all rows as `replay` tells them, without gradient, fp32 (N, T).
+    """Log-probabilities of all rows as `replay` tells them, without gradient, fp32.
 
     Args:
         policy: the policy.
         rollouts: N rows.
         micro_batch: most rows at once. Those of a group are neighbours and share their prompt.
     """
-    logp_NT = torch.zeros(rollouts.token_NT.shape, device=policy.lm.device)
+    parts, device = len(policy.head.part_weights), policy.lm.device
+    shape = (*rollouts.token_NT.shape, *((parts,) if parts > 1 else ()))
+    logp_NT = torch.zeros(shape, device=device)
     for rows in micro_batches(rollouts, micro_batch):
         part_BT = replay(policy, rollouts.select(rows)).logp_NT
         # A part is as wide as its own longest row.

@@ -31,6 +31,14 @@ class StepKind(IntEnum):
     INSERTED = 3  # put there by the environment; no action
     PROMPT = 4  # of the prompt, where prompt and steps stand in one sequence
     TARGET = 5  # of the right answer, put there to be scored like a word; no action
+    PLAIN = 6  # an action of the head that is read as its plain token, by the head's own choice
+    GIVEN = 7  # an embedding put after the prompt, where both stand in one sequence; no action
+
+
+THOUGHTS = (StepKind.THOUGHT, StepKind.PLAIN)
+"""Kinds of the head's actions."""
+ACTIONS = (*THOUGHTS, StepKind.TOKEN)
+"""Kinds of all actions."""
 
 
 @dataclass
@@ -44,13 +52,15 @@ class Rollouts:
         token_NT: the token by which each step is read; 0 where there is none.
         kind_NT: `StepKind` of each step.
         actions: the thoughts, tensors of shape (N, T, ...); zeros where no thought is.
-        logp_NT: log-probability of each action when it was sampled, or None if not recorded.
+        logp_NT: log-probability of each action when it was sampled, of all its parts together, or
+            None if not recorded.
         terminated_N, truncated_N: how each episode ended.
         seed: of the rollout.
         discarded: forward positions spent on rows that were done or waited.
         seen: what is kept of thoughts to look at, where the engine was told to, like `actions`:
             `entropy` of the next token where each was thought, nats, (N, T); and of heads that mix
             tokens their heaviest `ids` and `weights`, (N, T, k). Zeros where nothing was kept.
+        given_QkD: embeddings that rows read after their prompts, if any were given.
     """
 
     prompts: list[list[int]]
@@ -66,6 +76,7 @@ class Rollouts:
     seed: int
     discarded: int = 0
     seen: Action = field(default_factory=dict)
+    given_QkD: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompt_N)
@@ -73,12 +84,17 @@ class Rollouts:
     @property
     def length_N(self) -> IntArray:
         """Steps of each row."""
-        return self._count(StepKind.THOUGHT, StepKind.TOKEN, StepKind.INSERTED, StepKind.TARGET)
+        return self._count(*ACTIONS, StepKind.INSERTED, StepKind.TARGET)
 
     @property
     def thoughts_N(self) -> IntArray:
-        """Thoughts of each row."""
-        return self._count(StepKind.THOUGHT)
+        """Thoughts of each row, those that were read as plain tokens among them."""
+        return self._count(*THOUGHTS)
+
+    @property
+    def plain_N(self) -> IntArray:
+        """Thoughts of each row that the head had read as plain tokens."""
+        return self._count(StepKind.PLAIN)
 
     @property
     def tokens_N(self) -> IntArray:
@@ -96,7 +112,7 @@ class Rollouts:
 
     def action_tokens(self, row: int) -> IntArray:
         """The tokens of a row's own actions, inserted ones left out: what an env steps through."""
-        own = np.isin(self.kind_NT[row], (StepKind.THOUGHT, StepKind.TOKEN))
+        own = np.isin(self.kind_NT[row], ACTIONS)
         tokens: IntArray = self.token_NT[row][own]
         return tokens
 
@@ -124,6 +140,7 @@ class Rollouts:
             truncated_N=self.truncated_N[rows],
             seed=self.seed,
             seen=_rows(self.seen, index, steps),
+            given_QkD=None if self.given_QkD is None else self.given_QkD[torch.from_numpy(used)],
         )
 
     @staticmethod
@@ -147,6 +164,7 @@ class Rollouts:
             return np.concatenate([getattr(part, name) for part in parts])
 
         logps = [p.logp_NT for p in parts if p.logp_NT is not None]
+        given = [p.given_QkD for p in parts if p.given_QkD is not None]
         return Rollouts(
             prompts=[prompt for part in parts for prompt in part.prompts],
             prompt_N=np.concatenate([p.prompt_N + o for p, o in zip(parts, offset, strict=True)]),
@@ -163,6 +181,7 @@ class Rollouts:
             seed=parts[0].seed,
             discarded=sum(part.discarded for part in parts),
             seen=wide_tensors([part.seen for part in parts]),
+            given_QkD=torch.cat(given) if given else None,
         )
 
 

@@ -22,8 +22,8 @@ from latentgym.lm.cache import GroupedCache
 from latentgym.lm.model import left_pad
 from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.recorder import Recorder
-from latentgym.rollout.rollouts import MOST_STEPS, IntArray, Rollouts, StepKind
-from latentgym.rollout.step import Chosen, choose, inputs, log_probs, look
+from latentgym.rollout.rollouts import MOST_STEPS, THOUGHTS, IntArray, Rollouts, StepKind
+from latentgym.rollout.step import Chosen, carried, choose, inputs, log_probs, look
 from latentgym.text.lengths import SHORTER
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Session:
         question_Q: IntArray,
         first_sample: int | IntArray,
         noise_free: int,
+        given_QkD: Tensor | None,
     ) -> None:
         self.engine, self.policy, self.protocol = engine, engine.policy, protocol
         self.prompts, self.seed = prompts, seed
@@ -71,10 +72,13 @@ class Session:
         self.recorder = Recorder(n)
         self.step_N = self.recorder.step_N
         self.discarded = 0
-        self._length_N = np.array([len(prompts[i]) for i in self.prompt_N], dtype=np.int64)
+        given = 0 if given_QkD is None else given_QkD.shape[1]
+        self._length_N = np.array([len(prompts[i]) + given for i in self.prompt_N], dtype=np.int64)
+        self._given_QkD = given_QkD
         self._group = group_size
         self._table_VD = self.policy.lm.table_VD.detach()  # once: a model may scale it
         self._rows = np.arange(n)  # the row behind each place of the batch
+        self._head_state = self.policy.head.initial_state(n, self.policy.lm.device)
 
     def begin(
         self, prefix: Sequence[Sequence[int]] | None, prefix_cache: PrefixCache | None
@@ -94,8 +98,13 @@ class Session:
         else:
             rows = read if shared else [read[i] for i in self.prompt_N]
             ids, mask = left_pad(rows, lm.tokenizer.pad_id, lm.device)
+            given = self._given_QkD
+            if given is not None and not shared:
+                given = given[self._to_device(self.prompt_N).to(given.device)]
             with lm.decoding():
-                prefill = lm.prefill(ids, mask, self._group if shared else 1, memory=memory)
+                prefill = lm.prefill(
+                    ids, mask, self._group if shared else 1, memory=memory, given_QkD=given
+                )
         self._cache, self._hidden_BD = prefill.cache, prefill.hidden_ND
         self._memory = prefill.memory_QPD if memory else None
         self._memory_mask = prefill.memory_mask_QP
@@ -183,6 +192,7 @@ class Session:
             truncated_N=self.state.truncated.copy(),
             seed=self.seed,
             discarded=self.discarded,
+            given_QkD=self._given_QkD,
         )
 
     @property
@@ -213,10 +223,13 @@ class Session:
         phase, live = self.state.phase[self._rows], self._live(answers)
         read = self._readout()
         chosen = self._choose(phase, live, read)
-        thought_B = self._count(chosen, phase, live)
-        self._record(chosen, thought_B, read)
+        kind_B = chosen.kinds(self._count(chosen, phase, live))
+        self._record(chosen, kind_B, read)
+        if self._head_state:
+            thinking_B = self._to_device(phase == Phase.THINK)
+            self._head_state = carried(chosen.state, self._head_state, thinking_B)
         if self._live().any() or self.waiting.size:
-            self._read(chosen, thought_B, phase)
+            self._read(chosen, kind_B, phase)
 
     def _choose(self, phase: IntArray, live: BoolArray, read: Readout) -> Chosen:
         """What each row of the batch does next."""
@@ -229,32 +242,32 @@ class Session:
         return choose(self.policy, read, rng, phase == Phase.THINK, answering, forced)
 
     def _count(self, chosen: Chosen, phase: IntArray, live: BoolArray) -> BoolArray:
-        """Advance the episodes; which of the actions are thoughts that the model reads as such."""
+        """Advance the episodes; which of the actions are thoughts that did not end thinking."""
         token_N = np.zeros(len(self.state.phase), dtype=np.int64)
         acting_N = np.zeros(len(self.state.phase), dtype=bool)
         token_N[self._rows], acting_N[self._rows] = chosen.token_B, live
         as_token = self.state.advance(token_N, acting_N)[self._rows]
-        thought_B: BoolArray = (phase == Phase.THINK) & ~as_token
-        return thought_B
+        latent_B: BoolArray = (phase == Phase.THINK) & ~as_token
+        return latent_B
 
-    def _record(self, chosen: Chosen, thought_B: BoolArray, read: Readout) -> None:
-        kind_B, logp_B = chosen.kinds(thought_B), None
+    def _record(self, chosen: Chosen, kind_B: IntArray, read: Readout) -> None:
+        logp_B = None
         if self.engine.record_log_probs:
-            logp_B = log_probs(self.policy, read, chosen, thought_B)
-        seen = self._look(chosen, thought_B, read)
+            logp_B = log_probs(self.policy, read, chosen, kind_B)
+        seen = self._look(chosen, kind_B, read)
         self.recorder.record(self._rows, chosen.token_B, kind_B, chosen.thought, logp_B, seen)
         self.discarded += int((kind_B == StepKind.PAD).sum())
 
-    def _look(self, chosen: Chosen, thought_B: BoolArray, read: Readout) -> Action:
+    def _look(self, chosen: Chosen, kind_B: IntArray, read: Readout) -> Action:
         """What is kept of the thoughts to look at; nothing of those that come too late."""
         most, made_B = self.engine.keep_thoughts, self.state.think_used[self._rows]
-        if not most or not (thought_B & (made_B <= MOST_STEPS)).any():
+        if not most or not (np.isin(kind_B, THOUGHTS) & (made_B <= MOST_STEPS)).any():
             return {}
         return look(self.policy, read, chosen.thought, most)
 
-    def _read(self, chosen: Chosen, thought_B: BoolArray, phase: IntArray) -> None:
+    def _read(self, chosen: Chosen, kind_B: IntArray, phase: IntArray) -> None:
         """Feed the model what was chosen; rows that wait keep their hidden state."""
-        x_BD = inputs(self.policy, chosen, thought_B, self._table_VD)
+        x_BD = inputs(self.policy, chosen, kind_B, self._table_VD)
         rows = self._rows
         position = self._to_device(self._length_N[rows] + self.step_N[rows] - 1)
         idle = ~chosen.acting_B & (phase != Phase.DONE)
@@ -270,7 +283,9 @@ class Session:
             at = self._to_device(self.prompt_N[self._rows] if shared else self._rows)
             memory, mask = self._memory[at], self._memory_mask[at]
         logits_BV = lm.logits(self._hidden_BD)
-        return Readout(logits_BV, self._hidden_BD, self._table_VD, memory, mask)
+        return Readout(
+            logits_BV, self._hidden_BD, self._table_VD, memory, mask, dict(self._head_state)
+        )
 
     def _compact(self) -> None:
         keep = np.flatnonzero(self.state.phase[self._rows] != Phase.DONE)
@@ -279,6 +294,7 @@ class Session:
             index = self._to_device(keep)
             self._cache.keep(index)
             self._hidden_BD = self._hidden_BD[index]
+            self._head_state = {name: x[index] for name, x in self._head_state.items()}
             self._rows = self._rows[keep]
 
     def _to_device(self, array: npt.NDArray[np.generic]) -> Tensor:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from latentgym.episodes.protocol import BoolArray
 from latentgym.episodes.rng import CounterRNG
+from latentgym.errors import UsageError
 from latentgym.heads import Action, PolicyHead, Readout
-from latentgym.heads.base import shaped
+from latentgym.heads.base import State, joint_log_prob, shaped
 from latentgym.heads.distributions import entropy
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import IntArray, StepKind
+from latentgym.rollout.rollouts import THOUGHTS, IntArray, StepKind
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,28 @@ class Chosen:
     Attributes:
         token_B: the ids that they are read by, int64; of rows that stand still, anything.
         thought: what the head sampled, of all rows; empty where none thinks.
+        state: of the head after that.
+        plain_B: rows whose thought is read as its plain token, by the head's own choice.
         acting_B: rows that act: think, answer, or read a forced token.
         forced_B: rows whose token the environment forces.
     """
 
     token_B: IntArray
     thought: Action
+    state: State
+    plain_B: BoolArray
     acting_B: BoolArray
     forced_B: BoolArray
 
-    def kinds(self, thought_B: BoolArray) -> IntArray:
-        """The kinds of the steps, `StepKind`, given which of them are thoughts."""
+    def kinds(self, latent_B: BoolArray) -> IntArray:
+        """The kinds of the steps, `StepKind`.
+
+        Args:
+            latent_B: thoughts that did not end thinking.
+        """
         kind_B = np.where(self.acting_B, StepKind.TOKEN, StepKind.PAD)
-        kind_B[thought_B] = StepKind.THOUGHT
+        kind_B[latent_B] = StepKind.THOUGHT
+        kind_B[self.plain_B] = StepKind.PLAIN
         kind_B[self.forced_B] = StepKind.INSERTED
         return kind_B
 
@@ -63,26 +73,59 @@ def choose(
         forced_B: the ids that the environment forces, -1 for none.
     """
     thought: Action = {}
+    state, plain_B = read.state, np.zeros_like(thinking_B)
     token_B = np.where(forced_B < 0, 0, forced_B)
     if thinking_B.any():
-        thought = policy.head.sample(read, rng)
+        thought, state = sample(policy.head, read, rng)
         token_B[thinking_B] = _ids(thought)[thinking_B]
+        if "plain" in thought:
+            plain_B = thinking_B & thought["plain"].cpu().numpy()
     if answering_B.any():
         # One head for both has sampled all rows already.
         shared = policy.thinks_in_tokens and bool(thought)
         answer = thought if shared else policy.answer_head.sample(read, rng)
         token_B[answering_B] = _ids(answer)[answering_B]
     forced = forced_B >= 0
-    return Chosen(token_B, thought, thinking_B | answering_B | forced, forced)
+    acting_B = thinking_B | answering_B | forced
+    return Chosen(token_B, thought, state, plain_B, acting_B, forced)
 
 
-def inputs(policy: Policy, chosen: Chosen, thought_B: BoolArray, table_VD: Tensor) -> Tensor:
+def sample(head: PolicyHead, read: Readout, rng: CounterRNG) -> tuple[Action, State]:
+    """What a head thinks, and its state after that.
+
+    Raises:
+        UsageError: the head keeps a state, and returns none of some name.
+    """
+    thought = head.sample(read, rng)
+    missing = read.state.keys() - thought.keys()
+    if missing:
+        raise UsageError(
+            f"{type(head).__name__} keeps {', '.join(sorted(missing))} as its state; return it "
+            "from `sample` beside the action."
+        )
+    state = {name: thought.pop(name) for name in read.state}
+    return thought, state
+
+
+def carried(state: State, before: State, thinking_B: Tensor) -> State:
+    """The state of all rows after a step: that after the thought, where they think."""
+
+    def taken(name: str) -> Tensor:
+        old, new = before[name], state[name]
+        where = thinking_B.view(-1, *(1,) * (old.dim() - 1))
+        return torch.where(where, new, old)
+
+    return {name: taken(name) for name in before}
+
+
+def inputs(policy: Policy, chosen: Chosen, kind_B: IntArray, table_VD: Tensor) -> Tensor:
     """What the model reads of the actions, (B, D): embeddings of tokens, latents of thoughts."""
     x_BD = policy.lm.embed(_tensor(chosen.token_B, policy))
-    if not thought_B.any() or policy.thinks_in_tokens:
+    latent_B = kind_B == StepKind.THOUGHT
+    if not latent_B.any() or policy.thinks_in_tokens:
         return x_BD
     latent_BD = latents(policy.head, chosen.thought, x_BD, table_VD)
-    return torch.where(_tensor(thought_B, policy)[:, None], latent_BD, x_BD)
+    return torch.where(_tensor(latent_B, policy)[:, None], latent_BD, x_BD)
 
 
 def latents(head: PolicyHead, thought: Action, x_BD: Tensor, table_VD: Tensor) -> Tensor:
@@ -107,13 +150,14 @@ def look(policy: Policy, read: Readout, thought: Action, most: int) -> Action:
     return kept
 
 
-def log_probs(policy: Policy, read: Readout, chosen: Chosen, thought_B: BoolArray) -> Tensor:
-    """Log-probabilities of the actions, (B,)."""
-    logp_B = policy.answer_head.log_prob({"token": _tensor(chosen.token_B, policy)}, read)
+def log_probs(policy: Policy, read: Readout, chosen: Chosen, kind_B: IntArray) -> Tensor:
+    """Log-probabilities of the actions, of all their parts together, (B,)."""
+    token = {"token": _tensor(chosen.token_B, policy)}
+    logp_B = joint_log_prob(policy.answer_head, token, read)
+    thought_B = np.isin(kind_B, THOUGHTS)
     if not thought_B.any():
         return logp_B
-    thought_logp = policy.head.log_prob(chosen.thought, read)
-    shaped(thought_logp, tuple(logp_B.shape), policy.head, "log_prob")
+    thought_logp = joint_log_prob(policy.head, chosen.thought, read)
     return torch.where(_tensor(thought_B, policy), thought_logp, logp_B)
 
 

@@ -170,6 +170,7 @@ def foreseen(
     group_size: int,
     seed: int,
     micro_batch: int,
+    scorer: Policy,
     noise_free: int = 0,
 ) -> Episodes:
     """Chains of thought, rewarded by how well they foresee the right answer (LatentR3).
@@ -177,6 +178,7 @@ def foreseen(
     Args:
         engine, env, questions, group_size, seed, noise_free: see `think`.
         micro_batch: most rows that are scored at once.
+        scorer: tells how likely the answers are; the engine's policy, or one that it is a copy of.
 
     Returns:
         Episodes that end with their thoughts; `reward/perplexity` is the negative reward.
@@ -186,7 +188,7 @@ def foreseen(
     )
     shown = [env.unwrapped.demonstration(int(i)) for i in questions]
     targets = [d.ids_TS[d.thoughts :, 0].tolist() for d in shown]
-    logp_NT, target_NT = target_log_probs(engine.policy, rollouts, targets, micro_batch)
+    logp_NT, target_NT = target_log_probs(scorer, rollouts, targets, micro_batch)
     reward_N = perplexity_reward(logp_NT, target_NT).double().numpy()
     infos = [{"reward/perplexity": -reward} for reward in reward_N.tolist()]
     return Episodes(rollouts, reward_N, infos)

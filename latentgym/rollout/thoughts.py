@@ -20,7 +20,7 @@ from latentgym.episodes.protocol import EpisodeState, Phase, Protocol
 from latentgym.heads import Action
 from latentgym.rollout.diagnostics import nearest_tokens
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import MOST_STEPS, IntArray, Rollouts, StepKind
+from latentgym.rollout.rollouts import MOST_STEPS, THOUGHTS, IntArray, Rollouts, StepKind
 from latentgym.text.lengths import shortened
 
 Step = dict[str, Any]
@@ -48,7 +48,7 @@ def thought_steps(policy: Policy, rollouts: Rollouts, most: int) -> list[list[St
         most: so many tokens of each.
     """
     found: list[list[Step]] = [[] for _ in range(len(rollouts))]
-    thought_NT = rollouts.kind_NT == StepKind.THOUGHT
+    thought_NT = np.isin(rollouts.kind_NT, THOUGHTS)
     row_M, step_M = np.nonzero(thought_NT & (thought_NT.cumsum(1) <= MOST_STEPS))
     shown = _Shown(policy)
     for start in range(0, len(row_M), _AT_ONCE):
@@ -70,10 +70,11 @@ def _steps(
     lm, device = policy.lm, policy.lm.device
     token_M = torch.from_numpy(rollouts.token_NT[row_M, step_M]).to(device)
     thoughts = {name: value[row_M, step_M].to(device) for name, value in rollouts.actions.items()}
-    thoughts["token"] = token_M
+    plain_M = torch.from_numpy(rollouts.kind_NT[row_M, step_M] == StepKind.PLAIN).to(device)
+    thoughts |= {"token": token_M, "plain": plain_M}
     seen = {name: value[row_M, step_M].float() for name, value in rollouts.seen.items()}
     table_VD, norm_V = lm.table_VD, lm.table_norms()
-    x_MD = policy.head.embed(thoughts, table_VD)
+    x_MD = policy.thought_inputs(thoughts, table_VD)
     numbers = {"norm": x_MD.float().norm(dim=-1) / norm_V.mean(), **_of_model(seen)}
     if (gate_M := policy.head.statistics(thoughts, table_VD).get("gate")) is not None:
         numbers["gate"] = gate_M
@@ -88,9 +89,11 @@ def _steps(
     for i, (ids, weights) in enumerate(zip(ids_Mk.tolist(), weights_Mk.tolist(), strict=True)):
         own = {name: column[i] for name, column in columns.items()}
         heaviest = [(id_, w) for id_, w in zip(ids, weights, strict=True) if w and isfinite(w)]
+        if plain_M[i]:
+            heaviest = [(int(token_M[i]), 1.0)]
         made.append(
             {
-                "by": by,
+                "by": "weights" if plain_M[i] else by,
                 "ids": [id_ for id_, _ in heaviest],
                 "tokens": [shown(id_) for id_, _ in heaviest],
                 "weights": [_short(weight) for _, weight in heaviest],

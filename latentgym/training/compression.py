@@ -29,6 +29,7 @@ from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.heads.base import VectorHead
 from latentgym.heads.superposition import mix
+from latentgym.lm.chunks import in_chunks
 from latentgym.lm.mode import mode
 from latentgym.lm.model import left_pad
 from latentgym.rollout import Policy
@@ -128,10 +129,16 @@ def compression_loss(
     x = torch.cat([lm.embed(batch.prompt_BP), x_BTD], dim=1)[:, :-1]
     mask = torch.cat([batch.prompt_mask_BP, batch.mask_BT], dim=1)[:, :-1]
     hidden_BTD = lm.hidden(x, mask)[:, batch.prompt_BP.shape[1] - 1 :]
-    logits = lm.logits(hidden_BTD[batch.mask_BT])
-    label = batch.label_BT[batch.mask_BT]
-    tokens = nn.functional.cross_entropy(logits, label, reduction="sum")
-    right = (logits.argmax(-1) == label) & batch.answer_BT[batch.mask_BT]
+
+    def of_tokens(hidden_MD: Tensor, label_M: Tensor) -> tuple[Tensor, Tensor]:
+        logits_MV = lm.logits(hidden_MD)
+        loss_M = nn.functional.cross_entropy(logits_MV, label_M, reduction="none")
+        return loss_M, logits_MV.detach().argmax(-1) == label_M
+
+    loss_M, right = in_chunks(
+        of_tokens, lm.logits_at_once, hidden_BTD[batch.mask_BT], batch.label_BT[batch.mask_BT]
+    )
+    tokens, right = loss_M.sum(), right & batch.answer_BT[batch.mask_BT]
 
     mean_MD, log_std_MD = head.distribution(hidden_BTD[batch.latent_BT])
     # The table learns from the tokens alone, or thoughts would become easy to predict by shrinking.

@@ -32,6 +32,7 @@ from latentgym.rollout import (
     log_probs,
     replay,
 )
+from latentgym.rollout.replay import acted, action_parts
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
 from latentgym.training.grpo_config import CLEAN, GRPOConfig
@@ -43,6 +44,7 @@ from latentgym.training.losses import (
     masked_mean,
 )
 from latentgym.training.order import Order
+from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
 from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
 
@@ -53,6 +55,7 @@ class _Given:
 
     Attributes:
         rollouts: N rows.
+        actions_N: how many actions each has, thoughts without randomness left out.
         advantage_N: of each.
         old_NT: log-probabilities under the policy that acted. None where a rollout has a single
             update: the policy that learns is that policy, and its own, detached, serve.
@@ -60,6 +63,7 @@ class _Given:
     """
 
     rollouts: Rollouts
+    actions_N: Tensor
     advantage_N: Tensor
     old_NT: Tensor | None
     reference_NT: Tensor | None
@@ -69,7 +73,8 @@ class GRPO(QuestionStage):
     """Group-relative policy optimisation.
 
     Rollout and replay run in evaluation mode, so that dropout cannot part the policy that acts
-    from the one that learns: without an update in between, every ratio is 1.
+    from the one that learns: without an update in between, every ratio is 1. Where rollouts are in
+    another precision, `latentgym.training.rollout_correction` makes up for it.
 
     Args:
         policy: what is trained.
@@ -81,7 +86,11 @@ class GRPO(QuestionStage):
     def __init__(self, policy: Policy, env: Any, config: GRPOConfig, seed: int = 0) -> None:
         config.validate()
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
+        self.rounded: RoundedPolicy | None = None
         self.engine = Engine(policy)
+        if config.rollout_dtype is not None:
+            self.rounded = RoundedPolicy(policy, getattr(torch, config.rollout_dtype))
+            self.engine = Engine(self.rounded.policy, record_log_probs=True)
         self.reference = policy.reference() if config.kl else None
         self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3))
         self.noise_free = int(
@@ -100,6 +109,8 @@ class GRPO(QuestionStage):
     def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
         started = time.perf_counter()
+        if self.rounded is not None:
+            self.rounded.refresh()
         questions = self.order.batch(number)
         seed = derive(self.seed, 4, number)
         roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
@@ -144,6 +155,7 @@ class GRPO(QuestionStage):
             questions,
             group_size=c.group_size,
             seed=seed,
+            scorer=self.policy,
             noise_free=self.noise_free,
             micro_batch=c.micro_batch,
         )
@@ -156,7 +168,10 @@ class GRPO(QuestionStage):
             old_NT = log_probs(self.policy, rollouts, c.micro_batch)
         if self.reference is not None:
             reference_NT = log_probs(self.reference, rollouts, c.micro_batch)
-        return _Given(rollouts, advantage_N.to(self.policy.lm.device), old_NT, reference_NT)
+        part_NT, _ = action_parts(self.policy, rollouts)
+        actions_N = acted(part_NT).sum(-1)
+        device = self.policy.lm.device
+        return _Given(rollouts, actions_N, advantage_N.to(device), old_NT, reference_NT)
 
     def _mini_batches(self, number: int, epoch: int) -> list[IntArray]:
         """The rows of each optimiser step of a pass over a rollout."""
@@ -169,24 +184,30 @@ class GRPO(QuestionStage):
     def _losses(self, given: _Given, rows: IntArray, seen: UpdateMetrics) -> Iterator[Tensor]:
         """The loss of an optimiser step, in micro-batches that add up to its mean."""
         c, rollouts = self.config, given.rollouts
-        n_actions = int((rollouts.thoughts_N + rollouts.tokens_N)[rows].sum())
+        n_actions = given.actions_N[rows].sum()
         for start in range(0, len(rows), c.micro_batch):
             part = rows[start : start + c.micro_batch]
-            scores = replay(self.policy, rollouts.select(part))
-            logp_NT, action_NT = scores.logp_NT, scores.action_NT
+            chosen = rollouts.select(part)
+            scores = replay(self.policy, chosen)
+            logp_NT, part_NT, action_NT = scores.logp_NT, scores.part_NT, scores.action_NT
             at = torch.from_numpy(part).to(logp_NT.device)
             steps = slice(logp_NT.shape[1])  # a part is as wide as its own longest row
             old_NT = logp_NT.detach() if given.old_NT is None else given.old_NT[at, steps]
-            advantage_N1 = given.advantage_N[at, None]
+            advantage_N = given.advantage_N[at].view(-1, *(1,) * (logp_NT.dim() - 1))
             surrogate = clipped_surrogate(
-                logp_NT, old_NT, advantage_N1, action_NT, c.clip_low, c.clip_high
+                logp_NT, old_NT, advantage_N, part_NT, c.clip_low, c.clip_high
             )
-            loss_NT, kl_NT = surrogate.loss_NT, None
+            loss_NT, kl_NT, correction = scores.of_actions(surrogate.loss_NT), None, None
+            if chosen.logp_NT is not None:
+                recorded_NT = chosen.logp_NT.to(old_NT.device)
+                correction = truncated_importance(recorded_NT, scores.joint(old_NT), action_NT)
+                loss_NT = loss_NT * correction.weight_NT
             if given.reference_NT is not None:
                 reference_NT = given.reference_NT[at, steps]
-                kl_NT = kl_estimate(logp_NT, reference_NT, action_NT, c.kl_estimator)
+                divergence_NT = kl_estimate(logp_NT, reference_NT, part_NT, c.kl_estimator)
+                kl_NT = scores.of_actions(divergence_NT)
                 loss_NT = loss_NT + c.kl * kl_NT
-            loss_NT = loss_NT * action_weights(scores.thought_NT, action_NT, c.mean)
+            loss_NT = loss_NT * action_weights(scores.thought_NT & action_NT, action_NT, c.mean)
             if c.mean == "token":
                 loss = masked_mean(loss_NT, action_NT, "token") * action_NT.sum() / n_actions
             else:
@@ -196,5 +217,5 @@ class GRPO(QuestionStage):
                     "nothing in these episodes is drawn at random, so that a reward teaches "
                     "nothing; use a head whose thoughts are drawn, or --grpo.reward task."
                 )
-            seen.add(scores, surrogate, kl_NT, loss)
+            seen.add(scores, surrogate, kl_NT, loss, correction)
             yield loss

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.system.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
@@ -80,6 +82,11 @@ class GRPOConfig:
     mean: str = "token"
     """Average over all actions alike (token), over the actions of each row and then over rows
     (sequence), thoughts and answer of a row apart (phase), or no average within a row (sum)."""
+    rollout_dtype: Annotated[
+        Literal["bfloat16"] | None, tyro.conf.arg(aliases=["--rollout-dtype"])
+    ] = None
+    """Roll out with weights rounded to bfloat16, and weight actions by how much likelier the policy
+    itself makes them, at most by 2; by default rollouts compute as replays do."""
 
     def validate(self) -> None:
         """Raise `UsageError` for settings that cannot work."""
@@ -100,6 +107,10 @@ class GRPOConfig:
             raise UsageError(f"no KL estimator {self.kl_estimator!r}; {known}")
         if self.mean not in MEANS:
             raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
+        if self.rollout_dtype not in (None, "bfloat16"):
+            raise UsageError(
+                f"rollouts cannot be in {self.rollout_dtype}; choose bfloat16, or leave it out."
+            )
 
     @property
     def rows(self) -> int:

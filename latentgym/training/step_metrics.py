@@ -12,11 +12,14 @@ from torch import Tensor
 from latentgym.heads.distributions import masked
 from latentgym.rollout import Episodes, Scores
 from latentgym.training.losses import Surrogate
+from latentgym.training.rollout_correction import Correction
 from latentgym.training.stage import Metrics
 
 
 class UpdateMetrics:
     """Means over the actions of all updates of a step, which come in micro-batches.
+
+    Ratios, and what is clipped of them, are of each part of an action.
 
     Attributes:
         grad_norms: of each update.
@@ -25,10 +28,18 @@ class UpdateMetrics:
     def __init__(self) -> None:
         self.grad_norms: list[float] = []
         self._sums: dict[str, float] = {}
-        self._actions = self._loss = self._deviation = 0.0
+        self._counts: dict[str, float] = {}
+        self._loss = self._deviation = 0.0
 
     @torch.no_grad()
-    def add(self, scores: Scores, surrogate: Surrogate, kl_NT: Tensor | None, loss: Tensor) -> None:
+    def add(
+        self,
+        scores: Scores,
+        surrogate: Surrogate,
+        kl_NT: Tensor | None,
+        loss: Tensor,
+        correction: Correction | None = None,
+    ) -> None:
         """Count a micro-batch.
 
         Args:
@@ -36,25 +47,29 @@ class UpdateMetrics:
             surrogate: of their probabilities.
             kl_NT: estimates of the divergence, if there is a reference.
             loss: its part of what the update minimises.
+            correction: of rollouts in another precision, if they are.
         """
-        mask_NT = scores.action_NT
         values = {
-            "train/entropy": scores.entropy_NT,
-            "train/ratio": surrogate.ratio_NT,
-            "train/clip_fraction": surrogate.clipped_NT.float(),
-            **({} if kl_NT is None else {"train/kl": kl_NT}),
+            "train/entropy": (scores.entropy_NT, scores.action_NT),
+            "train/ratio": (surrogate.ratio_NT, scores.part_NT),
+            "train/clip_fraction": (surrogate.clipped_NT.float(), scores.part_NT),
+            **({} if kl_NT is None else {"train/kl": (kl_NT, scores.action_NT)}),
         }
-        for name, value_NT in values.items():
+        if correction is not None:
+            values["train/rollout_kl"] = correction.kl_NT, scores.action_NT
+            values["train/rollout_truncated"] = correction.truncated_NT.float(), scores.action_NT
+        for name, (value_NT, mask_NT) in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(masked(value_NT, mask_NT).sum())
-        deviation_NT = masked(surrogate.ratio_NT - 1, mask_NT).abs()
+            self._counts[name] = self._counts.get(name, 0.0) + float(mask_NT.sum())
+        deviation_NT = masked(surrogate.ratio_NT - 1, scores.part_NT).abs()
         self._deviation = max(self._deviation, float(deviation_NT.max()))
-        self._actions += float(mask_NT.sum())
         self._loss += loss.item()
 
     def metrics(self) -> Metrics:
         """What to log of the step."""
+        means = {name: total / max(self._counts[name], 1.0) for name, total in self._sums.items()}
         return {
-            **{name: total / max(self._actions, 1.0) for name, total in self._sums.items()},
+            **means,
             "train/loss": self._loss / len(self.grad_norms),
             "train/ratio_deviation": self._deviation,
             "train/grad_norm": float(np.mean(self.grad_norms)),
@@ -74,7 +89,7 @@ def episode_metrics(
     """
     rollouts = episodes.rollouts
     thoughts, tokens = rollouts.thoughts_N, rollouts.tokens_N
-    latent = 0 if in_tokens else thoughts.sum()
+    latent = 0 if in_tokens else (thoughts - rollouts.plain_N).sum()
     components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
     reward_QG = episodes.reward_N.reshape(-1, group_size)
     return {

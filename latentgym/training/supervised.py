@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from latentgym.episodes.rng import CounterRNG, derive
 from latentgym.errors import UsageError
 from latentgym.heads.superposition import mix
+from latentgym.lm.chunks import in_chunks
 from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
@@ -92,22 +93,36 @@ def supervised_loss(
             )
     hidden_BTD = hidden[:, batch.prompt_BP.shape[1] - 1 :]
     where = batch.targets_BT
-    logits = lm.logits(hidden_BTD[where])
-    ids, weights = batch.ids_BTS[where], batch.weights_BTS[where]
-    loss = soft_target_loss(logits, ids, weights)
-    with torch.no_grad():
-        best = logits.argmax(-1, keepdim=True)
-        right = ((ids == best) & (weights > 0)).any(-1)
+    loss, right = in_chunks(
+        partial(_of_targets, lm),
+        lm.logits_at_once,
+        hidden_BTD[where],
+        batch.ids_BTS[where],
+        batch.weights_BTS[where],
+    )
     loss_BT = torch.zeros(where.shape, device=loss.device).masked_scatter(where, loss)
     right_BT = torch.zeros_like(where).masked_scatter(where, right)
     prompt_M = loss.new_zeros(0)
     if prompts and batch.prompt_ids_BPS is not None and batch.prompt_weights_BPS is not None:
         named_BP = batch.prompt_weights_BPS.sum(-1) > 0
-        named = lm.logits(hidden[:, : named_BP.shape[1]][named_BP])
-        prompt_M = soft_target_loss(
-            named, batch.prompt_ids_BPS[named_BP], batch.prompt_weights_BPS[named_BP]
+        prompt_M, _ = in_chunks(
+            partial(_of_targets, lm),
+            lm.logits_at_once,
+            hidden[:, : named_BP.shape[1]][named_BP],
+            batch.prompt_ids_BPS[named_BP],
+            batch.prompt_weights_BPS[named_BP],
         )
     return SupervisedLoss(loss_BT, where, right_BT, prompt_M)
+
+
+def _of_targets(
+    lm: LatentLM, hidden_MD: Tensor, ids_MS: Tensor, weights_MS: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Loss of each position, and whether its likeliest token is one of its targets, both (M,)."""
+    logits_MV = lm.logits(hidden_MD)
+    loss_M = soft_target_loss(logits_MV, ids_MS, weights_MS)
+    best_M1 = logits_MV.detach().argmax(-1, keepdim=True)
+    return loss_M, ((ids_MS == best_M1) & (weights_MS > 0)).any(-1)
 
 
 class Supervised(QuestionStage):

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from latentgym.errors import CheckpointError, Notice, TrainingError, UsageError, require_same
 from latentgym.lm.mode import mode
 from latentgym.lm.model import LatentLM
+from latentgym.lm.packed_training import packed_training
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
@@ -41,6 +43,7 @@ class Trainer:
         loggers: further ones, `wandb` or `trackio`.
         skip_long: leave out questions that the model cannot read; refused otherwise.
         watch: looks at what some steps read; these steps are logged.
+        packed: let linear layers pack their weights where that is faster, which rounds otherwise.
 
     Raises:
         UsageError: settings that cannot work, nothing to train, weights of less than fp32, or an
@@ -60,6 +63,7 @@ class Trainer:
         loggers: tuple[str, ...] = (),
         skip_long: bool = False,
         watch: Watch | None = None,
+        packed: bool = True,
     ) -> None:
         optimisation.validate()
         if steps < 1:
@@ -69,7 +73,7 @@ class Trainer:
         self.optimisation, self.steps, self.out = optimisation, steps, out
         self.save_every, self.log_every = save_every, log_every
         self.identity = identity or {}
-        self.loggers, self.skip_long = loggers, skip_long
+        self.loggers, self.skip_long, self.packed = loggers, skip_long, packed
         groups = self.policy.parameter_groups(optimisation.lr)
         if not groups:
             raise UsageError("nothing to train: the policy has no trainable parameters.")
@@ -134,7 +138,9 @@ class Trainer:
         factor = self.optimisation.factor(number, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        return {**self.stage.step(number, self._update), "train/lr": factor * self.optimisation.lr}
+        with packed_training(self.policy.lm.model) if self.packed else nullcontext():
+            metrics = self.stage.step(number, self._update)
+        return {**metrics, "train/lr": factor * self.optimisation.lr}
 
     def _update(self, losses: Iterable[Tensor]) -> float:
         self.optimizer.zero_grad(set_to_none=True)

@@ -355,6 +355,20 @@ def test_options_of_a_cluster_need_one(tmp_path: Path, capsys: pytest.CaptureFix
     assert "go with --backend openrlhf" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--preset", "grpo", "--backend", "openrlhf"], "leave out --rollout-dtype, or use"),
+        (["--preset", "csft"], "--grpo.rollout-dtype would have no effect"),
+    ],
+)
+def test_rollouts_in_bf16_are_refused_where_there_is_no_copy_to_roll_out(
+    more: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TRAIN, *more, "--rollout-dtype", "bfloat16", "--out", str(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 SEARCH = [
     *("eval", "latentseek", "latent/MNNS-token", "--model", "tiny", "--limit", "9", "--json"),
     *("--reward", "constant", "--ratio", "1", "--lr", "1"),
@@ -377,14 +391,24 @@ def test_every_logged_key_is_documented(
     searching = [*few[:2], *few[4:], "-o", "search=action", "-o", "engine=bm25s"]
     shop = [*few[:2], *few[4:8], "-o", "source=generated", "-o", "items=10"]
     perplexity = ["--grpo.reward", "perplexity"]
+    rounded = ["--rollout-dtype", "bfloat16"]
     small_rl = ["--rl.prompts", "2", "--rl.group-size", "2"]
     for name, argv in {
         "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],
         "hrpo": ["hrpo", chains, "--preset", "tiny", *small, *few],
         "colar-sft": ["colar-grpo", chains, "--preset", "sft-tiny", *few],
-        "colar-grpo": ["colar-grpo", chains, "--preset", "grpo-tiny", *small, *few],
+        "colar-grpo": ["colar-grpo", chains, "--preset", "grpo-tiny", *small, *few, *rounded],
         "latentr3": ["latentr3", "MovieLens-hybrid", "--preset", "rl-tiny", *small_rl, *shop],
-        "score": ["hrpo", "MovieLens-hybrid", "--preset", "tiny", *small, *perplexity, *shop],
+        "score": [
+            "hrpo",
+            "MovieLens-hybrid",
+            "--preset",
+            "tiny",
+            *small,
+            *perplexity,
+            *shop,
+            *rounded,
+        ],
         "coconut": ["coconut", "latent/MNNS-hybrid", *few[:2], *few[4:8]],
     }.items():
         assert main(["train", *argv, "--out", str(tmp_path / name)]) == 0

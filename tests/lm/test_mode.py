@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
+from torch.testing import assert_close
 
 from latentgym.lm import LatentLM, load_model
 from latentgym.lm.mode import mode
+from latentgym.registry import make_vector_env
 from latentgym.text.tokenizers import ByteTokenizer
 
 
@@ -48,3 +51,29 @@ def test_every_part_is_as_it_was(
     except KeyError:
         assert fails
     assert flags(lm) == before
+
+
+@pytest.mark.parametrize("how", ["bfloat16 throughout", "frozen under autocast"])
+def test_frequencies_of_positions_are_not_rounded(how: str) -> None:
+    """In bf16 they would turn the 2,000th position by far more than they should."""
+    frozen = how == "frozen under autocast"
+    task: Any = make_vector_env("latent/MNNS-token", 1).unwrapped.task
+    exact = load_model("tiny:llama:2x2x32", tokenizer=task.tokenizer)
+    lm = load_model(
+        "tiny:llama:2x2x32", tokenizer=task.tokenizer, dtype="bfloat16", mixed_precision=frozen
+    )
+    if frozen:
+        lm.freeze()
+    assert all(p.dtype == torch.bfloat16 for p in lm.parameters())
+    for one, other in zip(lm.model.buffers(), exact.model.buffers(), strict=True):
+        assert one.dtype == other.dtype == torch.float32 and torch.equal(one, other)
+    x, mask = exact.embed(torch.arange(8).expand(1, -1)), torch.ones(1, 8, dtype=torch.bool)
+    position = torch.arange(1992, 2000)[None]
+    with torch.no_grad():
+        of_both = [
+            m.backbone(
+                inputs_embeds=x.to(m.table_VD.dtype), attention_mask=mask, position_ids=position
+            ).last_hidden_state.float()
+            for m in (exact, lm)
+        ]
+    assert_close(*of_both, rtol=0.1, atol=0.1)

@@ -11,7 +11,6 @@ from latentgym.episodes.rng import derive
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.openrlhf.launch import _remember
 from latentgym.openrlhf.samples import StepRow, TrainingRows, action_ranges, collate
-from latentgym.rollout import StepKind
 from latentgym.training.order import Order, batch_indices
 
 
@@ -88,7 +87,6 @@ def test_a_batch_carries_its_rows_as_labels() -> None:
 
 
 def test_inserted_tokens_are_no_actions() -> None:
-    p, t, s, i = StepKind.PROMPT, StepKind.THOUGHT, StepKind.TOKEN, StepKind.INSERTED
-    kind = np.array([p, p, t, t, i, t, s, i, i, s], dtype=np.int8)
-    assert action_ranges(kind) == [(2, 4), (5, 7), (9, 10)]
-    assert action_ranges(np.array([p, p], dtype=np.int8)) == []
+    acted = np.array([1, 1, 0, 1, 1, 0, 0, 1], dtype=bool)
+    assert action_ranges(2, acted) == [(2, 4), (5, 7), (9, 10)]
+    assert action_ranges(2, np.zeros(0, dtype=bool)) == []

@@ -55,7 +55,7 @@ def experiences(policy: Policy, env: Any, group: int = 3) -> tuple[Any, list[Exp
     """Episodes, and what OpenRLHF makes of them, one experience each."""
     episodes = collect(Engine(policy), env, [4, 9, 2], group_size=group, seed=1)
     rows = [StepRow(0, place, question) for place, question in enumerate((4, 9, 2))]
-    answers = [answer for group in responses(rows, episodes, group, {}) for answer in group]
+    answers = [answer for group in responses(policy, rows, episodes, group, {}) for answer in group]
     convert = SamplesGenerator._process_response_into_experience
     return episodes, [convert(None, answer, max_len=1 << 20) for answer in answers]
 

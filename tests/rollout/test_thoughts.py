@@ -22,7 +22,6 @@ from latentgym.heads import (
     PolicyHead,
     TokenHead,
 )
-from latentgym.lm.model import left_pad
 from latentgym.rollout import (
     Engine,
     Policy,
@@ -32,6 +31,7 @@ from latentgym.rollout import (
     thought_steps,
     thoughts,
 )
+from latentgym.rollout.replay import whole_rows
 from latentgym.text.lengths import MOST_CHARS
 from latentgym.text.tokenizers import ByteTokenizer
 
@@ -52,17 +52,9 @@ def looked_at(policy: Policy, rollouts: Rollouts) -> list[dict[str, Any]]:
 def logits_of(policy: Policy, rollouts: Rollouts) -> Tensor:
     """Logits behind which each thought was thought, (M, V), by one pass without a cache."""
     lm = policy.lm
-    prompts = [rollouts.prompts[i] for i in rollouts.prompt_N]
-    ids_NP, mask_NP = left_pad(prompts, lm.tokenizer.pad_id, lm.device)
-    kind_NT = torch.from_numpy(rollouts.kind_NT)
-    thought_NT = kind_NT == StepKind.THOUGHT
-    token_NT = torch.from_numpy(rollouts.token_NT)
-    made = {name: value[thought_NT] for name, value in rollouts.actions.items()}
-    made["token"] = token_NT[thought_NT]
-    x_NTD = policy.inputs(token_NT, thought_NT, made, lm.table_VD)
-    mask = torch.cat([mask_NP.bool(), kind_NT != StepKind.PAD], dim=1)
-    hidden = lm.hidden(torch.cat([lm.embed(ids_NP), x_NTD], dim=1), mask)
-    return lm.logits(hidden[:, ids_NP.shape[1] - 1 : -1][thought_NT])
+    read = whole_rows(lm, rollouts)
+    hidden = lm.hidden(policy.inputs(*read, lm.table_VD), read.kind_NT != StepKind.PAD)
+    return lm.logits(hidden[:, :-1][(read.kind_NT == StepKind.THOUGHT)[:, 1:]])
 
 
 @pytest.mark.parametrize(

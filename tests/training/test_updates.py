@@ -234,7 +234,7 @@ def test_what_is_no_action_is_not_counted() -> None:
     wild = torch.where(action_NT, torch.ones(2, 2), torch.nan)
     seen = UpdateMetrics()
     seen.add(
-        Scores(wild, wild, action_NT, action_NT),
+        Scores(wild, action_NT, torch.ones(2, 2), wild, action_NT),
         Surrogate(wild, 2 * wild, ~action_NT),
         3 * wild,
         torch.tensor(0.5),

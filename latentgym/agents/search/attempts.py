@@ -85,10 +85,11 @@ def attempts_of(
     logp_NT = rollouts.logp_NT.numpy()
     for row in range(len(rollouts)):
         kind_T = rollouts.kind_NT[row][: rollouts.length_N[row]]
-        own_T = (kind_T == rollout.StepKind.THOUGHT) | (kind_T == rollout.StepKind.TOKEN)
+        own_T = np.isin(kind_T, rollout.ACTIONS)
         prefix = 0 if prefix_N is None else min(int(prefix_N[row]), _free(own_T))
         drawn_T = own_T & (np.arange(len(kind_T)) >= prefix)
-        thought_T = kind_T == rollout.StepKind.THOUGHT
+        thought_T = np.isin(kind_T, rollout.THOUGHTS)
+        plain_T = kind_T == rollout.StepKind.PLAIN
         ids = rollouts.prompts[rollouts.prompt_N[row]]
         logp_T = logp_NT[row, : len(kind_T)][drawn_T]
         found.append(
@@ -103,7 +104,8 @@ def attempts_of(
                 log_prob=float(logp_T.mean()) if drawn_T.any() else -math.inf,
                 positions=Positions(
                     prompt=float(read_N[row]),
-                    thought=float((thought_T & drawn_T).sum()),
+                    thought=float((thought_T & ~plain_T & drawn_T).sum()),
+                    plain=float((plain_T & drawn_T).sum()),
                     answer=float((~thought_T & drawn_T).sum()),
                     discarded=rollouts.discarded / len(rollouts),
                     inserted=float((kind_T == rollout.StepKind.INSERTED).sum()),

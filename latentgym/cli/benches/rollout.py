@@ -33,8 +33,9 @@ from latentgym.heads import (
 )
 from latentgym.lm import LatentLM, load_model
 from latentgym.progress import progress_bar
-from latentgym.rollout import Engine, Policy
+from latentgym.rollout import Engine, Policy, log_probs
 from latentgym.text.tokenizers import ByteTokenizer
+from latentgym.training.rollout_correction import RoundedPolicy
 
 # By the width of the model; settings are the papers'.
 HEADS: dict[str, Callable[[int], PolicyHead]] = {
@@ -49,6 +50,8 @@ HEADS: dict[str, Callable[[int], PolicyHead]] = {
     "coconut": lambda _: HiddenStateHead(),
 }
 _THOUGHTS, _ANSWER = 32, 16  # of a chain that is thought and then answered
+_PACKED = "floor: packed linear layers"
+_NEAR = 0.2  # the usual bound of a ratio
 _NO_CACHE_STEPS = 4  # the loop without cache is too slow to run to the end
 
 
@@ -60,9 +63,12 @@ def run(options: RolloutBench) -> dict[str, Any]:
     if options.threads:
         torch.set_num_threads(options.threads)
     lm = load_model(options.model, tokenizer=ByteTokenizer())
+    rounded = None  # what computes in bfloat16 by itself has nothing to stand beside
+    if lm.dtype == torch.float32:
+        rounded = RoundedPolicy(Policy(lm, TokenHead()), torch.bfloat16).policy
     rng = np.random.default_rng(0)
     prompt = rng.integers(3, lm.vocab_size - 3, options.prompt).tolist()
-    subjects = _subjects(lm, prompt, options)
+    subjects = _subjects(lm, rounded, prompt, options)
     timings: dict[str, list[float]] = {}
     with progress_bar("bench rollout", options.rounds * len(subjects)) as advance:
         for subject in subjects:
@@ -87,15 +93,18 @@ def run(options: RolloutBench) -> dict[str, Any]:
             if not name.startswith("floor")
         },
         "ratios": _ratios(timings),
+        **({} if rounded is None else {"precision": _precision(lm, rounded, prompt, options)}),
         "scaling": _scaling(lm, options) if options.scaling else {},
     }
 
 
-def _subjects(lm: LatentLM, prompt: list[int], o: RolloutBench) -> list[Subject]:
+def _subjects(
+    lm: LatentLM, rounded: Policy | None, prompt: list[int], o: RolloutBench
+) -> list[Subject]:
     """Everything that is timed; each call gives milliseconds per step by name."""
     subjects: list[Subject] = [
         lambda: {"floor: linear layers": _floor(lm, o.group, fast=False)},
-        lambda: {"floor: packed linear layers": _floor(lm, o.group, fast=True)},
+        lambda: {_PACKED: _floor(lm, o.group, fast=True)},
         lambda: {"transformers generate": _generate(lm, prompt, o.group, o.new)},
         lambda: {"loop without cache": _no_cache(lm, prompt, o.group, o.new)},
     ]
@@ -108,6 +117,10 @@ def _subjects(lm: LatentLM, prompt: list[int], o: RolloutBench) -> list[Subject]
         return subject
 
     engines = {n: Engine(Policy(lm, make(lm.hidden_size))) for n, make in HEADS.items()}
+    if rounded is not None:
+        narrow = rounded.lm
+        subjects.append(lambda: {f"{_PACKED}, bfloat16": _floor(narrow, o.group, fast=True)})
+        engines["token, bfloat16"] = Engine(rounded)
     answers = partial(_answers, engines["colar"], prompt, o.group)
     return [*subjects, *(rollout_of(name, engine) for name, engine in engines.items()), answers]
 
@@ -202,6 +215,23 @@ def _floor(lm: LatentLM, rows: int, *, fast: bool) -> float:
         return (_now(lm) - started) / 4
 
 
+def _precision(
+    lm: LatentLM, rounded: Policy, prompt: list[int], o: RolloutBench
+) -> dict[str, float]:
+    """How far the log-probabilities of a rollout in bf16 are from those of its replay in fp32."""
+    protocol = Protocol(Budget(o.new, exact=True), Budget(0))
+    engine = Engine(rounded, record_log_probs=True)
+    rollouts = engine.rollout([prompt], protocol, seed=0, group_size=o.group)
+    assert rollouts.logp_NT is not None  # see the engine's argument
+    replayed_NT = log_probs(Policy(lm, TokenHead()), rollouts, o.group).cpu()
+    apart_NT = rollouts.logp_NT - replayed_NT  # every step is an action
+    outside_NT = ((-apart_NT).exp() - 1).abs() > _NEAR
+    return {
+        "mean difference, nats a token": float(apart_NT.abs().mean()),
+        f"share of ratios outside 1 ± {_NEAR}": float(outside_NT.float().mean()),
+    }
+
+
 def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
     """Medians of ratios taken within a round."""
 
@@ -213,11 +243,15 @@ def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
         "generate / token rollout": ratio("transformers generate", "rollout token"),
         "no cache / token rollout": ratio("loop without cache", "rollout token"),
         "token step / linear floor": ratio("step token", "floor: linear layers"),
-        "token step / packed floor": ratio("step token", "floor: packed linear layers"),
+        "token step / packed floor": ratio("step token", _PACKED),
     }
     ratios["colar, all read again / cache carried"] = ratio(
         "colar, all read again for the answer", "colar, cache carried into the answer"
     )
+    if "step token, bfloat16" in timings:
+        for part in ("rollout", "step"):
+            pair = f"{part} token", f"{part} token, bfloat16"
+            ratios[f"token {part}, float32 / bfloat16"] = ratio(*pair)
     for name in HEADS:
         if name != "token":
             ratios[f"{name} step / token step"] = ratio(f"step {name}", "step token")

@@ -143,7 +143,8 @@ class RolloutBench:
     All run in this process on the same weights, prompt and group, in turn, so that a slow moment of
     the machine hits each alike; ratios are taken within a round and their median is reported. The
     floor is the time of the model's linear layers alone at the same batch: what a decoding step
-    costs if everything else were free.
+    costs if everything else were free. A model in fp32 is also rolled out with its weights in
+    bfloat16, and those rollouts are replayed in fp32.
     """
 
     model: str = "smollm2-135m"
@@ -171,7 +172,8 @@ class TrainBench:
     in every completion (exactly, whatever is written), rows in a forward pass, precision and
     threads. Each has weights of its own that were equal at first. They take turns in this process,
     so that a slow moment of the machine hits each alike; ratios are taken within a round and their
-    median is reported. How the peer is set is told in `latentgym.cli.benches.peer_trl`.
+    median is reported. Where the processor's layers pack their weights in training, the first of
+    ours also takes a step without. How the peer is set is told in `latentgym.cli.benches.peer_trl`.
     """
 
     model: str = "smollm2-135m"

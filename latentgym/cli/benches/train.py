@@ -20,6 +20,7 @@ from latentgym.cli.benches import peer_trl
 from latentgym.cli.benches.settings import TrainBench
 from latentgym.data.chains import GeneratedChains
 from latentgym.lm import load_model
+from latentgym.lm.packed_training import worth
 from latentgym.progress import progress_bar
 from latentgym.training import Optimisation, Trainer
 
@@ -67,19 +68,31 @@ def run(options: TrainBench) -> dict[str, Any]:
     runs = {name: _run(subject, options) for name, subject in SUBJECTS.items()}
     trainers = {name: _trainer(run, options.rounds + 1) for name, run in runs.items()}
     seconds: dict[str, list[Seconds]] = {name: [] for name in trainers}
+    first = next(iter(trainers))
+    plain = f"{first} with plain layers"
+    if worth().rows:  # else its layers are plain ones anyway
+        seconds[plain] = []
+    ours_by_name = list(seconds)
     env = next(iter(runs.values())).make_env(1).unwrapped
-    lm = next(iter(trainers.values())).policy.lm
+    lm = trainers[first].policy.lm
 
     with progress_bar("bench train", options.rounds + 1) as advance:
 
+        def take(name: str, trainer: Trainer) -> None:
+            started = time.perf_counter()
+            metrics = trainer.step(len(seconds[name]))
+            step = time.perf_counter() - started
+            written = metrics["rollout/thoughts"] + metrics["rollout/tokens"]
+            peer_trl.require_length(name, [written], options.new)
+            seconds[name].append({"step": step, "rollout": metrics["rollout/seconds"]})
+
         def ours() -> None:
             for name, trainer in trainers.items():
-                started = time.perf_counter()
-                metrics = trainer.step(len(seconds[name]))
-                step = time.perf_counter() - started
-                written = metrics["rollout/thoughts"] + metrics["rollout/tokens"]
-                peer_trl.require_length(name, [written], options.new)
-                seconds[name].append({"step": step, "rollout": metrics["rollout/seconds"]})
+                take(name, trainer)
+            if plain in seconds:
+                trainers[first].packed = False
+                take(plain, trainers[first])
+                trainers[first].packed = True
             advance(1)
 
         if options.peer == "trl":
@@ -115,7 +128,7 @@ def run(options: TrainBench) -> dict[str, Any]:
             for name, stages in timings.items()
             for stage, values in stages.items()
         },
-        "ratios": _ratios(timings, list(trainers)),
+        "ratios": _ratios(timings, ours_by_name),
         "scaling": {},
     }
 

@@ -19,8 +19,12 @@ def test_rollout_bench_reports_ratios_and_scaling(tmp_path: Path) -> None:
         "token step / linear floor",
         "token step / packed floor",
         "mts-8 step / token step",
+        "token rollout, float32 / bfloat16",
+        "token step, float32 / bfloat16",
     } <= set(report["ratios"])
     assert all(value > 0 for value in report["ratios"].values())
+    difference, outside = report["precision"].values()
+    assert 0 < difference < 0.1 and 0 <= outside < 0.1
     assert {"exponent_prompt", "exponent_thoughts"} <= set(report["scaling"])
     assert report["settings"]["group"] == 2
     assert report["versions"]["torch"]

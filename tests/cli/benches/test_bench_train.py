@@ -11,10 +11,18 @@ import pytest
 
 from latentgym.cli.main import main
 from latentgym.errors import UsageError
+from latentgym.lm import packed_training
+from latentgym.lm.packed import available
 
 train = importlib.import_module("latentgym.cli.benches.train")
 
 TINY = ["--model", "tiny:llama:1x2x16", "--group", "2", "--micro-batch", "2", "--rounds", "2"]
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step beside on any processor."""
+    monkeypatch.setattr(packed_training, "wider", lambda: False)
 
 
 def test_ours_alone(tmp_path: Path) -> None:
@@ -41,6 +49,20 @@ def test_beside_trl(tmp_path: Path) -> None:
     assert all(value > 0 for value in report["ratios"].values())
     assert set(report["ms_per_step"]) > {"TRL", "TRL, rollouts", "TRL, update"}
     assert report["peer"].startswith("trl ")
+
+
+@pytest.mark.skipif(not available(), reason="this torch has no prepacked linear")
+def test_a_step_with_plain_layers_stands_beside_where_layers_are_packed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packed_training, "wider", lambda: True)
+    monkeypatch.setattr(train, "SUBJECTS", {"cot": train.SUBJECTS["cot"]})
+    options = train.TrainBench(
+        model="tiny:llama:1x2x16", group=2, new=4, micro_batch=4, rounds=1, peer="none"
+    )
+    assert set(train.run(options)["ratios"]) == {
+        f"cot with plain layers / cot{stage}" for stage in ("", ", rollouts", ", update")
+    }
 
 
 @pytest.mark.parametrize(("agent", "family"), [("coconut", "hybrid"), ("mts-grpo", "continuous")])
