@@ -14,7 +14,7 @@ run: $(VENV)/.ready
 
 # Tests on a cluster wait more than they work: they run beside the others.
 test: $(VENV)/.ready
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-process test-cluster
+	$(MAKE) --no-print-directory --jobs=2 test-process test-cluster
 
 test-process: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not thorough'
@@ -23,7 +23,9 @@ test-cluster: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough'
+	@mkdir -p build  # what it says is shown when it is through
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough' >build/cluster.log 2>&1; \
+		status=$$?; cat build/cluster.log; exit $$status
 
 # For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.
 FOLDERS ?= $(addprefix tests/,episodes heads text system evaluation training data test_import.py)
