@@ -19,12 +19,13 @@ test: $(VENV)/.ready
 test-process: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not thorough'
 
+CLUSTER = $(shell grep -rl --include='*.py' 'mark.cluster' tests)
 test-cluster: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	@mkdir -p build  # what it says is shown when it is through
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough' >build/cluster.log 2>&1; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'cluster and not thorough' $(CLUSTER) >build/cluster.log 2>&1; \
 		status=$$?; cat build/cluster.log; exit $$status
 
 # For the change at hand: tiny models, no services, in a minute; FOLDERS=tests/envs for others.

@@ -102,8 +102,17 @@ def test_the_oracles_accuracy_never_falls(lm: LatentLM, guessing: Callable) -> N
     assert sum(scores[-1]) > sum(scores[0])
 
 
-@pytest.mark.parametrize("family", ["token", "hybrid"])
-@pytest.mark.parametrize("start", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("family", "start"),
+    [
+        ("token", 0.3),
+        ("hybrid", 0.0),
+        *(
+            pytest.param(family, start, marks=pytest.mark.thorough)
+            for family, start in (("token", 0.0), ("hybrid", 0.3))
+        ),
+    ],
+)
 def test_behind_the_searched_tokens_the_chain_is_greedy(
     family: str, start: float, lm: LatentLM, guessing: Callable
 ) -> None:

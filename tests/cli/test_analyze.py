@@ -185,6 +185,7 @@ def test_tables_fit_the_terminal(
     assert "block/h" in out and "first layer with top-5 overlap > 0.3" in out
 
 
+@pytest.mark.thorough
 def test_all_measures_of_sequences_that_are_too_short_for_some(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -254,7 +254,7 @@ def test_one_title_is_no_choice(tmp_path: Path) -> None:
         ({"min_items": 3}, "give a start"),
         ({"split": "tim"}, "did you mean 'time'"),
         ({"min_rating": float("nan")}, "min_rating must be from 0 to 5"),
-        ({"start": date(2000, 1, 2), "end": date(2000, 1, 1)}, "is behind the end"),
+        ({"start": date(2000, 1, 2), "end": date(2000, 1, 1)}, "is after the end"),
     ],
 )
 def test_recipes_that_cannot_work(settings: dict[str, Any], says: str) -> None:

@@ -67,7 +67,7 @@ def test_costs_add_up() -> None:
 
 def test_every_kind_is_in_the_record() -> None:
     positions = Positions(1, 2, 3, 4, 5, 6, 7, 8) + Positions(gradient=1)
-    more = {"verifier_prompt": 5, "verifier": 6, "gradient": 8, "inserted": 8}
+    more = {"verifier_prompt": 5, "verifier": 6, "gradient": 8, "inserted": 8, "plain": 0}
     assert positions.as_dict() == {"prompt": 1, "thought": 2, "answer": 3, "discarded": 4, **more}
 
 

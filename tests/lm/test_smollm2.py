@@ -64,10 +64,11 @@ def test_environment_takes_the_models_vocabulary_and_chat_format() -> None:
     "head",
     [
         TokenHead(),
-        *(GatedHead(576, TokenHead(0.5, top_k=50)), GaussianHead(576, 256)),
+        GatedHead(576, TokenHead(0.5, top_k=50)),
         *(
             pytest.param(head, marks=pytest.mark.thorough)
             for head in (
+                GaussianHead(576, 256),
                 *(MultiTokenHead(4), MixtureHead(), MixtureHead(top_k=8)),
                 *(DirichletHead(), HiddenStateHead()),
             )

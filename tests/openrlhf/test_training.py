@@ -64,8 +64,10 @@ def assert_same(theirs: Weights, ours: Weights, job: Job) -> None:
         assert apart < 0.1 * moved
         return
     worst = max(float((theirs[name] - value).abs().max()) for name, value in ours.items())
-    # Where a model begins trained, many gradients are near nothing, and Adam enlarges rounding.
-    assert worst < (2e-6 if job.run.checkpoint is None else 1e-5)
+    # Where a model begins trained, or a row has one action, many gradients are near nothing, and
+    # Adam enlarges rounding.
+    near_nothing = job.run.checkpoint is not None or job.run.agent == "coconut"
+    assert worst < (1e-5 if near_nothing else 2e-6)
 
 
 def lines(job: Job) -> list[dict[str, float]]:
@@ -142,6 +144,10 @@ def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     for line, ours_of_step in zip(logged, metrics, strict=True):
         for name in SHARED & ours_of_step.keys():
             assert line[name] == pytest.approx(ours_of_step[name], rel=1e-3, abs=1e-5), name
+        if case in {"hidden states", "continuous", "sequence mean"}:
+            # Adam hides the size of a gradient, such as a mean over too many actions.
+            own = ours_of_step["train/grad_norm"]
+            assert line["train/grad_norm"] == pytest.approx(own, rel=1e-3)
     clipped = max(step["train/clip_fraction"] for step in metrics)
     assert (clipped > 0.01) == (job.grpo.updates > 1)
     assert [line["step"] for line in logged] == list(range(1, job.steps + 1))

@@ -76,7 +76,9 @@ def test_with_a_beam_per_title_it_is_the_exact_likelihood(
 
 
 @pytest.mark.parametrize("arch", ["llama", "gpt2", "qwen2"])
-@pytest.mark.parametrize("k", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize(
+    "k", [1, 3, 10, *(pytest.param(k, marks=pytest.mark.thorough) for k in (2, 5))]
+)
 def test_it_finds_what_transformers_beam_search_finds(
     arch: str, k: int, random_lm: Callable, prompts: Any
 ) -> None:
