@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentgym.agents.base import agent_class
-from latentgym.agents.run import Run
-from latentgym.agents.settings import restored
+from latentgym.agents.stored import stored_run
 from latentgym.analysis.interventions import INTERVENTIONS
 from latentgym.analysis.latents import DEFINITIONS, causal_map
 from latentgym.analysis.lens import DEFINITIONS as LENS
@@ -43,7 +41,6 @@ from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, Policy, Rollouts, collect
 from latentgym.rollout.targets import with_right_answers
 from latentgym.storage import atomic_write
-from latentgym.training.manifest import run_of
 
 SEEDS = (0, 1, 2)
 MODEL = ("--model", "tiny:gpt2:4x2x32", "--steps", "3000", "--save-every", "0")
@@ -73,19 +70,7 @@ class Trained:
     """
 
     def __init__(self, path: Path, seed: int) -> None:
-        told = run_of(path)
-        cls = agent_class(told["agent"])
-        config = restored(cls, told["config"], path)
-        options = {**told["env_options"], "split": "test"}
-        trained = Run(
-            agent=cls.name,
-            config=config,
-            env=told["env"],
-            env_options=options,
-            model=told["model"],
-            checkpoint=path,
-            seed=seed,
-        )
+        trained = stored_run(path, seed=seed)
         self.policy: Policy = trained.actor().eval()
         size = len(trained.make_env(1).unwrapped.task)
         env = trained.make_env(size)

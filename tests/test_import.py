@@ -209,7 +209,7 @@ ARROWS = {
 
 # What of a room its callers know: an agent is its base class, its settings, what is run on what,
 # and how a search at test time goes; graders run in the bounded process.
-DOORS = {"agents": ("base", "effect", "run", "search", "settings")}
+DOORS = {"agents": ("base", "effect", "run", "search", "settings", "stored")}
 
 
 def room(path: Path) -> str:

@@ -215,14 +215,14 @@ class _Read(NamedTuple):
 
 
 def _read(options: AnalyzeOptions, *, right: bool = False) -> _Read:
-    from latentgym.cli.subject import subject
+    from latentgym.agents.stored import stored_run
 
-    run = subject(
+    run = stored_run(
         options.source,
         options.env,
-        options.agent,
-        options.preset,
-        env_options(options.split, options.env_option),
+        agent=options.agent,
+        preset_name=options.preset,
+        options=env_options(options.split, options.env_option),
         device=options.device,
         dtype="float32",
     )

@@ -1,4 +1,4 @@
-"""What an analysis looks at: a trained run, a stored evaluation, or a model as it is."""
+"""What answers again as it did: a trained run, a stored evaluation, or a model as it is."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from latentgym.training.manifest import env_options_of, find, run_of
 _TEST = {"split": "test"}  # where neither a result nor the user says
 
 
-def subject(
-    source: str,
-    env: str | None,
-    agent: str | None,
-    preset_name: str | None,
-    options: Mapping[str, Any],
+def stored_run(
+    source: str | Path,
+    env: str | None = None,
+    *,
+    agent: str | None = None,
+    preset_name: str | None = None,
+    options: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Run:
-    """What to run on what, so that the rollouts are those of a run, an evaluation or a model.
+    """The run behind a folder, with the settings that it was trained or evaluated with.
 
     Args:
         source: folder of a training run or one of its checkpoints, of a result that eval wrote, or
@@ -35,7 +36,7 @@ def subject(
         agent: that thinks; None for the run's own, or `cot` for a model. A run's own is named by
             `module:Class` where its name is not known.
         preset_name: named settings of the agent, with a model; None for the run's own.
-        options: of the environment, over the run's own.
+        options: of the environment, over the run's own; the test split unless they say another.
         more: further fields of `Run`.
 
     Raises:
@@ -43,10 +44,11 @@ def subject(
             that has its own.
         CheckpointError: the folder holds none that can be used.
     """
+    options = options or {}
     folder = Path(source)
     model = (folder / "config.json").is_file() or not folder.is_dir()
     if model and not (folder / RESULT).exists():
-        return _of_model(source, env, agent, preset_name, options, more)
+        return _of_model(str(source), env, agent, preset_name, options, more)
     if preset_name is not None:
         raise UsageError(f"{folder} has settings of its own; leave --preset out, or give a model.")
     try:
