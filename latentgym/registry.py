@@ -77,7 +77,10 @@ NAMESPACE = "latent"
 RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
 """Settings of agents that older checkpoints and records have under another name."""
 
-ADDED: Mapping[str, Mapping[str, Any]] = {"optimisation": {"eps": 1e-8, "optimizer": "adamw"}}
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "optimisation": {"eps": 1e-8, "optimizer": "adamw"},
+    "grpo": {"loss": "clip"},
+}
 """What settings of agents were before there was a choice, by the group that has them."""
 
 GROUPS: Mapping[str, dict[str, str]] = {"latentgym.tasks": TASKS, "latentgym.agents": AGENTS}

@@ -9,10 +9,16 @@ from typing import Any
 
 from latentgym.openrlhf.job import Job
 from latentgym.openrlhf.shim import install, rebound
+from latentgym.training.grpo_config import DUAL
 
 install()
 
 _NO_LIMIT = 1 << 30  # environments have budgets of their own
+_LOSSES: dict[str, dict[str, Any]] = {
+    "clip": {},
+    "dual_clip": {"--actor.dual_clip": DUAL},
+    "gspo": {"--actor.policy_loss_type": "gspo"},
+}
 
 
 def arguments(job: Job) -> Any:
@@ -34,6 +40,7 @@ def arguments(job: Job) -> Any:
         "--algo.kl.use_loss": True,
         "--algo.kl.estimator": c.kl_estimator,
         "--actor.eps_clip_low_high": (c.clip_low, c.clip_high),
+        **_LOSSES[c.loss],
         "--actor.loss_agg_mode": "token-mean" if c.mean == "token" else "seq-mean-token-mean",
         "--actor.entropy_coef": 0.0,  # logged, not rewarded
         "--actor.adam.lr": o.lr,

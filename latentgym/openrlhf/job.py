@@ -112,6 +112,11 @@ class Job:
                 "--optimisation.optimizer, or use --backend local."
             )
         workers, c = self.cluster.workers, self.grpo
+        if c.loss == "cispo" or (c.loss == "gspo" and c.mean != "sequence"):
+            raise UsageError(
+                f"OpenRLHF has no --grpo.loss {c.loss} with --grpo.mean {c.mean}; it has clip, "
+                "dual_clip, and gspo with --grpo.mean sequence. --backend local has all."
+            )
         if min(self.cluster.gpus, self.cluster.nodes) < 1:
             raise UsageError("--gpus and --nodes must be at least 1.")
         # A worker with fewer micro-batches than the others would leave them waiting for an hour.

@@ -39,7 +39,6 @@ from latentgym.training.grpo_config import CLEAN, GRPOConfig
 from latentgym.training.losses import (
     action_weights,
     advantages,
-    clipped_surrogate,
     kl_estimate,
     masked_mean,
 )
@@ -47,6 +46,7 @@ from latentgym.training.order import Order
 from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
 from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
+from latentgym.training.surrogates import surrogate
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ class GRPO(QuestionStage):
             steps = slice(logp_NT.shape[1])  # a part is as wide as its own longest row
             old_NT = logp_NT.detach() if given.old_NT is None else given.old_NT[at, steps]
             advantage_N = given.advantage_N[at].view(-1, *(1,) * (logp_NT.dim() - 1))
-            surrogate = clipped_surrogate(
-                logp_NT, old_NT, advantage_N, part_NT, c.clip_low, c.clip_high
+            found = surrogate(
+                c.loss, logp_NT, old_NT, advantage_N, part_NT, c.clip_low, c.clip_high
             )
-            loss_NT, kl_NT, correction = scores.of_actions(surrogate.loss_NT), None, None
+            loss_NT, kl_NT, correction = scores.of_actions(found.loss_NT), None, None
             if chosen.logp_NT is not None:
                 recorded_NT = chosen.logp_NT.to(old_NT.device)
                 correction = truncated_importance(recorded_NT, scores.joint(old_NT), action_NT)
@@ -217,5 +217,5 @@ class GRPO(QuestionStage):
                     "nothing in these episodes is drawn at random, so that a reward teaches "
                     "nothing; use a head whose thoughts are drawn, or --grpo.reward task."
                 )
-            seen.add(scores, surrogate, kl_NT, loss, correction)
+            seen.add(scores, found, kl_NT, loss, correction)
             yield loss

@@ -46,6 +46,18 @@ MEANS: Mapping[str, str] = {
 """How the losses of actions become one: names and what they mean."""
 
 
+DUAL = 3.0
+"""Of `dual_clip`, how many times the advantage a loss may be."""
+
+LOSSES: Mapping[str, str] = {
+    "clip": "PPO's, each action's ratio within the two bounds",
+    "dual_clip": f"the same, at most {DUAL:g} times a negative advantage",
+    "gspo": "one ratio a row, the geometric mean of those of its actions",
+    "cispo": "log-probabilities weighted by ratios that are cut off above, none left out",
+}
+"""What a policy gradient minimises: names and what they are, in `training.surrogates`."""
+
+
 def check_advantage(kind: str) -> None:
     """Raise `UsageError` if there is no advantage estimator of that name."""
     if kind not in ADVANTAGES:
@@ -68,6 +80,8 @@ class GRPOConfig:
     """Most rows replayed at once."""
     advantage: str = "group_norm"
     """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
+    loss: str = "clip"
+    """clip (PPO), dual_clip, gspo (one ratio a row) or cispo."""
     clip_low: Share = 0.2
     """How far a ratio may fall below one."""
     clip_high: NotNegative = 0.2
@@ -102,6 +116,8 @@ class GRPOConfig:
         if self.reward not in ("task", "perplexity"):
             raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")
         check_advantage(self.advantage)
+        if self.loss not in LOSSES:
+            raise UsageError(f"no loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
         if self.kl_estimator not in KL_ESTIMATORS:
             known = did_you_mean(self.kl_estimator, KL_ESTIMATORS)
             raise UsageError(f"no KL estimator {self.kl_estimator!r}; {known}")

@@ -10,7 +10,6 @@ Legend: N rows in groups of G, T steps, B sequences, V vocabulary, S support.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -102,45 +101,6 @@ def kl_estimate(logp_NT: Tensor, reference_NT: Tensor, mask_NT: Tensor, kind: st
     if kind not in KL_ESTIMATORS:
         raise UsageError(f"no KL estimator {kind!r}; {did_you_mean(kind, KL_ESTIMATORS)}")
     return _KL_ESTIMATORS[kind](masked(logp_NT, mask_NT) - masked(reference_NT, mask_NT))
-
-
-@dataclass(frozen=True)
-class Surrogate:
-    """The clipped policy-gradient loss per action, and what to log of it.
-
-    Where there is no action the loss is 0, the ratio 1, and nothing is clipped.
-    """
-
-    loss_NT: Tensor
-    ratio_NT: Tensor
-    clipped_NT: Tensor
-
-
-def clipped_surrogate(
-    logp_NT: Tensor,
-    old_NT: Tensor,
-    advantage_NT: Tensor,
-    mask_NT: Tensor,
-    low: float,
-    high: float,
-) -> Surrogate:
-    """PPO's pessimistic surrogate with separate bounds, to be minimised.
-
-    loss = -min(ratio * A, clip(ratio, 1 - low, 1 + high) * A).
-
-    Args:
-        logp_NT: log-probabilities under the policy, with gradient.
-        old_NT: under the policy that acted.
-        advantage_NT: per action, or (N, 1) per row.
-        mask_NT: where there is an action, bool.
-        low: how far the ratio may fall below one.
-        high: how far it may rise above one.
-    """
-    ratio = torch.exp(masked(logp_NT, mask_NT) - masked(old_NT, mask_NT))
-    a = masked(advantage_NT, mask_NT)
-    loss = -torch.minimum(ratio * a, ratio.clamp(1 - low, 1 + high) * a)
-    outside = ((ratio < 1 - low) & (a < 0)) | ((ratio > 1 + high) & (a > 0))
-    return Surrogate(loss, ratio.detach(), outside)
 
 
 def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tensor:

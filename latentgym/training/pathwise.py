@@ -36,11 +36,12 @@ from latentgym.training.demonstrations import Demonstrations, SupervisedBatch
 from latentgym.training.grpo_config import CLEAN
 from latentgym.training.inputs import of_batch
 from latentgym.training.latents import before_answer, latents_of
-from latentgym.training.losses import advantages, clipped_surrogate
+from latentgym.training.losses import advantages
 from latentgym.training.order import Order
 from latentgym.training.pathwise_config import PathwiseConfig
 from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.supervised import SupervisedLoss, supervised_loss
+from latentgym.training.surrogates import clipped_surrogate
 
 
 class Pathwise(QuestionStage):

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from latentgym.heads.distributions import masked
 from latentgym.rollout import Episodes, Scores
-from latentgym.training.losses import Surrogate
 from latentgym.training.rollout_correction import Correction
 from latentgym.training.stage import Metrics
+from latentgym.training.surrogates import Surrogate
 
 
 class UpdateMetrics:

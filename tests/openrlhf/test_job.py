@@ -34,6 +34,13 @@ def test_another_optimiser_than_deepspeeds_is_refused(make_job) -> None:
         replace(job, optimisation=replace(job.optimisation, optimizer="soap"))
 
 
+@pytest.mark.parametrize("grpo", [{"loss": "cispo"}, {"loss": "gspo"}])
+def test_a_loss_that_openrlhf_does_not_have_is_refused(make_job, grpo) -> None:
+    with pytest.raises(UsageError, match=rf"no --grpo.loss {grpo['loss']} with --grpo.mean token"):
+        make_job(grpo=grpo)
+    make_job(grpo={"loss": "gspo", "mean": "sequence"})
+
+
 def test_a_run_from_before_epsilon_was_a_choice_is_resumed(make_job, changed) -> None:
     settings = {"optimisation": {"lr": 1e-3, "eps": 1e-8, "optimizer": "adamw"}}
     job = make_job()

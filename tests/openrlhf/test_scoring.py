@@ -19,13 +19,13 @@ from latentgym.openrlhf.samples import StepRow, responses
 from latentgym.openrlhf.shim import install
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, collect, replay
-from latentgym.training.grpo_config import ADVANTAGES
+from latentgym.training.grpo_config import ADVANTAGES, DUAL
 from latentgym.training.losses import (
     advantages,
-    clipped_surrogate,
     kl_estimate,
     masked_mean,
 )
+from latentgym.training.surrogates import surrogate
 
 install()
 
@@ -138,18 +138,22 @@ def _maker_args() -> Any:
     )
 
 
-@pytest.mark.parametrize("mean", ["token", "sequence"])
-def test_the_loss_is_openrlhfs_policy_loss(mean: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mean"),
+    [("clip", "token"), ("clip", "sequence"), ("dual_clip", "token"), ("gspo", "sequence")],
+)
+def test_the_loss_is_openrlhfs_policy_loss(kind: str, mean: str) -> None:
     generator = torch.Generator().manual_seed(0)
     logp, old = -torch.rand(2, 6, 5, generator=generator) * 3
     advantage = torch.randn(6, generator=generator)
     mask = torch.rand(6, 5, generator=generator) < 0.7
     mask[:, 0] = True
-    ours = clipped_surrogate(logp, old, advantage[:, None], mask, 0.1, 0.3)
-    theirs = PolicyLoss(0.1, 0.3, token_level_loss=mean == "token")
+    ours = surrogate(kind, logp, old, advantage[:, None], mask, 0.1, 0.3)
+    options = {"dual_clip": {"dual_clip": DUAL}, "gspo": {"policy_loss_type": "gspo"}}
+    theirs = PolicyLoss(0.1, 0.3, token_level_loss=mean == "token", **options.get(kind, {}))
     loss, clipped, *_ = theirs(logp, old, advantage[:, None].expand(-1, 5), mask.float())
     assert_close(masked_mean(ours.loss_NT, mask, mean), loss)
-    if mean == "token":
+    if (kind, mean) == ("clip", "token"):
         assert_close(masked_mean(ours.clipped_NT.float(), mask), clipped)
 
 

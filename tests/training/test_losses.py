@@ -20,11 +20,11 @@ from latentgym.training.losses import (
     MEANS,
     action_weights,
     advantages,
-    clipped_surrogate,
     kl_estimate,
     masked_mean,
     soft_target_loss,
 )
+from latentgym.training.surrogates import clipped_surrogate
 
 REWARDS = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.1])
 GROUPS = REWARDS.view(2, 4)

@@ -17,8 +17,8 @@ from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import Episodes, Policy, Scores, replay
 from latentgym.training import GRPO, GRPOConfig, grpo
-from latentgym.training.losses import Surrogate
 from latentgym.training.step_metrics import UpdateMetrics
+from latentgym.training.surrogates import Surrogate
 
 HEADS: dict[str, tuple[Callable[[], PolicyHead], str]] = {
     "words": (TokenHead, "token"),
