@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.base import Action, PolicyHead, Readout, State
 
 _NOISE = 0  # what the noise's numbers are for
 
@@ -74,6 +74,9 @@ class ControlHead(PolicyHead):
         self.family, self.needs_memory = head.family, head.needs_memory  # type: ignore[misc]
         self._part = None if control == _WORD else head.controlled
 
+    def initial_state(self, rows: int, device: torch.device) -> State:
+        return self.head.initial_state(rows, device)
+
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         action = self.head.sample(read, rng)
         if self._part is not None:
@@ -83,7 +86,9 @@ class ControlHead(PolicyHead):
         else:
             latent = self.head.embed(action, read.table_VD)
             latent = self._replaced(latent, read.table_VD, rng)
-        return {"token": action["token"], "latent": latent}
+        # What the head keeps, and where it chose plain tokens, is as without a control.
+        kept = {name: action[name] for name in ("plain", *read.state) if name in action}
+        return {"token": action["token"], "latent": latent, **kept}
 
     def _replaced(self, latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
         return _LATENT[self.control](latent_BD, table_VD, rng)

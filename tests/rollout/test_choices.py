@@ -19,6 +19,7 @@ from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import (
     Action,
+    ControlHead,
     HiddenStateHead,
     MixtureHead,
     MultiTokenHead,
@@ -173,6 +174,25 @@ def test_a_head_that_always_chooses_tokens_is_the_token_head(
     assert np.array_equal(tokens.token_NT, rollouts.token_NT)
     assert not (rollouts.kind_NT == StepKind.THOUGHT).any()
     assert_close(rollouts.logp_NT, tokens.logp_NT)
+
+
+@pytest.mark.parametrize("control", ["zero", "word", "noise"])
+def test_a_control_replaces_latents_and_leaves_choices(
+    control: str, random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    lm, head = random_lm("llama"), Router()
+    plain = rolled_out(Policy(lm, head), prompts, protocol)
+    policy = Policy(lm, ControlHead(head, control))
+    rollouts = rolled_out(policy, prompts, protocol)
+    first = np.isin(plain.kind_NT, (StepKind.THOUGHT, StepKind.PLAIN)).argmax(1)
+    rows = np.arange(len(plain))
+    assert np.array_equal(plain.kind_NT[rows, first], rollouts.kind_NT[rows, first])
+    assert {StepKind.THOUGHT, StepKind.PLAIN} <= {*rollouts.kind_NT.flat}
+    scores = replay(policy, rollouts)
+    assert not (scores.action_NT & scores.thought_NT).any()
+    assert rollouts.logp_NT is not None
+    expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
+    assert_close(scores.joint(scores.logp_NT), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_plain_tokens_are_no_latents_wherever_these_are_counted() -> None:
