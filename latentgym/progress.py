@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TypeAlias
 
 from rich.progress import (
@@ -27,12 +28,17 @@ _BAR, _REST = 8, 22  # columns of the bar; of slash, rate, time left and the bla
 _FIRST, _EVERY = 4.0, 30.0  # seconds until the first line, and between lines
 
 
+def has_widgets() -> bool:
+    """Whether a notebook can redraw a bar: without, rich warns at each and prints every state."""
+    return find_spec("ipywidgets") is not None
+
+
 @contextmanager
 def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Advance]:
     """A progress bar with rate and time left.
 
-    On a terminal and in a notebook it is a bar; elsewhere, as in a log file, a line after four
-    seconds and then one every half a minute. Without a known total it counts.
+    On a terminal, and in a notebook with `ipywidgets`, it is a bar; elsewhere, as in a log file, a
+    line after four seconds and then one every half a minute. Without a known total it counts.
 
     Args:
         what: is going on.
@@ -43,7 +49,8 @@ def progress_bar(what: str, total: int | None, done: int = 0) -> Iterator[Advanc
         A function (advance, note).
     """
     console = Console(stderr=True)
-    shown = _bar if console.is_terminal or console.is_jupyter else _lines
+    drawn = has_widgets() if console.is_jupyter else console.is_terminal
+    shown = _bar if drawn else _lines
     with shown(console, what, total, done) as advance:
         yield advance
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import io
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -51,3 +56,24 @@ def test_a_bar_fits_eighty_columns(total: int | None, monkeypatch: pytest.Monkey
 )
 def test_durations_are_told_as_people_do(seconds: float, text: str) -> None:
     assert progress._duration(seconds) == text
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_without_widgets_has_lines(
+    widgets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    @contextmanager
+    def noted(name: str, *_: Any) -> Iterator[Any]:
+        shown.append(name)
+        yield lambda *_: None
+
+    made = SimpleNamespace(is_jupyter=True, is_terminal=False)
+    monkeypatch.setattr(progress, "Console", lambda **_: made)
+    monkeypatch.setattr(progress, "has_widgets", lambda: widgets)
+    for name in ("_bar", "_lines"):
+        monkeypatch.setattr(progress, name, partial(noted, name))
+    with progress_bar("what", 3):
+        pass
+    assert shown == ["_bar" if widgets else "_lines"]
