@@ -19,6 +19,7 @@ import latentgym
 from latentgym.errors import UsageError, require_same
 from latentgym.evaluation.accounting import Positions
 from latentgym.evaluation.answers import Answer
+from latentgym.registry import current
 from latentgym.storage import finite, to_json, writable
 from latentgym.system.sealed import SEAL, is_of, note_unverified, opened, parsed, sealed
 
@@ -57,6 +58,8 @@ class Journal:
             return
         # Journals from before tell costs as well, which follow from the rest.
         started = {key: value for key, value in entries[0].items() if key != "sizes"}
+        if isinstance(config := started.get("config"), dict):
+            started["config"] = {**config, "agent": current(config.get("agent"))}
         require_same(started, asked, self._path)
         if self._last is None:
             note_unverified(str(self._path))

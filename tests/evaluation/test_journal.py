@@ -305,6 +305,16 @@ def test_a_line_that_was_changed_lost_doubled_or_moved_is_refused(tmp_path: Path
             Journal(tmp_path, IDENTITY)
 
 
+def test_a_journal_from_before_a_setting_was_a_choice_goes_on(tmp_path: Path) -> None:
+    older = {"config": {"agent": {"cue": "", "grpo": {"prompts": 4}}}}
+    now = {"config": {"agent": {"prompt_suffix": "", "grpo": {"prompts": 4, "loss": "clip"}}}}
+    Journal(tmp_path, older).add(0, answers(4), 1.0)
+    assert Journal(tmp_path, now).answers.keys() == {(0, 4)}
+    now["config"]["agent"]["grpo"]["loss"] = "gspo"  # type: ignore[index]
+    with pytest.raises(UsageError, match=r"differs in config\.agent\.grpo\.loss"):
+        Journal(tmp_path, now)
+
+
 @pytest.mark.filterwarnings("ignore::latentgym.system.sealed.UnverifiedWarning")
 def test_a_journal_from_before_there_were_seals_goes_on(tmp_path: Path) -> None:
     expected = written(tmp_path)
