@@ -12,6 +12,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from html import escape
 from importlib import resources
@@ -79,7 +80,7 @@ def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, l
     """The page as text, and its pictures of tasks."""
     environment, library = _libraries()
     answers = Answers(most_answers)
-    made = table(found, answers.scores)
+    made = table([(folder, _from_here(r)) for folder, r in found], answers.scores)
     ran = methods(made.runs, made.names)
     drawn = [
         plot
@@ -116,6 +117,13 @@ def page(found: Sequence[Run], *, title: str, most_answers: int) -> tuple[str, l
         **library,
     )
     return text, drawn
+
+
+def _from_here(r: Result) -> Result:
+    """With paths below the working directory told from there: pages travel, folders do not."""
+    here = f"{Path.cwd()}/"
+    checkpoint = None if r.checkpoint is None else r.checkpoint.removeprefix(here)
+    return replace(r, command=r.command.replace(here, ""), checkpoint=checkpoint)
 
 
 def _readable(read: Callable[[], T], faults: list[str]) -> T | None:

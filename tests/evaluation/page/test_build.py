@@ -223,3 +223,14 @@ def test_any_name_stands_in_a_picture(name: str, found: list[Run], tmp_path: Pat
     shown = line(name, 20).rstrip("…")
     for picture in pictures:
         assert shown in "".join(ElementTree.fromstring(picture).itertext())
+
+
+def test_paths_are_told_from_the_working_directory(found: list[Run]) -> None:
+    here = Path.cwd() / "runs" / "start"
+    for _, r in found:
+        r.checkpoint, r.command = str(here), f"latentgym eval cot --checkpoint {here} --limit 2"
+    text = page(found, title="", most_answers=0)[0]
+    runs = runs_of(text)
+    assert str(here) not in text + json.dumps(runs)
+    assert runs[0]["command"] == "latentgym eval cot --checkpoint runs/start --limit 2"
+    assert all(r.checkpoint == str(here) for _, r in found)  # what is compared stays as it was
