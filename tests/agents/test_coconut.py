@@ -119,7 +119,13 @@ def staged(words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("control", ["zero", "noise", "shuffle", "pause", "word"])
+@pytest.mark.parametrize(
+    "control",
+    [
+        *("zero", "shuffle"),
+        *(pytest.param(c, marks=pytest.mark.thorough) for c in ("noise", "pause", "word")),
+    ],
+)
 def test_controls_replace_the_hidden_states(staged: Path, tmp_path: Path, control: str) -> None:
     argv = ["eval", "coconut", "latent/MNNS-hybrid", "--checkpoint", str(staged), "--limit", "20"]
     assert main([*argv, "--control", control, "--out", str(tmp_path)]) == 0

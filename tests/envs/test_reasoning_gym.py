@@ -33,7 +33,13 @@ def test_every_name_exists_and_none_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.thorough)])
-@pytest.mark.parametrize("name", sorted(set(NAMES) - SLOW - OPEN))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] if number % 3 else [])
+        for number, name in enumerate(sorted(set(NAMES) - SLOW - OPEN))
+    ],
+)
 def test_gold_answers_score_one(name: str, index: int) -> None:
     """Also those of several lines, and those that are only examples."""
     questions = task(name)

@@ -63,7 +63,7 @@ def test_environment_takes_the_models_vocabulary_and_chat_format() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        TokenHead(),
+        pytest.param(TokenHead(), marks=pytest.mark.thorough),
         GatedHead(576, TokenHead(0.5, top_k=50)),
         *(
             pytest.param(head, marks=pytest.mark.thorough)

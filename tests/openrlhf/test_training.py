@@ -129,6 +129,7 @@ SHARED = {"reward/score", "train/loss", "train/clip_fraction", "train/kl", "trai
 AGAIN = {
     *("divergence", "mean over phases, divergence", "sums, divergence", "three passes"),
     *("bf16, adapters", "searches", "zero 3", "searches, three passes, divergence"),
+    *("zero 3, Gaussian", "zero 1, recomputed activations", "schedule"),
 }
 
 

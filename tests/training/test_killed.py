@@ -119,6 +119,7 @@ def newest(out: Path) -> Path:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_killed_twice_and_resumed_ends_with_the_same_weights(
     launcher: Launcher, tmp_path: Path

@@ -177,7 +177,14 @@ def test_what_a_model_wrote_is_text(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["#run=none", "#run=cot&question=99", "#question=x", "#sort=.;&with=,"]
+    "address",
+    [
+        "#run=cot&question=99",
+        *(
+            pytest.param(address, marks=pytest.mark.thorough)
+            for address in ("#run=none", "#question=x", "#sort=.;&with=,")
+        ),
+    ],
 )
 def test_addresses_of_nothing_show_the_table(opened: Opened, address: str) -> None:
     opened.go(address)
