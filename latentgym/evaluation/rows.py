@@ -17,7 +17,7 @@ def asked(run: Run) -> tuple[str, str, str]:
 
 
 def in_place(run: Run) -> tuple[bool, tuple[str, str, str]]:
-    """Where a run's table stands: by what is asked, behind all others what is made up."""
+    """Where a run's table stands: by what is asked, and what is made up after all others."""
     return run[1].source == "sample", asked(run)
 
 

@@ -10,8 +10,7 @@ ratio of its own in policy gradients (`part_weights`): sub-tokens, a mode and a 
 the decision to stop.
 
 Legend: ... any leading shape (rows, or rows and steps), V vocabulary, D width, P prompt positions,
-J parts of
-a thought.
+J parts of a thought.
 """
 
 from __future__ import annotations

@@ -405,14 +405,15 @@ class LatentLM(nn.Module):
         mask_NT = torch.ones_like(ids_NT, dtype=torch.bool)
         found = []
         with self.decoding():
-            for self.lean in (False, True):
+            for lean in (False, True):
+                self.lean = lean
                 with self._leanly():
                     cache = self.prefill(ids_NT[:, :3], mask_NT[:, :3]).cache
                     position_Nn = torch.arange(3, 5, device=self.device).expand(2, -1)
                     found.append(self.extend(self.embed(ids_NT[:, 3:]), position_Nn, cache).float())
-        plain, lean = found
+        plain, leanly = found
         # NaN where a model tells none: a damaged one is refused elsewhere.
-        return bool((lean - plain).norm() <= 1e-3 * plain.norm())
+        return bool((leanly - plain).norm() <= 1e-3 * plain.norm())
 
     @contextmanager
     def _leanly(self) -> Iterator[None]:

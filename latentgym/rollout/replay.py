@@ -71,7 +71,7 @@ def replay(policy: Policy, rollouts: Rollouts) -> Scores:
     logp, entropy = policy(read.token_NT, read.kind_NT, read.thoughts, read.given_MD)
     steps = slice(read.kind_NT.shape[1] - rollouts.kind_NT.shape[1], None)
     thought_NT = torch.from_numpy(np.isin(rollouts.kind_NT, THOUGHTS)).to(logp.device)
-    part_NT, weight_NT = action_parts(policy, rollouts)
+    part_NT, weight_NT = _parts(policy, read.kind_NT[:, steps], thought_NT, read.thoughts)
     return Scores(logp[:, steps], part_NT, weight_NT, entropy[:, steps], thought_NT)
 
 
@@ -137,9 +137,17 @@ def action_parts(policy: Policy, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
         bool and fp32, both (N, T), or (N, T, J) where the head's thoughts have J > 1 parts. A plain
         token is one part of weight one.
     """
-    device, weights = policy.lm.device, policy.head.part_weights
-    where_NT, thoughts = stored_thoughts(rollouts, device)
-    kind_NT = torch.from_numpy(rollouts.kind_NT).to(device)
+    where_NT, thoughts = stored_thoughts(rollouts, policy.lm.device)
+    return _parts(
+        policy, torch.from_numpy(rollouts.kind_NT).to(where_NT.device), where_NT, thoughts
+    )
+
+
+def _parts(
+    policy: Policy, kind_NT: Tensor, where_NT: Tensor, thoughts: Action
+) -> tuple[Tensor, Tensor]:
+    """See `action_parts`; of thoughts that are picked already, and where they stand."""
+    device, weights = kind_NT.device, policy.head.part_weights
     first_J = torch.arange(len(weights), device=device) == 0
     part_NTJ = (kind_NT == StepKind.TOKEN)[..., None] & first_J
     part_NTJ = part_NTJ.masked_scatter(where_NT[..., None], policy.head.drawn(thoughts))

@@ -41,7 +41,7 @@ from latentgym.training.order import Order
 from latentgym.training.pathwise_config import PathwiseConfig
 from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.supervised import SupervisedLoss, supervised_loss
-from latentgym.training.surrogates import clipped_surrogate
+from latentgym.training.surrogates import surrogate
 
 
 class Pathwise(QuestionStage):
@@ -99,13 +99,19 @@ class Pathwise(QuestionStage):
                 now = score(part)
                 # With one update the policy is still the one that thought.
                 before = now.loss_BT.detach().neg() if c.updates == 1 else old_BT
-                surrogate = clipped_surrogate(
-                    -now.loss_BT, before, advantage_B[:, None], now.mask_BT, c.clip_low, c.clip_high
+                found = surrogate(
+                    "clip",
+                    -now.loss_BT,
+                    before,
+                    advantage_B[:, None],
+                    now.mask_BT,
+                    c.clip_low,
+                    c.clip_high,
                 )
-                loss = surrogate.loss_NT.sum() / tokens
+                loss = found.loss_NT.sum() / tokens
                 with torch.no_grad():
-                    ratio_BT = masked(surrogate.ratio_NT, now.mask_BT)
-                    seen = [loss, ratio_BT.sum(), surrogate.clipped_NT.sum()]
+                    ratio_BT = masked(found.ratio_NT, now.mask_BT)
+                    seen = [loss, ratio_BT.sum(), found.clipped_NT.sum()]
                     sums.add_(torch.stack([value.cpu().float() for value in seen]))
                 yield loss
 

@@ -67,20 +67,16 @@ def surrogate(
     """
     if kind not in LOSSES:
         raise UsageError(f"no loss {kind!r}; {did_you_mean(kind, LOSSES)}")
-    return _SURROGATES[kind](logp_NT, old_NT, advantage_NT, mask_NT, low, high)
+    log_p = masked(logp_NT, mask_NT)
+    a_NT = masked(advantage_NT, mask_NT)
+    return _SURROGATES[kind](log_p, masked(old_NT, mask_NT), a_NT, mask_NT, low, high)
 
 
-def clipped_surrogate(
-    logp_NT: Tensor,
-    old_NT: Tensor,
-    advantage_NT: Tensor,
-    mask_NT: Tensor,
-    low: float,
-    high: float,
-) -> Surrogate:
-    """PPO's pessimistic surrogate with separate bounds; arguments as in `surrogate`."""
-    log_ratio = masked(logp_NT, mask_NT) - masked(old_NT, mask_NT)
-    return _clipped(torch.exp(log_ratio), masked(advantage_NT, mask_NT), low, high)
+# What follows is given numbers alone: 0 stands behind the mask.
+
+
+def _clip(logp: Tensor, old: Tensor, a: Tensor, mask: Tensor, low: float, high: float) -> Surrogate:
+    return _clipped(torch.exp(logp - old), a, low, high)
 
 
 def _clipped(ratio: Tensor, a: Tensor, low: float, high: float) -> Surrogate:
@@ -89,45 +85,35 @@ def _clipped(ratio: Tensor, a: Tensor, low: float, high: float) -> Surrogate:
     return Surrogate(loss, ratio.detach(), outside)
 
 
-def _dual_clipped(
-    logp_NT: Tensor, old_NT: Tensor, advantage_NT: Tensor, mask_NT: Tensor, low: float, high: float
-) -> Surrogate:
+def _dual(logp: Tensor, old: Tensor, a: Tensor, mask: Tensor, low: float, high: float) -> Surrogate:
     """PPO's is without bound where an action that was bad has become far more likely."""
-    once = clipped_surrogate(logp_NT, old_NT, advantage_NT, mask_NT, low, high)
-    a = masked(advantage_NT, mask_NT)
+    once = _clip(logp, old, a, mask, low, high)
     most = torch.where(a < 0, -DUAL * a, torch.inf)
     return Surrogate(
         torch.minimum(once.loss_NT, most), once.ratio_NT, once.clipped_NT | (once.loss_NT > most)
     )
 
 
-def _of_sequences(
-    logp_NT: Tensor, old_NT: Tensor, advantage_NT: Tensor, mask_NT: Tensor, low: float, high: float
-) -> Surrogate:
+def _gspo(logp: Tensor, old: Tensor, a: Tensor, mask: Tensor, low: float, high: float) -> Surrogate:
     """One ratio a row, the geometric mean of those of its actions."""
-    log_ratio = masked(logp_NT, mask_NT) - masked(old_NT, mask_NT)
-    every = tuple(range(1, log_ratio.dim()))
-    count = mask_NT.sum(every, keepdim=True).clamp_min(1)
-    ratio = torch.exp(log_ratio.sum(every, keepdim=True) / count).expand_as(log_ratio)
-    found = _clipped(ratio, masked(advantage_NT, mask_NT), low, high)
-    return Surrogate(
-        found.loss_NT, torch.where(mask_NT, found.ratio_NT, 1.0), found.clipped_NT & mask_NT
-    )
+    every = tuple(range(1, logp.dim()))
+    count = mask.sum(every, keepdim=True).clamp_min(1)
+    ratio = torch.exp((logp - old).sum(every, keepdim=True) / count).expand_as(logp)
+    found = _clipped(ratio, a, low, high)
+    return Surrogate(found.loss_NT, torch.where(mask, found.ratio_NT, 1.0), found.clipped_NT & mask)
 
 
-def _weighted(
-    logp_NT: Tensor, old_NT: Tensor, advantage_NT: Tensor, mask_NT: Tensor, low: float, high: float
+def _cispo(
+    logp: Tensor, old: Tensor, a: Tensor, mask: Tensor, low: float, high: float
 ) -> Surrogate:
     """Every action has a gradient; its importance weight is bounded from above alone."""
-    logp = masked(logp_NT, mask_NT)
-    ratio = torch.exp(logp.detach() - masked(old_NT, mask_NT))
-    loss = -ratio.clamp(max=1 + high) * masked(advantage_NT, mask_NT) * logp
-    return Surrogate(loss, ratio, ratio > 1 + high)
+    ratio = torch.exp(logp.detach() - old)
+    return Surrogate(-ratio.clamp(max=1 + high) * a * logp, ratio, ratio > 1 + high)
 
 
 _SURROGATES: Mapping[str, Callable[..., Surrogate]] = {
-    "clip": clipped_surrogate,
-    "dual_clip": _dual_clipped,
-    "gspo": _of_sequences,
-    "cispo": _weighted,
+    "clip": _clip,
+    "dual_clip": _dual,
+    "gspo": _gspo,
+    "cispo": _cispo,
 }

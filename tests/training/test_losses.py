@@ -24,7 +24,7 @@ from latentgym.training.losses import (
     masked_mean,
     soft_target_loss,
 )
-from latentgym.training.surrogates import clipped_surrogate
+from latentgym.training.surrogates import surrogate
 
 REWARDS = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.1])
 GROUPS = REWARDS.view(2, 4)
@@ -120,7 +120,7 @@ CASES = [
 def test_clipped_surrogate(ratio: float, advantage: float, loss: float, clipped: bool) -> None:
     logp = torch.tensor([[math.log(ratio)]], requires_grad=True)
     a = torch.tensor([[advantage]])
-    out = clipped_surrogate(logp, torch.zeros(1, 1), a, EVERYWHERE, 0.2, 0.3)
+    out = surrogate("clip", logp, torch.zeros(1, 1), a, EVERYWHERE, 0.2, 0.3)
     assert out.loss_NT.item() == pytest.approx(loss)
     assert out.ratio_NT.item() == pytest.approx(ratio)
     assert out.clipped_NT.item() is clipped
@@ -152,7 +152,7 @@ def test_short_chains_weigh_more_where_rows_are_averaged() -> None:
     thought = torch.arange(20) < torch.tensor([[2], [20]])
     logp = torch.zeros(2, 20, requires_grad=True)
     advantage = torch.ones(2, 1) * action_weights(thought, thought, "phase")
-    out = clipped_surrogate(logp, logp.detach(), advantage, thought, 0.2, 0.2)
+    out = surrogate("clip", logp, logp.detach(), advantage, thought, 0.2, 0.2)
     (gradient,) = torch.autograd.grad(masked_mean(out.loss_NT, thought, "sequence"), logp)
     assert (gradient[0, 0] / gradient[1, 0]).item() == pytest.approx(10)
 
@@ -224,12 +224,12 @@ def test_what_stands_behind_a_mask_does_not_count(
         logp, old, reference = torch.where(action_NT, sound, elsewhere)
         logp.requires_grad_()
         advantage = torch.where(action_NT, sound[0] + 2.5, elsewhere[0])
-        surrogate = clipped_surrogate(logp, old, advantage, action_NT, 0.2, 0.3)
-        loss_NT = surrogate.loss_NT + 0.1 * kl_estimate(logp, reference, action_NT, estimator)
+        found = surrogate("clip", logp, old, advantage, action_NT, 0.2, 0.3)
+        loss_NT = found.loss_NT + 0.1 * kl_estimate(logp, reference, action_NT, estimator)
         loss_NT = loss_NT * action_weights(thought_NT, action_NT, mean)
         loss = masked_mean(loss_NT, action_NT, "token" if mean == "token" else "sequence")
-        assert (surrogate.ratio_NT[~action_NT] == 1).all()
-        assert not surrogate.clipped_NT[~action_NT].any()
+        assert (found.ratio_NT[~action_NT] == 1).all()
+        assert not found.clipped_NT[~action_NT].any()
         return loss, torch.autograd.grad(loss, logp)[0]
 
     for found, expected in zip(
