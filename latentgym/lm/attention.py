@@ -133,7 +133,8 @@ def _plain(
         scores = torch.cat([scores, sink], dim=-1)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)[..., :t]
     weights = nn.functional.dropout(weights, dropout)
-    return (weights @ repeat_kv(value, rep)).transpose(1, 2).contiguous()
+    values_BHTD: Tensor = repeat_kv(value, rep)
+    return (weights @ values_BHTD).transpose(1, 2).contiguous()
 
 
 def _attention(
@@ -152,9 +153,10 @@ def _attention(
     """Attention function of the models we load: grouped while decoding, else SDPA where it can."""
     cache = _behind.get()
     if cache is None and softcap is None and s_aux is None:
-        return sdpa_attention_forward(
+        out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+        return out
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     special: dict[str, Any] = {"scaling": scale, "softcap": softcap, "sink_H": s_aux}
     if cache is None:

@@ -52,7 +52,7 @@ def scores(answers: list[Answer]) -> list[float]:
     return [answer.info["score"] for answer in answers]
 
 
-@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("early", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_with_the_gold_answer_it_is_any_of_n(
     early: bool, best_of: Callable, samples: list[list[dict[str, Any]]]
 ) -> None:

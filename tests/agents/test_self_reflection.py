@@ -50,7 +50,7 @@ def test_without_second_thoughts_it_is_greedy(
         assert all(len(tried) == 1 for tried in tries.values())
 
 
-@pytest.mark.parametrize("family", ["token", "hybrid"])
+@pytest.mark.parametrize("family", ["hybrid", pytest.param("token", marks=pytest.mark.thorough)])
 def test_it_answers_behind_question_first_answer_and_request(
     family: str, reflect: Callable, random_lm: Callable, guessing: Callable
 ) -> None:

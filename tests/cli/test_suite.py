@@ -47,8 +47,8 @@ preset = "sft-tiny"
 env = "latent/MNNS-token"
 model = "tiny:gpt2:1x1x8"
 limit = 6
-steps = 60
-settings = { batch-size = 8, save-every = 2, log-every = 1 }
+steps = 30
+settings = { batch-size = 8, save-every = 3, log-every = 1 }
 """
 
 
@@ -97,7 +97,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(
 
 @pytest.mark.slow
 def test_an_interrupted_suite_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    steps = 60
+    steps = 30
     (tmp_path / "own.toml").write_text(TRAINED)
     out = tmp_path / "runs"
     run = ["suite", "run", str(tmp_path / "own.toml"), "--out", str(out)]

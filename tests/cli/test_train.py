@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -222,14 +223,30 @@ def test_an_evaluation_that_is_finished_is_shown_again(
     assert (tmp_path / "result.json").read_bytes() == written
 
 
+def test_a_run_that_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*MNNS, "--steps", "100000", "--save-every", "5", "--out", str(tmp_path / "run")]
+
+    def interrupt() -> None:
+        while not find_checkpoint(tmp_path / "run" / "checkpoints"):
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main(argv) == 130
+    told = capsys.readouterr().err
+    assert "go on with the same command and --resume" in told
+    assert told.endswith("latentgym train: interrupted.\n") and "Traceback" not in told
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("sent", "code", "word"),
-    [
-        (signal.SIGINT, 130, "interrupted"),
-        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.thorough),
-    ],
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-def test_a_run_that_is_stopped_says_how_to_go_on(
+def test_a_process_that_is_stopped_says_how_to_go_on(
     sent: signal.Signals, code: int, word: str, tmp_path: Path
 ) -> None:
     if signal.getsignal(sent) is signal.SIG_IGN:

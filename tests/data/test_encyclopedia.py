@@ -46,7 +46,9 @@ def sentences(title: str, text: str) -> list[str]:
 
 
 @WORDS_AND_SYMBOLS
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.thorough) for s in (1, 2))]
+)
 def test_passages_answer_the_questions(symbols: bool, seed: int) -> None:
     encyclopedia = made(replace(SMALL, seed=seed), symbols)
     passage = {p.id: p for p in encyclopedia.passages}

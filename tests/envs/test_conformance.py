@@ -36,11 +36,13 @@ def _options(task: str) -> dict[str, Any]:
     return {**_SHORT, "size": 20} if task.startswith("RG_") else _SAMPLE
 
 
-# Tasks that are read and graded as one of the others is: of each, one family is enough.
-_KIN = {
+# Tasks that are read and graded as one of the others is: of each, one family is enough, or none.
+_KIN: dict[str, str | None] = {
     **dict.fromkeys(("GSM8KAug", "GSMHard", "SVAMP", "MultiArith"), "hybrid"),
     **dict.fromkeys(("MATH500", "AIME2024", "AIME2025"), "token"),
-    **dict.fromkeys(("TriviaQA", "HotpotQA", "2WikiMultihopQA", "Bamboogle"), "hybrid"),
+    "NQ": "token",
+    "HotpotQA": "hybrid",
+    **dict.fromkeys(("TriviaQA", "2WikiMultihopQA", "Bamboogle"), None),
     **dict.fromkeys(("AmazonOffice", "AmazonIndustrial"), "token"),
 }
 

@@ -34,9 +34,9 @@ def index(
     return of
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ENGINES, scope="session")
 def retriever(request: pytest.FixtureRequest, index: Callable[[str], Path]) -> Iterator[Retriever]:
-    """Of each engine."""
+    """One of each engine: closed, it starts again when it is asked."""
     opened = open_index(index(request.param))
     yield opened
     opened.close()

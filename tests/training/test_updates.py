@@ -167,7 +167,9 @@ CASES = {
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        *(("words", case) for case in CASES),
+        ("words", "three passes, sequence mean, divergence"),
+        ("words", "passes over mini-batches, sums, divergence"),
+        *(pytest.param("words", case, marks=pytest.mark.thorough) for case in CASES),
         ("several tokens", "three passes"),
         ("vectors", "passes over mini-batches, phases, divergence"),
     ],

@@ -74,14 +74,13 @@ def rollout(index: int, score: float, text: str = "so it is", **more: Any) -> di
     }
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[..., Path]:
+def saver(root: Path) -> Callable[..., Path]:
     """`save("name", **changes)`: a run of four answers in a folder of that name, the last right."""
 
     def make(name: str, rollouts: Any = None, **changes: Any) -> Path:
         right = 4 - round(4 * changes.get("accuracy", 0.5))
         made = rollouts or [rollout(i, float(i >= right)) for i in range(4)]
-        folder = tmp_path / "runs" / name
+        folder = root / "runs" / name
         result(**changes).save(folder, made)
         return folder
 
@@ -89,8 +88,18 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def found(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
+def save(tmp_path: Path) -> Callable[..., Path]:
+    return saver(tmp_path)
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> list[Run]:
+    return runs_of_all_kinds(tmp_path)
+
+
+def runs_of_all_kinds(root: Path) -> list[Run]:
     """A few runs: two methods, a control, one with a learning curve, one that is hostile."""
+    save = saver(root)
     save("cot")
     soft = {"agent": "soft-thinking", "env": "latent/GSM8K-continuous", "family": "continuous"}
     save("soft", accuracy=0.75, accuracy_ci95=[0.4, 0.95], flops_per_answer=2e6, **soft)
@@ -102,4 +111,4 @@ def found(save: Callable[..., Path], tmp_path: Path) -> list[Run]:
     answers[0]["steps"][0]["tokens"] = [HOSTILE, "\x1b[31m"]
     hostile = {"model": HOSTILE, "git": HOSTILE, "source": "sample", "accuracy": 0.0}
     save("hostile", answers, accuracy_ci95=[0.0, 0.6], oracle=True, **hostile)
-    return find_results([tmp_path / "runs"])
+    return find_results([root / "runs"])

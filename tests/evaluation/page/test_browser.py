@@ -12,7 +12,7 @@ import pytest
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.page import write_page
 
-from .conftest import result
+from .conftest import result, runs_of_all_kinds
 
 
 class Opened:
@@ -43,10 +43,17 @@ class Opened:
         return [link.get_attribute("data-run") for link in links]
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the runs of `found`, written once."""
+    folder = tmp_path_factory.mktemp("page")
+    write_page(runs_of_all_kinds(folder), folder / "page.html")
+    return folder / "page.html"
+
+
 @pytest.fixture
-def opened(chromium: Any, found: list[Run], tmp_path: Path) -> Iterator[Opened]:
-    write_page(found, tmp_path / "page.html")
-    opened = Opened(chromium, tmp_path / "page.html")
+def opened(chromium: Any, page: Path) -> Iterator[Opened]:
+    opened = Opened(chromium, page)
     yield opened
     assert opened.complaints == []
     assert [
@@ -85,10 +92,9 @@ def test_it_filters_and_an_address_says_how(opened: Opened) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_of_it_can_be_read(
-    scheme: str, found: list[Run], tmp_path: Path, illegible: Callable[[Path, str], list[str]]
+    scheme: str, page: Path, illegible: Callable[[Path, str], list[str]]
 ) -> None:
-    write_page(found, tmp_path / "page.html")
-    assert illegible(tmp_path / "page.html", scheme) == []
+    assert illegible(page, scheme) == []
 
 
 def test_what_is_shown_is_a_file_too(opened: Opened, tmp_path: Path) -> None:
