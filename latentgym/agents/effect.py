@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.agents.base import Agent
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import Readout
+from latentgym.heads.rng import CounterRNG
 from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
 
@@ -165,7 +165,7 @@ def _think(policy: Policy) -> None:
     read = Readout(logits_BV, hidden_BD, lm.table_VD, memory_BPD, mask_BP)
     with torch.no_grad():
         for head in (policy.head, policy.answer_head):
-            head.embed(head.sample(read, CounterRNG.at(0, row, row, row)), lm.table_VD)
+            head.embed(head.sample(read, CounterRNG.at(0, row, row, row, device)), lm.table_VD)
 
 
 @contextmanager

@@ -30,10 +30,10 @@ from latentgym.analysis.interventions import DEFINITIONS as REPLACEMENTS
 from latentgym.analysis.interventions import INTERVENTIONS, Intervention, question_of
 from latentgym.analysis.sequences import PositionKind, Sequences
 from latentgym.episodes.protocol import BoolArray
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.evaluation.stats import Floats, mean_interval
 from latentgym.heads import Readout
+from latentgym.heads.rng import CounterRNG
 from latentgym.progress import progress_bar
 from latentgym.rollout import Policy, Rollouts
 from latentgym.rollout.rollouts import IntArray
@@ -123,12 +123,11 @@ def thought_again(
             if head.needs_memory:
                 read.memory, read.memory_mask = hidden_JTD, prompt_NT[row_J, before]
             rows = row_J.cpu().numpy()
-            rng = CounterRNG.at(
-                rollouts.seed,
-                rollouts.question_N[rows],
-                rollouts.sample_N[rows],
+            counters = (
+                *(rollouts.question_N[rows], rollouts.sample_N[rows]),
                 counter_NT[row_J, column_J].cpu().numpy(),
             )
+            rng = CounterRNG.at(rollouts.seed, *counters, device=lm.device)
             thought = head.sample(read, rng)
             made_JD = policy.thought_inputs(thought, table_VD).to(x_NTD.dtype)
             x_NTD[row_J, column_J], token_NT[row_J, column_J] = made_JD, thought["token"]

@@ -22,6 +22,8 @@ from latentgym.errors import UsageError
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+Array = Any
+"""Of NumPy, or a tensor: see `EpisodeState`."""
 
 
 class Phase(IntEnum):
@@ -165,52 +167,62 @@ class EpisodeState:
     left alone. What the environment inserts is no action: whoever feeds a whole prompt at once
     calls `resume`, whoever feeds token by token passes the `forced` ids to `advance`.
 
+    Environments keep it in arrays of NumPy, the rollout engine in tensors where the model is
+    (`EpisodeTensors`): the rules are written in what both know, and in shapes that do not depend
+    on what is in them.
+
     Attributes:
         phase, think_used, answer_used, tool_calls_used: int64 arrays of shape (N,).
         forced_left: how many tokens of the forced prompt a row must still read, shape (N,).
         terminated, truncated: bool arrays of shape (N,).
     """
 
+    _where: Any = staticmethod(np.where)
+
     def __init__(self, protocol: Protocol, n: int) -> None:
         self.protocol = protocol
-        self.phase: IntArray = np.full(n, Phase.THINK, dtype=np.int64)
-        self.think_used: IntArray = np.zeros(n, dtype=np.int64)
-        self.answer_used: IntArray = np.zeros(n, dtype=np.int64)
-        self.tool_calls_used: IntArray = np.zeros(n, dtype=np.int64)
-        self.forced_left: IntArray = np.zeros(n, dtype=np.int64)
-        self.terminated: BoolArray = np.zeros(n, dtype=bool)
-        self.truncated: BoolArray = np.zeros(n, dtype=bool)
-        self._marker_state: IntArray = np.zeros(n, dtype=np.int64)
-        self._stop_state: IntArray = np.zeros(n, dtype=np.int64)
-        self._tool_call_state: IntArray = np.zeros(n, dtype=np.int64)
-        self.reset(np.ones(n, dtype=bool))
+        self._forced_prompt = self._array(np.array([*protocol.forced_prompt, -1], dtype=np.int64))
+        zeros, false = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+        self.phase, self.think_used, self.answer_used = (self._array(zeros) for _ in range(3))
+        self.tool_calls_used, self.forced_left = self._array(zeros), self._array(zeros)
+        self._marker_state, self._stop_state = self._array(zeros), self._array(zeros)
+        self._tool_call_state = self._array(zeros)
+        self.terminated, self.truncated = self._array(false), self._array(false)
+        self.reset(self._array(~false))
+
+    def _array(self, values: npt.NDArray[Any]) -> Any:
+        """An array of the state's own with these values."""
+        return values.copy()
+
+    def _table(self, matcher: StopMatcher) -> Any:
+        """The transitions of a text that is looked for, (S, V)."""
+        return matcher.next_SV
 
     @property
-    def done(self) -> BoolArray:
+    def done(self) -> Array:
         """Rows whose episode has ended."""
-        done: BoolArray = self.phase == Phase.DONE
-        return done
+        return self.phase == Phase.DONE
 
-    def reset(self, rows: BoolArray) -> None:
-        """Start a new episode in `rows`."""
-        self.phase[rows] = Phase.THINK
-        arrays = (self.think_used, self.answer_used, self.tool_calls_used, self.forced_left)
-        for array in (*arrays, self._marker_state, self._stop_state, self._tool_call_state):
-            array[rows] = 0
-        self.terminated[rows] = self.truncated[rows] = False
-        if self.protocol.think.steps == 0:
-            self._leave_think(np.flatnonzero(rows), by_force=True)
+    def reset(self, rows: Array) -> None:
+        """Start a new episode in `rows`, a mask."""
+        where, p = self._where, self.protocol
+        self.phase = where(rows, int(Phase.THINK), self.phase)
+        self.think_used, self.answer_used, self.tool_calls_used, self.forced_left = (
+            where(rows, 0, x)
+            for x in (self.think_used, self.answer_used, self.tool_calls_used, self.forced_left)
+        )
+        self._marker_state, self._stop_state, self._tool_call_state = (
+            where(rows, 0, x) for x in (self._marker_state, self._stop_state, self._tool_call_state)
+        )
+        self.terminated, self.truncated = self.terminated & ~rows, self.truncated & ~rows
+        if p.think.steps == 0:
+            self._leave_think(rows, by_force=rows)
 
-    def forced(self) -> IntArray:
+    def forced(self) -> Array:
         """The forced token that each row must read next, -1 where it is free; int64 (N,)."""
-        forced = np.full(self.phase.shape, -1, dtype=np.int64)
-        rows = np.flatnonzero(self.forced_left)
-        if rows.size:
-            forced_prompt = np.array(self.protocol.forced_prompt, dtype=np.int64)
-            forced[rows] = forced_prompt[len(forced_prompt) - self.forced_left[rows]]
-        return forced
+        return self._forced_prompt[len(self.protocol.forced_prompt) - self.forced_left]
 
-    def advance(self, token_N: IntArray, acting_N: BoolArray | None = None) -> BoolArray:
+    def advance(self, token_N: Array, acting_N: Array | None = None) -> Array:
         """Count one action per row; rows in the forced prompt read one of its tokens instead.
 
         Args:
@@ -221,44 +233,57 @@ class EpisodeState:
             Which of the actions the model reads as their plain token. These are the answer tokens
             and the thought that completes the marker, bool of shape (N,).
         """
+        acting = self.phase >= 0 if acting_N is None else acting_N
+        as_token = acting & (self.phase == Phase.ANSWER)
+        reading = as_token & (self.forced_left > 0)
+        thinking = acting & (self.phase == Phase.THINK)
+        self.forced_left = self.forced_left - self._count(reading)
+        marked = self._think(thinking, token_N)
+        self._answer(as_token & ~reading, token_N)
+        return as_token | marked
+
+    def _think(self, thinking: Array, token_N: Array) -> Array:
+        """Count thoughts; which of them complete the marker."""
+        p, where = self.protocol, self._where
+        self.think_used = self.think_used + self._count(thinking)
+        spent = thinking & (self.think_used >= p.think.steps)
+        marked = ended = thinking & False
+        if not p.think.exact:
+            marked, self._marker_state = self._found(
+                p.marker, self._marker_state, thinking, token_N
+            )
+            ended = thinking & self._ends(token_N) & ~marked
+        if p.tool_call is not None and not p.think.exact:
+            called, self._tool_call_state = self._found(
+                p.tool_call, self._tool_call_state, thinking, token_N
+            )
+            called = called & ~(marked | ended | spent)
+            if p.max_tool_calls is not None:
+                called = called & (self.tool_calls_used < p.max_tool_calls)
+            self.tool_calls_used = self.tool_calls_used + self._count(called)
+            self.phase = where(called, int(Phase.TOOL_CALL), self.phase)
+        out = (ended | spent) & ~marked
+        if p.force_answer or p.think.exact:
+            self._leave_think(marked | out, by_force=out)
+        else:
+            self._leave_think(marked, by_force=None)
+            self.phase = where(out, int(Phase.DONE), self.phase)
+            self.terminated = self.terminated | (out & ended)
+            self.truncated = self.truncated | (out & ~ended)
+        return marked
+
+    def _answer(self, answering: Array, token_N: Array) -> None:
+        """Count answer tokens."""
         p = self.protocol
-        acting = np.ones(len(self.phase), dtype=bool) if acting_N is None else acting_N
-        as_token: BoolArray = acting & (self.phase == Phase.ANSWER)
-        answering = np.flatnonzero(as_token & (self.forced_left == 0))
-        self.forced_left[acting & (self.forced_left > 0)] -= 1
-        thinking = np.flatnonzero(acting & (self.phase == Phase.THINK))
-        if thinking.size:
-            self.think_used[thinking] += 1
-            marked = self._step_matcher(p.marker, self._marker_state, thinking, token_N)
-            called = self._step_matcher(p.tool_call, self._tool_call_state, thinking, token_N)
-            ended = np.isin(token_N[thinking], p.eos)
-            if p.think.exact:
-                marked[:] = called[:] = ended[:] = False
-            spent = self.think_used[thinking] >= p.think.steps
-            ended &= ~marked
-            called &= ~(marked | ended | spent) & self._may_call_tool(thinking)
-            as_token[thinking[marked]] = True
-            self._leave_think(thinking[marked], by_force=False)
-            self.phase[thinking[called]] = Phase.TOOL_CALL
-            self.tool_calls_used[thinking[called]] += 1
-            out = (ended | spent) & ~marked
-            if p.force_answer or p.think.exact:
-                self._leave_think(thinking[out], by_force=True)
-            else:
-                self.phase[thinking[out]] = Phase.DONE
-                self.terminated[thinking[out & ended]] = True
-                self.truncated[thinking[out & ~ended]] = True
-        if answering.size:
-            self.answer_used[answering] += 1
-            stopped = self._step_matcher(p.stop, self._stop_state, answering, token_N)
-            stopped |= np.isin(token_N[answering], p.eos)
-            spent = self.answer_used[answering] >= p.answer.steps
-            if p.answer.exact:
-                stopped = spent.copy()
-            self.phase[answering[stopped | spent]] = Phase.DONE
-            self.terminated[answering[stopped]] = True
-            self.truncated[answering[spent & ~stopped]] = True
-        return as_token
+        self.answer_used = self.answer_used + self._count(answering)
+        spent = answering & (self.answer_used >= p.answer.steps)
+        stopped = spent
+        if not p.answer.exact:
+            found, self._stop_state = self._found(p.stop, self._stop_state, answering, token_N)
+            stopped = found | (answering & self._ends(token_N))
+        self.phase = self._where(stopped | spent, int(Phase.DONE), self.phase)
+        self.terminated = self.terminated | stopped
+        self.truncated = self.truncated | (spent & ~stopped)
 
     def pass_over(self, row: int, tokens: IntArray) -> int:
         """Count a row's next actions up to the first that is an event: ends a phase, or calls.
@@ -292,37 +317,59 @@ class EpisodeState:
                 if table is not None and ends_here:
                     tokens = tokens[: table.before(int(state_N[row]), tokens)]
         for table, state_N in watched:
-            if table is not None:
+            if table is not None and not budget.exact:
                 state_N[row] = table.after(int(state_N[row]), tokens)
         used[row] += len(tokens)
         return len(tokens)
 
-    def resume(self, rows: IntArray) -> None:
-        """The environment has responded: what it forced is read, and rows that waited think on."""
+    def resume(self, rows: Array) -> None:
+        """The environment has responded: what it forced is read, and rows that waited think on.
+
+        Args:
+            rows: their numbers.
+        """
         self.forced_left[rows] = 0
-        self.phase[rows[self.phase[rows] == Phase.TOOL_CALL]] = Phase.THINK
+        phase = self.phase[rows]
+        waits = phase == Phase.TOOL_CALL
+        self.phase[rows] = self._where(waits, int(Phase.THINK), phase)
 
-    def _may_call_tool(self, rows: IntArray | int) -> Any:
-        """Which of the rows have a call left."""
+    def _may_call_tool(self, row: int) -> bool:
+        """Whether a row has a call left."""
         most = self.protocol.max_tool_calls
-        return True if most is None else self.tool_calls_used[rows] < most
+        return most is None or bool(self.tool_calls_used[row] < most)
 
-    def _leave_think(self, rows: IntArray, *, by_force: bool) -> None:
-        """Open the answer phase; an answer budget of zero ends the episode at once."""
+    def _leave_think(self, rows: Array, *, by_force: Array | None) -> None:
+        """Open the answer phase; an answer budget of zero ends the episode at once.
+
+        Args:
+            rows: those that leave it, a mask.
+            by_force: those of them that the environment leads to their answer.
+        """
+        where = self._where
         if self.protocol.answer.steps == 0:
-            self.phase[rows] = Phase.DONE
-            self.terminated[rows] = True
+            self.phase = where(rows, int(Phase.DONE), self.phase)
+            self.terminated = self.terminated | rows
             return
-        self.phase[rows] = Phase.ANSWER
-        if by_force:
-            self.forced_left[rows] = len(self.protocol.forced_prompt)
+        self.phase = where(rows, int(Phase.ANSWER), self.phase)
+        if by_force is not None and self.protocol.forced_prompt:
+            self.forced_left = where(by_force, len(self.protocol.forced_prompt), self.forced_left)
 
-    @staticmethod
-    def _step_matcher(
-        table: StopMatcher | None, state_N: IntArray, rows: IntArray, token_N: IntArray
-    ) -> BoolArray:
-        if table is None:
-            return np.zeros(rows.size, dtype=bool)
-        state_N[rows] = table.next_SV[state_N[rows], token_N[rows]]
-        found: BoolArray = state_N[rows] == table.final
-        return found
+    def _count(self, rows: Array) -> Array:
+        """1 where the mask is true."""
+        return self._where(rows, 1, 0)
+
+    def _ends(self, token_N: Array) -> Array:
+        """Which tokens are ends of sequence."""
+        ends = token_N < 0
+        for eos in self.protocol.eos:
+            ends = ends | (token_N == eos)
+        return ends
+
+    def _found(
+        self, matcher: StopMatcher | None, state_N: Array, rows: Array, token_N: Array
+    ) -> tuple[Array, Array]:
+        """Of some rows, which find a text with their tokens; and the states of all after that."""
+        if matcher is None:
+            return rows & False, state_N
+        state_N = self._where(rows, self._table(matcher)[state_N, token_N], state_N)
+        return rows & (state_N == matcher.final), state_N

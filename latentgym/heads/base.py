@@ -25,10 +25,10 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError
 from latentgym.heads.distributions import masked
+from latentgym.heads.rng import CounterRNG
 
 Action = dict[str, Tensor]
 """One thought per row: named tensors with the same leading shape.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.heads.base import Action, PolicyHead, Readout, State
+from latentgym.heads.rng import CounterRNG
 
 _NOISE = 0  # what the noise's numbers are for
 
@@ -33,7 +33,7 @@ def _shuffle(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
 
 def _noise(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
     # Not the numbers behind the head's own, or the noise would tell of what was drawn.
-    noise = torch.from_numpy(rng.apart(_NOISE).normal(latent_BD.shape[-1])).to(latent_BD)
+    noise = rng.apart(_NOISE).normal(latent_BD.shape[-1]).to(latent_BD)
     scale: Tensor = latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     return noise * scale
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentgym.episodes.rng import CounterRNG
-
 
 def categorical(logits: Tensor, uniform: Tensor) -> Tensor:
     """Token ids by inverting the cumulative distribution.
@@ -50,8 +48,3 @@ def entropy(logits: Tensor) -> Tensor:
 def masked(values: Tensor, mask: Tensor) -> Tensor:
     """The values where the mask is True, and 0 elsewhere, whatever stands there."""
     return torch.where(mask, values, 0.0)
-
-
-def uniform(rng: CounterRNG, count: int, like: Tensor) -> Tensor:
-    """The rows' uniform numbers as a float64 tensor (B, count) on the device of `like`."""
-    return torch.from_numpy(rng.uniform(count)).to(like.device)

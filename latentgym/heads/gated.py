@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
+from latentgym.heads.rng import CounterRNG
 from latentgym.heads.superposition import mix
 from latentgym.heads.token import TokenHead
 from latentgym.heads.top import top_k

@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
+from latentgym.heads.rng import CounterRNG
 from latentgym.heads.token import TokenHead
 
 _LOG_2_PI = math.log(2 * math.pi)
@@ -76,7 +76,7 @@ class GaussianHead(PolicyHead):
         token = self.stop.sample(read, rng)["token"]
         mean, log_std = self.distribution(read.hidden)
         if not self.deterministic:
-            noise = torch.from_numpy(rng.normal(mean.shape[-1], stream=1)).to(mean)
+            noise = rng.normal(mean.shape[-1], stream=1).to(mean)
             mean = mean + log_std.exp() * noise
         return {"token": token, "latent": mean}
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.rng import CounterRNG
 
 _SCALE = 0.02  # of fresh embeddings in the models that we load
 

@@ -19,10 +19,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout, matrix_flops
 from latentgym.heads.distributions import masked
+from latentgym.heads.rng import CounterRNG
 
 _ROTARY_BASE = 1000.0
 _LOG_2_PI = math.log(2 * math.pi)
@@ -55,7 +55,7 @@ class RATTHead(PolicyHead):
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         latent = self.attend(read)
         if self.std:
-            noise = torch.from_numpy(rng.normal(latent.shape[-1])).to(latent)
+            noise = rng.normal(latent.shape[-1]).to(latent)
             latent = latent + self.std * noise
         return {"token": read.logits.argmax(-1), "latent": latent}
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout
-from latentgym.heads.distributions import categorical, gather_log_prob, uniform
+from latentgym.heads.distributions import categorical, gather_log_prob
+from latentgym.heads.rng import CounterRNG
 from latentgym.heads.top import top_k
 
 
@@ -109,7 +109,7 @@ class MultiTokenHead(PolicyHead):
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         logits = self._scaled(read.logits)
-        ids = categorical(logits, uniform(rng, _within(self.k, logits), logits))
+        ids = categorical(logits, rng.uniform(_within(self.k, logits)))
         return {"token": most_frequent(ids), "ids": ids}
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
@@ -166,8 +166,8 @@ class DirichletHead(PolicyHead):
         absent = alpha < self.floor
         absent[..., 0] = False  # the likeliest id always takes part
         concentration = self._concentration(alpha, absent)
-        log_g = torch.from_numpy(rng.log_gamma(concentration.double().cpu().numpy()))
-        log_weights = log_g.to(ids.device).masked_fill(absent, -torch.inf).log_softmax(-1).float()
+        log_g = rng.log_gamma(concentration)
+        log_weights = log_g.masked_fill(absent, -torch.inf).log_softmax(-1).float()
         token = ids.gather(-1, log_weights.argmax(-1, keepdim=True)).squeeze(-1)
         return {"token": token, "ids": ids, "log_weights": log_weights}
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout
-from latentgym.heads.distributions import categorical, gather_log_prob, uniform
+from latentgym.heads.distributions import categorical, gather_log_prob
+from latentgym.heads.rng import CounterRNG
 from latentgym.heads.top import top_k
 
 _NUCLEUS_SIZES = (128, 2048)
@@ -75,7 +75,7 @@ class TokenHead(PolicyHead):
     @staticmethod
     def draw(logits: Tensor, ids: Tensor | None, rng: CounterRNG) -> Tensor:
         """One id a row of what `likely` gives, int64 (B,)."""
-        place = categorical(logits, uniform(rng, 1, logits))
+        place = categorical(logits, rng.uniform(1))
         return (place if ids is None else ids.gather(-1, place))[:, 0]
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latentgym.episodes.protocol import Protocol
@@ -24,6 +25,8 @@ from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.rollouts import IntArray, Rollouts
 from latentgym.rollout.session import Session
 from latentgym.text.lengths import SHORTER
+
+_LOOK_EVERY = 8
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Engine:
         share_prompts: read each prompt once for its group, not once per row.
         compact_every: drop finished rows every so many steps; 0 keeps them to the end.
         record_log_probs: keep the log-probability of each action as it was sampled.
+        look_every: the host looks every so many steps whether any row goes on, and waits for the
+            device then; 0 looks at each step on a CPU, which costs nothing, and at every eighth
+            elsewhere.
         keep_thoughts: keep so many of the heaviest tokens of a thought to look at, of the first
             `MOST_STEPS` thoughts of a row; 0 keeps none.
     """
@@ -43,7 +49,12 @@ class Engine:
     share_prompts: bool = True
     compact_every: int = 8
     record_log_probs: bool = False
+    look_every: int = 0
     keep_thoughts: int = 0
+
+    def steps_between_looks(self, device: torch.device) -> int:
+        """How many steps are made before the host looks at them."""
+        return self.look_every or (1 if device.type == "cpu" else _LOOK_EVERY)
 
     def start(
         self,

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import PolicyHead, Readout
+from latentgym.heads.rng import CounterRNG
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.shared import SharedPrompts, read_prompts
 from latentgym.rollout.step import carried, latents, sample
@@ -76,7 +76,7 @@ class OwnThoughts:
         for t in range(thoughts):
             last_BD, given_BD = hidden[-1][:, -1], given_BTD[:, t]
             read = Readout(lm.logits(last_BD), last_BD, table_VD, memory, mask_BP, state)
-            thought, after = sample(self.head, read, self._rng(question_B, t))
+            thought, after = sample(self.head, read, self._rng(question_B, t, lm.device))
             state = carried(after, state, thought_BT[:, t])
             reads_own = (self.row_B & thought_BT[:, t])[:, None]
             x_BD = torch.where(reads_own, latents(self.head, thought, given_BD, table_VD), given_BD)
@@ -86,10 +86,10 @@ class OwnThoughts:
             hidden.append(lm.hidden(rest, mask_BL[:, :-1], cache))
         return torch.cat(hidden, dim=1)
 
-    def _rng(self, question_B: npt.NDArray[np.int64], t: int) -> CounterRNG:
+    def _rng(self, question_B: npt.NDArray[np.int64], t: int, device: torch.device) -> CounterRNG:
         """Random numbers of step t, those of a rollout."""
         sample_B = np.zeros_like(question_B) if self.sample_B is None else self.sample_B
-        rng = CounterRNG.at(self.seed, question_B, sample_B, np.full_like(sample_B, t))
+        rng = CounterRNG.at(self.seed, question_B, sample_B, np.full_like(sample_B, t), device)
         return rng.noise_free(sample_B < self.noise_free)
 
 

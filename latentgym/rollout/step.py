@@ -6,20 +6,32 @@ Legend: B rows, V vocabulary, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from latentgym.episodes.protocol import BoolArray
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import Action, PolicyHead, Readout
 from latentgym.heads.base import State, joint_log_prob, shaped
 from latentgym.heads.distributions import entropy
+from latentgym.heads.rng import CounterRNG
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import THOUGHTS, IntArray, StepKind
+from latentgym.rollout.rollouts import THOUGHTS, StepKind
+
+
+class Doing(NamedTuple):
+    """What rows may be doing in a step; what none does costs nothing.
+
+    Attributes:
+        thinking: some think.
+        answering: some choose a token of their answer.
+        idle: some wait while others go on.
+    """
+
+    thinking: bool
+    answering: bool
+    idle: bool
 
 
 @dataclass(frozen=True)
@@ -35,23 +47,26 @@ class Chosen:
         forced_B: rows whose token the environment forces.
     """
 
-    token_B: IntArray
+    token_B: Tensor
     thought: Action
     state: State
-    plain_B: BoolArray
-    acting_B: BoolArray
-    forced_B: BoolArray
+    plain_B: Tensor
+    acting_B: Tensor
+    forced_B: Tensor
 
-    def kinds(self, latent_B: BoolArray) -> IntArray:
-        """The kinds of the steps, `StepKind`.
+    def kinds(self, latent_B: Tensor) -> Tensor:
+        """The kinds of the steps, `StepKind`, int8.
 
         Args:
             latent_B: thoughts that did not end thinking.
         """
-        kind_B = np.where(self.acting_B, StepKind.TOKEN, StepKind.PAD)
-        kind_B[latent_B] = StepKind.THOUGHT
-        kind_B[self.plain_B] = StepKind.PLAIN
-        kind_B[self.forced_B] = StepKind.INSERTED
+        kind_B = self.acting_B.to(torch.int8) * int(StepKind.TOKEN)  # PAD is 0
+        for rows, kind in (
+            (latent_B, StepKind.THOUGHT),
+            (self.plain_B, StepKind.PLAIN),
+            (self.forced_B, StepKind.INSERTED),
+        ):
+            kind_B = kind_B.masked_fill(rows, int(kind))
         return kind_B
 
 
@@ -59,9 +74,10 @@ def choose(
     policy: Policy,
     read: Readout,
     rng: CounterRNG,
-    thinking_B: BoolArray,
-    answering_B: BoolArray,
-    forced_B: IntArray,
+    thinking_B: Tensor,
+    answering_B: Tensor,
+    forced_B: Tensor,
+    doing: Doing,
 ) -> Chosen:
     """Sample what each row does.
 
@@ -71,20 +87,21 @@ def choose(
         rng: random numbers of the rows.
         thinking_B, answering_B: what the rows do.
         forced_B: the ids that the environment forces, -1 for none.
+        doing: what none of them does is not computed.
     """
     thought: Action = {}
-    state, plain_B = read.state, np.zeros_like(thinking_B)
-    token_B = np.where(forced_B < 0, 0, forced_B)
-    if thinking_B.any():
+    state, plain_B = read.state, torch.zeros_like(thinking_B)
+    token_B = forced_B.clamp_min(0)
+    if doing.thinking:
         thought, state = sample(policy.head, read, rng)
-        token_B[thinking_B] = _ids(thought)[thinking_B]
+        token_B = torch.where(thinking_B, thought["token"], token_B)
         if "plain" in thought:
-            plain_B = thinking_B & thought["plain"].cpu().numpy()
-    if answering_B.any():
+            plain_B = thinking_B & thought["plain"]
+    if doing.answering:
         # One head for both has sampled all rows already.
         shared = policy.thinks_in_tokens and bool(thought)
         answer = thought if shared else policy.answer_head.sample(read, rng)
-        token_B[answering_B] = _ids(answer)[answering_B]
+        token_B = torch.where(answering_B, answer["token"], token_B)
     forced = forced_B >= 0
     acting_B = thinking_B | answering_B | forced
     return Chosen(token_B, thought, state, plain_B, acting_B, forced)
@@ -118,14 +135,13 @@ def carried(state: State, before: State, thinking_B: Tensor) -> State:
     return {name: taken(name) for name in before}
 
 
-def inputs(policy: Policy, chosen: Chosen, kind_B: IntArray, table_VD: Tensor) -> Tensor:
+def inputs(policy: Policy, chosen: Chosen, kind_B: Tensor, table_VD: Tensor) -> Tensor:
     """What the model reads of the actions, (B, D): embeddings of tokens, latents of thoughts."""
-    x_BD = policy.lm.embed(_tensor(chosen.token_B, policy))
-    latent_B = kind_B == StepKind.THOUGHT
-    if not latent_B.any() or policy.thinks_in_tokens:
+    x_BD = policy.lm.embed(chosen.token_B)
+    if not chosen.thought or policy.thinks_in_tokens:
         return x_BD
     latent_BD = latents(policy.head, chosen.thought, x_BD, table_VD)
-    return torch.where(_tensor(latent_B, policy)[:, None], latent_BD, x_BD)
+    return torch.where((kind_B == StepKind.THOUGHT)[:, None], latent_BD, x_BD)
 
 
 def latents(head: PolicyHead, thought: Action, x_BD: Tensor, table_VD: Tensor) -> Tensor:
@@ -150,21 +166,18 @@ def look(policy: Policy, read: Readout, thought: Action, most: int) -> Action:
     return kept
 
 
-def log_probs(policy: Policy, read: Readout, chosen: Chosen, kind_B: IntArray) -> Tensor:
+def log_probs(policy: Policy, read: Readout, chosen: Chosen, kind_B: Tensor) -> Tensor:
     """Log-probabilities of the actions, of all their parts together, (B,)."""
-    token = {"token": _tensor(chosen.token_B, policy)}
-    logp_B = joint_log_prob(policy.answer_head, token, read)
-    thought_B = np.isin(kind_B, THOUGHTS)
-    if not thought_B.any():
+    logp_B = joint_log_prob(policy.answer_head, {"token": chosen.token_B}, read)
+    if not chosen.thought:
         return logp_B
     thought_logp = joint_log_prob(policy.head, chosen.thought, read)
-    return torch.where(_tensor(thought_B, policy), thought_logp, logp_B)
+    return torch.where(thoughts(kind_B), thought_logp, logp_B)
 
 
-def _ids(action: Action) -> IntArray:
-    ids: IntArray = action["token"].cpu().numpy()
-    return ids
-
-
-def _tensor(array: npt.NDArray[np.generic], policy: Policy) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(policy.lm.device)
+def thoughts(kind_B: Tensor) -> Tensor:
+    """Which steps are thoughts, whatever the model read of them."""
+    found = kind_B == THOUGHTS[0]
+    for kind in THOUGHTS[1:]:
+        found = found | (kind_B == kind)
+    return found

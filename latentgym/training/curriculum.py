@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from latentgym.episodes.rng import CounterRNG, derive
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
+from latentgym.heads.rng import CounterRNG
 from latentgym.rollout import Policy
 from latentgym.training.curriculum_config import CurriculumConfig
 from latentgym.training.latents import with_latents
@@ -81,7 +82,7 @@ class Curriculum(Supervised):
         if self.config.mix:
             one = np.zeros(1, dtype=np.int64)
             rng = CounterRNG.at(derive(self.seed, number, 5), one + index, one, one)
-            mixed, which = rng.uniform(2)[0]
+            mixed, which = rng.uniform(2)[0].tolist()
             stage = int(which * (stage + 1)) if mixed < self.config.mix else stage
         steps = stage if stage <= self.stages else len(demonstration.steps)
         return with_latents(demonstration, min(stage, self.stages) * self.config.c, steps)

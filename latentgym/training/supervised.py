@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentgym.episodes.rng import CounterRNG, derive
+from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
+from latentgym.heads.rng import CounterRNG
 from latentgym.heads.superposition import mix
 from latentgym.lm.chunks import in_chunks
 from latentgym.lm.mode import mode
@@ -208,11 +209,10 @@ class Supervised(QuestionStage):
         """Which of these demonstrations are read with own thoughts at that step."""
         if not self.config.own_thoughts:
             return None
-        zero_B = np.zeros_like(batch.question_B)
-        rng = CounterRNG.at(derive(self.seed, number, 3), batch.question_B, zero_B, zero_B)
-        row_B = torch.from_numpy(rng.uniform(1)[:, 0] < self.config.own_thoughts)
-        seed = derive(self.seed, number, 4)
-        return OwnThoughts(self.policy.head, row_B.to(self.policy.lm.device), seed)
+        zero_B, device = np.zeros_like(batch.question_B), self.policy.lm.device
+        rng = CounterRNG.at(derive(self.seed, number, 3), batch.question_B, zero_B, zero_B, device)
+        row_B = rng.uniform(1)[:, 0] < self.config.own_thoughts
+        return OwnThoughts(self.policy.head, row_B, derive(self.seed, number, 4))
 
 
 def _named(batch: SupervisedBatch) -> int:

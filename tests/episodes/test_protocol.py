@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latentgym.episodes.protocol import Budget, EpisodeState, Phase, Protocol, StopMatcher
 from latentgym.errors import UsageError
+from latentgym.rollout.episode_tensors import EpisodeTensors
 
 TEXT = st.text("ab#", max_size=12)
 
@@ -206,9 +208,26 @@ def test_the_state_keeps_the_rules_for_every_row(
         assert state.truncated.tolist() == [row.truncated for row in rows]
 
 
-@given(
-    rules(), st.lists(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=3, max_size=3))
-)
+@given(rules(), STREAMS)
+def test_tensors_follow_the_same_rules(rules: Rules, stream: list[list[tuple[int, bool]]]) -> None:
+    """The rollout engine keeps the state where its model is."""
+    arrays = EpisodeState(rules.protocol, 3)
+    tensors = EpisodeTensors(rules.protocol, 3, torch.device("cpu"))
+    for step in stream:
+        token_N, acting_N = np.array([t for t, _ in step]), np.array([a for _, a in step])
+        expected = arrays.advance(token_N, acting_N)
+        found = tensors.advance(torch.from_numpy(token_N), torch.from_numpy(acting_N))
+        assert found.tolist() == expected.tolist()
+        assert tensors.forced().tolist() == arrays.forced().tolist()
+        for name, value in vars(arrays).items():
+            if name != "protocol":
+                assert getattr(tensors, name).tolist() == value.tolist(), name
+        waiting = np.flatnonzero(arrays.phase == Phase.TOOL_CALL)[:1]
+        arrays.resume(waiting)
+        tensors.resume(torch.from_numpy(waiting))
+
+
+@given(rules(), STREAMS)
 def test_rows_that_do_not_act_are_left_alone(
     rules: Rules, stream: list[list[tuple[int, bool]]]
 ) -> None:
@@ -227,7 +246,7 @@ def test_rows_that_do_not_act_are_left_alone(
         assert as_token.tolist() == expected
         assert together.forced().tolist() == [int(state.forced()[0]) for state in alone]
         for name, value in vars(together).items():
-            if name != "protocol":
+            if name not in ("protocol", "_forced_prompt"):
                 rows = [vars(state)[name][0] for state in alone]
                 np.testing.assert_array_equal(value, rows, name)
 

@@ -13,7 +13,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import loaded
-from latentgym.episodes.rng import CounterRNG
 from latentgym.evaluation.accounting import ModelSizes, Positions, flops
 from latentgym.evaluation.answers import Identity
 from latentgym.heads import (
@@ -30,6 +29,7 @@ from latentgym.heads import (
     Readout,
     TokenHead,
 )
+from latentgym.heads.rng import CounterRNG
 from latentgym.lm import LatentLM, load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Policy

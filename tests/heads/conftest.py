@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import Readout
+from latentgym.heads.rng import CounterRNG
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import (
     CONTROLS,
@@ -23,6 +22,7 @@ from latentgym.heads import (
     Readout,
     TokenHead,
 )
+from latentgym.heads.rng import CounterRNG
 
 B = 5
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, TokenHead
+from latentgym.heads.rng import CounterRNG
 
 D, B = 6, 5
 

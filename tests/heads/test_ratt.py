@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import RATTHead, Readout
 from latentgym.heads.ratt import rotated
+from latentgym.heads.rng import CounterRNG
 
 D, B, P = 6, 3, 5
 

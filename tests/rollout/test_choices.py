@@ -15,7 +15,6 @@ from torch.testing import assert_close
 
 from latentgym.agents.answering import make_answer
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import (
     Action,
@@ -29,6 +28,7 @@ from latentgym.heads import (
 )
 from latentgym.heads.base import State
 from latentgym.heads.distributions import gather_log_prob
+from latentgym.heads.rng import CounterRNG
 from latentgym.heads.superposition import mix
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
@@ -59,7 +59,7 @@ class Router(PolicyHead):
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         thoughts = read.state["thoughts"]
-        uniform = torch.from_numpy(rng.uniform(1, stream=3))[:, 0]
+        uniform = rng.uniform(1, stream=3)[:, 0]
         soft = uniform < self._soft(thoughts, read.hidden).sigmoid()
         top, ids = read.logits.topk(3)
         token = TokenHead().sample(read, rng)["token"]

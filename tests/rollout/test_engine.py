@@ -56,6 +56,15 @@ def test_compaction_changes_nothing(
     assert found.discarded < plain.discarded
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(64, marks=pytest.mark.thorough)])
+def test_looking_seldom_changes_nothing(
+    every: int, engine: Engine, prompts: Any, protocol: Protocol
+) -> None:
+    plain = engine.rollout(prompts, protocol, seed=1, group_size=G)
+    seldom = changed(engine, look_every=every).rollout(prompts, protocol, seed=1, group_size=G)
+    same(plain, seldom)
+
+
 def test_rows_alone_are_rows_together(engine: Engine, prompts: Any, protocol: Protocol) -> None:
     together = engine.rollout(prompts, protocol, seed=1, group_size=G, question_Q=[7, 3, 9, 5])
     for question, number, sample in [(0, 7, 0), (1, 3, 2), (2, 9, 1)]:
@@ -89,8 +98,8 @@ def test_decoding_is_what_a_loop_without_cache_does(
 ) -> None:
     """Tokens drawn by whole forward passes over one row at a time."""
     from latentgym.episodes.protocol import EpisodeState
-    from latentgym.episodes.rng import CounterRNG
     from latentgym.heads import Readout
+    from latentgym.heads.rng import CounterRNG
 
     lm, head = random_lm("qwen2"), TokenHead()
     rollouts = Engine(Policy(lm, head)).rollout(prompts, protocol, seed=4)

@@ -12,9 +12,9 @@ import torch
 from torch.testing import assert_close
 
 from latentgym.episodes.protocol import EpisodeState, Protocol
-from latentgym.episodes.rng import CounterRNG
 from latentgym.errors import UsageError
 from latentgym.heads import GaussianHead, MixtureHead, Readout, TokenHead
+from latentgym.heads.rng import CounterRNG
 from latentgym.rollout import Engine, Policy, PrefixCache, Rollouts, StepKind
 
 G = 3

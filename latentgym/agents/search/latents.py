@@ -20,7 +20,8 @@ from torch import Tensor
 from latentgym.agents.search.agent import Seeker
 from latentgym.agents.search.attempts import Attempt
 from latentgym.agents.search.search import Search
-from latentgym.episodes.rng import CounterRNG, derive
+from latentgym.episodes.rng import derive
+from latentgym.heads.rng import CounterRNG
 from latentgym.lm import LatentLM
 from latentgym.rollout import Policy
 
@@ -58,7 +59,7 @@ class Latents:
         """Put the latents at their origin plus Gaussian noise."""
         length, width = self.origin_LD.shape
         counters = np.full(length, question), np.full(length, step), np.arange(length)
-        noise_LD = torch.from_numpy(CounterRNG.at(seed, *counters).normal(width)).to(self.origin_LD)
+        noise_LD = CounterRNG.at(seed, *counters).normal(width).to(self.origin_LD)
         with torch.no_grad():
             self.z_LD.copy_(self.origin_LD + sigma * noise_LD)
 

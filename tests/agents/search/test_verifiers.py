@@ -14,8 +14,8 @@ import torch
 from latentgym.agents.search import SelfReward, VerifierConfig, verifiers
 from latentgym.agents.search.verifiers import MARKER, official_verdict, self_reward, verdict
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
-from latentgym.episodes.rng import CounterRNG
 from latentgym.heads import Action, Readout, TokenHead
+from latentgym.heads.rng import CounterRNG
 from latentgym.rollout import Engine, Policy
 from latentgym.text.tokenizers import ByteTokenizer
 
