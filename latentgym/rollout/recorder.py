@@ -5,7 +5,7 @@ Legend: N rows, B rows still in the batch, T steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,26 @@ _IN_KINDS = ("token", "plain")  # of an action: tokens and kinds of steps tell t
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """One step of the batch: which rows were in it, and what they did. All are tensors (B, ...)."""
+class Frame:
+    """One step of the batch: tensors (B, ...).
+
+    Attributes:
+        rows: the row behind each place of the batch.
+        step_B: how many steps each has made before.
+        token_B: the token by which each is read.
+        kind_B: `StepKind`, int8; rows of kind PAD made no step.
+        action: the thoughts, for all places; empty for none.
+        logp_B: log-probabilities, if they are kept.
+        seen: what is kept of the thoughts to look at, for all places.
+    """
 
     rows: Tensor
     step_B: Tensor
     token_B: Tensor
     kind_B: Tensor
-    action: Action
-    logp_B: Tensor | None
-    seen: Action
+    action: Action = field(default_factory=dict)
+    logp_B: Tensor | None = None
+    seen: Action = field(default_factory=dict)
 
 
 class Recorder:
@@ -36,53 +46,32 @@ class Recorder:
 
     Args:
         n: N.
-        device: where the tensors are that are written down.
-
-    Attributes:
-        step_N: how many steps each row has made, int64.
     """
 
-    def __init__(self, n: int, device: torch.device) -> None:
-        self.step_N = torch.zeros(n, dtype=torch.int64, device=device)
-        self._frames: list[_Frame] = []
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._frames: list[Frame] = []
 
-    def record(
-        self,
-        rows: Tensor,
-        token_B: Tensor,
-        kind_B: Tensor,
-        action: Action,
-        logp_B: Tensor | None,
-        seen: Action | None = None,
-    ) -> None:
-        """Write down one step.
-
-        Args:
-            rows: the row behind each place of the batch.
-            token_B: the token by which each is read.
-            kind_B: `StepKind`, int8; rows of kind PAD made no step.
-            action: the thoughts, for all places.
-            logp_B: log-probabilities, if they are kept.
-            seen: what is kept of the thoughts to look at, for all places.
-        """
-        kept = {name: value for name, value in action.items() if name not in _IN_KINDS}
-        step_B = self.step_N[rows]
-        self._frames.append(_Frame(rows, step_B, token_B, kind_B, kept, logp_B, seen or {}))
-        self.step_N = self.step_N.index_copy(0, rows, step_B + (kind_B != StepKind.PAD))
+    def record(self, frame: Frame) -> None:
+        """Write down one step."""
+        kept = {name: value for name, value in frame.action.items() if name not in _IN_KINDS}
+        self._frames.append(replace(frame, action=kept))
 
     def arrays(self, *, log_probs: bool) -> dict[str, Any]:
         """Tokens, kinds, thoughts, log-probabilities and what is seen, as fields of `Rollouts`."""
-        n, steps, frames = len(self.step_N), int(self.step_N.max()), self._frames
-        token_NT = np.zeros((n, steps), dtype=np.int64)
-        kind_NT = np.zeros((n, steps), dtype=np.int8)
-        logp_NT = torch.zeros(n, steps) if log_probs else None
-        stored, seen = dict[str, Tensor](), dict[str, Tensor]()
+        n, frames, steps = self._n, self._frames, 0
         if frames:
             row, step, token, kind = (
                 torch.cat([getattr(frame, name) for frame in frames]).cpu().numpy()
                 for name in ("rows", "step_B", "token_B", "kind_B")
             )
             acted = kind != StepKind.PAD
+            steps = int(step[acted].max(initial=-1)) + 1
+        token_NT = np.zeros((n, steps), dtype=np.int64)
+        kind_NT = np.zeros((n, steps), dtype=np.int8)
+        logp_NT = torch.zeros(n, steps) if log_probs else None
+        stored, seen = dict[str, Tensor](), dict[str, Tensor]()
+        if frames:
             token_NT[row[acted], step[acted]] = token[acted]
             kind_NT[row[acted], step[acted]] = kind[acted]
             ends = np.cumsum([len(frame.rows) for frame in frames])

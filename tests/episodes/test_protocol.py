@@ -208,6 +208,9 @@ def test_the_state_keeps_the_rules_for_every_row(
         assert state.truncated.tolist() == [row.truncated for row in rows]
 
 
+STREAMS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=3, max_size=3))
+
+
 @given(rules(), STREAMS)
 def test_tensors_follow_the_same_rules(rules: Rules, stream: list[list[tuple[int, bool]]]) -> None:
     """The rollout engine keeps the state where its model is."""
