@@ -162,9 +162,10 @@ def _think(policy: Policy) -> None:
     memory_BPD = torch.randn(_ROWS, 3, lm.hidden_size).to(device)
     mask_BP = torch.ones(_ROWS, 3, dtype=torch.bool, device=device)
     logits_BV = torch.randn(_ROWS, lm.vocab_size).to(device)
-    read = Readout(logits_BV, hidden_BD, lm.table_VD, memory_BPD, mask_BP)
+    read = Readout(logits_BV, hidden_BD, lm.table_VD, memory_mask=mask_BP)
     with torch.no_grad():
         for head in (policy.head, policy.answer_head):
+            read.memory = head.remember(memory_BPD, mask_BP)
             head.embed(head.sample(read, CounterRNG.at(0, row, row, row, device)), lm.table_VD)
 
 

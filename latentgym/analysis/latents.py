@@ -121,7 +121,8 @@ def thought_again(
             last_JD = hidden_JTD[torch.arange(len(row_J), device=lm.device), column_J - 1]
             read = Readout(lm.logits(last_JD), last_JD, table_VD)
             if head.needs_memory:
-                read.memory, read.memory_mask = hidden_JTD, prompt_NT[row_J, before]
+                read.memory_mask = prompt_NT[row_J, before]
+                read.memory = head.remember(hidden_JTD, read.memory_mask)
             rows = row_J.cpu().numpy()
             counters = (
                 *(rollouts.question_N[rows], rollouts.sample_N[rows]),

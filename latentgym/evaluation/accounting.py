@@ -65,6 +65,7 @@ class ModelSizes:
         layers, width: of attention; the width is that of all its heads together.
         thought: operations of the policy head for a thought.
         memory: and for a thought and each position of its prompt.
+        remembered: and once for each position of a prompt.
     """
 
     body: int
@@ -73,6 +74,7 @@ class ModelSizes:
     width: int
     thought: float = 0.0
     memory: float = 0.0
+    remembered: float = 0.0
 
     @classmethod
     def of(cls, lm: LatentLM, head: PolicyHead | None = None) -> ModelSizes:
@@ -81,7 +83,8 @@ class ModelSizes:
         config, heads = lm.config, int(lm.config.num_attention_heads)
         width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
         layers, table = int(config.num_hidden_layers), lm.lm_head.weight.numel()
-        return cls(_matrices(lm), table, layers, width, thought, memory)
+        remembered = 0.0 if head is None else head.remember_flops(lm.hidden_size)
+        return cls(_matrices(lm), table, layers, width, thought, memory, remembered)
 
 
 def _matrices(lm: LatentLM) -> int:
@@ -124,4 +127,6 @@ def flops(sizes: ModelSizes, positions: Positions, context: float) -> float:
     attention = 4 * sizes.layers * sizes.width * context
     head = 2 * drawn + 6 * positions.gradient
     thought = sizes.thought + sizes.memory * positions.prompt
-    return float(body * (2 * sizes.body + attention) + head * sizes.table + thoughts * thought)
+    remembered = sizes.remembered * positions.prompt
+    model = body * (2 * sizes.body + attention) + head * sizes.table
+    return float(model + thoughts * thought + remembered)

@@ -51,8 +51,8 @@ class Readout:
         logits: fp32, (..., V).
         hidden: last hidden state, (..., D).
         table_VD: the input embedding table.
-        memory: last hidden states of the prompt, (..., P, D), for heads that declare
-            `needs_memory`; else None.
+        memory: what the head remembers of the prompt, (..., P, E), for heads that declare
+            `needs_memory`; else None. See `PolicyHead.remember`.
         memory_mask: which of them are real, bool (..., P).
         state: of the head, as it was before this step, where it keeps one; only in decoding.
     """
@@ -95,6 +95,20 @@ class PolicyHead(nn.Module, ABC):
 
         A head with a state returns what that is now beside the action, see `initial_state`.
         """
+
+    def remember(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """What `Readout.memory` shall be, made once of a prompt for all its rows and steps.
+
+        Only of heads that declare `needs_memory`; by default the hidden states as they are.
+
+        Args:
+            hidden: last hidden states of the prompt, (..., P, D).
+            mask: which of them are real, bool (..., P). What stands at the others has no meaning.
+
+        Returns:
+            (..., P, E), differentiable.
+        """
+        return hidden
 
     @abstractmethod
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
@@ -153,6 +167,10 @@ class PolicyHead(nn.Module, ABC):
             the prompt's hidden states.
         """
         return 0.0, 0.0
+
+    def remember_flops(self, hidden_size: int) -> float:
+        """What `remember` costs for one position of a prompt, counted as in `flops`."""
+        return 0.0
 
     def reference(self) -> PolicyHead:
         """What the policy that a run is held near thinks with: this head as it is now, frozen."""

@@ -77,6 +77,9 @@ class ControlHead(PolicyHead):
     def initial_state(self, rows: int, device: torch.device) -> State:
         return self.head.initial_state(rows, device)
 
+    def remember(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        return self.head.remember(hidden, mask)
+
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         action = self.head.sample(read, rng)
         if self._part is not None:
@@ -102,3 +105,6 @@ class ControlHead(PolicyHead):
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         """Its head's: a control is compared at equal cost."""
         return self.head.flops(vocab_size, hidden_size)
+
+    def remember_flops(self, hidden_size: int) -> float:
+        return self.head.remember_flops(hidden_size)

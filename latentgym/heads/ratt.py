@@ -70,19 +70,26 @@ class RATTHead(PolicyHead):
         return (-0.5 * (z.square() + _LOG_2_PI) - math.log(self.std)).sum(-1)
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
-        """The query; and for each position of the prompt key, value, score and weighted sum."""
-        memory = matrix_flops(self.key) + matrix_flops(self.value) + 4.0 * hidden_size
-        return matrix_flops(self.query), memory
+        """The query; and for each position of the prompt its score and the weighted sum."""
+        return matrix_flops(self.query), 4.0 * hidden_size
+
+    def remember_flops(self, hidden_size: int) -> float:
+        """Key and value."""
+        return matrix_flops(self.key) + matrix_flops(self.value)
+
+    def remember(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Keys and values of the prompt, (..., P, 2 D)."""
+        # A weight of 0 would not hide a NaN that a model leaves behind at a padded position.
+        hidden = masked(hidden, mask[..., None]).to(self.query.weight.dtype)
+        # Counted back from the prompt's end, so that padding changes nothing.
+        place = mask.long().cumsum(-1) - mask.long().sum(-1, keepdim=True)
+        return torch.cat([rotated(self.key(hidden), place), self.value(hidden)], dim=-1)
 
     def attend(self, read: Readout) -> Tensor:
         """The latent without noise, (..., D)."""
         assert read.memory is not None and read.memory_mask is not None  # it is asked for
-        # A weight of 0 would not hide a NaN that a model leaves behind at a padded position.
-        memory = masked(read.memory, read.memory_mask[..., None]).to(self.query.weight.dtype)
-        # Counted back from the prompt's end, so that padding changes nothing.
-        place = read.memory_mask.long().cumsum(-1) - read.memory_mask.long().sum(-1, keepdim=True)
-        query = self.query(read.hidden.to(memory.dtype))[..., None, :]
-        key, value = rotated(self.key(memory), place), self.value(memory)
+        key, value = read.memory.chunk(2, dim=-1)
+        query = self.query(read.hidden.to(self.query.weight.dtype))[..., None, :]
         score = (query * key).sum(-1) / math.sqrt(key.shape[-1])
         weights = score.masked_fill(~read.memory_mask, -torch.inf).softmax(-1)
         latent: Tensor = (weights[..., None] * value).sum(-2)

@@ -4,7 +4,7 @@ Nothing here looks at what the tensors hold, so a step neither waits for the dev
 anything but shapes, and `torch.compile` takes it as a whole.
 
 Legend: Q prompts, G rows per prompt, N rows in all, B rows still in the batch, D width, P prompt
-positions.
+positions, E what a head remembers of each.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Batch:
         length_N: positions of each row's prompt.
         step_N: steps that each row has made.
         rows: the row behind each place of the batch, (B,).
-        prompt_N: the prompt of each row, as `memory_QPD` has them.
+        prompt_N: the prompt of each row, as what the head remembers has them.
         hidden_BD: last hidden state of each.
         head_state: of the head, (B, ...).
         table_VD: the input embedding table, taken once.
@@ -62,8 +62,9 @@ class Batch:
     def begin(self, prefill: Prefill) -> None:
         """Stand behind prompts that were read."""
         self.cache, self.hidden_BD = prefill.cache, prefill.hidden_ND
-        self.memory_QPD = prefill.memory_QPD if self.policy.head.needs_memory else None
-        self.memory_mask_QP = prefill.memory_mask_QP
+        head, self.memory_QPE, self.memory_mask_QP = self.policy.head, None, prefill.memory_mask_QP
+        if head.needs_memory and prefill.memory_QPD is not None:
+            self.memory_QPE = head.remember(prefill.memory_QPD, prefill.memory_mask_QP)
 
     def live(self, answers: bool = True) -> Tensor:
         """Which rows act next, (N,).
@@ -149,9 +150,9 @@ class Batch:
 
     def _readout(self) -> Readout:
         memory, mask = None, None
-        if self.memory_QPD is not None:
+        if self.memory_QPE is not None:
             at = self.prompt_N[self.rows]
-            memory, mask = self.memory_QPD[at], self.memory_mask_QP[at]
+            memory, mask = self.memory_QPE[at], self.memory_mask_QP[at]
         logits_BV = self.policy.lm.logits(self.hidden_BD)
         state = dict(self.head_state)
         return Readout(logits_BV, self.hidden_BD, self.table_VD, memory, mask, state)

@@ -69,7 +69,8 @@ class OwnThoughts:
         cache, mask_BP = DynamicCache(), mask_BL[:, :prompt]
         shared = _by_question(question_B, prompt, lm.device)
         hidden = [read_prompts(lm, dropped(prompt_BPD), mask_BP, shared, cache)]
-        memory, table_VD = hidden[0] if self.head.needs_memory else None, lm.table_VD
+        remembers, table_VD = self.head.needs_memory, lm.table_VD
+        memory = self.head.remember(hidden[0], mask_BP) if remembers else None
         # The last step is read by nobody.
         thoughts = min(int(thought_BT.any(0).nonzero().max()) + 1, steps - 1)
         state = self.head.initial_state(len(given_BTD), lm.device)

@@ -126,7 +126,7 @@ class Policy(nn.Module):
         hidden_BTD = hidden_states(
             lm, *(part[:, before] for part in (x_BTD, present_BT, token_BT, kind_BT))
         )
-        memory = _memory(hidden_BTD, kind_BT) if head.needs_memory else None
+        memory = _memory(head, hidden_BTD, kind_BT) if head.needs_memory else None
 
         parts = len(head.part_weights)
         logp_BTJ = torch.zeros(*kind_BT.shape, parts, device=x_BTD.device)
@@ -234,8 +234,9 @@ def _matrices_and_vectors(group: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**group, "params": vectors, "weight_decay": 0.0}
 
 
-def _memory(hidden_BTD: Tensor, kind_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden states up to the end of the longest prompt, and which of them are of the prompt."""
+def _memory(head: PolicyHead, hidden_BTD: Tensor, kind_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """What a head remembers up to the end of the longest prompt, and what is of the prompt."""
     prompt_BT = kind_BT == StepKind.PROMPT
     longest = int(prompt_BT.any(0).nonzero().max()) + 1
-    return hidden_BTD[:, :longest], prompt_BT[:, :longest]
+    prompt_BP = prompt_BT[:, :longest]
+    return head.remember(hidden_BTD[:, :longest], prompt_BP), prompt_BP

@@ -117,7 +117,8 @@ class Session:
                 prefill = lm.prefill(
                     ids, mask, self._group if shared else 1, memory=memory, given_QkD=given
                 )
-        self._batch.begin(prefill)
+        with lm.decoding():
+            self._batch.begin(prefill)
 
     def _take(self, prefix: Sequence[Sequence[int]]) -> None:
         """Count and record given actions, up to the end or to where the environment responds."""

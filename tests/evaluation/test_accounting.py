@@ -73,10 +73,10 @@ def test_every_kind_is_in_the_record() -> None:
 
 def test_heads_cost_per_thought_and_per_position_of_the_prompt() -> None:
     """7 for a thought, 2 more for each position of the prompt that it attends to."""
-    sizes = replace(SIZES, thought=7.0, memory=2.0)
+    sizes = replace(SIZES, thought=7.0, memory=2.0, remembered=5.0)
     positions = Positions(prompt=10, thought=3, answer=4, discarded=5, verifier=6)
     plain = flops(SIZES, positions, context=5)
-    assert flops(sizes, positions, context=5) == plain + 3 * (7 + 2 * 10)
+    assert flops(sizes, positions, context=5) == plain + 3 * (7 + 2 * 10) + 5 * 10
 
 
 def test_the_sizes_of_a_model() -> None:
@@ -130,7 +130,7 @@ HEADS: dict[str, tuple[PolicyHead, float, float]] = {
     "gated": (GatedHead(D, TokenHead()), 2 * V * D + 4 * D * D, 0),
     "gated-top": (GatedHead(D, TokenHead(top_k=9)), 2 * 9 * D + 4 * D * D, 0),
     "gaussian": (GaussianHead(D, 16), 2 * (D * 16 + 16 * 16 + 2 * 16 * D), 0),
-    "ratt": (RATTHead(D), 2 * D * D, 4 * D * D),
+    "ratt": (RATTHead(D), 2 * D * D, 0),
     "control": (ControlHead(MixtureHead(), "noise"), 2 * V * D, 0),
 }
 
@@ -139,7 +139,10 @@ HEADS: dict[str, tuple[PolicyHead, float, float]] = {
 def test_what_a_thought_costs(name: str) -> None:
     head, thought, memory = HEADS[name]
     logits, hidden, table = torch.randn(1, V), torch.randn(1, D), torch.randn(V, D)
-    read = Readout(logits, hidden, table, torch.randn(1, P, D), torch.ones(1, P).bool())
+    prompt_1PD, mask_1P = torch.randn(1, P, D), torch.ones(1, P).bool()
+    remembered = counted(lambda: head.remember(prompt_1PD, mask_1P))
+    assert remembered == P * head.remember_flops(D) == (P * 4 * D * D if name == "ratt" else 0)
+    read = Readout(logits, hidden, table, head.remember(prompt_1PD, mask_1P), mask_1P)
     zero = np.zeros(1, dtype=np.int64)
     rng = CounterRNG.at(0, zero, zero, zero)
     assert counted(lambda: head.embed(head.sample(read, rng), table)) == thought + P * memory

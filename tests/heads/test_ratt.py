@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,11 @@ def read(pad: int = 0, seed: int = 1, behind: float = 1e3) -> Readout:
     return Readout(torch.zeros(B, 4), memory[:, -1], torch.zeros(4, D), padded, mask)
 
 
+def seen_by(ratt: RATTHead, seen: Readout) -> Readout:
+    """With what the head remembers of the prompt."""
+    return replace(seen, memory=ratt.remember(seen.memory, seen.memory_mask))
+
+
 def rotated_slowly(x: Tensor, place: int) -> Tensor:
     """Pairs of elements as complex numbers, turned one by one."""
     half = len(x) // 2
@@ -48,7 +54,7 @@ def test_it_is_one_attention_head_with_rotary_embeddings() -> None:
     """Positions are counted from the prompt's beginning here, as the authors count them."""
     ratt, seen = head(), read()
     with torch.no_grad():
-        latent = ratt.attend(seen)
+        latent = ratt.attend(seen_by(ratt, seen))
         for row in range(B):
             memory = seen.memory[row]
             query = rotated_slowly(ratt.query(memory[-1]), P - 1)
@@ -61,7 +67,10 @@ def test_it_is_one_attention_head_with_rotary_embeddings() -> None:
 @pytest.mark.parametrize("behind", [1e3, math.nan, math.inf])
 def test_padding_changes_nothing(pad: int, behind: float) -> None:
     found, expected = head(), head()
-    padded, plain = found.attend(read(pad, behind=behind)), expected.attend(read())
+    padded, plain = (
+        ratt.attend(seen_by(ratt, seen))
+        for ratt, seen in ((found, read(pad, behind=behind)), (expected, read()))
+    )
     assert_close(padded, plain)
     for latent in (padded, plain):
         latent.square().sum().backward()
@@ -72,7 +81,7 @@ def test_padding_changes_nothing(pad: int, behind: float) -> None:
 def test_every_position_of_the_prompt_counts() -> None:
     ratt, seen = head(), read()
     seen.memory.requires_grad_()
-    ratt.attend(seen).square().sum().backward()
+    ratt.attend(seen_by(ratt, seen)).square().sum().backward()
     assert (seen.memory.grad.abs().sum(-1) > 0).all()
 
 
@@ -87,6 +96,7 @@ def test_noise_has_the_deviation_that_is_set_and_quiet_rows_have_none() -> None:
     zeros = np.zeros(n, dtype=np.int64)
     rng = CounterRNG.at(3, np.arange(n), zeros, zeros).noise_free(np.arange(n) < 10)
     noisy, clean = head(1.5), head()
+    many = seen_by(clean, many)  # both have the same weights
     latent = noisy.sample(many, rng)["latent"]
     mean = clean.sample(many, rng)["latent"]
     assert torch.equal(latent[:10], mean[:10])
@@ -98,7 +108,8 @@ def test_noise_has_the_deviation_that_is_set_and_quiet_rows_have_none() -> None:
 
 
 def test_the_score_function_moves_the_mean_towards_the_noise() -> None:
-    ratt, seen = head(0.5), read()
+    ratt = head(0.5)
+    seen = seen_by(ratt, read())
     latent = ratt.attend(seen).detach() + 0.1
     ratt.log_prob({"latent": latent}, seen).sum().backward()
     bias = ratt.value.bias.grad  # d/dmean log N = (x - mean) / std^2, and each weight row adds to 1
