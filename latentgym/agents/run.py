@@ -44,6 +44,7 @@ class Run:
         seed: of fresh weights, of order and random numbers.
         device, dtype: as `load_model` takes them. What learns has fp32 weights, and its forward
             pass alone is of that type; what only answers is of that type altogether.
+        compile: decode with compiled steps (`Engine.compile`).
 
     Raises:
         UsageError: an unknown agent or environment, or an agent of another family. Making a policy
@@ -62,6 +63,7 @@ class Run:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         cls = agent_class(self.agent)
@@ -173,6 +175,7 @@ class Run:
                 dtype=self.dtype,
                 mixed_precision=mixed_precision,
             )
+        lm.compiled = self.compile
         if self.lora is not None:
             lm.add_lora(**self.lora, seed=self.seed)
         if lm.n_parameters() < _ONE_THREAD_BELOW:

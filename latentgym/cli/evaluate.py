@@ -112,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
         control=options.control,
         keep_thoughts=options.keep_thoughts,
         device=options.device,
+        compile=options.compile,
         dtype=options.dtype,
     )
     if trained:

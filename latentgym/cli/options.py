@@ -49,6 +49,8 @@ class RunOptions:
     """cpu, cuda or auto."""
     dtype: str = "auto"
     """float32, bfloat16 or auto."""
+    compile: bool = False
+    """Compile the step of decoding as a whole, which takes a minute; for GPUs."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
 

@@ -165,6 +165,7 @@ def _run(options: TrainOptions, config: Any) -> Run:
         keep_thoughts=options.keep_thoughts,
         seed=options.seed,
         device=options.device,
+        compile=options.compile,
         dtype=options.dtype,
     )
 

@@ -35,6 +35,9 @@ class Phase(IntEnum):
     DONE = 3
 
 
+_THINK, _ANSWER, _TOOL_CALL, _DONE = map(int, Phase)  # plain numbers, for torch's compiler
+
+
 class StopMatcher:
     """Finds a text in a stream of token ids, however the marker is split over tokens.
 
@@ -201,12 +204,12 @@ class EpisodeState:
     @property
     def done(self) -> Array:
         """Rows whose episode has ended."""
-        return self.phase == Phase.DONE
+        return self.phase == _DONE
 
     def reset(self, rows: Array) -> None:
         """Start a new episode in `rows`, a mask."""
         where, p = self._where, self.protocol
-        self.phase = where(rows, int(Phase.THINK), self.phase)
+        self.phase = where(rows, _THINK, self.phase)
         self.think_used, self.answer_used, self.tool_calls_used, self.forced_left = (
             where(rows, 0, x)
             for x in (self.think_used, self.answer_used, self.tool_calls_used, self.forced_left)
@@ -234,9 +237,9 @@ class EpisodeState:
             and the thought that completes the marker, bool of shape (N,).
         """
         acting = self.phase >= 0 if acting_N is None else acting_N
-        as_token = acting & (self.phase == Phase.ANSWER)
+        as_token = acting & (self.phase == _ANSWER)
         reading = as_token & (self.forced_left > 0)
-        thinking = acting & (self.phase == Phase.THINK)
+        thinking = acting & (self.phase == _THINK)
         self.forced_left = self.forced_left - self._count(reading)
         marked = self._think(thinking, token_N)
         self._answer(as_token & ~reading, token_N)
@@ -261,13 +264,13 @@ class EpisodeState:
             if p.max_tool_calls is not None:
                 called = called & (self.tool_calls_used < p.max_tool_calls)
             self.tool_calls_used = self.tool_calls_used + self._count(called)
-            self.phase = where(called, int(Phase.TOOL_CALL), self.phase)
+            self.phase = where(called, _TOOL_CALL, self.phase)
         out = (ended | spent) & ~marked
         if p.force_answer or p.think.exact:
             self._leave_think(marked | out, by_force=out)
         else:
             self._leave_think(marked, by_force=None)
-            self.phase = where(out, int(Phase.DONE), self.phase)
+            self.phase = where(out, _DONE, self.phase)
             self.terminated = self.terminated | (out & ended)
             self.truncated = self.truncated | (out & ~ended)
         return marked
@@ -281,7 +284,7 @@ class EpisodeState:
         if not p.answer.exact:
             found, self._stop_state = self._found(p.stop, self._stop_state, answering, token_N)
             stopped = found | (answering & self._ends(token_N))
-        self.phase = self._where(stopped | spent, int(Phase.DONE), self.phase)
+        self.phase = self._where(stopped | spent, _DONE, self.phase)
         self.terminated = self.terminated | stopped
         self.truncated = self.truncated | (spent & ~stopped)
 
@@ -330,8 +333,8 @@ class EpisodeState:
         """
         self.forced_left[rows] = 0
         phase = self.phase[rows]
-        waits = phase == Phase.TOOL_CALL
-        self.phase[rows] = self._where(waits, int(Phase.THINK), phase)
+        waits = phase == _TOOL_CALL
+        self.phase[rows] = self._where(waits, _THINK, phase)
 
     def _may_call_tool(self, row: int) -> bool:
         """Whether a row has a call left."""
@@ -347,10 +350,10 @@ class EpisodeState:
         """
         where = self._where
         if self.protocol.answer.steps == 0:
-            self.phase = where(rows, int(Phase.DONE), self.phase)
+            self.phase = where(rows, _DONE, self.phase)
             self.terminated = self.terminated | rows
             return
-        self.phase = where(rows, int(Phase.ANSWER), self.phase)
+        self.phase = where(rows, _ANSWER, self.phase)
         if by_force is not None and self.protocol.forced_prompt:
             self.forced_left = where(by_force, len(self.protocol.forced_prompt), self.forced_left)
 

@@ -71,6 +71,7 @@ class GaussianHead(PolicyHead):
         self.deterministic = deterministic or temperature == 0
         self.density = density
         self.stop = stop or TokenHead()
+        self._measured = False
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         token = self.stop.sample(read, rng)["token"]
@@ -104,9 +105,11 @@ class GaussianHead(PolicyHead):
 
     def scale_of(self, table_VD: Tensor) -> Tensor:
         """s."""
-        if bool(self.scale.isnan()):
-            with torch.no_grad():
-                self.scale.copy_(table_VD.float().std())
+        if not self._measured:  # looked at once, as it waits for the device
+            if bool(self.scale.isnan()):
+                with torch.no_grad():
+                    self.scale.copy_(table_VD.float().std())
+            self._measured = True
         return self.scale
 
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:

@@ -111,13 +111,14 @@ def nucleus(logits_BV: Tensor, top_p: float) -> Tensor:
     p_BV, V = logits_BV.softmax(-1), logits_BV.shape[-1]
     inside_BV = torch.zeros_like(p_BV, dtype=torch.bool)
     row_R = torch.arange(len(p_BV), device=p_BV.device)  # those whose ids are not known yet
-    for k in (*(size for size in _NUCLEUS_SIZES if size < V), V):
+    # A step that is compiled looks at no numbers, so all rows are sorted there.
+    few = () if torch.compiler.is_compiling() else _NUCLEUS_SIZES
+    for k in (*(size for size in few if size < V), V):
         rest_RV = logits_BV[row_R]
         ids_Rk = top_k(rest_RV, k)[1] if k < V else rest_RV.argsort(-1, descending=True)
         p_Rk = p_BV[row_R].gather(-1, ids_Rk)
         up_to_Rk = p_Rk.cumsum(-1)
         inside_BV[row_R] = inside_BV[row_R].scatter(-1, ids_Rk, up_to_Rk - p_Rk < top_p)
-        row_R = row_R[up_to_Rk[:, -1] < top_p]
-        if not len(row_R):
+        if k == V or not len(row_R := row_R[up_to_Rk[:, -1] < top_p]):
             break
     return inside_BV

@@ -92,6 +92,9 @@ class GroupedCache:
             mask_Nn = self.own_mask_NT.new_ones(self.n_rows, n)
         self.own_mask_NT = torch.cat([self.own_mask_NT, mask_Nn], dim=1)
 
+    def reserve(self, n: int) -> None:
+        """Say that n positions will be appended; buffers grow by themselves here."""
+
     def advance(self, n: int) -> None:
         """Count n appended positions, after the forward pass that appended them."""
         self.length += n
@@ -132,8 +135,12 @@ class GroupedCache:
                 layer.prompt_keys = layer.prompt_keys[kept]
                 layer.prompt_values = layer.prompt_values[kept]
             if layer.own_keys is not None and layer.own_values is not None:
-                layer.own_keys = layer.own_keys[:, :, : self.length][rows]
-                layer.own_values = layer.own_values[:, :, : self.length][rows]
+                layer.own_keys = self._own_of(layer.own_keys, rows)
+                layer.own_values = self._own_of(layer.own_values, rows)
+
+    def _own_of(self, own: Tensor, rows: Tensor) -> Tensor:
+        """What some rows have in a buffer of keys or values, without the room behind it."""
+        return own[:, :, : self.length][rows]
 
     # Attention.
 

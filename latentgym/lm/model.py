@@ -89,6 +89,7 @@ class LatentLM(nn.Module):
         config: the configuration of what reads text.
         recomputes: whether the backward pass recomputes activations, see `checkpoint_gradients`.
         lean: whether decoding may go without the modules' own code, see `latentgym.lm.lean`.
+        compiled: whether engines compile the step of decoding, see `Engine.compile`.
 
     Raises:
         UsageError: the model is an encoder-decoder, its attention cannot be chosen, or what it
@@ -127,6 +128,7 @@ class LatentLM(nn.Module):
         self._norms: tuple[object, Tensor] | None = None
         self._lean: LeanBlocks | None = None  # while decoding
         self.lean = False
+        self.compiled = False
         # transformers 5.24 renames the argument, architecture by architecture.
         known = inspect.signature(self.backbone.forward).parameters
         self._cache_argument = "cache" if "cache" in known else "past_key_values"
@@ -391,11 +393,12 @@ class LatentLM(nn.Module):
         Threads that share the model take turns.
         """
         with _turn_of(self), mode(self, training=False), self.full_precision():
-            if self.autocast is None:
+            if self.autocast is None and not self.compiled:
                 with torch.inference_mode(), packed(self.model), self._leanly():
                     yield
             else:
-                # Packed weights have one precision, and what is cast in inference mode is not kept.
+                # Packed weights have one precision, and what is cast in inference mode is not kept;
+                # torch's compiler tells tensors of that mode from others, and compiles for both.
                 with torch.no_grad(), self._leanly():
                     yield
 

@@ -25,6 +25,9 @@ from latentgym.rollout.recorder import Frame, Recorder
 from latentgym.rollout.rollouts import StepKind
 from latentgym.rollout.step import Chosen, Doing, carried, choose, inputs, log_probs, look
 
+# Plain numbers: torch's compiler takes a member of an enumeration to equal no tensor.
+THINK, ANSWER, DONE, PAD = map(int, (Phase.THINK, Phase.ANSWER, Phase.DONE, StepKind.PAD))
+
 
 @dataclass
 class Batch:
@@ -73,10 +76,10 @@ class Batch:
             answers: False stops rows that are about to answer.
         """
         phase_N: Tensor = self.state.phase
-        answering_N = phase_N == Phase.ANSWER
+        answering_N = phase_N == ANSWER
         if not answers:
             answering_N = answering_N & (self.state.forced_left > 0)
-        return (phase_N == Phase.THINK) | answering_N
+        return (phase_N == THINK) | answering_N
 
     def act(
         self, doing: Doing, answers: bool, *, log_prob: bool, heaviest: int
@@ -93,8 +96,8 @@ class Batch:
             What there is to write down, and what `read` needs.
         """
         rows, phase_B, live_N = self.rows, self.state.phase[self.rows], self.live(answers)
-        thinking_B, forced_B = phase_B == Phase.THINK, self.state.forced()[rows]
-        answering_B = (phase_B == Phase.ANSWER) & (forced_B < 0) & live_N[rows]
+        thinking_B, forced_B = phase_B == THINK, self.state.forced()[rows]
+        answering_B = (phase_B == ANSWER) & (forced_B < 0) & live_N[rows]
         step_B, read = self.step_N[rows], self._readout()
         rng = self.rng[rows].at_step(step_B)
         chosen = choose(self.policy, read, rng, thinking_B, answering_B, forced_B, doing)
@@ -115,7 +118,7 @@ class Batch:
         x_BD = inputs(self.policy, chosen, frame.kind_B, self.table_VD)
         position_B = (self.length_N + self.step_N)[rows] - 1
         if doing.idle:
-            mask = (chosen.acting_B | (self.state.phase[rows] == Phase.DONE))[:, None]
+            mask = (chosen.acting_B | (self.state.phase[rows] == DONE))[:, None]
         hidden = self.policy.lm.extend(x_BD[:, None], position_B[:, None], self.cache, mask)[:, 0]
         self.hidden_BD = hidden if mask is None else torch.where(mask, hidden, self.hidden_BD)
 
@@ -138,7 +141,7 @@ class Batch:
 
     def count(self, kind_B: Tensor) -> None:
         """Count a step of the rows that made one, and positions of those that did not."""
-        made_B = kind_B != StepKind.PAD
+        made_B = kind_B != PAD
         self.step_N = self.step_N.index_add(0, self.rows, made_B.long())
         self.discarded += (~made_B).sum()
 

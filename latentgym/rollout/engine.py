@@ -41,6 +41,9 @@ class Engine:
         look_every: the host looks every so many steps whether any row goes on, and waits for the
             device then; 0 looks at each step on a CPU, which costs nothing, and at every eighth
             elsewhere.
+        compile: decode with steps that `torch.compile` has taken as a whole; None does so where
+            the model is set to (`LatentLM.compiled`). Compiling takes a minute or so for each
+            number of rows and capacity of the cache; it is for GPUs.
         keep_thoughts: keep so many of the heaviest tokens of a thought to look at, of the first
             `MOST_STEPS` thoughts of a row; 0 keeps none.
     """
@@ -50,11 +53,18 @@ class Engine:
     compact_every: int = 8
     record_log_probs: bool = False
     look_every: int = 0
+    compile: bool | None = None
     keep_thoughts: int = 0
 
     def steps_between_looks(self, device: torch.device) -> int:
         """How many steps are made before the host looks at them."""
-        return self.look_every or (1 if device.type == "cpu" else _LOOK_EVERY)
+        waits = device.type != "cpu" or self.compiled
+        return self.look_every or (_LOOK_EVERY if waits else 1)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether steps are compiled."""
+        return self.policy.lm.compiled if self.compile is None else self.compile
 
     def start(
         self,
@@ -90,9 +100,15 @@ class Engine:
                 that are searched for at test time. They are no actions, and take no budget.
 
         Raises:
-            UsageError: no prompts, an empty one, one too long for the model's positions, a prefix
+            UsageError: steps are to be compiled of a model whose blocks are not known; no prompts,
+                an empty one, one too long for the model's positions, a prefix
                 of latent thoughts, or given embeddings that do not fit the prompts or the model.
         """
+        if self.compiled and not self.policy.lm.lean:
+            raise UsageError(
+                f"steps are compiled of models with the blocks of Llama or Qwen2, and "
+                f"{self.policy.lm.architecture} has others; leave compile out."
+            )
         lists = [[*map(int, prompt), *self.policy.prompt_suffix] for prompt in prompts]
         if not lists or not all(lists):
             raise UsageError("a rollout needs at least one prompt, and every prompt a token.")

@@ -28,7 +28,7 @@ class EpisodeTensors(EpisodeState):
     def __init__(self, protocol: Protocol, n: int, device: torch.device) -> None:
         self._device = device
         self._tables = {
-            id(matcher): torch.from_numpy(matcher.next_SV).to(device)
+            matcher.text: torch.from_numpy(matcher.next_SV).to(device)
             for matcher in (protocol.marker, protocol.stop, protocol.tool_call)
             if matcher is not None
         }
@@ -38,4 +38,4 @@ class EpisodeTensors(EpisodeState):
         return torch.from_numpy(values.copy()).to(self._device)
 
     def _table(self, matcher: StopMatcher) -> Tensor:
-        return self._tables[id(matcher)]
+        return self._tables[matcher.text]

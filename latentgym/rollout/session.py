@@ -5,7 +5,8 @@ Legend: Q prompts, G rows per prompt, N rows in all, B rows still in the batch, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,10 @@ from latentgym.episodes.protocol import Phase, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads.rng import CounterRNG
 from latentgym.lm.cache import GroupedCache
+from latentgym.lm.fixed_cache import FixedCache
 from latentgym.lm.model import left_pad
 from latentgym.rollout.batch import Batch
+from latentgym.rollout.compiled import compiled_step, whole_groups
 from latentgym.rollout.episode_tensors import EpisodeTensors
 from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.recorder import Frame, Recorder
@@ -80,7 +83,7 @@ class Session:
         )
         self.recorder = Recorder(n)
         self._given_QkD, self._group = given_QkD, group_size
-        self._thought_steps = 0
+        self._thought_steps, self._begun = 0, False
 
     @property
     def state(self) -> EpisodeTensors:
@@ -106,19 +109,23 @@ class Session:
         lm, shared = self.policy.lm, self.engine.share_prompts
         memory = self.policy.head.needs_memory
         if prefix_cache is not None:
-            prefill = prefix_cache.read(self.question_N[:: self._group].tolist(), read, self._group)
+            keys = self.question_N[:: self._group].tolist()
+            with self._decoding():
+                prefill = prefix_cache.read(keys, read, self._group)
         else:
             rows = read if shared else [read[i] for i in self.prompt_N]
             ids, mask = left_pad(rows, lm.tokenizer.pad_id, lm.device)
             given = self._given_QkD
             if given is not None and not shared:
                 given = given[self._to_device(self.prompt_N).to(given.device)]
-            with lm.decoding():
+            with self._decoding():
                 prefill = lm.prefill(
                     ids, mask, self._group if shared else 1, memory=memory, given_QkD=given
                 )
-        with lm.decoding():
+        with self._decoding():
             self._batch.begin(prefill)
+            if self.engine.compiled:
+                self._batch.cache = FixedCache(self._batch.cache)
 
     def _take(self, prefix: Sequence[Sequence[int]]) -> None:
         """Count and record given actions, up to the end or to where the environment responds."""
@@ -153,7 +160,7 @@ class Session:
             answers: False stops rows that are about to answer; see `standing`.
         """
         every = self.engine.steps_between_looks(self.policy.lm.device)
-        with self.policy.lm.decoding():
+        with self._decoding():
             step = 0
             while (doing := self._look_ahead(answers, every)) is not None:
                 for _ in range(every):
@@ -203,7 +210,8 @@ class Session:
         for row, new in zip(rows, ids, strict=True):
             token_Bn[place[int(row)], n - len(new) :] = new
             mask_Bn[place[int(row)], n - len(new) :] = True
-        with lm.decoding():
+        with self._decoding():
+            batch.cache.reserve(n)
             batch.insert(self._to_device(token_Bn), self._to_device(mask_Bn), self.recorder)
             batch.state.resume(at)
 
@@ -235,7 +243,8 @@ class Session:
                 "some episodes end or wait before their answer, so it cannot be chosen for them; "
                 "use an environment that forces answers and has no calls."
             )
-        return DecodeState(batch.cache, batch.hidden_BD, batch.length_N + batch.step_N)
+        cache = batch.cache.plain() if isinstance(batch.cache, FixedCache) else batch.cache
+        return DecodeState(cache, batch.hidden_BD, batch.length_N + batch.step_N)
 
     def _step(self, doing: Doing, answers: bool, last: bool) -> None:
         """One step of the batch.
@@ -247,6 +256,12 @@ class Session:
         """
         batch, heaviest = self._batch, self.engine.keep_thoughts if self._looks(doing) else 0
         log_prob = self.engine.record_log_probs
+        batch.cache.reserve(1)
+        # What heads find out when they are first asked is found out outside of the graph.
+        if self.engine.compiled and self._begun:
+            self.recorder.record(compiled_step(batch, doing, answers, log_prob, heaviest))
+            return
+        self._begun = True
         frame, chosen = batch.act(doing, answers, log_prob=log_prob, heaviest=heaviest)
         self.recorder.record(frame)
         if not last or bool((batch.state.phase != Phase.DONE).any()):
@@ -263,11 +278,26 @@ class Session:
         return bool(((state.phase == Phase.THINK) & (state.think_used < MOST_STEPS)).any())
 
     def _compact(self) -> None:
+        """Drop rows that are done, where copying the others costs less than carrying them along."""
         batch = self._batch
-        keep = torch.nonzero(batch.state.phase[batch.rows] != Phase.DONE)[:, 0]
-        # Copying what stays must cost less than carrying the rest along.
+        going_B = batch.state.phase[batch.rows] != Phase.DONE
+        if self.engine.compiled:
+            keep = whole_groups(going_B, self._group)
+        else:
+            keep = torch.nonzero(going_B)[:, 0]
         if 0 < len(keep) <= 0.9 * len(batch.rows):
             batch.keep(keep)
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """The model as decoding wants it; a step that is compiled has no packed weights."""
+        lm, before = self.policy.lm, self.policy.lm.compiled
+        lm.compiled = self.engine.compiled
+        try:
+            with lm.decoding():
+                yield
+        finally:
+            lm.compiled = before
 
     def _to_device(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.policy.lm.device)

@@ -141,7 +141,7 @@ def inputs(policy: Policy, chosen: Chosen, kind_B: Tensor, table_VD: Tensor) -> 
     if not chosen.thought or policy.thinks_in_tokens:
         return x_BD
     latent_BD = latents(policy.head, chosen.thought, x_BD, table_VD)
-    return torch.where((kind_B == StepKind.THOUGHT)[:, None], latent_BD, x_BD)
+    return torch.where((kind_B == int(StepKind.THOUGHT))[:, None], latent_BD, x_BD)
 
 
 def latents(head: PolicyHead, thought: Action, x_BD: Tensor, table_VD: Tensor) -> Tensor:
@@ -177,7 +177,8 @@ def log_probs(policy: Policy, read: Readout, chosen: Chosen, kind_B: Tensor) -> 
 
 def thoughts(kind_B: Tensor) -> Tensor:
     """Which steps are thoughts, whatever the model read of them."""
-    found = kind_B == THOUGHTS[0]
-    for kind in THOUGHTS[1:]:
+    first, *others = map(int, THOUGHTS)
+    found = kind_B == first
+    for kind in others:
         found = found | (kind_B == kind)
     return found
