@@ -101,7 +101,7 @@ def test_what_the_environment_inserts_is_read(compiler: Counter, random_lm: Call
 @pytest.mark.thorough
 def test_torchs_own_compiler(random_lm: Callable, prompts: Any, protocol: Protocol) -> None:
     torch._dynamo.reset()
-    eager = Engine(Policy(random_lm("llama"), HEADS["token"]()), record_log_probs=True)
+    eager = Engine(Policy(random_lm("llama"), TokenHead()), record_log_probs=True)
     plain = eager.rollout(prompts, protocol, seed=1, group_size=2)
     same(plain, replace(eager, compile=True).rollout(prompts, protocol, seed=1, group_size=2))
 
