@@ -104,6 +104,18 @@ class CounterRNG:
         noise_free = None if self.noise_free_B is None else self.noise_free_B[at]
         return CounterRNG(self.key_B[at], noise_free)
 
+    def joined(self, other: CounterRNG) -> CounterRNG:
+        """Those of the rows of both."""
+        masks = [
+            torch.zeros_like(rng.key_B, dtype=torch.bool)
+            if rng.noise_free_B is None
+            else rng.noise_free_B
+            for rng in (self, other)
+        ]
+        none = self.noise_free_B is None and other.noise_free_B is None
+        key_B = torch.cat([self.key_B, other.key_B])
+        return CounterRNG(key_B, None if none else torch.cat(masks))
+
     def noise_free(self, rows_B: Tensor | npt.NDArray[np.bool_]) -> CounterRNG:
         """The same numbers, but the normal numbers of these rows are all zero."""
         return CounterRNG(self.key_B, torch.as_tensor(rows_B, device=self.key_B.device))

@@ -105,7 +105,7 @@ class _Segments:
         return Taken(
             reward_N[: self._n],
             {row: row_info(info, row) for row in ended.tolist()},
-            {row: _inserted(observation, row) for row in waiting.tolist()},
+            {row: inserted(observation, row) for row in waiting.tolist()},
         )
 
 
@@ -141,7 +141,7 @@ class _Steps:
             out = [row for row in np.flatnonzero(running_N).tolist() if not self._queues[row]]
             if out or not running_N.any():
                 observation = self._base.episodes.observe()
-                taken.tool_responses = {row: _inserted(observation, row) for row in out}
+                taken.tool_responses = {row: inserted(observation, row) for row in out}
                 return taken
             self._step(running_N, taken)
 
@@ -227,7 +227,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def _inserted(observation: Mapping[str, Any], row: int) -> list[int]:
+def inserted(observation: Mapping[str, Any], row: int) -> list[int]:
     """What the environment has inserted last in a row."""
     ids: list[int] = observation["inserted"][row, : observation["inserted_length"][row]].tolist()
     return ids

@@ -18,6 +18,7 @@ from latentgym.episodes.protocol import Phase, Protocol
 from latentgym.heads import Readout
 from latentgym.heads.base import State
 from latentgym.heads.rng import CounterRNG
+from latentgym.lm.joining import end_to_end, joined
 from latentgym.lm.model import Prefill
 from latentgym.rollout.episode_tensors import EpisodeTensors
 from latentgym.rollout.policy import Policy
@@ -150,6 +151,42 @@ class Batch:
         self.cache.keep(places)
         self.hidden_BD, self.rows = self.hidden_BD[places], self.rows[places]
         self.head_state = {name: x[places] for name, x in self.head_state.items()}
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows alone, which are numbered anew in that order.
+
+        Args:
+            rows: their numbers, ascending; all of them are in the batch.
+        """
+        n = len(self.length_N)
+        number_N = torch.full((n,), -1, device=rows.device)
+        number_N[rows] = torch.arange(len(rows), device=rows.device)
+        places = torch.nonzero(number_N[self.rows] >= 0)[:, 0]
+        if len(places) < len(self.rows):
+            self.keep(places)
+        self.rows = number_N[self.rows]
+        self.state, self.rng = self.state.select(rows), self.rng[rows]
+        self.length_N, self.step_N = self.length_N[rows], self.step_N[rows]
+        used_Q, self.prompt_N = torch.unique(self.prompt_N[rows], return_inverse=True)
+        self.memory_mask_QP = self.memory_mask_QP[used_Q]
+        if self.memory_QPE is not None:
+            self.memory_QPE = self.memory_QPE[used_Q]
+
+    def join(self, other: Batch) -> None:
+        """Take the rows of another batch of the same policy and rules along, behind these."""
+        n, prompts = len(self.length_N), len(self.memory_mask_QP)
+        self.cache = joined(self.cache, other.cache)
+        self.hidden_BD = torch.cat([self.hidden_BD, other.hidden_BD])
+        both = self.head_state, other.head_state
+        self.head_state = {name: torch.cat([state[name] for state in both]) for name in both[0]}
+        self.rows = torch.cat([self.rows, other.rows + n])
+        self.state, self.rng = self.state.joined(other.state), self.rng.joined(other.rng)
+        self.length_N = torch.cat([self.length_N, other.length_N])
+        self.step_N = torch.cat([self.step_N, other.step_N])
+        self.prompt_N = torch.cat([self.prompt_N, other.prompt_N + prompts])
+        self.memory_mask_QP = end_to_end(self.memory_mask_QP, other.memory_mask_QP)
+        if self.memory_QPE is not None and other.memory_QPE is not None:
+            self.memory_QPE = end_to_end(self.memory_QPE, other.memory_QPE)
 
     def _readout(self) -> Readout:
         memory, mask = None, None

@@ -167,7 +167,14 @@ def collect_in_batches(
     Yields:
         Positions in `questions`, and the episodes of those questions.
     """
+    from latentgym.rollout.queue import Queue
+
     index = np.asarray(questions, dtype=np.int64)
+    actor(env)  # or it cannot be played
+    if env is env.unwrapped and not engine.compiled:
+        yield from Queue(engine, env, index, group_size, seed).run()
+        return
+    # Wrappers see whole batches, step by step; and steps are compiled for few numbers of rows.
     for places in in_batches(env, index, group_size):
         yield places, collect(engine, env, index[places], group_size=group_size, seed=seed)
 
@@ -177,8 +184,13 @@ def in_batches(env: Any, questions: IntArray, group_size: int = 1) -> Iterator[I
 
     Questions of like prompt length go together, so that little is padded.
     """
-    lengths = np.array([len(env.unwrapped.prompt(int(i))) for i in questions])
-    order = np.argsort(lengths, kind="stable")
+    order = by_length(env, questions)
     size = max(1, env.unwrapped.num_envs // group_size)
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def by_length(env: Any, questions: IntArray) -> IntArray:
+    """Positions in `questions`, those of short prompts first."""
+    lengths = np.array([len(env.unwrapped.prompt(int(i))) for i in questions])
+    return np.argsort(lengths, kind="stable")

@@ -57,6 +57,26 @@ class Recorder:
         kept = {name: value for name, value in frame.action.items() if name not in _IN_KINDS}
         self._frames.append(replace(frame, action=kept))
 
+    def select(self, rows: IntArray) -> Recorder:
+        """What is written down of some rows, numbered anew in that order.
+
+        Args:
+            rows: their numbers.
+        """
+        other, number_N = Recorder(len(rows)), np.full(self._n, -1)
+        number_N[rows] = np.arange(len(rows))
+        for frame in self._frames:
+            number_B = number_N[frame.rows.cpu().numpy()]
+            places = np.flatnonzero(number_B >= 0)
+            if places.size:
+                other._frames.append(_some(frame, places, number_B[places]))
+        return other
+
+    def join(self, other: Recorder) -> None:
+        """Take along what another has written down of other rows, which come behind these."""
+        self._frames += [replace(f, rows=f.rows + self._n) for f in other._frames]
+        self._n += other._n
+
     def arrays(self, *, log_probs: bool) -> dict[str, Any]:
         """Tokens, kinds, thoughts, log-probabilities and what is seen, as fields of `Rollouts`."""
         n, frames, steps = self._n, self._frames, 0
@@ -87,6 +107,20 @@ class Recorder:
                     logp_NT[tuple(index)] = frame.logp_B.cpu()[torch.from_numpy(some)]
         arrays = {"token_NT": token_NT, "kind_NT": kind_NT, "logp_NT": logp_NT}
         return {**arrays, "actions": stored, "seen": seen}
+
+
+def _some(frame: Frame, places: IntArray, rows: IntArray) -> Frame:
+    """Some places of a frame, whose rows have these numbers."""
+    at = torch.from_numpy(places).to(frame.rows.device)
+    action, seen = (
+        {name: x[at.to(x.device)] for name, x in named.items()}
+        for named in (frame.action, frame.seen)
+    )
+    logp_B = None if frame.logp_B is None else frame.logp_B[at]
+    numbers = torch.from_numpy(rows).to(at.device)
+    return Frame(
+        *(numbers, frame.step_B[at], frame.token_B[at], frame.kind_B[at]), action, logp_B, seen
+    )
 
 
 def _put(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,29 +153,36 @@ class Session:
         """Rows for which the environment must respond before they go on."""
         return np.flatnonzero((self._batch.state.phase == Phase.TOOL_CALL).cpu().numpy())
 
-    def run(self, *, answers: bool = True) -> None:
+    @property
+    def done(self) -> IntArray:
+        """Rows whose episode has ended."""
+        return np.flatnonzero((self._batch.state.phase == Phase.DONE).cpu().numpy())
+
+    def run(self, *, answers: bool = True, until: int | None = None) -> None:
         """Decode until every row is done or waits for the environment.
 
         Args:
-            answers: False stops rows that are about to answer; see `standing`.
+            answers: False stops rows that are about to answer; see `decode_state`.
+            until: stop as soon as so many rows are done or wait; None for all of them.
         """
         every = self.engine.steps_between_looks(self.policy.lm.device)
         with self._decoding():
             step = 0
-            while (doing := self._look_ahead(answers, every)) is not None:
+            while (doing := self._look_ahead(answers, every, until)) is not None:
                 for _ in range(every):
                     self._step(doing, answers, last=every == 1)
                     step += 1
                     if self.engine.compact_every and step % self.engine.compact_every == 0:
                         self._compact()
 
-    def _look_ahead(self, answers: bool, steps: int) -> Doing | None:
-        """What rows may do in the next steps; None if none does anything. It waits for them."""
+    def _look_ahead(self, answers: bool, steps: int, until: int | None) -> Doing | None:
+        """What rows may do in the next steps; None if they are to stop. It waits for the device."""
         state, rows = self._batch.state, self._batch.rows
         phase_B, forced_B = (x[rows].cpu().numpy() for x in (state.phase, state.forced_left))
         thinking_B, answers_B = phase_B == Phase.THINK, phase_B == Phase.ANSWER
         live_B = thinking_B | (answers_B if answers else answers_B & (forced_B > 0))
-        if not live_B.any():
+        going = int(live_B.sum())
+        if not going or (until is not None and len(state.phase) - going >= until):
             return None
         thinking = bool(thinking_B.any())
         if steps == 1:
@@ -215,19 +222,57 @@ class Session:
             batch.insert(self._to_device(token_Bn), self._to_device(mask_Bn), self.recorder)
             batch.state.resume(at)
 
+    def take(self, rows: IntArray) -> Rollouts:
+        """The record of some rows that are done, which are forgotten; others are numbered anew.
+
+        Args:
+            rows: their numbers, whole groups.
+        """
+        kept = np.setdiff1d(np.arange(len(self.prompt_N)), rows)
+        record = replace(self.record(rows), discarded=self.discarded)
+        with self._decoding():
+            self._batch.discarded.zero_()
+            if kept.size:
+                self._batch.select(self._to_device(kept))
+        self.recorder = self.recorder.select(kept)
+        used_Q, self.prompt_N = np.unique(self.prompt_N[kept], return_inverse=True)
+        self.prompts = [self.prompts[q] for q in used_Q]
+        self.question_N, self.sample_N = self.question_N[kept], self.sample_N[kept]
+        return record
+
+    def join(self, other: Session) -> None:
+        """Take the rows of another session along, behind these: of the same engine and rules.
+
+        Neither may have given embeddings, or compiled steps.
+        """
+        self.prompt_N = np.concatenate([self.prompt_N, other.prompt_N + len(self.prompts)])
+        self.prompts = [*self.prompts, *other.prompts]
+        self.question_N = np.concatenate([self.question_N, other.question_N])
+        self.sample_N = np.concatenate([self.sample_N, other.sample_N])
+        with self._decoding():
+            self._batch.join(other._batch)
+        self.recorder.join(other.recorder)
+
     def finish(self) -> Rollouts:
         """The record of all rows so far."""
+        whole = self.record(np.arange(len(self.prompt_N)))
+        return replace(whole, discarded=self.discarded)
+
+    def record(self, rows: IntArray) -> Rollouts:
+        """What some rows have done so far, the positions of rows that stood still left out."""
+        state, at = self._batch.state, self._to_device(rows)
+        used_Q, prompt_N = np.unique(self.prompt_N[rows], return_inverse=True)
+        given = self._given_QkD
         return Rollouts(
-            prompts=self.prompts,
-            prompt_N=self.prompt_N,
-            question_N=self.question_N,
-            sample_N=self.sample_N,
-            **self.recorder.arrays(log_probs=self.engine.record_log_probs),
-            terminated_N=self.state.terminated.cpu().numpy().copy(),
-            truncated_N=self.state.truncated.cpu().numpy().copy(),
+            prompts=[self.prompts[q] for q in used_Q],
+            prompt_N=prompt_N.astype(np.int64),
+            question_N=self.question_N[rows],
+            sample_N=self.sample_N[rows],
+            **self.recorder.select(rows).arrays(log_probs=self.engine.record_log_probs),
+            terminated_N=state.terminated[at].cpu().numpy(),
+            truncated_N=state.truncated[at].cpu().numpy(),
             seed=self.seed,
-            discarded=self.discarded,
-            given_QkD=self._given_QkD,
+            given_QkD=None if given is None else given[torch.from_numpy(used_Q).to(given.device)],
         )
 
     @property

@@ -1,0 +1,111 @@
+"""Rows that end and begin in one batch are what they would be in any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from torch.testing import assert_close
+
+from latentgym.episodes.protocol import Protocol
+from latentgym.heads import PolicyHead
+from latentgym.lm.model import LatentLM
+from latentgym.registry import make_vector_env
+from latentgym.rollout import Engine, Policy, Rollouts
+from latentgym.rollout.collect import collect
+from latentgym.rollout.queue import Queue
+
+from .conftest import HEADS
+from .test_choices import Router, SubTokens
+
+G = 2
+ALL = {**HEADS, "router": Router, "sub-tokens": lambda: SubTokens(3)}
+FEW = ("ratt", "router")
+
+
+def same(one: Rollouts, other: Rollouts) -> None:
+    steps = one.token_NT.shape[1]
+    assert other.token_NT.shape[1] == steps
+    assert one.prompts == other.prompts
+    for name in ("token_NT", "kind_NT", "question_N", "sample_N", "terminated_N", "truncated_N"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    for name, value in one.actions.items():
+        assert_close(value, other.actions[name], rtol=1e-3, atol=1e-4)
+    assert one.logp_NT is not None and other.logp_NT is not None
+    assert_close(one.logp_NT, other.logp_NT, rtol=1e-3, atol=1e-4)
+
+
+def one_after_the_other(engine: Engine, prompts: Any, protocol: Protocol) -> dict[int, Rollouts]:
+    """Two questions at once: where one is through, the next begins."""
+
+    def start(question: int) -> Any:
+        return engine.start(
+            [prompts[question]], protocol, seed=1, group_size=G, question_Q=[question]
+        )
+
+    session, left, found = start(0), list(range(1, len(prompts))), {}
+    session.join(start(left.pop(0)))
+    while len(found) < len(prompts):
+        session.run(until=len(session.done) + 1)
+        ended = np.isin(np.arange(len(session.prompt_N)), session.done).reshape(-1, G).all(1)
+        rows = np.flatnonzero(np.repeat(ended, G))
+        if not rows.size:
+            continue
+        record = session.take(rows)
+        for row in range(0, len(record), G):
+            found[int(record.question_N[row])] = record.select([row, row + 1])
+        if left:
+            new = start(left.pop(0))
+            if len(session.prompt_N):
+                session.join(new)
+            else:
+                session = new
+    return found
+
+
+@pytest.mark.parametrize("compact_every", [1, pytest.param(0, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.thorough) for n in ALL]
+)
+@pytest.mark.parametrize("arch", ["llama", pytest.param("gpt2", marks=pytest.mark.thorough)])
+def test_a_row_is_what_it_is_alone(
+    arch: str, name: str, compact_every: int, random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    head: PolicyHead = ALL[name]()
+    policy = Policy(random_lm(arch), head)
+    engine = Engine(policy, record_log_probs=True, compact_every=compact_every)
+    prompts = [*prompts, *(prompt[::-1] for prompt in prompts)]
+    found = one_after_the_other(engine, prompts, protocol)
+    for question, prompt in enumerate(prompts):
+        alone = engine.rollout([prompt], protocol, seed=1, group_size=G, question_Q=[question])
+        same(found[question], alone)
+
+
+@pytest.mark.parametrize(
+    "rows", [5, *(pytest.param(n, marks=pytest.mark.thorough) for n in (2, 6))]
+)
+def test_every_question_is_answered_once(rows: int, random_lm: Callable) -> None:
+    env = make_vector_env("latent/GSM8K-token", rows, source="sample", think=12, answer=6)
+    lm: LatentLM = random_lm("llama")
+    engine = Engine(Policy(lm, HEADS["token"]()), record_log_probs=True)
+    questions = np.array([3, 1, 4, 0, 5, 9, 2])
+    queue = Queue(engine, env, questions, G, seed=4)
+    found: dict[int, Any] = {}
+    for places, episodes in queue.run():
+        assert len(episodes.rollouts) == G * len(places) == len(episodes.infos)
+        for i, place in enumerate(places.tolist()):
+            at = [G * i, G * i + 1]
+            assert place not in found
+            found[place] = (
+                episodes.rollouts.select(at),
+                episodes.reward_N[at].tolist(),
+                [episodes.infos[row] for row in at],
+            )
+    assert sorted(found) == list(range(len(questions)))
+    alone = make_vector_env("latent/GSM8K-token", G, source="sample", think=12, answer=6)
+    for place, (rollouts, rewards, infos) in found.items():
+        episodes = collect(engine, alone, [questions[place]], group_size=G, seed=4)
+        same(rollouts, episodes.rollouts)
+        assert rewards == episodes.reward_N.tolist() and infos == episodes.infos
