@@ -144,7 +144,9 @@ class RolloutBench:
     the machine hits each alike; ratios are taken within a round and their median is reported. The
     floor is the time of the model's linear layers alone at the same batch: what a decoding step
     costs if everything else were free. A model in fp32 is also rolled out with its weights in
-    bfloat16, and those rollouts are replayed in fp32.
+    bfloat16, and those rollouts are replayed in fp32. Latents per second are told of every head,
+    behind groups of several sizes, beside the most that the memory's bandwidth allows. On a CPU
+    with one thread, times are what this process computed, so that others at work do not count.
     """
 
     model: str = "smollm2-135m"
@@ -155,6 +157,10 @@ class RolloutBench:
     """New positions per row."""
     group: Size = 8
     """Rows per prompt."""
+    groups: tuple[Size, ...] = (1, 8, 32)
+    """Rows per prompt at which latents per second are told of every head."""
+    gguf: Path | None = None
+    """The model's weights for llama.cpp, which is measured at one row if it is installed."""
     rounds: Size = 5
     """Rounds; each runs everything once."""
     threads: SizeOrZero = 0

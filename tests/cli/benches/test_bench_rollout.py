@@ -11,10 +11,12 @@ from latentgym.cli.main import main
 def test_rollout_bench_reports_ratios_and_scaling(tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
     small = ["--model", "tiny:llama:1x2x16", "--prompt", "16", "--new", "4", "--group", "2"]
-    assert main(["bench", "rollout", *small, "--rounds", "2", "--json", str(target)]) == 0
+    small += ["--groups", "1", "2", "--rounds", "2"]
+    assert main(["bench", "rollout", *small, "--json", str(target)]) == 0
     (report,) = json.loads(target.read_text())
     assert {
         "generate / token rollout",
+        "generate, static cache / token rollout",
         "no cache / token rollout",
         "token step / linear floor",
         "token step / packed floor",
@@ -27,4 +29,7 @@ def test_rollout_bench_reports_ratios_and_scaling(tmp_path: Path) -> None:
     assert 0 < difference < 0.1 and 0 <= outside < 0.1
     assert {"exponent_prompt", "exponent_thoughts"} <= set(report["scaling"])
     assert report["settings"]["group"] == 2
+    assert report["latents_per_second"].keys() == {"1", "2"}
+    assert report["bandwidth_bytes_per_s"] > 0 and report["clock"] in ("cpu", "wall")
+    assert all("llama.cpp is not measured" in note for note in report["notes"])
     assert report["versions"]["torch"]
