@@ -31,6 +31,11 @@ BENCHES = {
         "LatentSeekBench",
         "the batched search against one question at a time",
     ),
+    "memory": (
+        "latentgym.cli.benches.memory",
+        "MemoryBench",
+        "what fits: memory of rollouts and updates, foreseen and measured",
+    ),
     "recommend": (
         "latentgym.cli.benches.recommend",
         "RecommendBench",

@@ -149,6 +149,8 @@ class Footprint:
         padded: whether prompts, or rows without shared prompts, are of unequal lengths, so that
             attention has a mask.
         packed: whether decoding packs the weights (`latentgym.lm.packed`).
+        foreach: whether AdamW steps all weights together, as torch does on a GPU, which takes as
+            much again as they do for a moment.
     """
 
     layout: Layout
@@ -163,6 +165,7 @@ class Footprint:
     recompute: bool = False
     padded: bool = True
     packed: bool = False
+    foreach: bool = False
 
     # What stands throughout.
 
@@ -294,7 +297,7 @@ class Footprint:
     def update(self) -> int:
         """Most bytes during replay and update, beside weights and the optimiser's state.
 
-        What lives for a moment is the largest of: a chunk of logits; the prompts' keys and values,
+        The backward pass and the optimiser's step compete for the peak. In the former, what lives for a moment is the largest of: a chunk of logits; the prompts' keys and values,
         repeated for all rows until these are read; a block's widest gradient, and with it all that
         is computed again of the block.
         """
@@ -303,7 +306,8 @@ class Footprint:
         again = self.block(self.rows, whole, mask=self.padded) if self.recompute else 0
         gradient = self.rows * (self.steps if self.shares else whole) * self.layout.inner
         moment = max(self.logits, repeated, again + gradient * self.dtype.itemsize)
-        return self.casts + self.gradients + self.activations + moment
+        passed = self.casts + self.activations + moment
+        return self.gradients + max(passed, self.trainable * _FP32 if self.foreach else 0)
 
     @property
     def standing(self) -> int:

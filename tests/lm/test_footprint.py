@@ -175,6 +175,67 @@ def test_the_peak_of_an_update_is_foreseen(arch: str, group: int, recompute: boo
     assert 0.8 < plan.update / peak < 1.3
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("lora", [0, 4])
+def test_the_peak_is_foreseen_in_all_ways_to_train(dtype: str, recompute: bool, lora: int) -> None:
+    lm = model("llama", dtype, mixed_precision=True)
+    layout = layout_of(lm.model)
+    if lora:
+        lm.add_lora(lora, lora)
+    if recompute:
+        lm.checkpoint_gradients()
+    policy, rows = Policy(lm, TokenHead()), 8
+    plan = Footprint(
+        layout, getattr(torch, dtype), prompts=2, group=4, prompt=64, steps=48, rows=rows,
+        trained=not lora, lora=lora, recompute=recompute, padded=False,
+    )  # fmt: skip
+    rollouts = Engine(policy).rollout(prompts(2, 64), exactly(48), seed=0, group_size=4)
+    lm.train(recompute)
+
+    def update() -> None:
+        replay(policy, rollouts.select(np.arange(rows))).logp_NT.sum().backward()
+
+    update()
+    peak = plan.gradients + peak_bytes(update, CPU)
+    assert 0.8 < plan.update / peak < 1.3
+
+
+@pytest.mark.parametrize("chunk", [100, 1000])
+def test_the_peak_of_logits_is_foreseen(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a vocabulary that is much wider than the model, with and without chunks."""
+    lm = model("llama", size="1x1x4")
+    for module in ("model", "footprint"):
+        monkeypatch.setattr(f"latentgym.lm.{module}.MOST_LOGITS", chunk * lm.vocab_size)
+    policy = Policy(lm, TokenHead())
+    plan = Footprint(
+        layout_of(lm.model), group=8, prompt=4, steps=48, rows=8, trained=True, padded=False
+    )
+    rollouts = Engine(policy).rollout(prompts(1, 4), exactly(48), seed=0, group_size=8)
+    assert lm.logits_at_once == chunk
+
+    def update() -> None:
+        replay(policy, rollouts).logp_NT.sum().backward()
+
+    assert 0.8 < plan.update / peak_bytes(update, CPU) < 1.3
+
+
+def test_a_step_of_all_weights_together_takes_them_once_more() -> None:
+    lm = model("llama")
+    plan = Footprint(layout_of(lm.model), trained=True, foreach=True, rows=1, prompt=1, steps=1)
+    parameters = list(lm.parameters())
+    optimizer = torch.optim.AdamW(parameters, foreach=True)
+
+    def step() -> None:
+        for p in parameters:
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+
+    step()
+    optimizer.zero_grad(set_to_none=True)
+    assert plan.update == pytest.approx(peak_bytes(step, CPU), rel=0.01)
+
+
 def test_choices_move_what_they_should() -> None:
     layout = layout_of(model("llama").model)
     sizes: dict[str, Any] = {"layout": layout, "prompt": 512, "steps": 512, "rows": 8}

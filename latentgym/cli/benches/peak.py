@@ -70,4 +70,4 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device)) - before
     with _Alive() as seen:
         run()
-    return seen.most
+    return int(seen.most)

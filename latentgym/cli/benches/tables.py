@@ -35,6 +35,51 @@ def latents_tables(report: Mapping[str, Any]) -> Iterator[Table]:
         yield table
 
 
+def foreseen_tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """Bytes of every part of what some sizes of models take."""
+    s, by_size = report["settings"], report["foreseen"]
+    if not by_size:
+        return
+    table = _table(
+        f"foreseen: {s['prompts']} prompts of {s['prompt']}, {s['group']} rows each, {s['new']} "
+        f"steps;\nupdates of {s['micro_batch']} rows"
+    )
+    for size in by_size:
+        table.add_column(size, justify="right")
+    for part in next(iter(by_size.values())):
+        table.add_row(part, *(in_bytes(parts[part]) for parts in by_size.values()))
+    free = report["free_bytes"]
+    if free is not None:
+        table.caption = f"free on {report['device']} now: {in_bytes(free)}"
+        table.caption_justify = "left"
+    yield table
+
+
+def measured_tables(report: Mapping[str, Any]) -> Iterator[Table]:
+    """Peaks that were measured beside those that were foreseen."""
+    if not report["measured"]:
+        return
+    table = _table("most at once, beside weights and AdamW")
+    for title in ("measured", "foreseen", "ratio"):
+        table.add_column(title, justify="right")
+    for found in report["measured"]:
+        table.add_row(
+            shown(f"{found['model']}, {found['dtype']}: {found['what']}"),
+            in_bytes(found["measured_bytes"]),
+            in_bytes(found["foreseen_bytes"]),
+            f"{found['ratio']:.2f}",
+        )
+    yield table
+
+
+def in_bytes(number: float) -> str:
+    """As `1.23 GB`; units are powers of ten, as those of memory that is told elsewhere."""
+    for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if number >= factor:
+            return f"{number / factor:#.3g}".removesuffix(".") + f" {unit}"
+    return f"{number:.0f} B"
+
+
 def _table(title: str) -> Table:
     table = Table(
         title=title,
@@ -57,5 +102,7 @@ def _rate(value: float) -> str:
 
 WIDE: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Table]]] = {
     "latents_per_second": latents_tables,
+    "foreseen": foreseen_tables,
+    "measured": measured_tables,
 }
 """By the key of a report that they show."""
