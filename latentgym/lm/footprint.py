@@ -297,9 +297,10 @@ class Footprint:
     def update(self) -> int:
         """Most bytes during replay and update, beside weights and the optimiser's state.
 
-        The backward pass and the optimiser's step compete for the peak. In the former, what lives for a moment is the largest of: a chunk of logits; the prompts' keys and values,
-        repeated for all rows until these are read; a block's widest gradient, and with it all that
-        is computed again of the block.
+        The backward pass and the optimiser's step compete for the peak. In the former, what lives
+        for a moment is the largest of: a chunk of logits; the prompts' keys and values, repeated
+        for all rows until these are read; a block's widest gradient, and with it all that is
+        computed again of the block.
         """
         whole = self.prompt + self.steps
         repeated = self.rows * whole * self.cache_position if self.shares else 0

@@ -102,7 +102,7 @@ def _footprint(sizes: Layout, o: MemoryBench, dtype: torch.dtype, **more: Any) -
 
 
 def _parts(sizes: Layout, o: MemoryBench) -> dict[str, int]:
-    """Bytes of every part, and in all, by name; on a GPU."""
+    """Bytes of every part, and in all, by name; on a GPU, where nothing is packed."""
     dtype = getattr(torch, o.dtype)
     acting = _footprint(sizes, o, dtype, foreach=True)
     full, lora = replace(acting, trained=True), replace(acting, lora=o.lora)
@@ -116,6 +116,7 @@ def _parts(sizes: Layout, o: MemoryBench) -> dict[str, int]:
         "AdamW": full.optimizer,
         "AdamW, LoRA": lora.optimizer,
         "weights as they are cast": full.casts,
+        "weights packed, on a CPU": replace(acting, packed=True).casts,
         "cache, a prompt": acting.prompt_cache,
         "cache, a row": acting.own_cache,
         "cache, a row and step": acting.cache_position,

@@ -34,7 +34,8 @@ from latentgym.training.rollout_correction import RoundedPolicy
 
 _THOUGHTS, _ANSWER = 32, 16  # of a chain that is thought and then answered
 _GENERATE, _STATIC = "transformers generate", "transformers generate, static cache"
-_LLAMA_CPP, _ONE_ROW = "llama.cpp, 1 row", "token, 1 row"
+_ALONE = ", 1 row"
+_LLAMA_CPP, _ONE_ROW = f"llama.cpp{_ALONE}", f"step {TOKEN}{_ALONE}"
 _PACKED = "floor: packed linear layers"
 _NEAR = 0.2  # the usual bound of a ratio
 _NO_CACHE_STEPS = 4  # the loop without cache is too slow to run to the end
@@ -67,7 +68,7 @@ def run(options: RolloutBench) -> dict[str, Any]:
     medians = {name: statistics.median(ms) for name, ms in timings.items()}
     return {
         "bench": "rollout",
-        "settings": asdict(options),
+        "settings": {**asdict(options), "gguf": options.gguf and options.gguf.name},
         "model": lm.name,
         "device": str(lm.device),
         "dtype": str(lm.dtype),
@@ -76,7 +77,7 @@ def run(options: RolloutBench) -> dict[str, Any]:
         "notes": [] if without is None else [without],
         "ms_per_step": medians,
         "steps_per_s": {
-            name: 1000 * options.group / ms
+            name: 1000 * (1 if name.endswith(_ALONE) else options.group) / ms
             for name, ms in medians.items()
             if not name.startswith("floor")
         },
@@ -115,7 +116,7 @@ def _subjects(
         gguf, threads = o.gguf, torch.get_num_threads()
         subjects.append(lambda: {_LLAMA_CPP: llama_cpp_ms(gguf, prompt, o.new, threads)})
         one = engines[TOKEN]
-        subjects.append(lambda: {f"step {_ONE_ROW}": step_ms(one, prompt, 1, o.new)[1]})
+        subjects.append(lambda: {_ONE_ROW: step_ms(one, prompt, 1, o.new)[1]})
     answers = partial(_answers, engines["colar"], prompt, o.group)
     return [*subjects, *(rollout_of(name, engine) for name, engine in engines.items()), answers]
 
@@ -214,7 +215,7 @@ def _ratios(timings: dict[str, list[float]], heads: Iterable[str]) -> dict[str, 
             pair = f"{part} token", f"{part} token, bfloat16"
             ratios[f"token {part}, float32 / bfloat16"] = ratio(*pair)
     if _LLAMA_CPP in timings:
-        ratios["llama.cpp / token step, 1 row"] = ratio(_LLAMA_CPP, f"step {_ONE_ROW}")
+        ratios["llama.cpp / token step, 1 row"] = ratio(_LLAMA_CPP, _ONE_ROW)
     for name in heads:
         if name != TOKEN:
             ratios[f"{name} step / token step"] = ratio(f"step {name}", "step token")
