@@ -18,7 +18,7 @@ def test_rollout_bench_reports_ratios_and_scaling(
     monkeypatch.setattr(rollout, "absent", lambda gguf: None)  # as if llama.cpp were installed
     monkeypatch.setattr(rollout, "llama_cpp_ms", lambda *_: 5.0)
     small = ["--model", "tiny:llama:1x2x16", "--prompt", "16", "--new", "4", "--group", "2"]
-    small += ["--groups", "1", "2", "--rounds", "2", "--gguf", "weights.gguf"]
+    small += ["--groups", "1", "2", "--rounds", "1", "--gguf", "weights.gguf"]
     assert main(["bench", "rollout", *small, "--json", str(target)]) == 0
     (report,) = json.loads(target.read_text())
     assert {
