@@ -20,7 +20,7 @@ from latentgym.cli.benches.heads import every_head
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import PolicyHead
 from latentgym.lm import LatentLM
-from latentgym.lm.footprint import layout_of, read_per_step
+from latentgym.lm.footprint import Layout, read_per_step
 from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, Policy
 
@@ -32,12 +32,13 @@ _FP32 = torch.float32.itemsize
 
 
 def latents_per_second(
-    lm: LatentLM, prompt: Sequence[int], groups: Sequence[int], rounds: int
+    lm: LatentLM, sizes: Layout, prompt: Sequence[int], groups: Sequence[int], rounds: int
 ) -> dict[str, Any]:
     """The table, with the bandwidth behind its floors.
 
     Args:
         lm: the model.
+        sizes: of it.
         prompt: token ids.
         groups: numbers of rows of the prompt.
         rounds: in each, every head thinks behind every group, in turn.
@@ -60,7 +61,7 @@ def latents_per_second(
     speed = bandwidth(lm.device)
 
     def entry(rows: int, name: str) -> dict[str, float]:
-        read = _read(lm, made[name], rows, len(prompt))
+        read = _read(lm, sizes, made[name], rows, len(prompt))
         pairs = zip(ms[rows, name], ms[rows, TOKEN], strict=True)
         return {
             "latents_per_s": 1000 * rows / statistics.median(ms[rows, name]),
@@ -96,7 +97,7 @@ def bandwidth(device: torch.device) -> float:
     return 1000 * numbers.nbytes / min(took)
 
 
-def _read(lm: LatentLM, head: PolicyHead, rows: int, prompt: int) -> float:
+def _read(lm: LatentLM, sizes: Layout, head: PolicyHead, rows: int, prompt: int) -> float:
     """Bytes that a step cannot but read.
 
     A head counts two operations for each number of its own, or of the embedding table, that it
@@ -106,4 +107,4 @@ def _read(lm: LatentLM, head: PolicyHead, rows: int, prompt: int) -> float:
     if head.needs_memory:
         of_head += prompt * lm.hidden_size * lm.dtype.itemsize
     dtype = lm.autocast or lm.dtype
-    return of_head + read_per_step(layout_of(lm.model), dtype, rows, prompt, STEPS // 2)
+    return of_head + read_per_step(sizes, dtype, rows, prompt, STEPS // 2)

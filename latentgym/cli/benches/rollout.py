@@ -27,6 +27,7 @@ from latentgym.cli.benches.settings import RolloutBench
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.heads import MultiTokenHead, TokenHead
 from latentgym.lm import LatentLM, load_model
+from latentgym.lm.footprint import layout_of
 from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, Policy, log_probs
 from latentgym.text.tokenizers import ByteTokenizer
@@ -45,11 +46,16 @@ Subject = Callable[[], dict[str, float]]
 
 
 def run(options: RolloutBench) -> dict[str, Any]:
-    """Run the benchmark; all figures as plain data."""
+    """Run the benchmark; all figures as plain data.
+
+    Raises:
+        UsageError: there is no such model, device or file of weights, or the model has experts.
+    """
     without = absent(options.gguf)
     if options.threads:
         torch.set_num_threads(options.threads)
-    lm = load_model(options.model, tokenizer=ByteTokenizer())
+    lm = load_model(options.model, tokenizer=ByteTokenizer(), device=options.device)
+    sizes = layout_of(lm.model)  # first, as it may refuse the model
     rounded = None  # what computes in bfloat16 by itself has nothing to stand beside
     if lm.dtype == torch.float32:
         rounded = RoundedPolicy(Policy(lm, TokenHead()), torch.bfloat16).policy
@@ -83,7 +89,7 @@ def run(options: RolloutBench) -> dict[str, Any]:
         },
         "ratios": _ratios(timings, every_head(lm.hidden_size)),
         **({} if rounded is None else {"precision": _precision(lm, rounded, prompt, options)}),
-        **latents_per_second(lm, prompt, options.groups, options.rounds),
+        **latents_per_second(lm, sizes, prompt, options.groups, options.rounds),
         "scaling": _scaling(lm, options) if options.scaling else {},
     }
 

@@ -203,6 +203,8 @@ class RolloutBench:
     """Rows per prompt at which latents per second are told of every head."""
     gguf: Path | None = None
     """The model's weights for llama.cpp, which is measured at one row if it is installed."""
+    device: str = "auto"
+    """Where: auto takes a GPU if there is one, else the CPU; cpu and cuda insist."""
     rounds: Size = 5
     """Rounds; each runs everything once."""
     threads: SizeOrZero = 0

@@ -16,6 +16,7 @@ from latentgym.cli.benches.latents import TOKEN, bandwidth, latents_per_second
 from latentgym.cli.benches.tables import latents_tables
 from latentgym.heads import ControlHead, MixtureHead, PolicyHead, TokenHead
 from latentgym.lm import load_model
+from latentgym.lm.footprint import layout_of
 from latentgym.text.tokenizers import ByteTokenizer
 
 
@@ -42,7 +43,7 @@ def test_a_head_that_is_added_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_floors_follow_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latents, "bandwidth", lambda device: 1e9)
     lm = load_model("tiny:llama:1x2x16", tokenizer=ByteTokenizer())
-    found = latents_per_second(lm, list(range(3, 15)), (1, 4), rounds=1)
+    found = latents_per_second(lm, layout_of(lm.model), list(range(3, 15)), (1, 4), rounds=1)
     matrices = 2 * 16 * 16 + 2 * 16 * 8 + 3 * 16 * 64 + lm.vocab_size * 16
     for rows in (1, 4):
         table = found["latents_per_second"][str(rows)]
