@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import (
     models,
     sections,
+    sections_bench,
     sections_chaos,
     sections_depth,
     sections_dynamics,
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 SECTIONS = {
     **models.SECTIONS,
     **sections.SECTIONS,
+    **sections_bench.SECTIONS,
     **sections_chaos.SECTIONS,
     **sections_depth.SECTIONS,
     **sections_dynamics.SECTIONS,

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from latentgym.cli.benches.tables import WIDE
 from latentgym.cli.options import emit, output, parse, say
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.results import git_commit, versions
@@ -29,6 +30,11 @@ BENCHES = {
         "latentgym.cli.benches.latentseek",
         "LatentSeekBench",
         "the batched search against one question at a time",
+    ),
+    "memory": (
+        "latentgym.cli.benches.memory",
+        "MemoryBench",
+        "what fits: memory of rollouts and updates, foreseen and measured",
     ),
     "recommend": (
         "latentgym.cli.benches.recommend",
@@ -137,6 +143,11 @@ def _show(report: dict[str, Any], console: Console) -> None:
         for name, value in report[key].items():
             table.add_row(shown(name), f"{value:.3g}")
         console.print(table)
+    for key in (key for key in WIDE if key in report):
+        for table in WIDE[key](report):
+            console.print(table)
+    for note in report.get("notes", []):
+        console.print(shown(note))
     for name, value in report["scaling"].items():
         if isinstance(value, dict):
             value = ", ".join(f"{k}: {v:.3g}" for k, v in value.items())

@@ -37,7 +37,7 @@ from latentgym.text.tokenizers import Tokenizer
 # What logits are multiplied with (Cohere), divided by (Granite) and capped at (Gemma 2).
 _LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping")
 TABLE_BLOCK = 1 << 13  # rows of the embedding table that are looked at together
-_MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
+MOST_LOGITS = 1 << 26  # elements of fp32 logits alive at once: 256 MiB
 
 
 Arguments = ParamSpec("Arguments")
@@ -189,7 +189,7 @@ class LatentLM(nn.Module):
     @property
     def logits_at_once(self) -> int:
         """How many positions' logits may be held at the same time."""
-        return max(1, _MOST_LOGITS // self.vocab_size)
+        return max(1, MOST_LOGITS // self.vocab_size)
 
     @property
     def hidden_size(self) -> int:

@@ -8,8 +8,7 @@ Legend: G rows of one prompt, P prompt tokens, T new positions.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -19,37 +18,25 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
+from latentgym.cli.benches.clock import clock_of, now
+from latentgym.cli.benches.heads import every_head
+from latentgym.cli.benches.latents import TOKEN, latents_per_second, step_ms
+from latentgym.cli.benches.peer_generate import generate_ms
+from latentgym.cli.benches.peer_llama_cpp import absent, llama_cpp_ms
 from latentgym.cli.benches.settings import RolloutBench
 from latentgym.episodes.protocol import Budget, Protocol
-from latentgym.heads import (
-    DirichletHead,
-    GatedHead,
-    GaussianHead,
-    HiddenStateHead,
-    MixtureHead,
-    MultiTokenHead,
-    PolicyHead,
-    TokenHead,
-)
+from latentgym.heads import MultiTokenHead, TokenHead
 from latentgym.lm import LatentLM, load_model
+from latentgym.lm.footprint import layout_of
 from latentgym.progress import progress_bar
 from latentgym.rollout import Engine, Policy, log_probs
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training.rollout_correction import RoundedPolicy
 
-# By the width of the model; settings are the papers'.
-HEADS: dict[str, Callable[[int], PolicyHead]] = {
-    "token": lambda _: TokenHead(),
-    "mts-8": lambda _: MultiTokenHead(8),
-    "mixture-10": lambda _: MixtureHead(top_k=10),
-    "mixture-full": lambda _: MixtureHead(),
-    "dirichlet": lambda _: DirichletHead(),
-    "hrpo": lambda width: GatedHead(width, TokenHead(0.5, top_k=50)),
-    "hrpo-full": lambda width: GatedHead(width, TokenHead(0.5)),
-    "colar": lambda width: GaussianHead(width, 2048),
-    "coconut": lambda _: HiddenStateHead(),
-}
 _THOUGHTS, _ANSWER = 32, 16  # of a chain that is thought and then answered
+_GENERATE, _STATIC = "transformers generate", "transformers generate, static cache"
+_ALONE = ", 1 row"
+_LLAMA_CPP, _ONE_ROW = f"llama.cpp{_ALONE}", f"step {TOKEN}{_ALONE}"
 _PACKED = "floor: packed linear layers"
 _NEAR = 0.2  # the usual bound of a ratio
 _NO_CACHE_STEPS = 4  # the loop without cache is too slow to run to the end
@@ -59,10 +46,16 @@ Subject = Callable[[], dict[str, float]]
 
 
 def run(options: RolloutBench) -> dict[str, Any]:
-    """Run the benchmark; all figures as plain data."""
+    """Run the benchmark; all figures as plain data.
+
+    Raises:
+        UsageError: there is no such model, device or file of weights, or the model has experts.
+    """
+    without = absent(options.gguf)
     if options.threads:
         torch.set_num_threads(options.threads)
-    lm = load_model(options.model, tokenizer=ByteTokenizer())
+    lm = load_model(options.model, tokenizer=ByteTokenizer(), device=options.device)
+    sizes = layout_of(lm.model)  # first, as it may refuse the model
     rounded = None  # what computes in bfloat16 by itself has nothing to stand beside
     if lm.dtype == torch.float32:
         rounded = RoundedPolicy(Policy(lm, TokenHead()), torch.bfloat16).policy
@@ -81,19 +74,22 @@ def run(options: RolloutBench) -> dict[str, Any]:
     medians = {name: statistics.median(ms) for name, ms in timings.items()}
     return {
         "bench": "rollout",
-        "settings": asdict(options),
+        "settings": {**asdict(options), "gguf": options.gguf and options.gguf.name},
         "model": lm.name,
         "device": str(lm.device),
         "dtype": str(lm.dtype),
         "threads": torch.get_num_threads(),
+        "clock": clock_of(lm.device),
+        "notes": [] if without is None else [without],
         "ms_per_step": medians,
         "steps_per_s": {
-            name: 1000 * options.group / ms
+            name: 1000 * (1 if name.endswith(_ALONE) else options.group) / ms
             for name, ms in medians.items()
             if not name.startswith("floor")
         },
-        "ratios": _ratios(timings),
+        "ratios": _ratios(timings, every_head(lm.hidden_size)),
         **({} if rounded is None else {"precision": _precision(lm, rounded, prompt, options)}),
+        **latents_per_second(lm, sizes, prompt, options.groups, options.rounds),
         "scaling": _scaling(lm, options) if options.scaling else {},
     }
 
@@ -105,22 +101,28 @@ def _subjects(
     subjects: list[Subject] = [
         lambda: {"floor: linear layers": _floor(lm, o.group, fast=False)},
         lambda: {_PACKED: _floor(lm, o.group, fast=True)},
-        lambda: {"transformers generate": _generate(lm, prompt, o.group, o.new)},
+        lambda: {_GENERATE: generate_ms(lm, prompt, o.group, o.new)},
+        lambda: {_STATIC: generate_ms(lm, prompt, o.group, o.new, static=True)},
         lambda: {"loop without cache": _no_cache(lm, prompt, o.group, o.new)},
     ]
 
     def rollout_of(name: str, engine: Engine) -> Subject:
         def subject() -> dict[str, float]:
-            whole, step = _rollout(engine, prompt, o.group, o.new)
+            whole, step = step_ms(engine, prompt, o.group, o.new)
             return {f"rollout {name}": whole, f"step {name}": step}
 
         return subject
 
-    engines = {n: Engine(Policy(lm, make(lm.hidden_size))) for n, make in HEADS.items()}
+    engines = {n: Engine(Policy(lm, head)) for n, head in every_head(lm.hidden_size).items()}
     if rounded is not None:
         narrow = rounded.lm
         subjects.append(lambda: {f"{_PACKED}, bfloat16": _floor(narrow, o.group, fast=True)})
         engines["token, bfloat16"] = Engine(rounded)
+    if o.gguf is not None and absent(o.gguf) is None:
+        gguf, threads = o.gguf, torch.get_num_threads()
+        subjects.append(lambda: {_LLAMA_CPP: llama_cpp_ms(gguf, prompt, o.new, threads)})
+        one = engines[TOKEN]
+        subjects.append(lambda: {_ONE_ROW: step_ms(one, prompt, 1, o.new)[1]})
     answers = partial(_answers, engines["colar"], prompt, o.group)
     return [*subjects, *(rollout_of(name, engine) for name, engine in engines.items()), answers]
 
@@ -133,56 +135,21 @@ def _answers(engine: Engine, prompt: list[int], group: int) -> dict[str, float]:
     """
     lm = engine.policy.lm
     protocol = Protocol(Budget(_THOUGHTS, exact=True), Budget(_ANSWER, exact=True))
-    started = _now(lm)
+    started = now(lm.device)
     engine.rollout([prompt], protocol, seed=0, group_size=group)
-    carried = _now(lm) - started
+    carried = now(lm.device) - started
     x = lm.embed(torch.tensor(prompt, device=lm.device))
     x = torch.cat([x, x.new_zeros(_THOUGHTS, x.shape[1])]).expand(group, -1, -1)
     mask = torch.ones(x.shape[:2], dtype=torch.bool, device=lm.device)
     with lm.decoding():
-        started = _now(lm)
+        started = now(lm.device)
         lm.hidden(x, mask, DynamicCache())
-        again = _now(lm) - started
+        again = now(lm.device) - started
     steps = _THOUGHTS + _ANSWER
     return {
         "colar, cache carried into the answer": carried / steps,
         "colar, all read again for the answer": (carried + again) / steps,
     }
-
-
-def _rollout(engine: Engine, prompt: list[int], group: int, new: int) -> tuple[float, float]:
-    """Milliseconds per step with and without the prefill."""
-    protocol = Protocol(Budget(new, exact=True), Budget(0))
-    started = _now(engine.policy.lm)
-    session = engine.start([prompt], protocol, seed=0, group_size=group)
-    prefilled = _now(engine.policy.lm)
-    session.run()
-    ended = _now(engine.policy.lm)
-    return (ended - started) / new, (ended - prefilled) / new
-
-
-def _generate(lm: LatentLM, prompt: list[int], group: int, new: int) -> float:
-    """transformers' own loop with its own attention, same weights."""
-    model: Any = lm.model
-    ours, model.config._attn_implementation = model.config._attn_implementation, "sdpa"
-    try:
-        ids = torch.tensor([prompt], device=lm.device)
-        started = _now(lm)
-        model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            num_return_sequences=group,
-            min_new_tokens=new,
-            max_new_tokens=new,
-            pad_token_id=lm.tokenizer.pad_id,
-        )
-        return (_now(lm) - started) / new
-    finally:
-        model.config._attn_implementation = ours
 
 
 def _no_cache(lm: LatentLM, prompt: list[int], group: int, new: int) -> float:
@@ -193,10 +160,10 @@ def _no_cache(lm: LatentLM, prompt: list[int], group: int, new: int) -> float:
     mask = torch.ones(x.shape[:2], dtype=torch.bool, device=lm.device)
     steps = min(_NO_CACHE_STEPS, new)
     with torch.inference_mode():
-        started = _now(lm)
+        started = now(lm.device)
         for _ in range(steps):
             lm.logits(lm.hidden(x, mask)[:, -1])
-        return (_now(lm) - started) / steps
+        return (now(lm.device) - started) / steps
 
 
 def _floor(lm: LatentLM, rows: int, *, fast: bool) -> float:
@@ -208,11 +175,11 @@ def _floor(lm: LatentLM, rows: int, *, fast: bool) -> float:
         for n in {m.in_features for m in layers}
     }
     with lm.decoding() if fast else torch.inference_mode():
-        started = _now(lm)
+        started = now(lm.device)
         for _ in range(4):
             for layer in layers:
                 layer(x[layer.in_features])
-        return (_now(lm) - started) / 4
+        return (now(lm.device) - started) / 4
 
 
 def _precision(
@@ -232,7 +199,7 @@ def _precision(
     }
 
 
-def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
+def _ratios(timings: dict[str, list[float]], heads: Iterable[str]) -> dict[str, float]:
     """Medians of ratios taken within a round."""
 
     def ratio(above: str, below: str) -> float:
@@ -240,7 +207,8 @@ def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
         return statistics.median(a / b for a, b in pairs)
 
     ratios = {
-        "generate / token rollout": ratio("transformers generate", "rollout token"),
+        "generate / token rollout": ratio(_GENERATE, "rollout token"),
+        "generate, static cache / token rollout": ratio(_STATIC, "rollout token"),
         "no cache / token rollout": ratio("loop without cache", "rollout token"),
         "token step / linear floor": ratio("step token", "floor: linear layers"),
         "token step / packed floor": ratio("step token", _PACKED),
@@ -252,8 +220,10 @@ def _ratios(timings: dict[str, list[float]]) -> dict[str, float]:
         for part in ("rollout", "step"):
             pair = f"{part} token", f"{part} token, bfloat16"
             ratios[f"token {part}, float32 / bfloat16"] = ratio(*pair)
-    for name in HEADS:
-        if name != "token":
+    if _LLAMA_CPP in timings:
+        ratios["llama.cpp / token step, 1 row"] = ratio(_LLAMA_CPP, _ONE_ROW)
+    for name in heads:
+        if name != TOKEN:
             ratios[f"{name} step / token step"] = ratio(f"step {name}", "step token")
     return ratios
 
@@ -265,7 +235,7 @@ def _scaling(lm: LatentLM, o: RolloutBench) -> dict[str, Any]:
 
     def measure(group: int, prompt: int, new: int) -> float:
         ids = rng.integers(3, lm.vocab_size - 3, prompt).tolist()
-        return min(_rollout(engine, ids, group, new)[1] for _ in range(2))
+        return min(step_ms(engine, ids, group, new)[1] for _ in range(2))
 
     limit = lm.max_positions or 1 << 30
     groups = {g: measure(g, o.prompt, 16) for g in (1, 2, 4, 8, 16)}
@@ -284,10 +254,3 @@ def _exponent(cost: dict[int, float]) -> float:
     """The slope of log(cost of a step) against log(length): attention's own is at most 1."""
     x, y = np.log(list(cost)), np.log(list(cost.values()))
     return float(np.polyfit(x, y, 1)[0])
-
-
-def _now(lm: LatentLM) -> float:
-    """Milliseconds on a clock, after the device has caught up."""
-    if lm.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() * 1000

@@ -79,6 +79,48 @@ class LatentSeekBench:
 
 
 @dataclass(frozen=True)
+class MemoryBench:
+    """Memory of a rollout and an update: foreseen for large models, measured on small ones.
+
+    What is foreseen, for a GPU, is told from the sizes of a model alone, so no weights are needed:
+    every part, and the most in all, in training of all weights and of LoRA's, with activations that
+    are kept and recomputed. Small models are rolled out and updated, and the most that their
+    tensors take then, beside weights and the optimiser's state, stands beside the formula. They
+    compute in fp32 on a CPU, in bfloat16 on a GPU, and train all weights. Memory is that of
+    tensors: a GPU's context and what allocators hold in reserve come on top.
+    """
+
+    layouts: tuple[str, ...] = ("1.5B", "3B", "7B")
+    """Sizes that are foreseen, in Qwen2.5's layout: 0.5B, 1.5B, 3B, 7B, 14B."""
+    models: tuple[str, ...] = ("tiny:llama:4x4x128", "tiny:gpt2:4x4x128", "smollm2-135m")
+    """Models that are measured."""
+    measure: bool = True
+    """Measure them; else the formula alone speaks."""
+    prompts: Size = 2
+    """Prompts of a rollout."""
+    group: Size = 8
+    """Rows per prompt."""
+    prompt: Size = 256
+    """Prompt tokens."""
+    new: Size = 64
+    """Steps of a row."""
+    micro_batch: Size = 8
+    """Rows in a forward pass of an update."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """What foreseen sizes compute in; weights that are trained stay fp32."""
+    lora: Size = 32
+    """Rank of LoRA."""
+
+    def validate(self) -> None:
+        """Raise `UsageError` for settings that cannot work."""
+        if self.micro_batch > self.prompts * self.group:
+            raise UsageError(
+                f"micro_batch = {self.micro_batch} is more than the {self.prompts * self.group} "
+                "rows of a rollout; lower it, or give more --prompts or --group."
+            )
+
+
+@dataclass(frozen=True)
 class RecommendBench:
     """Beam search over a catalogue, ours against transformers' `generate`.
 
@@ -144,7 +186,9 @@ class RolloutBench:
     the machine hits each alike; ratios are taken within a round and their median is reported. The
     floor is the time of the model's linear layers alone at the same batch: what a decoding step
     costs if everything else were free. A model in fp32 is also rolled out with its weights in
-    bfloat16, and those rollouts are replayed in fp32.
+    bfloat16, and those rollouts are replayed in fp32. Latents per second are told of every head,
+    behind groups of several sizes, beside the most that the memory's bandwidth allows. On a CPU
+    with one thread, times are what this process computed, so that others at work do not count.
     """
 
     model: str = "smollm2-135m"
@@ -155,6 +199,12 @@ class RolloutBench:
     """New positions per row."""
     group: Size = 8
     """Rows per prompt."""
+    groups: tuple[Size, ...] = (1, 8, 32)
+    """Rows per prompt at which latents per second are told of every head."""
+    gguf: Path | None = None
+    """The model's weights for llama.cpp, which is measured at one row if it is installed."""
+    device: str = "auto"
+    """Where: auto takes a GPU if there is one, else the CPU; cpu and cuda insist."""
     rounds: Size = 5
     """Rounds; each runs everything once."""
     threads: SizeOrZero = 0

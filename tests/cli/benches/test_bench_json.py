@@ -11,7 +11,17 @@ import pytest
 
 from latentgym.cli import bench
 
-REPORT = {"bench": "fake", "settings": {}, "device": "cpu", "scaling": {}, "seconds": {"a": 1.0}}
+REPORT = {
+    "bench": "fake",
+    "settings": {},
+    "device": "cpu",
+    "scaling": {},
+    "seconds": {"a": 1.0},
+    "latents_per_second": {
+        "8": {"token": {"latents_per_s": 123.0, "floor_per_s": 456.0, "of_token_step": 1.0}}
+    },
+    "notes": ["A peer is not here."],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -38,4 +48,6 @@ def test_a_file_is_written_beside_the_tables(
     target = tmp_path / "figures.json"
     assert bench.main(["fake", *form.format(target).split()]) == 0
     assert json.loads(target.read_text())[0]["seconds"] == {"a": 1.0}
-    assert "seconds" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "seconds" in out and "A peer is not here." in out
+    assert "latents per second" in out and "456" in out
