@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -42,7 +44,8 @@ class OwnGrader:
         if not answer.strip():
             return graded(False, None, "no_answer", formatted=True)
         try:
-            given = self.function(answer, gold, **self.columns)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout holds results, and JSON alone
+                given = self.function(answer, gold, **self.columns)
         except Exception as error:  # it may be anything, and no answer is at fault for it
             raise GraderError(f"the grader {self.name} failed ({_line(error)})") from error
         score = self._score(given)

@@ -33,7 +33,7 @@ def function_of(name: str, what: str) -> Callable[..., Any]:
             f"{what} {told(name)} is no module:function; write one such as mine:score."
         )
     plugins.import_named(name.partition(":")[0])
-    function = plugins.load(name)
+    function: Callable[..., Any] | None = plugins.load(name)
     if not callable(function):
         raise UsageError(f"{what} {name} is {told(function)}, which cannot be called.")
     return function
