@@ -69,6 +69,7 @@ def names() -> list[str]:
         task
         for task, maker in TASKS.items()
         if maker.startswith("latentgym.") and not task.startswith(REASONING_GYM_PREFIX)
+        if task in DATASETS or task_maker(task).data == "generated"  # else there is nothing to show
     ]
 
 
@@ -269,6 +270,7 @@ def _index() -> str:
     rows.append(
         (f"[RG_\\<name\\>]({_RG_PAGE}.md)", "Reasoning Gym's procedural tasks.", "Apache-2.0")
     )
+    rows.append(("[Custom](../your-own-data.md)", "Questions of your own.", "your own"))
     return _joined(
         "# Tasks",
         _NOTE,

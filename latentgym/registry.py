@@ -14,6 +14,7 @@ from typing import Any
 
 from latentgym.errors import UsageError, did_you_mean, told
 from latentgym.system import plugins
+from latentgym.system.functions import named
 from latentgym.system.plugins import load
 
 FAMILY_NAMES = ("token", "hybrid", "continuous")
@@ -55,6 +56,7 @@ TASKS: dict[str, str] = {
         (REASONING_GYM_PREFIX + name for name in _REASONING_GYM.split()),
         "latentgym.envs.catalogue:make_reasoning_gym",
     ),
+    "Custom": "latentgym.envs.custom:make_custom",
 }
 """Task names, each with the function that makes it."""
 
@@ -79,7 +81,7 @@ RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
 
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "optimisation": {"eps": 1e-8, "optimizer": "adamw"},
-    "grpo": {"loss": "clip"},
+    "grpo": {"loss": "clip", "rewards": [], "completions": "text"},
 }
 """What settings of agents were before there was a choice, by the group that has them."""
 
@@ -88,6 +90,9 @@ GROUPS: Mapping[str, dict[str, str]] = {"latentgym.tasks": TASKS, "latentgym.age
 
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)  # of a task or agent, as ids and options have them
 _MODULES: dict[str, str] = {}  # of tasks of other packages: what makes them known
+
+NAMING = ("grader",)
+"""Options of environments whose values may name a function, `module:function`."""
 
 RESERVED = frozenset(
     "id task family model dynamics num_envs autoreset_mode vectorization_mode vector_kwargs "
@@ -236,6 +241,22 @@ def recorded(env: str, modules: Mapping[str, str] | None, where: object) -> str:
         return env_id
     plugins.require_trusted(module, where)
     return f"{module}:{env_id}"
+
+
+def recorded_options(options: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """The options of an environment that a file names, which may be anyone's.
+
+    Args:
+        options: of them, one may name a function: a grader of somebody's own.
+        where: the file or its folder, for messages.
+
+    Raises:
+        UsageError: it needs a module that is not trusted.
+    """
+    for name in NAMING:
+        if named(value := options.get(name)):
+            plugins.require_trusted(value.partition(":")[0], where)
+    return dict(options)
 
 
 def task_maker(name: str) -> Any:

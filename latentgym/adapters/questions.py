@@ -14,21 +14,8 @@ from latentgym.episodes.spaces import TOKEN
 from latentgym.errors import UsageError
 from latentgym.registry import resolve
 from latentgym.rewards import Grade
+from latentgym.text.messages import Messages, messages_of
 from latentgym.text.tokenizers import ByteTokenizer
-
-Messages = list[dict[str, str]]
-
-
-class _Asked(ByteTokenizer):
-    """Keeps what it is asked to put into a chat template."""
-
-    messages: Messages
-
-    def chat(self, system: str, user: str) -> list[int]:
-        self.messages = [{"role": "user", "content": user}]
-        if system:
-            self.messages.insert(0, {"role": "system", "content": system})
-        return super().chat(system, user)
 
 
 class Questions:
@@ -54,8 +41,7 @@ class Questions:
                 f"{env_id} thinks in latents, which a trainer of texts has not; use "
                 f"latent/{name}-token."
             )
-        self._asked = _Asked()
-        self.task: Task = make_task(name, TOKEN, None, options, tokenizer=self._asked)[0]
+        self.task: Task = make_task(name, TOKEN, None, options, tokenizer=ByteTokenizer())[0]
         rules = self.task.protocol()
         if rules.think.exact or rules.force_answer:
             raise UsageError(
@@ -69,8 +55,7 @@ class Questions:
 
     def messages(self, index: int) -> Messages:
         """The prompt of a question: its system message, if there is one, and the user's."""
-        self.task.prompt(index)
-        return [dict(message) for message in self._asked.messages]
+        return messages_of(self.task, index)
 
     def grade(self, index: int, completion: str) -> Grade:
         """Grade a completion, as the environment grades the episode that says it.

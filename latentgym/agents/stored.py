@@ -11,7 +11,7 @@ from latentgym.agents.run import Run
 from latentgym.agents.settings import restored
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.evaluation.results import RESULT, load_result
-from latentgym.registry import AGENTS, recorded
+from latentgym.registry import AGENTS, recorded, recorded_options
 from latentgym.system.nearby import no_folder, runs_in
 from latentgym.training.manifest import env_options_of, find, run_of
 
@@ -66,7 +66,7 @@ def stored_run(
         agent=agent or trained["agent"],
         config=restored(cls, trained["config"], folder),
         env=own,
-        env_options={**env_options_of(trained, own), **_TEST, **options},
+        env_options={**env_options_of(trained, own, options), **_TEST, **options},
         model=trained["model"],
         checkpoint=checkpoint,
         lora=trained.get("lora"),
@@ -132,6 +132,7 @@ def _of_result(
             "was evaluated, or give the run itself."
         )
     known = result.config.get("env_options", {}) if env is None else {}
+    known = recorded_options({k: v for k, v in known.items() if k not in options}, folder / RESULT)
     return Run(
         agent=agent or result.agent,
         config=restored(cls, result.config.get("agent", {}), folder),

@@ -17,6 +17,7 @@ from latentgym.lm import load_model
 from latentgym.registry import (
     make_vector_env,
     recorded,
+    recorded_options,
     resolve,
     task_maker,
 )
@@ -67,7 +68,8 @@ def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
         while run:
             if len(tasks) == _MOST_RUNS:
                 raise UsageError(f"it is the last of more than {_MOST_RUNS} runs.")
-            words, options = env_model(run["model"]), run["env_options"]
+            words = env_model(run["model"])
+            options = recorded_options(run["env_options"], path)
             env = recorded(run["env"], run.get("modules"), path)
             tasks.append(make_vector_env(env, 1, model=words, **options).unwrapped.task)
             parent = run.get("checkpoint")

@@ -26,7 +26,7 @@ from latentgym.evaluation.results import (
     records_in,
 )
 from latentgym.evaluation.stats import question_interval
-from latentgym.registry import env_ids, make_vector_env, recorded
+from latentgym.registry import env_ids, make_vector_env, recorded, recorded_options
 from latentgym.system.sealed import UnverifiedWarning
 from latentgym.system.terminal import shown
 
@@ -131,7 +131,7 @@ def _graded(path: Path, result: Result, rollouts: Sequence[Mapping[str, Any]]) -
     if ":" not in env_id and env_id not in {known for known, _, _ in env_ids()}:
         yield f"there is no environment {env_id!r}"
         return
-    options = result.config.get("env_options", {})
+    options = recorded_options(result.config.get("env_options", {}), path)
     task = make_vector_env(env_id, 1, model=env_model(result.model), **options).unwrapped.task
     if task.dataset_hash != result.dataset_hash:
         if task.source != result.source:

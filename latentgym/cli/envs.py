@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from latentgym.cli.options import EnvPairs, emit, env_options, output, parse, say
+from latentgym.cli.options import (
+    EnvPairs,
+    OwnData,
+    OwnDataOptions,
+    emit,
+    env_options,
+    output,
+    parse,
+    say,
+)
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
 from latentgym.registry import (
@@ -58,8 +67,8 @@ def list_envs(argv: Sequence[str]) -> int:
                 continue
             data, licence = f"of {maker.partition(':')[0]}", "latentgym info tells"
         else:
-            data = available(spec, spec.splits[-1]) if spec else "generated"
-            licence = spec.licence if spec and data != "generated" else "generated"
+            data = available(spec, spec.splits[-1]) if spec else task_maker(task).data
+            licence = spec.licence if spec and data != "generated" else data
         rows.append({"task": task, "data": data, "licence": licence})
     procedural = [row for row in rows if row["task"].startswith(REASONING_GYM_PREFIX)]
     for row in rows:
@@ -87,13 +96,14 @@ class EnvOptions:
     """Split of the data."""
     limit: Steps | None = None
     """The first so many questions."""
+    own: OwnData = field(default_factory=OwnDataOptions)
     env_option: EnvPairs = field(default_factory=list)
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
 
 
 def _make(options: EnvOptions) -> Any:
-    extras = env_options(options.split, options.env_option)
+    extras = env_options(options.split, options.env_option, options.own)
     if options.limit is not None:
         extras["limit"] = options.limit
     return make_vector_env(options.env, 1, model=options.model, **extras).unwrapped

@@ -49,7 +49,7 @@ from latentgym.evaluation.results import (
 )
 from latentgym.evaluation.stats import Floats, question_interval
 from latentgym.lm.zoo import SMOLLM2
-from latentgym.registry import current, make_vector_env, recorded
+from latentgym.registry import current, make_vector_env, recorded, recorded_options
 from latentgym.storage import to_json
 from latentgym.system.lock import in_use
 from latentgym.system.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = parse_with_agent(EvalOptions, argv, "eval", "Evaluate an agent.", defaults=as_trained)
     options, config = parsed.options, parsed.config
     trained = run_of(options.checkpoint)
-    given = env_options(options.split, options.env_option)
+    given = env_options(options.split, options.env_option, options.own)
     run = Run(
         agent=options.agent,
         config=config,
@@ -268,7 +268,7 @@ def _rescore(folder: Path, as_json: bool) -> int:
         recorded(result.env, result.modules, folder / RESULT),
         1,
         model=env_model(result.model),
-        **result.config.get("env_options", {}),
+        **recorded_options(result.config.get("env_options", {}), folder / RESULT),
     )
     task = env.unwrapped.task
     if task.dataset_hash != result.dataset_hash:

@@ -31,6 +31,22 @@ EnvPairs = Annotated[
 
 
 @dataclass(frozen=True)
+class OwnDataOptions:
+    """Questions of the user's own; each is an option of the environment, too."""
+
+    data: str | None = None
+    """Questions for latent/Custom-...: a file with question and answer in every row, a folder with
+    train and test files, or a hub id."""
+    test_data: str | None = None
+    """Those of the test, if they are apart; without, a tenth of --data is held out by a hash."""
+    grader: str | None = None
+    """How answers to --data are graded: number, maths, choice, short, f1 or module:function."""
+
+
+OwnData = Annotated[OwnDataOptions, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """What training and evaluation have in common; a command may say more of an option."""
 
@@ -44,6 +60,7 @@ class RunOptions:
     """Weights of a training run."""
     preset: str | None = None
     """Named settings of the agent."""
+    own: OwnData = field(default_factory=OwnDataOptions)
     env_option: EnvPairs = field(default_factory=list)
     device: str = "auto"
     """cpu, cuda or auto."""
@@ -55,7 +72,7 @@ class RunOptions:
     """Print one JSON line on stdout, and nothing else there."""
 
 
-_NEVER_EMPTY = ("--checkpoint", "--model", "--out")
+_NEVER_EMPTY = ("--checkpoint", "--data", "--grader", "--model", "--out", "--test-data")
 
 
 def parse(kind: Callable[..., Options], argv: Sequence[str], prog: str, about: str) -> Options:
@@ -119,13 +136,25 @@ DECIDED = {
 """Arguments of environments that commands decide on, with what the user says instead."""
 
 
-def env_options(split: str | None, pairs: Sequence[str]) -> dict[str, Any]:
+def env_options(
+    split: str | None, pairs: Sequence[str], own: OwnDataOptions | None = None
+) -> dict[str, Any]:
     """Keyword arguments of the environment.
+
+    Args:
+        split: of the questions, if one is said.
+        pairs: `name=value`.
+        own: questions of the user's own.
 
     Raises:
         UsageError: see `key_values`, or an option that the command itself decides on.
     """
     options = key_values(pairs)
+    for name, value in vars(own or OwnDataOptions()).items():
+        if value is not None and name in options:
+            raise UsageError(f"{name} is given twice; leave -o {name} out.")
+        if value is not None:
+            options[name] = value
     for name in options:
         if name in DECIDED:
             raise UsageError(f"{name} cannot be given with -o; {DECIDED[name]}.")

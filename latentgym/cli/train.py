@@ -172,7 +172,7 @@ def _run(options: TrainOptions, config: Any) -> Run:
 
 def _held_out(options: TrainOptions) -> dict[str, Any]:
     """The environment's options; of a file that is the source some rows are not trained on."""
-    given = env_options(options.split, options.env_option)
+    given = env_options(options.split, options.env_option, options.own)
     source = given.get("source")
     chosen = "holdout" in given or options.split not in (None, "train")
     if chosen or not isinstance(source, str) or not Path(source).expanduser().is_file():
@@ -196,7 +196,7 @@ def _identity(run: Run, options: TrainOptions) -> dict[str, Any]:
 
 def _asked(run: Run, options: TrainOptions) -> Run:
     """The run whose environment asks the questions of the final evaluation."""
-    extras = env_options(options.eval_split, options.env_option)
+    extras = env_options(options.eval_split, options.env_option, options.own)
     extras.pop("limit", None)  # that of the training data
     held = {name: value for name, value in run.env_options.items() if name == "holdout"}
     return replace(run, env_options={**held, **extras})

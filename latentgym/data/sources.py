@@ -31,8 +31,14 @@ class SampleDataWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Where rows were found, the rows, and why no better place has them."""
+class Found:
+    """Where rows were found, the rows, and why no better place has them.
+
+    Attributes:
+        source: "path:...", "data:...", "hub:..." or "sample".
+        rows: as they are read.
+        reason: why it is a sample.
+    """
 
     source: str
     rows: Iterable[Row]
@@ -70,7 +76,7 @@ def load(
     split = spec.alias.get(split, split)
     if holdout and not (source is not None and Path(source).expanduser().is_file()):
         raise DataError("rows are held out of a file; give one as source, or leave holdout out.")
-    found = _search(spec, split) if source is None else _explicit(spec, split, source)
+    found = _search(spec, split) if source is None else explicit(spec, split, source)
     checked = _checked(spec, found.rows)
     if holdout:
         checked = _part(checked, holdout, held=split != "train")
@@ -130,7 +136,7 @@ def data_root() -> Path | None:
     return Path(root).expanduser() if root else None
 
 
-def _search(spec: DatasetSpec, split: str) -> _Found:
+def _search(spec: DatasetSpec, split: str) -> Found:
     """The usual places, in order."""
     _check_split(spec, split)
     folder = _in_folder(spec, split)
@@ -139,21 +145,25 @@ def _search(spec: DatasetSpec, split: str) -> _Found:
     hub, reason = _hub_of(spec, split)
     if hub is not None:
         try:
-            return _Found(str(hub), list(read_hub(hub, split)))
+            return Found(str(hub), list(read_hub(hub, split)))
         except DataError as error:
             reason = str(error)
     if spec.sample is None:
         raise DataError(
             f"{spec.name} {split} was not found; {_remedy(spec, split)}, or generate it ({reason})."
         )
-    return _Found("sample", _sample(spec.sample, split), reason)
+    return Found("sample", _sample(spec.sample, split), reason)
 
 
-def _explicit(spec: DatasetSpec, split: str, source: str | Path) -> _Found:
-    """The place that the caller names, which must have the rows."""
+def explicit(spec: DatasetSpec, split: str, source: str | Path) -> Found:
+    """The place that the caller names, which must have the rows; none of them is looked at yet.
+
+    Raises:
+        DataError: there is no such place, or not that split in it.
+    """
     if source == "sample" and spec.sample is not None:
         _check_split(spec, split)
-        return _Found("sample", _sample(spec.sample, split))
+        return Found("sample", _sample(spec.sample, split))
     path = Path(source).expanduser()
     if path.is_file() and not path.name.endswith(SUFFIXES):
         raise DataError(
@@ -161,13 +171,13 @@ def _explicit(spec: DatasetSpec, split: str, source: str | Path) -> _Found:
             f"for each question with {', '.join(spec.fields)}."
         )
     if path.is_file():
-        return _Found(f"path:{source}", read_rows(path))
+        return Found(f"path:{source}", read_rows(path))
     if path.is_dir():
         found = _files(path, spec.files.get(split, ())) or _files(path, (split,))
         if found is None:
             wanted = " or ".join(dict.fromkeys([*spec.files.get(split, ()), split]))
             raise DataError(f"{path} has no file {wanted} ({', '.join(SUFFIXES)}); add it.")
-        return _Found(f"path:{source}", found)
+        return Found(f"path:{source}", found)
     hub_id = _HUB_ID.fullmatch(str(source))
     if hub_id is None:
         raise DataError(f"{source} is neither a file, a folder nor a hub id; mend the source.")
@@ -176,19 +186,19 @@ def _explicit(spec: DatasetSpec, split: str, source: str | Path) -> _Found:
     reason = unusable()
     if reason:
         raise DataError(f"there is no file or folder {source}, and as a hub id: {reason}.")
-    return _Found(str(hub), read_hub(hub, split))
+    return Found(str(hub), read_hub(hub, split))
 
 
-def _in_folder(spec: DatasetSpec, split: str) -> _Found | None:
+def _in_folder(spec: DatasetSpec, split: str) -> Found | None:
     """The files of a split under `$LATENTGYM_DATA`, or those that stand in for them."""
     root = data_root()
     if root is None:
         return None
     if rows := _files(root / spec.folder, spec.files.get(split, ())):
-        return _Found(f"data:{spec.folder}", rows)
+        return Found(f"data:{spec.folder}", rows)
     stems = spec.stand_ins.get(split, ())
     if rows := _files(root, stems):
-        return _Found(f"data:{'+'.join(stems)}", rows)
+        return Found(f"data:{'+'.join(stems)}", rows)
     return None
 
 

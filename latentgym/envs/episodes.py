@@ -290,6 +290,10 @@ class LiveEpisodes:
             "dataset": self.task.name,
             "source": self.task.source,
             "index": index,
+            # Pairs, as Gymnasium's vector environments take a dict for infos of their own.
+            **(
+                {"columns": columns} if (columns := tuple(self.task.columns(index).items())) else {}
+            ),
         }
 
     def final(self, row: int) -> dict[str, Any]:

@@ -206,6 +206,10 @@ class Task(ABC):
         about = type(self).grade.__doc__ or type(getattr(self, "grader", self)).__doc__ or ""
         return inspect.cleandoc(about).partition("\n\n")[0].replace("\n", " ")
 
+    def columns(self, index: int) -> Mapping[str, Any]:
+        """What infos tell of a question's row beside its question and answer, by name."""
+        return {}
+
     def entry(self, index: int) -> int:
         """Number of the right entry of `choices`; tasks that have choices override it."""
         raise NotImplementedError(f"the answers of {self.name} are free, so none has a number")
@@ -248,10 +252,12 @@ class TaskMaker:
         make: from a name, an action family, a model's tokenizer or None, and options.
         takes: given the name and whether there is a model's tokenizer, what the options are passed
             on to, each with when it is: `("source=generated", ChainSettings)`, or an empty text.
+        data: where the questions come from, for lists of tasks that no `DatasetSpec` describes.
     """
 
     make: Callable[[str, Family, Tokenizer | None, Mapping[str, Any]], Task]
     takes: Callable[[str, bool], Iterable[tuple[str, Callable[..., Any]]]]
+    data: str = "generated"
 
     def __call__(
         self, name: str, family: Family, tokenizer: Tokenizer | None, options: Mapping[str, Any]

@@ -19,7 +19,14 @@ from typing import Any
 import tyro
 
 from latentgym.errors import LatentGymError, UsageError
-from latentgym.registry import make_vector_env, qualified, recorded, resolve, stored_fault
+from latentgym.registry import (
+    make_vector_env,
+    qualified,
+    recorded,
+    recorded_options,
+    resolve,
+    stored_fault,
+)
 from latentgym.storage import atomic_write
 
 
@@ -71,6 +78,7 @@ class PromptRow:
             given = json.loads(label)
             env = recorded(str(given["env"]), None, "a label")
             row = cls(**{**given, "env": env, "index": int(given["index"])})
+            recorded_options(row.options, "a label")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if isinstance(error, LatentGymError):
                 raise

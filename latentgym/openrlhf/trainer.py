@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -148,7 +149,8 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
     ) -> None:
         logs = {k: v for k, v in (logs_dict or {}).items() if isinstance(v, int | float)}
         metrics = {ours: float(logs[name]) for name, ours in _NAMES.items() if name in logs}
-        metrics |= {name: float(v) for name, v in logs.items() if is_ours(name)}
+        # A reward that does not apply to an episode is NaN there, and so is OpenRLHF's mean of it.
+        metrics |= {k: float(v) for k, v in logs.items() if is_ours(k) and math.isfinite(v)}
         if self.reference_model_group is None:
             del metrics["train/kl"]
         if self.strategy.stage == 0:

@@ -24,6 +24,7 @@ from latentgym.openrlhf.strategy import gathered
 from latentgym.openrlhf.updates import ActorTrainer
 from latentgym.rollout import Engine, Policy, collect, latent_statistics
 from latentgym.training import checkpoint
+from latentgym.training.rewards import load_rewards
 
 
 def _stands_for_actor(make: Callable[[], Policy]) -> Any:
@@ -47,6 +48,9 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         ):
             super().init_model_from_pretrained(strategy, pretrain, max_steps, vllm_engines)
         self._envs: dict[bool, Any] = {}
+        self._rewards = load_rewards(self.job.grpo.rewards, self.job.grpo.completions)
+        if self._rewards is not None:
+            self._rewards.check(self._env(1, learning=True).unwrapped.task)
         # Spread weights cannot decode step by step: the workers' steps would have to agree.
         self._replica = self.job.run.learner() if strategy.stage == 3 else None
 
@@ -72,6 +76,9 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
                 group_size=group_size,
                 seed=seed,
             )
+        if learning and self._rewards is not None:
+            task = self._env(1, learning=True).unwrapped.task
+            episodes = self._rewards(episodes, task, rows[0].step)
         latents = latent_statistics(policy, episodes.rollouts) if learning else {}
         groups = responses(policy, rows, episodes, group_size, latents)
         return groups if len(groups) > 1 else groups[0]  # Ray takes a single return as it is

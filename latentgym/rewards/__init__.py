@@ -5,6 +5,7 @@ from __future__ import annotations
 from latentgym.rewards.exact import ChoiceGrader, ExactGrader
 from latentgym.rewards.grade import GoldError, Grade, Grader, GraderError
 from latentgym.rewards.maths import MathGrader, NumberGrader
+from latentgym.rewards.own import OwnGrader
 from latentgym.rewards.spans import SpanGrader
 from latentgym.rewards.title import TitleGrader
 
@@ -17,6 +18,7 @@ __all__ = [
     "GraderError",
     "MathGrader",
     "NumberGrader",
+    "OwnGrader",
     "SpanGrader",
     "TitleGrader",
 ]

@@ -9,6 +9,7 @@ from .order import Order
 from .outliers import OutlierWatch
 from .pathwise import Pathwise
 from .pathwise_config import PathwiseConfig
+from .rewards import Reward, Rewards
 from .stage import (
     MakeEnv,
     Metrics,
@@ -37,6 +38,8 @@ __all__ = [
     "Pathwise",
     "PathwiseConfig",
     "Recipe",
+    "Reward",
+    "Rewards",
     "Stage",
     "StageConfig",
     "Supervised",

@@ -10,7 +10,7 @@ Legend: Q questions, G samples each, N = Q * G rows, T steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ from latentgym.training.losses import (
     masked_mean,
 )
 from latentgym.training.order import Order
+from latentgym.training.rewards import Reward, Rewards, load_rewards
 from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
 from latentgym.training.stage import Metrics, QuestionStage, Update
 from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
@@ -81,11 +82,33 @@ class GRPO(QuestionStage):
         env: a vector environment of at least `prompts * group_size` rows.
         config: settings.
         seed: of questions and random numbers.
+        rewards: of the user's own, in the place of those that the settings name: functions, or all
+            of them with the weight of the task's.
+
+    Raises:
+        UsageError: settings that cannot work, or a reward that asks for what there is not.
     """
 
-    def __init__(self, policy: Policy, env: Any, config: GRPOConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        env: Any,
+        config: GRPOConfig,
+        seed: int = 0,
+        *,
+        rewards: Rewards | Sequence[Reward | Callable[..., Any]] | None = None,
+    ) -> None:
         config.validate()
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
+        if rewards is None:
+            rewards = load_rewards(config.rewards, config.completions)
+        elif not isinstance(rewards, Rewards):
+            rewards = Rewards(rewards, format=config.completions)
+        self.rewards = rewards
+        if self.rewards is not None:
+            if config.reward != "task":
+                raise UsageError(config.whole_episodes)
+            self.rewards.check(env.unwrapped.task)
         self.rounded: RoundedPolicy | None = None
         self.engine = Engine(policy)
         if config.rollout_dtype is not None:
@@ -115,6 +138,8 @@ class GRPO(QuestionStage):
         seed = derive(self.seed, 4, number)
         roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
         episodes = roll_out(questions, seed)
+        if self.rewards is not None:
+            episodes = self.rewards(episodes, self.env.unwrapped.task, number)
         rolled = time.perf_counter() - started
         if not np.isfinite(episodes.reward_N).all():
             raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")

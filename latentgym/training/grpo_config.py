@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.system.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
+from latentgym.training.rewards import load_rewards
 from latentgym.training.stage import MakeEnv
 
 if TYPE_CHECKING:
@@ -93,6 +94,14 @@ class GRPOConfig:
     reward: Literal["task", "perplexity"] = "task"
     """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
     perplexity of the right answer behind them. What is learnt then are the thoughts."""
+    rewards: Annotated[
+        tyro.conf.UseAppendAction[list[str]], tyro.conf.arg(aliases=["--reward"])
+    ] = field(default_factory=list)
+    """Reward functions of your own with TRL's calling convention, each module:function or
+    module:function=WEIGHT, in the place of the task's reward; task=WEIGHT adds that."""
+    completions: Literal["text", "messages"] = "text"
+    """In which form they get prompts and completions: as text, or as chat messages, as TRL has them
+    for conversational data."""
     mean: str = "token"
     """Average over all actions alike (token), over the actions of each row and then over rows
     (sequence), thoughts and answer of a row apart (phase), or no average within a row (sum)."""
@@ -115,6 +124,11 @@ class GRPOConfig:
             )
         if self.reward not in ("task", "perplexity"):
             raise UsageError(f"no reward {self.reward!r}; choose task or perplexity.")
+        if self.rewards and self.reward != "task":
+            raise UsageError(self.whole_episodes)
+        if self.completions not in ("text", "messages"):
+            raise UsageError(f"completions are text or messages, not {self.completions!r}.")
+        load_rewards(self.rewards)
         check_advantage(self.advantage)
         if self.loss not in LOSSES:
             raise UsageError(f"no loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
@@ -127,6 +141,14 @@ class GRPOConfig:
             raise UsageError(
                 f"rollouts cannot be in {self.rollout_dtype}; choose bfloat16, or leave it out."
             )
+
+    @property
+    def whole_episodes(self) -> str:
+        """Why reward functions do not go with these settings, where they do not."""
+        return (
+            f"reward functions are for whole episodes, and --grpo.reward {self.reward} has "
+            "thoughts alone; leave one of them out."
+        )
 
     @property
     def rows(self) -> int:

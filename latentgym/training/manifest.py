@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from latentgym.errors import CheckpointError
-from latentgym.registry import current_run, resolve, split_module, stored_fault, task_name
+from latentgym.registry import (
+    current_run,
+    recorded_options,
+    resolve,
+    split_module,
+    stored_fault,
+    task_name,
+)
 from latentgym.system.nearby import no_folder, none_itself
 from latentgym.system.options.ranges import Range
 from latentgym.system.sealed import is_of, note_unverified, read_sealed
@@ -35,6 +42,13 @@ _RUN = {
     "modules": dict[str, str] | None,
 }
 _MOST_STEPS = 10**9
+# What says where questions are, and what says how those of the test are kept apart there.
+_TESTED = {
+    "source": ("holdout",),
+    "data": ("holdout", "test_data"),
+    "test_data": ("holdout",),
+    "holdout": ("test_data",),
+}
 _LORA = Range(1, 2**16)
 
 
@@ -146,16 +160,22 @@ def env_options_of(
 ) -> dict[str, Any]:
     """Options of the environment that a run was trained on, but for those that choose questions.
 
-    Another task has other options: for it there are none. What is held out is of the run's own
-    source, so another one that is given has all its rows.
+    Another task has other options: for it there are none. What is held out, and the test that is
+    apart, are of the run's own data, so they do not go with other data that is given.
 
     Args:
         run: as `run_of` tells it.
         env: id of the environment that is to be made.
         given: options that are given for it.
+
+    Raises:
+        UsageError: an option needs a module that is not trusted.
     """
     _, task, _ = resolve(env)
     if not run or task_name(split_module(run["env"])[1]) != task:
         return {}
-    left = {"split", "limit", *(["holdout"] if "source" in (given or {}) else [])}
-    return {k: v for k, v in run["env_options"].items() if k not in left}
+    given = given or {}
+    left = {"split", "limit"}.union(*(_TESTED[name] for name in given.keys() & _TESTED.keys()))
+    options = {k: v for k, v in run["env_options"].items() if k not in left}
+    recorded_options({k: v for k, v in options.items() if k not in given}, "the checkpoint")
+    return options

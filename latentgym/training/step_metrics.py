@@ -1,6 +1,6 @@
 """What a step of policy gradient logs: of its episodes, and of its updates.
 
-Legend: N rows, T steps.
+Legend: N rows, T steps, K rows to which a part of the reward applies.
 """
 
 from __future__ import annotations
@@ -90,11 +90,13 @@ def episode_metrics(
     rollouts = episodes.rollouts
     thoughts, tokens = rollouts.thoughts_N, rollouts.tokens_N
     latent = 0 if in_tokens else (thoughts - rollouts.plain_N).sum()
-    components = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
+    named = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
+    parts = {name: episodes.component(name) for name in named}
+    known = {name: part_N[~np.isnan(part_N)] for name, part_N in parts.items()}  # where they apply
     reward_QG = episodes.reward_N.reshape(-1, group_size)
     return {
         "reward/score": float(episodes.reward_N.mean()),
-        **{name: float(episodes.component(name).mean()) for name in components},
+        **{name: float(part_K.mean()) for name, part_K in known.items() if part_K.size},
         "rollout/latent_share": float(latent / max(1, (thoughts + tokens).sum())),
         **{name: float(count_N.mean()) for name, count_N in episodes.counts().items()},
         "rollout/seconds": seconds,

@@ -20,6 +20,7 @@ TASK_NAMES = [
     *("MNNS", "ProsQA", "ProntoQA"),
     *("NQ", "TriviaQA", "HotpotQA", "2WikiMultihopQA", "Bamboogle"),
     *("AmazonCDs", "AmazonOffice", "AmazonIndustrial", "MovieLens"),
+    "Custom",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,5 +112,9 @@ def workers() -> Iterator[Any]:
     from latentgym.openrlhf.shim import install
 
     install()
-    with connected(4, option="", afterwards="Go on.", object_store_mb=100):
-        yield Workers.start(ClusterOptions(gpus=2), reference=True)
+    with pytest.MonkeyPatch.context() as patch:
+        here = str(Path(__file__).with_name("own"))  # the workers import rewards, as this process
+        patch.syspath_prepend(here)
+        patch.setenv("PYTHONPATH", here, prepend=os.pathsep)
+        with connected(4, option="", afterwards="Go on.", object_store_mb=100):
+            yield Workers.start(ClusterOptions(gpus=2), reference=True)

@@ -110,6 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
     "searches": {"agent": "cot", "searches": True},
     "searches, gate": {"agent": "hrpo", "searches": True},
     "zero 0": {"zero": 0},
+    "own rewards": {"grpo": {"rewards": ["own_rewards:low=0.5", "own_rewards:some", "task=2"]}},
     "zero 1, recomputed activations": {"zero": 1, "gradient_checkpointing": True},
     "zero 3": {"zero": 3, "grpo": {"kl": 0.1}},
     "zero 3, Gaussian": {
@@ -155,7 +156,8 @@ def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     assert job.cluster.zero == 0 or any(line["train/grad_norm"] > 0 for line in logged)
     docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     documented = {line.split("`")[1] for line in docs.splitlines() if line.startswith("| `")}
-    assert set(session.last) <= documented
+    own = {"reward/low", "reward/some"}  # under the name of each function
+    assert set(session.last) - own <= documented
     assert session.last == {k: v for k, v in logged[-1].items() if k != "step"}
     assert ("rollout/calls" in session.last) == (session.last.get("rollout/calls", 0) > 0.5)
     assert ("rollout/calls" in session.last) == CASES[case].get("searches", False)
@@ -208,4 +210,10 @@ def test_a_grader_that_raises_stops_the_run_with_its_sentence(make_job: Any, wor
     job = make_job()
     job = replace(job, run=Broken(**vars(job.run)))
     with pytest.raises(ClusterError, match=r"a worker .*row \d+ cannot be graded"):
+        through_openrlhf(job, workers)
+
+
+def test_a_reward_that_raises_stops_the_run_with_its_sentence(make_job: Any, workers: Any) -> None:
+    job = make_job(grpo={"rewards": ["own_rewards:fails"]})
+    with pytest.raises(ClusterError, match=r"a worker .*fails failed on question \d+ .LookupError"):
         through_openrlhf(job, workers)
