@@ -77,7 +77,7 @@ def test_caches_and_weights_are_exact(arch: str, dtype: str) -> None:
     session = engine.start(prompts(2, 11), exactly(20), seed=0, group_size=3)
     session.run()
     plan = Footprint(layout_of(lm.model), lm.dtype, prompts=2, group=3, prompt=11, steps=20)
-    layers = session._cache.layers
+    layers = session._batch.cache.layers
     shared = [x for layer in layers for x in (layer.prompt_keys, layer.prompt_values)]
     own = [x for layer in layers for x in (layer.own_keys, layer.own_values)]
     assert sum(x.nbytes for x in shared) == 2 * plan.prompt_cache
