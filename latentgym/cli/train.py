@@ -208,11 +208,11 @@ def _refuse_cluster(given: ClusterOptions) -> None:
     Raises:
         UsageError: there are such, by name.
     """
-    default = ClusterOptions()
+    default, both = ClusterOptions(), ("gradient_checkpointing",)  # what training here has too
     names = [
         f"--{f.name.replace('_', '-')}"
         for f in fields(given)
-        if getattr(given, f.name) != getattr(default, f.name)
+        if f.name not in both and getattr(given, f.name) != getattr(default, f.name)
     ]
     if names:
         raise UsageError(
@@ -237,6 +237,8 @@ def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metri
     options: TrainOptions = parsed.options
     policy = run.learner()
     parsed.refuse_idle(policy.lm, training=True)
+    if options.cluster.gradient_checkpointing:
+        policy.lm.checkpoint_gradients()
     every = options.outliers_every
     trainer = Trainer(
         recipe.stage.build(policy, run.make_env, run.seed),
@@ -282,6 +284,11 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
         raise UsageError(
             "OpenRLHF has the task's rewards alone, and samples every chain with its noise; use "
             "--backend local for the reward perplexity or the advantage clean_batch."
+        )
+    if recipe.stage.micro_tokens:
+        raise UsageError(
+            "--grpo.micro-tokens bounds what is replayed in this process; with --backend openrlhf "
+            "give --grpo.micro-batch."
         )
     if recipe.stage.rollout_dtype is not None:
         raise UsageError(

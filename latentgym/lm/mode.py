@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 @contextmanager
@@ -22,6 +23,24 @@ def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for part, trained in before:
             part.training = trained
+
+
+@contextmanager
+def recomputing(module: nn.Module) -> Iterator[None]:
+    """Within it, blocks whose activations are recomputed are, in evaluation mode too.
+
+    transformers recomputes in training mode alone, and a policy learns in evaluation mode, as it
+    acts. It looks at the mode of the block, dropout at that of the block's parts, which stay.
+    """
+    blocks = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+    before = [block.training for block in blocks]
+    for block in blocks:
+        block.training = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        for block, trained in zip(blocks, before, strict=True):
+            block.training = trained
 
 
 def round_weights(module: nn.Module, dtype: torch.dtype) -> None:

@@ -14,7 +14,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -28,7 +28,7 @@ from latentgym.errors import UsageError
 from latentgym.lm.attention import ATTENTION, behind
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.lean import LeanBlocks, is_lean
-from latentgym.lm.mode import mode, round_weights
+from latentgym.lm.mode import mode, recomputing, round_weights
 from latentgym.lm.packed import packed, state_of
 from latentgym.lm.row_cache import RowCache
 from latentgym.lm.self_test import INSTEAD, self_test
@@ -253,7 +253,7 @@ class LatentLM(nn.Module):
         self.model = model
 
     def checkpoint_gradients(self) -> None:
-        """Recompute activations in the backward pass, in training mode, instead of keeping them."""
+        """Recompute activations in the backward pass instead of keeping them, in either mode."""
         model: Any = self.model
         # The name since transformers 5.24, and the one before.
         names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
@@ -294,13 +294,14 @@ class LatentLM(nn.Module):
         Returns:
             (B, T, D); what stands at padded positions has no meaning.
         """
-        out = self.backbone(
-            inputs_embeds=x_BTD,
-            attention_mask=mask_BT.long(),
-            position_ids=positions(mask_BT)[:, -x_BTD.shape[1] :],
-            use_cache=cache is not None,
-            **{self._cache_argument: cache},
-        )
+        with recomputing(self.backbone) if self.recomputes and cache is None else nullcontext():
+            out = self.backbone(
+                inputs_embeds=x_BTD,
+                attention_mask=mask_BT.long(),
+                position_ids=positions(mask_BT)[:, -x_BTD.shape[1] :],
+                use_cache=cache is not None,
+                **{self._cache_argument: cache},
+            )
         hidden: Tensor = out.last_hidden_state
         return hidden
 

@@ -21,7 +21,7 @@ from latentgym.heads import Action
 from latentgym.heads.distributions import masked
 from latentgym.lm.model import LatentLM, left_pad
 from latentgym.rollout.policy import Policy
-from latentgym.rollout.rollouts import THOUGHTS, Rollouts, StepKind
+from latentgym.rollout.rollouts import THOUGHTS, IntArray, Rollouts, StepKind
 
 
 @dataclass
@@ -164,27 +164,44 @@ def acted(part_NT: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def log_probs(policy: Policy, rollouts: Rollouts, micro_batch: int) -> Tensor:
+def log_probs(
+    policy: Policy, rollouts: Rollouts, micro_batch: int, micro_tokens: int = 0
+) -> Tensor:
     """Log-probabilities of all rows as `replay` tells them, without gradient, fp32.
 
     Args:
         policy: the policy.
         rollouts: N rows.
         micro_batch: most rows at once. Those of a group are neighbours and share their prompt.
+        micro_tokens: most positions at once; 0 for no bound.
     """
     parts, device = len(policy.head.part_weights), policy.lm.device
     shape = (*rollouts.token_NT.shape, *((parts,) if parts > 1 else ()))
     logp_NT = torch.zeros(shape, device=device)
-    for rows in micro_batches(rollouts, micro_batch):
+    for rows in micro_batches(rollouts.positions_N, micro_batch, micro_tokens):
         part_BT = replay(policy, rollouts.select(rows)).logp_NT
         # A part is as wide as its own longest row.
         logp_NT[rows[0] : rows[-1] + 1, : part_BT.shape[1]] = part_BT
     return logp_NT
 
 
-def micro_batches(
-    rollouts: Rollouts, rows: int
-) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Row indices of consecutive batches of at most `rows` rows, in order."""
-    index = np.arange(len(rollouts))
-    return [index[i : i + rows] for i in range(0, len(index), rows)]
+def micro_batches(positions_N: IntArray, rows: int, tokens: int = 0) -> list[IntArray]:
+    """Places of consecutive batches, in order.
+
+    Args:
+        positions_N: of each row (`Rollouts.positions_N`).
+        rows: most of a batch.
+        tokens: most positions of a batch, padding among them; 0 for no bound. A row that is longer
+            by itself is a batch of its own.
+    """
+    parts, width = list[list[int]](), 0
+    for place, length in enumerate(positions_N.tolist()):
+        wide = max(width, length)
+        fits = parts and len(parts[-1]) < rows
+        if fits and (not tokens or wide * (len(parts[-1]) + 1) <= tokens):
+            parts[-1].append(place)
+            width = wide
+        else:
+            parts.append([place])
+            width = length
+    return [np.array(part, dtype=np.int64) for part in parts]

@@ -87,6 +87,14 @@ class Rollouts:
         return self._count(*ACTIONS, StepKind.INSERTED, StepKind.TARGET)
 
     @property
+    def positions_N(self) -> IntArray:
+        """Positions of each row: its prompt, what was given after it, and its steps."""
+        prompt_Q = np.array([len(prompt) for prompt in self.prompts], dtype=np.int64)
+        given = 0 if self.given_QkD is None else self.given_QkD.shape[1]
+        positions: IntArray = prompt_Q[self.prompt_N] + given + self.length_N
+        return positions
+
+    @property
     def thoughts_N(self) -> IntArray:
         """Thoughts of each row, those that were read as plain tokens among them."""
         return self._count(*THOUGHTS)

@@ -75,7 +75,7 @@ def hidden_states(
         (B, T, D); what stands at padded positions has no meaning.
     """
     # A model that recomputes its activations keeps no cache meanwhile.
-    recomputes = lm.training and lm.recomputes
+    recomputes = lm.recomputes and torch.is_grad_enabled()
     shared = None if recomputes else shared_prompts(token_BT, kind_BT)
     if shared is None:
         return lm.hidden(x_BTD, mask_BT)

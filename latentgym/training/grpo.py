@@ -32,7 +32,7 @@ from latentgym.rollout import (
     log_probs,
     replay,
 )
-from latentgym.rollout.replay import acted, action_parts
+from latentgym.rollout.replay import acted, action_parts, micro_batches
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
 from latentgym.training.grpo_config import CLEAN, GRPOConfig
@@ -190,9 +190,9 @@ class GRPO(QuestionStage):
         c = self.config
         old_NT = reference_NT = None
         if c.updates * c.mini_batches > 1:
-            old_NT = log_probs(self.policy, rollouts, c.micro_batch)
+            old_NT = log_probs(self.policy, rollouts, c.micro_batch, c.micro_tokens)
         if self.reference is not None:
-            reference_NT = log_probs(self.reference, rollouts, c.micro_batch)
+            reference_NT = log_probs(self.reference, rollouts, c.micro_batch, c.micro_tokens)
         part_NT, _ = action_parts(self.policy, rollouts)
         actions_N = acted(part_NT).sum(-1)
         device = self.policy.lm.device
@@ -210,8 +210,9 @@ class GRPO(QuestionStage):
         """The loss of an optimiser step, in micro-batches that add up to its mean."""
         c, rollouts = self.config, given.rollouts
         n_actions = given.actions_N[rows].sum()
-        for start in range(0, len(rows), c.micro_batch):
-            part = rows[start : start + c.micro_batch]
+        positions_N = rollouts.positions_N[rows]
+        for places in micro_batches(positions_N, c.micro_batch, c.micro_tokens):
+            part = rows[places]
             chosen = rollouts.select(part)
             scores = replay(self.policy, chosen)
             logp_NT, part_NT, action_NT = scores.logp_NT, scores.part_NT, scores.action_NT

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from latentgym.errors import UsageError, did_you_mean
-from latentgym.system.options.ranges import NotNegative, Share, Size, check_ranges, check_rows
+from latentgym.system.options.ranges import (
+    NotNegative,
+    Share,
+    Size,
+    SizeOrZero,
+    check_ranges,
+    check_rows,
+)
 from latentgym.training.rewards import load_rewards
 from latentgym.training.stage import MakeEnv
 
@@ -79,6 +86,8 @@ class GRPOConfig:
     """Optimiser steps per pass."""
     micro_batch: Size = 64
     """Most rows replayed at once."""
+    micro_tokens: SizeOrZero = 0
+    """Most positions replayed at once, padding among them; 0 for as many as the rows have."""
     advantage: str = "group_norm"
     """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
     loss: str = "clip"

@@ -142,7 +142,7 @@ def test_logits_are_taken_in_groups_that_fit(
     config = LatentSeekConfig(reward="constant", lr=3.0, iterations=2, ratio=0.5)
     found = []
     for most in (1 << 26, 8 * 259, 1):
-        monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", most)
+        monkeypatch.setattr("latentgym.lm.model.MOST_LOGITS", most)
         agent = LatentSeek(config)
         policy = agent.policy(random_lm("llama"), acting=True)
         answers = agent.answer(policy, guessing(4), np.arange(8), 0, lambda done: None)

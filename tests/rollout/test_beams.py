@@ -154,7 +154,7 @@ def test_batches_padding_and_pieces_change_nothing(
     whole = ranked(policy, where, 5)
     for name in ("rollout.beams._MOST_BEAMS", "rollout.beams._MOST_POSITIONS"):
         monkeypatch.setattr(f"latentgym.{name}", 600)
-    monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 600)
+    monkeypatch.setattr("latentgym.lm.model.MOST_LOGITS", 600)
     pieces = ranked(policy, where, 5)
     alone = [ranked(policy, decode_state(policy, [p])[1], 5) for p in prompts]
     for q, one in enumerate(alone):

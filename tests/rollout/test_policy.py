@@ -77,7 +77,7 @@ def test_log_probabilities_of_a_chunk_are_looked_at(
 ) -> None:
     policy = Policy(random_lm(), Misshapen("log_prob", LOG_PROBS["too many"][0]))
     rollouts = rolled_out(policy, prompts, protocol)
-    monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 259 * 7)
+    monkeypatch.setattr("latentgym.lm.model.MOST_LOGITS", 259 * 7)
     with pytest.raises(UsageError, match=r"shape \(14,\), but the 7 actions .* \(7,\)"):
         replay(policy, rollouts)
 

@@ -155,7 +155,7 @@ def test_recomputed_activations_give_the_same_gradients(
 ) -> None:
     gradients = []
     if chunked:
-        monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 259 * 7)
+        monkeypatch.setattr("latentgym.lm.model.MOST_LOGITS", 259 * 7)
     for recomputes in (False, True):
         policy = Policy(mixed(), MultiTokenHead(3))
         if recomputes:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from benchmarks.models import loaded
@@ -97,7 +100,7 @@ def test_replay_in_chunks_is_replay_at_once(
         return scores.logp_NT.detach(), scores.entropy_NT, gradient.clone()
 
     whole = scored()
-    monkeypatch.setattr("latentgym.lm.model._MOST_LOGITS", 259 * 7)
+    monkeypatch.setattr("latentgym.lm.model.MOST_LOGITS", 259 * 7)
     chunked = scored()
     policy.zero_grad(set_to_none=True)
     for one, other in zip(whole, chunked, strict=True):
@@ -161,6 +164,22 @@ def test_micro_batches_cover_the_rows_in_order(
     random_lm: Callable, prompts: Any, protocol: Protocol
 ) -> None:
     rollouts = rolled_out(Policy(random_lm("llama"), TokenHead()), prompts, protocol)
-    batches = micro_batches(rollouts, 5)
+    batches = micro_batches(rollouts.positions_N, 5)
     assert [len(b) for b in batches] == [5, 5, 2]
     assert np.concatenate(batches).tolist() == list(range(12))
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 6), st.integers(0, 100)
+)
+def test_micro_batches_hold_all_rows_in_order_within_their_bounds(
+    lengths: list[int], rows: int, tokens: int
+) -> None:
+    parts = micro_batches(np.array(lengths), rows, tokens)
+    assert np.concatenate(parts).tolist() == list(range(len(lengths)))
+    for part in parts:
+        size = len(part) * max(lengths[place] for place in part)
+        assert len(part) <= rows and (not tokens or size <= tokens or len(part) == 1)
+    for one, other in pairwise(parts):  # none could have taken the next row too
+        wide = max(lengths[place] for place in [*one, other[0]]) * (len(one) + 1)
+        assert len(one) == rows or (tokens and wide > tokens)

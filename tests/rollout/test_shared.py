@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -110,15 +111,39 @@ def test_which_rows_share_a_prompt() -> None:
     assert shared(("tpts", [1, 6, 1, 2]), ("tpts", [1, 6, 1, 2])) is None
 
 
+@pytest.mark.parametrize("training", [False, True])
 def test_recomputed_activations_read_whole_rows(
-    random_lm: Callable, prompts: Any, protocol: Protocol
+    training: bool, random_lm: Callable, prompts: Any, protocol: Protocol
 ) -> None:
-    import copy
-
     policy = Policy(copy.deepcopy(random_lm("llama")), TokenHead())
     rollouts = rolled_out(policy, prompts, protocol)
     expected = scored(policy, rollouts)
     policy.lm.checkpoint_gradients()
-    policy.train()
+    policy.train(training)
     for one, other in zip(scored(policy, rollouts), expected, strict=True):
         assert_close(one, other, rtol=1e-4, atol=1e-4 * max(1.0, float(other.abs().max())))
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_what_is_recomputed_is_not_kept(
+    arch: str, random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    """In evaluation mode, in which policies learn; the mode is as it was afterwards."""
+    policy = Policy(copy.deepcopy(random_lm(arch)), TokenHead())
+    rollouts = rolled_out(policy, prompts, protocol)
+    kept: list[int] = []
+    for recomputes in (False, True):
+        if recomputes:
+            policy.lm.checkpoint_gradients()
+        total = 0
+
+        def count(x: Tensor) -> Tensor:
+            nonlocal total
+            total += x.nbytes
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+            replay(policy, rollouts)
+        kept.append(total)
+        assert not any(module.training for module in policy.lm.modules())
+    assert kept[1] < kept[0] / 2

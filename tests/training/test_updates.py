@@ -160,6 +160,7 @@ CASES = {
         "mini_batches": 4,
         "mean": "sum",
         "kl": 0.03,
+        "micro_tokens": 60,
     },
 }
 
