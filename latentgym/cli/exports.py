@@ -86,17 +86,45 @@ class RunExportOptions:
     """Options of export."""
 
     folder: tyro.conf.Positional[Path]
-    """Folder of one run, with result.json and rollouts.jsonl.gz."""
-    inspect: Path
-    """Write a log of Inspect, .eval or .json, which its viewer opens."""
+    """Folder of one run."""
+    out: Path | None = None
+    """Write the trained model to this folder, for transformers and vLLM."""
+    merge: bool = True
+    """With --out: make adapters part of the weights; else write them alone, for peft."""
+    push: str | None = None
+    """With --out: upload the folder to this repository of the hub, OWNER/NAME."""
+    inspect: Path | None = None
+    """Write its answers as a log of Inspect, .eval or .json, which its viewer opens."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write a run in the format of another program."""
+    """Write a run in the format of other programs."""
     o = parse(RunExportOptions, argv, "export", "Write a run in another program's format.")
-    from latentgym.evaluation.inspect_log import write_log
+    if (o.out is None) is (o.inspect is None):
+        raise UsageError(
+            "say what to write: --out DIR for the trained model, or --inspect FILE for the answers."
+        )
+    if o.out is None and (o.push is not None or not o.merge):
+        raise UsageError("--push and --no-merge are about the model; give --out DIR too.")
+    if o.inspect is not None:
+        from latentgym.evaluation.inspect_log import write_log
 
-    result = load_result(o.folder)
-    write_log(o.folder, result, o.inspect)
-    say(f"wrote {o.inspect}")
+        write_log(o.folder, load_result(o.folder), o.inspect)
+        say(f"wrote {o.inspect}")
+    if o.out is not None:
+        _export_model(o, o.out)
     return 0
+
+
+def _export_model(o: RunExportOptions, out: Path) -> None:
+    from latentgym.agents.export import export_model, push
+    from latentgym.agents.stored import stored_run
+
+    exported = export_model(
+        stored_run(o.folder, dtype="float32"), out, source=o.folder, merge=o.merge
+    )
+    say(f"wrote {out}, which transformers and vLLM load")
+    if not exported.tokenizer:
+        say("it has no tokenizer: the model speaks symbols of its task, which no other program has")
+    if o.push is not None:
+        say(f"uploaded to {push(out, o.push)}")
