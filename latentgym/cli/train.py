@@ -223,11 +223,16 @@ def _refuse_cluster(given: ClusterOptions) -> None:
 def _check_evaluation(run: Run, options: TrainOptions) -> None:
     """Make sure, before anything is trained, that there is what will be evaluated.
 
+    Where questions are the user's own, it says how those of the test are kept apart.
+
     Raises:
         UsageError: there is no such split, or it has fewer questions.
     """
     if options.eval_limit != 0:
-        questions_of(_asked(run, options).make_env(1).unwrapped.task, options.eval_limit)
+        task = _asked(run, options).make_env(1).unwrapped.task
+        questions_of(task, options.eval_limit)
+        if held_out := task.about.get("held_out"):
+            say(f"evaluated on {held_out}; the others are trained on")
 
 
 def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metrics]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,24 @@ from latentgym.data.dataset import Dataset, DatasetSpec
 from latentgym.data.files import DataError, Row, check_fields, find
 from latentgym.data.maths import number_text
 from latentgym.data.question import Question
-from latentgym.data.sources import Found, explicit
+from latentgym.data.sources import explicit
 from latentgym.errors import Notice, did_you_mean
 
 HOLDOUT = 0.1
 """The share of the rows that is held out by default, where there is no test file."""
 
-MAX_ROWS = 1_000_000
+MAX_ROWS, MAX_COLUMNS = 1_000_000, 1000
 MAX_CHARACTERS = 2**30
 
 _LISTS = ("steps", "forms", "choices")
 
 
-def read_own(fields: Mapping[str, Any]) -> Question:
+def read_own(fields: Mapping[str, Any], columns: Collection[str] = ()) -> Question:
     """question, answer; perhaps steps, forms and choices, lists of texts; and any other columns.
+
+    Args:
+        fields: of the row.
+        columns: that other rows have; where it has one of them not, that is None.
 
     Raises:
         ValueError: one of the lists is none, or the answer is no number that there is.
@@ -43,7 +48,7 @@ def read_own(fields: Mapping[str, Any]) -> Question:
         if value is not None and not texts:
             raise ValueError(f"{name} must be a list of texts")
     gold = " ".join(number_text(fields["answer"]).split())
-    extra = {name: value for name, value in fields.items() if name not in OWN.fields}
+    extra = {name: fields.get(name) for name in (*columns, *fields) if name not in OWN.fields}
     return Question(fields["question"].strip(), gold, tuple(fields.get("steps") or ()), extra)
 
 
@@ -106,15 +111,16 @@ def load_own(
     if test_data is None:
         share = HOLDOUT if holdout is None else holdout
         held_out = f"{100 * share:g} % of the questions, by a hash of their text"
-        found, chosen, answers = _parted(data, split, share)
+        found, chosen = _parted(data, split, share)
     else:
         held_out = f"the questions of {test_data}"
-        found, chosen, answers = _beside(data, split, test_data)
+        found, chosen = _beside(data, split, test_data)
     here = f"{OWN.name} {split} from {found.source}"
     if limit is not None and len(chosen) < limit:
         raise DataError(f"{here} has {len(chosen)} rows; choose a limit of at most {len(chosen)}.")
-    questions = Dataset(OWN, split, found.source, chosen[:limit])
-    return OwnData(questions, answers, held_out)
+    spec = replace(OWN, read=partial(read_own, columns=found.columns))
+    questions = Dataset(spec, split, found.source, chosen[:limit])
+    return OwnData(questions, found.answers, held_out)
 
 
 def same_question(text: str) -> str:
@@ -122,51 +128,66 @@ def same_question(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _parted(data: str | Path, split: str, share: float) -> tuple[Found, list[Row], tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Read:
+    """What a place holds.
+
+    Attributes:
+        source: of it.
+        rows: by what they ask.
+        answers: all that there are.
+        columns: that its rows have, all or some of them.
+    """
+
+    source: str
+    rows: Mapping[str, list[Row]]
+    answers: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def _parted(data: str | Path, split: str, share: float) -> tuple[_Read, list[Row]]:
     """The rows of a split of a file that has none."""
     if not share and split == "test":
         raise DataError(
             "with holdout=0 all rows are trained on, and none is left to test; name test_data, or "
             "set another holdout."
         )
-    found, rows, answers = _read(data, "train")
-    held = split == "test"
-    chosen = {text: each for text, each in rows.items() if (_place(text) < share) == held}
+    found, held = _read(data, "train"), split == "test"
+    chosen = {text: each for text, each in found.rows.items() if (_place(text) < share) == held}
     if not chosen:
         raise DataError(
-            f"holdout={share:g} leaves {split} none of the {len(rows)} questions of "
+            f"holdout={share:g} leaves {split} none of the {len(found.rows)} questions of "
             f"{found.source}; set another holdout, or name test_data."
         )
-    return found, _told(chosen), answers
+    return found, _told(chosen)
 
 
-def _beside(
-    data: str | Path, split: str, test_data: str | Path
-) -> tuple[Found, list[Row], tuple[str, ...]]:
+def _beside(data: str | Path, split: str, test_data: str | Path) -> tuple[_Read, list[Row]]:
     """The rows of a split, of which the test is a file of its own."""
-    tests, tested, test_answers = _read(test_data, "test")
-    found, rows, answers = _read(data, "train")
-    answers = tuple(dict.fromkeys((*answers, *test_answers)))
+    tests, found = _read(test_data, "test"), _read(data, "train")
+    answers = tuple(dict.fromkeys((*found.answers, *tests.answers)))
+    columns = tuple(dict.fromkeys((*found.columns, *tests.columns)))
+    tests, found = (replace(each, answers=answers, columns=columns) for each in (tests, found))
     if split == "test":
-        return tests, _told(tested), answers
-    kept = {text: each for text, each in rows.items() if text not in tested}
+        return tests, _told(tests.rows)
+    kept = {text: each for text, each in found.rows.items() if text not in tests.rows}
     if not kept:
         raise DataError(
             f"all questions of {found.source} are in {test_data} too, so none is left to train "
             "on; name other data."
         )
-    if both := [each[0] for text, each in rows.items() if text in tested]:
+    if both := [each[0] for text, each in found.rows.items() if text in tests.rows]:
         warnings.warn(
-            f"{len(both)} of the {len(rows)} questions of {found.source} are in {test_data} too, "
-            f"and are left out of training; the first is {both[0].place}:{both[0].number}.",
+            f"{len(both)} of the {len(found.rows)} questions of {found.source} are in {test_data} "
+            f"too, and are left out of training; the first is {both[0].place}:{both[0].number}.",
             Notice,
             stacklevel=2,
         )
-    return found, _told(kept), answers
+    return found, _told(kept)
 
 
-def _read(where: str | Path, split: str) -> tuple[Found, dict[str, list[Row]], tuple[str, ...]]:
-    """The rows of a place by what they ask, and all their answers.
+def _read(where: str | Path, split: str) -> _Read:
+    """All rows of a place.
 
     Raises:
         DataError: there are none, a damaged one, or too many.
@@ -174,21 +195,23 @@ def _read(where: str | Path, split: str) -> tuple[Found, dict[str, list[Row]], t
     found = explicit(OWN, split, where)
     rows: dict[str, list[Row]] = {}
     answers: dict[str, None] = {}
+    columns: dict[str, None] = {}
     size = 0
     for count, row in enumerate(found.rows, start=1):
         check_fields(row, OWN.fields)
         size += sum(map(_length, row.fields.values()))
-        if count > MAX_ROWS or size > MAX_CHARACTERS:
+        columns |= dict.fromkeys(row.fields)
+        if count > MAX_ROWS or size > MAX_CHARACTERS or len(columns) > MAX_COLUMNS:
             raise DataError(
-                f"{found.source} has more than {MAX_ROWS:,} rows or {MAX_CHARACTERS >> 20} million "
-                "characters; give a part of it."
+                f"{found.source} has more than {MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns or "
+                f"{MAX_CHARACTERS >> 20} million characters; give a part of it."
             )
         question = Dataset(OWN, split, found.source, [row])[0]  # tells what is wrong with a row
         rows.setdefault(same_question(question.text), []).append(row)
         answers[question.gold] = None
     if not rows:
         raise DataError(f"{found.source} has no rows; write one JSON object for each question.")
-    return found, rows, tuple(answers)
+    return _Read(found.source, rows, tuple(answers), tuple(columns))
 
 
 def _told(rows: Mapping[str, list[Row]]) -> list[Row]:

@@ -16,7 +16,7 @@ Legend: Q questions, G samples each, N = Q * G episodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,12 +106,7 @@ class Rewards:
         Raises:
             UsageError: it has not, or a column has the name of something else.
         """
-        columns = task.question(0).extra
-        if taken_already := sorted({*_GIVEN, STATE} & columns.keys()):
-            raise UsageError(
-                f"rewards are given {taken_already[0]} beside the columns of the data; give the "
-                "column another name."
-            )
+        columns = _columns([task.question(0)])
         for each in self.functions:
             taken(each.function, [*_GIVEN, STATE, *columns], f"the reward {each.name}")
 
@@ -169,7 +164,7 @@ class Rewards:
         else:
             read = [task.tokenizer.decode(prompt) for prompt in rollouts.prompts]
             prompts, said = [read[prompt] for prompt in rollouts.prompt_N], texts
-        columns = dict.fromkeys(name for each in questions.values() for name in each.extra)
+        columns = _columns(questions.values())
         return {
             "prompts": prompts,
             "completions": said,
@@ -179,6 +174,21 @@ class Rewards:
             "index": index,
             **{name: [questions[i].extra.get(name) for i in index] for name in columns},
         }
+
+
+def _columns(questions: Iterable[Any]) -> list[str]:
+    """The columns that some of these questions have.
+
+    Raises:
+        UsageError: one has the name of something else that functions are given.
+    """
+    columns = dict.fromkeys(name for each in questions for name in each.extra)
+    if clash := sorted({*_GIVEN, STATE} & columns.keys()):
+        raise UsageError(
+            f"rewards are given {clash[0]} beside the columns of the data; give the column another "
+            "name."
+        )
+    return list(columns)
 
 
 def _check_weight(weight: float, name: str) -> None:

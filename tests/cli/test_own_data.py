@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ SMALL = ["-o", "think=20", "-o", "answer=4"]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working directory, with two files of questions and a module of the user's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -28,7 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rows = [{"question": f"What is {n} + 1?", "answer": n + 1} for n in numbers]
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("my_graders.py").write_text("def same(answer, gold):\n    return answer == gold\n")
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("my_graders", None)
 
 
 def err(capsys: pytest.CaptureFixture[str]) -> str:
@@ -38,6 +40,7 @@ def err(capsys: pytest.CaptureFixture[str]) -> str:
 def test_what_is_trained_on_is_not_tested(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = ["--data", "mine.jsonl", "--grader", "number"]
     assert main(["train", "cot", ENV, *TINY, *SMALL, *own, "--out", "a"]) == 0
+    assert "evaluated on 10 % of the questions, by a hash of their text" in err(capsys)
     held = load_result(Path("a"))
     assert 0 < held.n < 40 and held.trained_on == 0 and held.split == "test"
     assert held.about["held_out"] == "10 % of the questions, by a hash of their text"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latentgym.data import DataError, own
+from latentgym.data import DataError, own, sources
+from latentgym.data.files import Row
 from latentgym.data.own import load_own, same_question
 from latentgym.errors import Notice
 
@@ -112,6 +113,11 @@ def test_columns_travel_with_their_question(write: Write) -> None:
     question = load_own(write([row(3, **more)]), "train", holdout=0).questions[0]
     assert (question.gold, question.steps, dict(question.extra)) == ("6", ("so", "then"), more)
     assert question.place.endswith("mine.jsonl:1")
+    # As in a table, a column is one of all rows, those of the test among them.
+    data, tests = write([row(1), row(2, level=3)]), write([row(9, hint="odd")], "exam.jsonl")
+    first, second = load_own(data, "train", test_data=tests).questions
+    assert dict(first.extra) == {"level": None, "hint": None}
+    assert dict(second.extra) == {"level": 3, "hint": None}
 
 
 DAMAGED: dict[str, tuple[list[Any], str]] = {
@@ -157,13 +163,33 @@ def test_places_that_there_are_not(write: Write, tmp_path: Path) -> None:
         load_own(good, "train", limit=21)
 
 
+def test_the_hub_has_splits_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = {"train": [row(n) for n in range(30)], "test": [row(n) for n in range(28, 33)]}
+
+    def read(hub: Any, split: str) -> Iterator[Row]:
+        yield from (Row(f"{hub}[{split}]", i, r) for i, r in enumerate(splits[split], start=1))
+
+    monkeypatch.setattr(sources, "read_hub", read)
+    monkeypatch.setattr(sources, "unusable", lambda: None)
+    where = "owner/name@v1"
+    held = load_own(where, "test")
+    assert held.questions.source == "hub:owner/name@v1" and len(held.questions) < 30
+    assert held.questions.licence == "see owner/name@v1"
+    assert texts(where, "test", test_data=where) == [r["question"] for r in splits["test"]]
+    with pytest.warns(Notice, match=r"2 of the 30 questions .*owner/name@v1\[train\]:29\."):
+        assert len(texts(where, "train", test_data=where)) == 28
+    monkeypatch.setattr(sources, "unusable", lambda: "the package datasets is not installed")
+    with pytest.raises(DataError, match="as a hub id: the package datasets is not installed"):
+        load_own(where, "train")
+
+
 def test_a_file_that_unpacks_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "mine.jsonl.gz"
     with gzip.open(path, "wt") as file:
         file.writelines(json.dumps(row(n)) + "\n" for n in range(200))
-    for name, most in (("MAX_ROWS", 100), ("MAX_CHARACTERS", 1000)):
+    for name, most in (("MAX_ROWS", 100), ("MAX_CHARACTERS", 1000), ("MAX_COLUMNS", 1)):
         with monkeypatch.context() as patch:
             patch.setattr(own, name, most)
             with pytest.raises(DataError, match="give a part of it"):

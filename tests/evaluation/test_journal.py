@@ -20,6 +20,7 @@ from latentgym.evaluation.answers import Answer
 from latentgym.evaluation.evaluate import Evaluation
 from latentgym.evaluation.journal import JOURNAL, Journal
 from latentgym.evaluation.results import load_result, load_rollouts
+from latentgym.registry import ADDED
 from latentgym.system.sealed import SEAL, UnverifiedWarning, sealed
 
 EVAL = [
@@ -307,10 +308,11 @@ def test_a_line_that_was_changed_lost_doubled_or_moved_is_refused(tmp_path: Path
 
 def test_a_journal_from_before_a_setting_was_a_choice_goes_on(tmp_path: Path) -> None:
     older = {"config": {"agent": {"cue": "", "grpo": {"prompts": 4}}}}
-    now = {"config": {"agent": {"prompt_suffix": "", "grpo": {"prompts": 4, "loss": "clip"}}}}
+    grpo = {"prompts": 4, **ADDED["grpo"]}
+    now = {"config": {"agent": {"prompt_suffix": "", "grpo": grpo}}}
     Journal(tmp_path, older).add(0, answers(4), 1.0)
     assert Journal(tmp_path, now).answers.keys() == {(0, 4)}
-    now["config"]["agent"]["grpo"]["loss"] = "gspo"  # type: ignore[index]
+    grpo["loss"] = "gspo"
     with pytest.raises(UsageError, match=r"differs in config\.agent\.grpo\.loss"):
         Journal(tmp_path, now)
 

@@ -326,7 +326,7 @@ def test_functions_of_trl_work_as_they_are(sums: Any) -> None:
     functions = [overlong, trl.think_format_reward, look]
     told = step(sums, functions, completions="messages")
     lengths = overlong(completion_ids=seen["completion_ids"])
-    assert told["reward/score"] == pytest.approx(np.mean(lengths)) < 0
+    assert np.mean(lengths) < 0 and told["reward/score"] == pytest.approx(np.mean(lengths))
     formats = trl.think_format_reward(seen["completions"])
     assert told["reward/think_format_reward"] == np.mean(formats)
 
