@@ -61,8 +61,20 @@ class Queue:
         """Answer all.
 
         Yields:
-            Positions in `questions`, and the episodes of those questions.
+            Positions in `questions`, and the episodes of those questions: as many at once as there
+            are rows for, so that numbers of a batch are of many.
         """
+        ended, size = list[tuple[IntArray, Episodes]](), len(self._free)
+        for part in self._ended():
+            ended.append(part)
+            if sum(len(places) for places, _ in ended) >= size:
+                yield _together(ended)
+                ended = []
+        if ended:
+            yield _together(ended)
+
+    def _ended(self) -> Iterator[tuple[IntArray, Episodes]]:
+        """Questions and their episodes, as they end."""
         self._refill()
         while (session := self._session) is not None:
             n = len(session.prompt_N)
@@ -145,3 +157,8 @@ class Queue:
         reward_N: npt.NDArray[np.float64] = np.array([place.reward for place in ended])
         finals = {row: place.final or {} for row, place in enumerate(ended)}
         return Episodes.played(self.engine, self.env, record, reward_N, finals)
+
+
+def _together(parts: Sequence[tuple[IntArray, Episodes]]) -> tuple[IntArray, Episodes]:
+    places = np.concatenate([places for places, _ in parts])
+    return places, Episodes.concatenate([episodes for _, episodes in parts])
