@@ -33,6 +33,12 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return train(out, "cot", ENV, "--preset", "sft-tiny", *request.param)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One without adapters."""
+    return train(tmp_path_factory.mktemp("plain") / "run", "cot", ENV, "--preset", "sft-tiny")
+
+
 def test_transformers_gives_the_same_greedy_answers(run: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -98,6 +104,7 @@ def test_adapters_stand_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_what_cannot_be_exported_is_a_sentence(
     argv: list[str],
     says: str,
+    plain: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -105,35 +112,31 @@ def test_what_cannot_be_exported_is_a_sentence(
     import re
 
     monkeypatch.chdir(tmp_path)
-    train(Path("run"), "cot", ENV, "--preset", "sft-tiny")
     Path("full").mkdir()
     Path("full/mine").write_text("kept")
     capsys.readouterr()
-    assert main(["export", "run", *argv]) == 2
+    assert main(["export", str(plain), *argv]) == 2
     assert re.search(says, capsys.readouterr().err)
     assert Path("full/mine").read_text() == "kept" and not Path("new").exists()
 
 
 def test_without_a_token_nothing_is_uploaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    run = train(tmp_path / "run", "cot", ENV, "--preset", "sft-tiny")
-    argv = ["export", str(run), "--out", str(tmp_path / "out"), "--push", "me/mine"]
+    argv = ["export", str(plain), "--out", str(tmp_path / "out"), "--push", "me/mine"]
     assert main(argv) == 2
     assert "needs a token of the hub" in capsys.readouterr().err
 
 
-def test_names_are_only_names(tmp_path: Path) -> None:
+def test_names_are_only_names(plain: Path) -> None:
     """A card is read by programs and shown by pages."""
     from latentgym.agents.export import card
     from latentgym.agents.stored import stored_run
-
-    run = train(tmp_path / "run", "cot", ENV, "--preset", "sft-tiny")
     from latentgym.evaluation.results import load_result
 
-    result: Any = load_result(run)
+    result: Any = load_result(plain)
     result.source = "`x`\n---\nbase_model: other"
-    text = card(stored_run(run), result)
+    text = card(stored_run(plain), result)
     front, rest = text.split("\n---\n", 1)
     assert "base_model" not in front and "base_model: other" in rest

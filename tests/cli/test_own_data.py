@@ -94,7 +94,14 @@ def test_info_validate_and_envs_know_of_it(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("command", [["info"], ["validate"], ["eval", "cot"], ["train", "cot"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "cot"],
+        *(pytest.param(c, marks=pytest.mark.thorough) for c in (["info"], ["validate"])),
+        pytest.param(["eval", "cot"], marks=pytest.mark.thorough),
+    ],
+)
 def test_bad_input_is_told_in_a_sentence(
     folder: Path,
     capsys: pytest.CaptureFixture[str],

@@ -95,6 +95,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(
     assert "holds a result of other settings" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_interrupted_suite_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = 30

@@ -88,7 +88,7 @@ def test_caches_and_weights_are_exact(arch: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("lora", [0, 4])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.thorough)])
 def test_what_training_keeps_is_exact(arch: str, lora: int, dtype: str) -> None:
     lm = model(arch, dtype, mixed_precision=True)
     layout = layout_of(lm.model)
@@ -107,7 +107,7 @@ def test_what_training_keeps_is_exact(arch: str, lora: int, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("mask", [False, True])
 def test_what_a_block_keeps_is_exact(arch: str, dtype: str, mask: bool) -> None:
     """Three blocks' less two's, of what autograd keeps beside weights and their casts."""
@@ -175,6 +175,7 @@ def test_the_peak_of_an_update_is_foreseen(arch: str, group: int, recompute: boo
     assert 0.8 < plan.update / peak < 1.3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("lora", [0, 4])

@@ -40,6 +40,7 @@ def test_ours_alone(tmp_path: Path) -> None:
     assert len(report["prompt_tokens"]) == 2
 
 
+@pytest.mark.thorough
 def test_beside_trl(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="needs TRL, pip install 'latentgym[peers]'")
     target = tmp_path / "bench.json"
