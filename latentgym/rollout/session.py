@@ -23,7 +23,6 @@ from latentgym.lm.fixed_cache import FixedCache
 from latentgym.lm.model import left_pad
 from latentgym.rollout.batch import Batch
 from latentgym.rollout.compiled import compiled_step, whole_groups
-from latentgym.rollout.episode_tensors import EpisodeTensors
 from latentgym.rollout.prefix_cache import PrefixCache
 from latentgym.rollout.recorder import Frame, Recorder
 from latentgym.rollout.rollouts import MOST_STEPS, IntArray, Rollouts, StepKind
@@ -85,22 +84,12 @@ class Session:
         self._given_QkD, self._group = given_QkD, group_size
         self._thought_steps, self._begun = 0, False
 
-    @property
-    def state(self) -> EpisodeTensors:
-        """Of the episodes."""
-        return self._batch.state
-
-    @property
-    def step_N(self) -> Tensor:
-        """How many steps each row has made."""
-        return self._batch.step_N
-
     def begin(
         self, prefix: Sequence[Sequence[int]] | None, prefix_cache: PrefixCache | None
     ) -> None:
         """Read the prompts, and the actions that the rows are given; see `Engine.start`."""
         if prefix is not None:
-            self._take(prefix)
+            self._begin_with(prefix)
         taken_Q = self._batch.step_N[:: self._group].tolist()
         read = [
             [*prompt, *(prefix[i][: taken_Q[i]] if prefix is not None else ())]
@@ -127,7 +116,7 @@ class Session:
             if self.engine.compiled:
                 self._batch.cache = FixedCache(self._batch.cache)
 
-    def _take(self, prefix: Sequence[Sequence[int]]) -> None:
+    def _begin_with(self, prefix: Sequence[Sequence[int]]) -> None:
         """Count and record given actions, up to the end or to where the environment responds."""
         lengths_Q = np.array([len(ids) for ids in prefix])
         token_QT = np.zeros((len(prefix), int(lengths_Q.max(initial=0))), dtype=np.int64)
