@@ -98,6 +98,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     path = resolve(name)
+    _require_room(name, path, torch_dtype, torch.device(device))
     try:
         with without_loading_bars():
             model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
@@ -117,6 +118,28 @@ def load_model(
             "model."
         )
     return LatentLM(model.to(device), hf_tokenizer, name, autocast)
+
+
+def _require_room(name: str, path: str, dtype: Any, device: Any) -> None:
+    """Raise `UsageError`, before weights are fetched and read, where they do not fit the device."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from latentgym.lm.memory import require
+
+    auto: Any = AutoModelForCausalLM
+    size = 0
+    # What a configuration may raise is endless; what is wrong with it is told when it is loaded.
+    with suppress(Exception), torch.device("meta"):
+        model = auto.from_config(AutoConfig.from_pretrained(path))
+        size = sum(weight.numel() for weight in model.parameters())
+    if size:
+        require(
+            size * dtype.itemsize,
+            device,
+            f"{size / 1e9:.2f} billion weights of {name} in {str(dtype).removeprefix('torch.')}",
+            "choose a smaller model, or --dtype bfloat16 where its weights are not trained",
+        )
 
 
 def _device(name: str) -> str:

@@ -309,3 +309,14 @@ def test_a_conversion_from_before_there_were_hashes_is_done_again(
 )
 def test_only_tiny_models_speak_the_symbols_of_a_task(model: str, own: bool) -> None:
     assert vocabulary_of(model) == (None if own else model)
+
+
+def test_a_model_that_does_not_fit_is_told_before_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("latentgym.lm.memory.free_bytes", lambda device: 10**8)
+    says = (
+        r"0\.13 billion weights of smollm2-135m in float32 may take 0\.5 GB on cpu, which has 0\.1"
+    )
+    with pytest.raises(UsageError, match=says):
+        load_model("smollm2-135m", dtype="float32", device="cpu")
