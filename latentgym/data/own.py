@@ -131,7 +131,7 @@ def _parted(data: str | Path, split: str, share: float) -> tuple[Found, list[Row
         )
     found, rows, answers = _read(data, "train")
     held = split == "test"
-    chosen = {text: each for text, each in rows.items() if (_place(text) < share) == held}
+    chosen = {text: each for text, each in rows.items() if (place_of(text) < share) == held}
     if not chosen:
         raise DataError(
             f"holdout={share:g} leaves {split} none of the {len(rows)} questions of "
@@ -209,7 +209,7 @@ def _length(value: Any) -> int:
     return len(value if isinstance(value, str) else repr(value))
 
 
-def _place(text: str) -> float:
-    """A number in [0, 1) that a question has by itself."""
+def place_of(text: str) -> float:
+    """A number in [0, 1) that a text has by itself."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(data).digest()[:6], "big") / 2**48
