@@ -12,8 +12,7 @@ import numpy as np
 
 from latentgym.agents.base import config_dict
 from latentgym.agents.run import Run, rows_at_once
-from latentgym.data.files import DataError
-from latentgym.errors import UsageError
+from latentgym.errors import LatentGymError, UsageError
 from latentgym.evaluation.evaluate import Evaluation, evaluate, questions_of
 from latentgym.evaluation.overlap import HELD_OUT, Trained, held_out, trained_on
 from latentgym.evaluation.results import LOOKS, Result, load_result, load_rollouts
@@ -82,7 +81,7 @@ class Asked:
         """
         if not self.held_out:
             questions_of(self._env(1).unwrapped.task, self.limit)
-        elif self.limit is not None and self.limit > len(self.left_out):
+        elif len(self.left_out) < (self.limit or 0):
             raise UsageError(
                 f"{len(self.left_out)} questions of {self.run.env_id} are held out to evaluate on, "
                 f"not {self.limit}; give a lower --eval-limit, or --eval-split."
@@ -120,31 +119,36 @@ class Asked:
 def validation(run: Run, options: Mapping[str, Any], limit: int | None) -> Asked:
     """What a run is evaluated on while it trains, where no split is named.
 
-    That is the task's split for it, if its questions are others than the test's. Else a part of
-    the training questions is held out.
+    That is the task's split for it, if its questions are others than those of training and test.
+    Else a part of the training questions is held out.
 
     Args:
         run: that trains.
         options: of the environment, without a split.
         limit: the first so many questions.
     """
-    test, own = _task(run, {**options, "split": "test"}), run.make_env(1).unwrapped.task
+    own = run.make_env(1).unwrapped.task
+    others = [own, _task(run, {**options, "split": "test"})]
     for split in SPLITS:
         chosen = {**options, "split": split}
         task = _task(run, chosen)
         if task is None or task.split != split or _is_sample(task) != _is_sample(own):
             continue
-        every = np.arange(len(task))
-        if test is None or trained_on(Trained((test,)), task, every) != len(task):
+        if not any(_asks_the_same(task, other) for other in others if other is not None):
             return Asked(replace(run, env_options=chosen), limit)
     return Asked(run, limit, HELD_OUT)
+
+
+def _asks_the_same(task: Any, other: Any) -> bool:
+    """Whether all questions of a task are in another too, as where one split stands for two."""
+    return trained_on(Trained((other,)), task, np.arange(len(task))) == len(task)
 
 
 def _task(run: Run, options: Mapping[str, Any]) -> Any:
     """The task with these options; None where it has no such split."""
     try:
         return replace(run, env_options=options).make_env(1).unwrapped.task
-    except (DataError, UsageError):
+    except LatentGymError:
         return None
 
 
