@@ -207,9 +207,9 @@ ARROWS = {
     "wrappers": "envs system",
 }
 
-# What of a room its callers know: an agent is its base class, its settings, what is run on what,
-# and how a search at test time goes; graders run in the bounded process.
-DOORS = {"agents": ("base", "effect", "run", "search", "settings", "stored")}
+# What of a room its callers know: an agent is its base class, its settings, what is run on what and
+# evaluated on what, and how a search at test time goes; graders run in the bounded process.
+DOORS = {"agents": ("base", "effect", "run", "search", "settings", "stored", "validation")}
 
 
 def room(path: Path) -> str:

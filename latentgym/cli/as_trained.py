@@ -64,6 +64,7 @@ def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
         path: of the checkpoint.
     """
     tasks: list[Any] = []
+    shares: list[float] = []
     try:
         while run:
             if len(tasks) == _MOST_RUNS:
@@ -72,13 +73,14 @@ def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
             options = recorded_options(run["env_options"], path)
             env = recorded(run["env"], run.get("modules"), path)
             tasks.append(make_vector_env(env, 1, model=words, **options).unwrapped.task)
+            shares.append(run.get("held_out") or 0.0)
             parent = run.get("checkpoint")
             path = None if parent is None else Path(parent)
             run = run_of(path)
     except LatentGymError as error:
         say(f"not all that this checkpoint was trained on is known: {error}")
-        return Trained(tuple(tasks), whole=False)
-    return Trained(tuple(tasks))
+        return Trained(tuple(tasks), whole=False, shares=tuple(shares))
+    return Trained(tuple(tasks), shares=tuple(shares))
 
 
 def _of_answering(cls: type[Agent[Any]], before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from latentgym.agents.base import config_dict
-from latentgym.agents.run import Run, rows_at_once
+from latentgym.agents.run import Run
+from latentgym.agents.validation import Asked, Evaluations, validation
 from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import trained_by
 from latentgym.cli.options import (
@@ -26,9 +27,9 @@ from latentgym.cli.options import (
     resumable,
     say,
 )
-from latentgym.errors import OptionError, UsageError
+from latentgym.errors import LatentGymError, OptionError, UsageError
 from latentgym.evaluation.answers import KEEP_THOUGHTS
-from latentgym.evaluation.evaluate import evaluate, questions_of
+from latentgym.evaluation.curves import draw_curves
 from latentgym.evaluation.overlap import Trained
 from latentgym.evaluation.results import RESULT, ROLLOUTS, load_result
 from latentgym.openrlhf.job import ClusterOptions, Job
@@ -38,7 +39,8 @@ from latentgym.system.options.ranges import Interval, Kept, Seed, Size, SizeOrZe
 from latentgym.system.terminal import shown
 from latentgym.training import GRPOConfig, Metrics, Recipe
 from latentgym.training.grpo_config import CLEAN
-from latentgym.training.manifest import latest, read_manifest, run_of
+from latentgym.training.logs import PROJECT
+from latentgym.training.manifest import find, latest, read_manifest, run_of
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
@@ -67,6 +69,8 @@ class TrainOptions(RunOptions):
     """Go on from the newest checkpoint in --out."""
     save_every: Interval = 200
     """Steps between checkpoints."""
+    keep_last: Size = 1
+    """Checkpoints that are kept, the newest; with --eval-every the best is kept beside them."""
     log_every: Interval = 0
     """Steps between logged metrics; 0 logs every few seconds. OpenRLHF logs every step."""
     lora_r: SizeOrZero = 0
@@ -77,10 +81,16 @@ class TrainOptions(RunOptions):
     """Split to train on."""
     skip_long: bool = False
     """Leave out questions that are too long for the model's positions, instead of stopping."""
-    eval_split: str = "test"
-    """Split of the final evaluation."""
+    eval_split: str | None = None
+    """Split to evaluate on; default test at the end, and with --eval-every validation."""
     eval_limit: Interval | None = None
-    """Questions of the final evaluation; all by default, 0 for none."""
+    """Questions of each evaluation; all by default, 0 for no evaluation at the end."""
+    eval_every: Interval = 0
+    """Steps between evaluations during training; 0 for none. The best checkpoint is kept."""
+    early_stopping: Interval = 0
+    """Stop after so many of them in a row without a better one; 0 for never."""
+    test: bool = False
+    """With --eval-every: evaluate the best checkpoint on the test split, once, at the end."""
     keep_thoughts: Kept = KEEP_THOUGHTS
     """Of each thought of it store so many of the heaviest tokens; 0 stores none one by one."""
     backend: Literal["local", "openrlhf"] = "local"
@@ -92,6 +102,24 @@ class TrainOptions(RunOptions):
     """Steps between looks at outlier features of hidden layers, and at latents; 0 for none."""
     logger: list[str] = field(default_factory=list)
     """Further loggers: wandb, trackio."""
+    project: str = PROJECT
+    """Of these loggers, under which they file the run."""
+
+
+class _Trained(NamedTuple):
+    """What training leaves.
+
+    Attributes:
+        policy: with the weights to evaluate.
+        metrics: of the last step; empty where none was left to take.
+        done: how many steps have been taken.
+        step: from which the weights are.
+    """
+
+    policy: Policy
+    metrics: Metrics
+    done: int
+    step: int
 
 
 def main(argv: Sequence[str]) -> int:
@@ -107,35 +135,61 @@ def main(argv: Sequence[str]) -> int:
     recipe.validate()
     if options.backend == "local":
         _refuse_cluster(options.cluster)
+    _check_options(options)
     train = {"local": _train_here, "openrlhf": _train_openrlhf}[options.backend]
     with in_use(options.out), resumable(options.out, "checkpoints/step-*"):
         fresh_folder(options.out, "metrics.jsonl", options.resume)
-        _check_evaluation(run, options)
+        evaluations = _evaluations(run, options, argv)
         try:
-            policy, metrics = train(run, recipe, parsed)
+            trained = train(run, recipe, parsed, evaluations)
         finally:  # however far it came
             _set_aside(options.out)
-        took = f"trained {options.steps} steps"
-        if not metrics:
+        took = f"trained {trained.done} steps"
+        if trained.done < options.steps:
+            took = f"stopped early, after {trained.done} of {options.steps} steps"
+        elif not trained.metrics:
             took = f"nothing is left to train, all {options.steps} steps are taken"
+        if trained.step != trained.done:
+            took += f", of which the first {trained.step} made the best weights"
         say(f"{took}; checkpoint, metrics and TensorBoard are in {options.out}")
-        final: dict[str, Any] = {"out": str(options.out), "metrics": metrics}
+        _draw(options.out)
+        final: dict[str, Any] = {"out": str(options.out), "metrics": trained.metrics}
         if options.eval_limit != 0:
             if (options.out / RESULT).exists():
                 say(f"the result in {options.out} is of an earlier evaluation and is replaced")
-            final["accuracy"] = _final_evaluation(run, policy, options, argv)
+            final["accuracy"] = _final_evaluation(trained, evaluations, options)
     emit(final, options.json)
     return 0
 
 
+def _check_options(options: TrainOptions) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: there are such.
+    """
+    if not options.eval_every:
+        for name, given in (("early-stopping", options.early_stopping), ("test", options.test)):
+            if given:
+                raise UsageError(f"--{name} goes with --eval-every; add it, or leave --{name} out.")
+    elif options.eval_split == "test":
+        raise UsageError(
+            "--eval-every evaluates during training, by which weights are chosen, so it does not "
+            "take the test split; leave --eval-split out, and add --test for the test at the end."
+        )
+    elif options.eval_limit == 0:
+        raise UsageError(
+            "--eval-every evaluates, but --eval-limit 0 leaves it no questions; leave one out."
+        )
+
+
 def _set_aside(out: Path) -> None:
-    """Rename a result that is of earlier weights than the newest checkpoint."""
-    newest = latest(out / "checkpoints")
-    if newest is None or not (out / RESULT).exists():
+    """Rename a result that is of other weights than those that the run's checkpoint now has."""
+    if latest(out / "checkpoints") is None or not (out / RESULT).exists():
         return
-    with suppress(UsageError):  # a damaged one says of no weights what they do
+    with suppress(LatentGymError):  # a damaged one says of no weights what they do
         step = load_result(out).config.get("steps")
-        if step != read_manifest(newest)["step"]:
+        if step != read_manifest(find(out))["step"]:
             for name in (ROLLOUTS, RESULT):
                 if (old := out / name).exists():
                     old.rename(out / f"step-{step}.{name}")
@@ -194,12 +248,14 @@ def _identity(run: Run, options: TrainOptions) -> dict[str, Any]:
     return {**run.identity(), **({"skip_long": True} if options.skip_long else {})}
 
 
-def _asked(run: Run, options: TrainOptions) -> Run:
-    """The run whose environment asks the questions of the final evaluation."""
-    extras = env_options(options.eval_split, options.env_option, options.own)
+def _asked(run: Run, options: TrainOptions, split: str | None) -> Asked:
+    """What is asked in the evaluations on a split; None is the task's own for validation."""
+    extras = env_options(split, options.env_option, options.own)
     extras.pop("limit", None)  # that of the training data
     held = {name: value for name, value in run.env_options.items() if name == "holdout"}
-    return replace(run, env_options={**held, **extras})
+    if split is None:
+        return validation(run, {**held, **extras}, options.eval_limit)
+    return Asked(replace(run, env_options={**held, **extras}), options.eval_limit)
 
 
 def _refuse_cluster(given: ClusterOptions) -> None:
@@ -220,24 +276,42 @@ def _refuse_cluster(given: ClusterOptions) -> None:
         )
 
 
-def _check_evaluation(run: Run, options: TrainOptions) -> None:
-    """Make sure, before anything is trained, that there is what will be evaluated.
+def _evaluations(run: Run, options: TrainOptions, argv: Sequence[str]) -> Evaluations:
+    """The evaluations of a run; that there is what they ask is made sure before it trains.
 
     Where questions are the user's own, it says how those of the test are kept apart.
 
     Raises:
         UsageError: there is no such split, or it has fewer questions.
     """
+    split = options.eval_split or (None if options.eval_every else "test")
+    asked = _asked(run, options, split)
     if options.eval_limit != 0:
-        task = _asked(run, options).make_env(1).unwrapped.task
-        questions_of(task, options.eval_limit)
-        if held_out := task.about.get("held_out"):
+        asked.check()
+        about = {} if asked.held_out else asked.run.make_env(1).unwrapped.task.about
+        if held_out := about.get("held_out"):
             say(f"evaluated on {held_out}; the others are trained on")
+    if options.eval_every and split is None:
+        say(f"evaluations during training are on {asked}")
+    return Evaluations(
+        run=run,
+        asked=asked,
+        out=options.out,
+        trained=_trained_on(run, asked) if options.eval_limit != 0 else Trained(),
+        command=partial(command_line, "train", argv),
+    )
 
 
-def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metrics]:
-    """Train in this process; the policy, and the metrics of its last step."""
-    from latentgym.training import OutlierWatch, Trainer
+def _trained_on(run: Run, asked: Asked) -> Trained:
+    """What the weights of a run were trained on in its end, what it began from among it."""
+    before = trained_by(run_of(run.checkpoint), run.checkpoint)
+    tasks = run.make_env(1).unwrapped.task, *before.tasks
+    return Trained(tasks, before.whole, (asked.held_out, *before.shares))
+
+
+def _train_here(run: Run, recipe: Recipe, parsed: Parsed, evaluations: Evaluations) -> _Trained:
+    """Train in this process."""
+    from latentgym.training import Looks, OutlierWatch, Trainer
 
     options: TrainOptions = parsed.options
     policy = run.learner()
@@ -245,39 +319,53 @@ def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metri
     if options.cluster.gradient_checkpointing:
         policy.lm.checkpoint_gradients()
     every = options.outliers_every
+    identity, looks = _identity(run, options), None
+    stage = recipe.stage.build(policy, run.make_env, run.seed)
+    if options.eval_every:
+        asked = evaluations.asked
+        identity |= {"looks": {"every": options.eval_every, **asked.identity()}}
+        if asked.held_out:
+            stage.leave_out(asked.left_out)
+            identity["held_out"] = asked.held_out
+        looks = Looks(partial(evaluations.look, policy), options.eval_every, options.early_stopping)
     trainer = Trainer(
-        recipe.stage.build(policy, run.make_env, run.seed),
+        stage,
         recipe.optimisation,
         options.steps,
         out=options.out,
         save_every=options.save_every,
+        keep=options.keep_last,
         log_every=options.log_every,
-        identity=_identity(run, options),
+        identity=identity,
         loggers=tuple(options.logger),
+        project=options.project,
         skip_long=options.skip_long,
         watch=OutlierWatch(policy, every) if every else None,
+        looks=looks,
     )
-    _check_disk(options.out, policy)
-    return policy, trainer.run(resume=options.resume)
+    _check_disk(options.out, policy, options.keep_last + (2 if looks else 1))
+    metrics = trainer.run(resume=options.resume)
+    best = None if looks is None else looks.best
+    return _Trained(policy, metrics, trainer.done, trainer.done if best is None else best)
 
 
-def _check_disk(out: Path, policy: Policy) -> None:
-    """Make sure that two checkpoints fit: the newest is written before the last one goes.
+def _check_disk(out: Path, policy: Policy, most: int) -> None:
+    """Make sure that so many checkpoints fit: the newest is written before the last one goes.
 
     Raises:
         UsageError: they do not.
     """
     whole = sum(p.numel() * p.element_size() for p in policy.parameters())
     moving = sum(2 * p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
-    needed, free = 2 * (whole + moving), shutil.disk_usage(out).free
+    needed, free = most * (whole + moving), shutil.disk_usage(out).free
     if needed > free:
         raise UsageError(
-            f"two checkpoints take {needed / 2**30:.1f} GiB, but {out} has room for "
-            f"{free / 2**30:.1f} GiB; make room or choose another --out."
+            f"{'two' if most == 2 else most} checkpoints take {needed / 2**30:.1f} GiB, but {out} "
+            f"has room for {free / 2**30:.1f} GiB; make room or choose another --out."
         )
 
 
-def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metrics]:
+def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed, evaluations: Evaluations) -> _Trained:
     """Train through OpenRLHF; the policy comes back through its checkpoint."""
     options: TrainOptions = parsed.options
     if not isinstance(recipe.stage, GRPOConfig):
@@ -306,6 +394,17 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
         raise UsageError(
             "outliers are logged by --backend local alone; leave out --outliers-every."
         )
+    if options.early_stopping or options.keep_last > 1:
+        raise UsageError(
+            "OpenRLHF trains to the last step and keeps the last checkpoint; use --backend local "
+            "for --early-stopping or --keep-last."
+        )
+    asked = evaluations.asked
+    if asked.held_out:
+        raise UsageError(
+            f"{run.env_id} has no split to evaluate on during training, and OpenRLHF holds none of "
+            "the training questions out; give --eval-split, or use --backend local."
+        )
     job = Job(
         run=run,
         grpo=recipe.stage,
@@ -316,7 +415,8 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
         identity=_identity(run, options),
         save_every=options.save_every,
         resume=options.resume,
-        eval_split=options.eval_split,
+        eval_every=options.eval_every,
+        eval_split=asked.run.env_options["split"],
         eval_limit=options.eval_limit,
         skip_long=options.skip_long,
     )
@@ -327,38 +427,37 @@ def _train_openrlhf(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, M
     if how := told():
         say(f"OpenRLHF runs {how}")
     metrics = train(job)
-    return replace(run, checkpoint=options.out).learner(), metrics
+    policy = replace(run, checkpoint=options.out).learner()
+    return _Trained(policy, metrics, options.steps, options.steps)
 
 
-def _final_evaluation(
-    run: Run, policy: Policy, options: TrainOptions, argv: Sequence[str]
-) -> float:
-    agent, asked = run.make_agent(), _asked(run, options)
-    before = trained_by(run_of(run.checkpoint), run.checkpoint)
-    evaluation = evaluate(
-        agent,
-        agent.acting(policy),
-        run.env_id,
-        asked.make_env(rows_at_once(policy.lm)),
-        seeds=[options.seed],
-        limit=options.eval_limit,
-        checkpoint=str(options.out),
-        config={
-            "agent": config_dict(run.config),
-            "env_options": dict(asked.env_options),
-            "steps": options.steps,
-            "train_seed": options.seed,
-        },
-        trained=Trained((run.make_env(1).unwrapped.task, *before.tasks), before.whole),
-    )
-    result = evaluation.result
-    result.command = command_line("train", argv, result.modules)
-    evaluation.save(options.out)
+def _final_evaluation(trained: _Trained, evaluations: Evaluations, options: TrainOptions) -> float:
+    """Evaluate what was trained; where weights were chosen by it, that evaluation is the last."""
+    chosen = options.eval_every > 0 and options.backend == "local"
+    if options.test:
+        asked = _asked(evaluations.run, options, "test")
+        evaluations, chosen = replace(evaluations, asked=asked), False
+    if chosen:
+        result = evaluations.take(trained.step)
+    else:
+        evaluation = evaluations.evaluate(trained.policy, trained.step)
+        evaluation.save(options.out)
+        result = evaluation.result
     low, high = result.accuracy_ci95
     note = "" if not result.trained_on else f", {result.trained_on} of them trained on"
+    note += ", by which these weights were chosen" if chosen else ""
+    split = "held-out" if evaluations.asked.held_out else result.split
     told = (
-        f"{options.eval_split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}] on "
+        f"{split} accuracy {result.accuracy:.4f} [{low:.4f}, {high:.4f}] on "
         f"{result.n} questions{note}"
     )
     output(options.json).print(shown(told))
     return result.accuracy
+
+
+def _draw(out: Path) -> None:
+    """Draw the learning curves of a run into its folder, or say why there are none."""
+    try:
+        draw_curves(out)
+    except UsageError as error:
+        say(f"the learning curves are not drawn: {error}")

@@ -153,7 +153,7 @@ def _parted(data: str | Path, split: str, share: float) -> tuple[_Read, list[Row
             "set another holdout."
         )
     found, held = _read(data, "train"), split == "test"
-    chosen = {text: each for text, each in found.rows.items() if (_place(text) < share) == held}
+    chosen = {text: each for text, each in found.rows.items() if (place_of(text) < share) == held}
     if not chosen:
         raise DataError(
             f"holdout={share:g} leaves {split} none of the {len(found.rows)} questions of "
@@ -232,7 +232,7 @@ def _length(value: Any) -> int:
     return len(value if isinstance(value, str) else repr(value))
 
 
-def _place(text: str) -> float:
-    """A number in [0, 1) that a question has by itself."""
+def place_of(text: str) -> float:
+    """A number in [0, 1) that a text has by itself."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(data).digest()[:6], "big") / 2**48

@@ -27,6 +27,8 @@ from latentgym.system.sealed import digest, is_of, note_unverified, read_sealed,
 
 SCHEMA = 1
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
+LOOKS = "looks"
+"""Within the folder of a training run: the evaluations while it trained, a folder for each."""
 # Why an answer could not be compared, as graders say it.
 TROUBLES = ("timeout", "too_long", "invalid", "refused", "no_answer")
 _ROUNDING = 1e-9  # of a mean of scores
@@ -322,7 +324,8 @@ def find_results(
 def records_in(folders: Iterable[Path]) -> list[Path]:
     """The paths of all records in some folders and below, read or not; links are not followed.
 
-    A record that several of the folders hold, whatever they are called, is there once.
+    Evaluations during a training run are left out, unless their own folders are given. A record
+    that several of the folders hold, whatever they are called, is there once.
 
     Raises:
         UsageError: there is no such folder, or more in it than records are looked for in.
@@ -344,6 +347,8 @@ def _records_below(folder: Path) -> list[Path]:
             raise UsageError(
                 f"{folder} holds more than {_MOST_ENTRIES:,} files; give the folders of the runs."
             )
+        if "checkpoints" in folders and LOOKS in folders:
+            folders.remove(LOOKS)  # what a run chose its weights by is no result beside its own
         found += [Path(path, RESULT)] if RESULT in {*folders, *files} else []
     return sorted(found)
 

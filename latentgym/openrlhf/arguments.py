@@ -59,7 +59,7 @@ def arguments(job: Job) -> Any:
         "--rollout.micro_batch_size": micro,
         "--rollout.max_new_tokens": _NO_LIMIT,
         "--data.max_len": _NO_LIMIT,
-        "--eval.steps": cluster.eval_every or -1,
+        "--eval.steps": job.eval_every or -1,
         "--eval.n_samples_per_prompt": 1,
         "--eval.temperature": 0.0,
         "--ds.zero_stage": cluster.zero,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
-from latentgym.system.options.ranges import Interval, Size, Steps
+from latentgym.system.options.ranges import Size, Steps
 from latentgym.training import GRPOConfig, Optimisation, Order
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ class ClusterOptions:
     """Join this Ray cluster (auto for the one of this machine); none starts one of its own."""
     object_store_mb: Steps = 200
     """Shared memory of an own cluster, in MiB; what does not fit goes to disk."""
-    eval_every: Interval = 0
-    """Steps between evaluations during training; 0 for none."""
 
     @property
     def workers(self) -> int:
@@ -82,7 +80,8 @@ class Job:
         identity: what the run is; a resumed run must be the same.
         save_every: steps between checkpoints; 0 for the last alone.
         resume: go on from the newest checkpoint.
-        eval_split, eval_limit: what is evaluated during training.
+        eval_every: steps between evaluations during training; 0 for none.
+        eval_split, eval_limit: what is evaluated then.
         skip_long: leave out questions that the model cannot read; refused otherwise.
 
     Raises:
@@ -99,6 +98,7 @@ class Job:
     identity: dict[str, Any]
     save_every: int = 0
     resume: bool = False
+    eval_every: int = 0
     eval_split: str = "test"
     eval_limit: int | None = None
     skip_long: bool = False

@@ -129,7 +129,7 @@ class Trainer(plain(ppo_trainer.PPOTrainer)):  # type: ignore[misc]
         evaluation = None
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'set_vital'")  # torchdata's, of newer torch
-            if job.cluster.eval_every:
+            if job.eval_every:
                 task = job.run.make_env(1, split=job.eval_split, limit=job.eval_limit).unwrapped
                 questions = [StepRow(0, i, i) for i in range(task.n_questions)]
                 evaluation = loader(questions, 1)

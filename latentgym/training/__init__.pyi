@@ -5,6 +5,7 @@ from .curriculum import Curriculum
 from .curriculum_config import CurriculumConfig
 from .grpo import GRPO
 from .grpo_config import GRPOConfig
+from .looks import Look, Looks
 from .order import Order
 from .outliers import OutlierWatch
 from .pathwise import Pathwise
@@ -30,6 +31,8 @@ __all__ = [
     "Curriculum",
     "CurriculumConfig",
     "GRPOConfig",
+    "Look",
+    "Looks",
     "MakeEnv",
     "Metrics",
     "Optimisation",

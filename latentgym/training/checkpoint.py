@@ -26,7 +26,15 @@ from latentgym.errors import CheckpointError
 from latentgym.rollout import Policy
 from latentgym.storage import atomic_write, discard
 from latentgym.system.sealed import digest, digests, sealed
-from latentgym.training.manifest import MANIFEST, SCHEMA, complete, find, read_manifest
+from latentgym.training.manifest import (
+    MANIFEST,
+    SCHEMA,
+    best_step,
+    complete,
+    find,
+    folder_of,
+    read_manifest,
+)
 from latentgym.training.optimizers import flat, unflatten
 
 _POLICY, _OPTIMIZER = "policy.safetensors", "optimizer.safetensors"
@@ -39,8 +47,11 @@ def save(
     policy: Policy,
     optimizer: torch.optim.Optimizer | None,
     manifest: dict[str, Any],
+    keep: int = 1,
 ) -> Path:
     """Write the checkpoint of a step; older ones of the same run go when it is complete.
+
+    The best stays, where the manifest has evaluations that say which that is.
 
     Args:
         root: folder of the run's checkpoints.
@@ -48,11 +59,12 @@ def save(
         policy: its weights.
         optimizer: its state; None where another library keeps it.
         manifest: what the run is; anything JSON can say.
+        keep: how many stay, this one among them.
 
     Raises:
         CheckpointError: the folder cannot be written, for instance because the disk is full.
     """
-    final = root / f"step-{step:08d}"
+    final = folder_of(root, step)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with atomic_write(final) as work:
@@ -73,8 +85,10 @@ def save(
             f"cannot write the checkpoint {final} ({error}); make room or choose another --out, "
             "then go on with --resume: the last complete checkpoint is untouched."
         ) from error
+    best = best_step(manifest)
+    stay = {*complete(root)[-keep:], final, *([] if best is None else [folder_of(root, best)])}
     for old in complete(root):
-        if old != final:
+        if old not in stay:
             with suppress(OSError):
                 discard(old)
     return final

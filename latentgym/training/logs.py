@@ -12,6 +12,9 @@ from latentgym.errors import UsageError
 from latentgym.storage import atomic_write, to_json, writable
 from latentgym.system.sealed import parsed
 
+PROJECT = "latentgym"
+"""Where Weights & Biases and Trackio file a run by default."""
+
 
 class Sink(Protocol):
     """Takes the metrics of a step."""
@@ -105,9 +108,9 @@ class TensorBoard:
 class WandB:
     """Weights & Biases (extra `loggers`)."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], project: str) -> None:
         wandb = _optional("wandb")
-        self._run = wandb.init(project="latentgym", dir=str(folder), config=dict(config))
+        self._run = wandb.init(project=project, dir=str(folder), config=dict(config))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
@@ -119,9 +122,9 @@ class WandB:
 class Trackio:
     """Trackio (extra `loggers`)."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], project: str) -> None:
         self._trackio = _optional("trackio")
-        self._trackio.init(project="latentgym", name=folder.name, config=dict(config))
+        self._trackio.init(project=project, name=folder.name, config=dict(config))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         self._trackio.log({**metrics, "step": step})
@@ -130,7 +133,7 @@ class Trackio:
         self._trackio.finish()
 
 
-LOGGERS: Mapping[str, Callable[[Path, Mapping[str, Any]], Sink]] = {
+LOGGERS: Mapping[str, Callable[[Path, Mapping[str, Any], str], Sink]] = {
     "wandb": WandB,
     "trackio": Trackio,
 }
@@ -148,9 +151,20 @@ def _optional(name: str) -> Any:
 
 
 def open_sinks(
-    out: Path, first_step: int, loggers: tuple[str, ...], config: Mapping[str, Any]
+    out: Path,
+    first_step: int,
+    loggers: tuple[str, ...],
+    config: Mapping[str, Any],
+    project: str = PROJECT,
 ) -> list[Sink]:
     """The sinks of a run: JSON lines and TensorBoard always, others by name.
+
+    Args:
+        out: folder of the run.
+        first_step: from which it goes on; what was logged of later ones is cut off.
+        loggers: names of others.
+        config: what the run is, for these.
+        project: of whose runs it is one, for these.
 
     Raises:
         UsageError: the folder cannot be written, or there is no such logger.
@@ -162,5 +176,5 @@ def open_sinks(
     for name in loggers:
         if name not in LOGGERS:
             raise UsageError(f"no logger {name!r}; choose {' or '.join(LOGGERS)}.")
-        sinks.append(LOGGERS[name](out, config))
+        sinks.append(LOGGERS[name](out, config, project))
     return sinks

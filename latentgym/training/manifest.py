@@ -28,6 +28,7 @@ _KINDS = {
     "step": int,
     "steps": int | None,
     "lengths": list[dict[str, int]] | None,
+    "looks": list[dict[str, float]] | None,
     "files": dict[str, str] | None,
     "run": dict[str, Any] | None,
 }
@@ -40,6 +41,7 @@ _RUN = {
     "lora": dict[str, int] | None,
     "config": dict[str, Any] | None,
     "modules": dict[str, str] | None,
+    "held_out": float | None,
 }
 _MOST_STEPS = 10**9
 # What says where questions are, and what says how those of the test are kept apart there.
@@ -88,6 +90,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     wrong = [key for key, kind in _KINDS.items() if not is_of(manifest.get(key), kind)]
     wrong += [key for key in ("step", "steps") if key not in wrong and _no_count(manifest.get(key))]
+    if "looks" not in wrong and not all(map(_is_look, manifest.get("looks") or ())):
+        wrong.append("looks")
     if wrong:
         raise CheckpointError(
             f"{path} is damaged (it says no {wrong[0]}); use an older checkpoint."
@@ -102,18 +106,52 @@ def _no_count(steps: int | None) -> bool:
     return steps is not None and not 0 <= steps <= _MOST_STEPS
 
 
+def _is_look(look: Mapping[str, Any]) -> bool:
+    """Whether it is one, as `training.looks` has them."""
+    names = ("low", "accuracy", "high")
+    if look.keys() != {"step", *names} or not is_of(look["step"], int):
+        return False
+    return not _no_count(look["step"]) and all(0 <= look[name] <= 1 for name in names)
+
+
+def best_step(manifest: Mapping[str, Any]) -> int | None:
+    """The step of the best look of a run so far, as its newest checkpoint says; None without any.
+
+    Of several that are as good it is the first.
+    """
+    looks = manifest.get("looks") or []
+    best = max(looks, key=lambda look: (look["accuracy"], -look["step"]), default=None)
+    return None if best is None else int(best["step"])
+
+
+def folder_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return root / f"step-{step:08d}"
+
+
 def find(path: Path) -> Path:
     """A checkpoint's own folder, from it, from its run, or from the run's `checkpoints`.
 
+    Of a run that was evaluated while it trained it is the best, else the newest.
+
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or the best is gone.
     """
     if (path / MANIFEST).is_file():
         return path
     for root in (path, path / "checkpoints"):
         found = latest(root)
-        if found is not None:
+        if found is None:
+            continue
+        best = best_step(read_manifest(found))
+        if best is None:
             return found
+        if (folder_of(root, best) / MANIFEST).is_file():
+            return folder_of(root, best)
+        raise CheckpointError(
+            f"the best checkpoint of {path} is that of step {best}, which is not there any more; "
+            f"give another one, such as {found}."
+        )
     if not path.is_dir():
         raise CheckpointError(f"{no_folder(path)}; give the --out of a training run.")
     raise CheckpointError(
@@ -144,12 +182,14 @@ def run_of(path: Path | None) -> dict[str, Any]:
             raise CheckpointError(
                 f"{path} does not say its {name}, as a run of latentgym train does; train again."
             )
-    lora = run.get("lora")
+    lora, held_out = run.get("lora"), run.get("held_out")
     fault = stored_fault(run["env_options"])
     if lora is not None and (
         lora.keys() != {"r", "alpha"} or not all(v in _LORA for v in lora.values())
     ):
         fault = f"{lora} are no adapters"
+    if held_out is not None and not 0 < held_out < 1:
+        fault = f"{held_out} of its questions cannot be held out"
     if fault:
         raise CheckpointError(f"{path} is damaged ({fault}); use another checkpoint.")
     return run

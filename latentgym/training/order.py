@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,20 @@ class Order:
         """The questions of the first so many batches, each once."""
         whole = batches * self.size >= len(self.kept)
         return self.kept if whole else np.concatenate([self.batch(i) for i in range(batches)])
+
+    def leave_out(self, questions: Sequence[int]) -> None:
+        """Never ask these.
+
+        Raises:
+            UsageError: none would be left.
+        """
+        kept = np.setdiff1d(self.kept, np.array(questions, dtype=np.int64))
+        if not len(kept):
+            raise UsageError(
+                f"all {len(self.kept)} questions are held out, so none is left to train on; train "
+                "on more, or give --eval-split."
+            )
+        self.kept = kept
 
     def fit(
         self, batches: int, positions: Callable[[int], int], limit: int | None, *, skip_long: bool

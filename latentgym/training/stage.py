@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from latentgym.errors import UsageError
 from latentgym.training.config import Optimisation
 from latentgym.training.order import Order
 
@@ -78,6 +79,17 @@ class Stage(ABC):
             UsageError: they cannot.
         """
 
+    def leave_out(self, questions: Sequence[int]) -> None:
+        """Ask none of these questions, which are held out to evaluate on.
+
+        Raises:
+            UsageError: the stage cannot tell, or none would be left.
+        """
+        raise UsageError(
+            "this stage does not say which questions it asks, so none of them can be held out; "
+            "give --eval-split."
+        )
+
 
 class QuestionStage(Stage):
     """A stage whose steps each ask some questions of an environment.
@@ -95,6 +107,9 @@ class QuestionStage(Stage):
     def fit(self, steps: int, *, skip_long: bool = False) -> None:
         limit = self.policy.lm.max_positions
         self.order.fit(steps, self.positions, limit, skip_long=skip_long)
+
+    def leave_out(self, questions: Sequence[int]) -> None:
+        self.order.leave_out(questions)
 
 
 MakeEnv: TypeAlias = "Callable[..., Any]"

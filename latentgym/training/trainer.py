@@ -20,8 +20,9 @@ from latentgym.lm.packed_training import packed_training
 from latentgym.progress import progress_bar
 from latentgym.training import checkpoint
 from latentgym.training.config import Optimisation
-from latentgym.training.logs import Sink, open_sinks
-from latentgym.training.manifest import latest, read_manifest
+from latentgym.training.logs import PROJECT, Sink, open_sinks
+from latentgym.training.looks import Looks
+from latentgym.training.manifest import find, latest, read_manifest
 from latentgym.training.optimizers import optimizer_for
 from latentgym.training.stage import Metrics, Stage, Watch
 
@@ -38,12 +39,21 @@ class Trainer:
         steps: how many in all.
         out: folder of the run: checkpoints, metrics, TensorBoard. None keeps nothing.
         save_every: steps between checkpoints; 0 for the last alone.
+        keep: how many checkpoints stay, the newest; the best of `looks` stays beside them.
         log_every: steps between logged metrics; 0 chooses by time.
         identity: what the run is; a resumed run must be the same.
         loggers: further ones, `wandb` or `trackio`.
+        project: under which these file the run.
         skip_long: leave out questions that the model cannot read; refused otherwise.
         watch: looks at what some steps read; these steps are logged.
+        looks: evaluations during training; these steps are logged too. A look that is better than
+            all before it is followed by a checkpoint, and when training ends the policy has the
+            weights of the best, as with `load_best_model_at_end` of transformers.
         packed: let linear layers pack their weights where that is faster, which rounds otherwise.
+
+    Attributes:
+        done: how many steps have been taken.
+        last: metrics of the last of them.
 
     Raises:
         UsageError: settings that cannot work, nothing to train, weights of less than fp32, or an
@@ -60,18 +70,26 @@ class Trainer:
         save_every: int = 0,
         log_every: int = 0,
         identity: dict[str, Any] | None = None,
+        keep: int = 1,
         loggers: tuple[str, ...] = (),
+        project: str = PROJECT,
         skip_long: bool = False,
         watch: Watch | None = None,
+        looks: Looks | None = None,
         packed: bool = True,
     ) -> None:
         optimisation.validate()
         if steps < 1:
             raise UsageError(f"a run needs at least one step, but steps is {steps}.")
+        if keep < 1:
+            raise UsageError(f"a run keeps at least one checkpoint, but keep is {keep}.")
+        if looks is not None and out is None:
+            raise UsageError("the best checkpoint is kept in the folder of the run; give out.")
         self.stage, self.policy = stage, stage.policy
         self.watch = stage.watch = watch
         self.optimisation, self.steps, self.out = optimisation, steps, out
-        self.save_every, self.log_every = save_every, log_every
+        self.save_every, self.log_every, self.keep = save_every, log_every, keep
+        self.looks, self.project = looks, project
         self.identity = identity or {}
         self.loggers, self.skip_long, self.packed = loggers, skip_long, packed
         groups = self.policy.parameter_groups(optimisation.lr)
@@ -82,6 +100,7 @@ class Trainer:
             _check_precision(group["params"])
         self.optimizer = optimizer_for(groups, optimisation)
         self.last: Metrics = {}
+        self.done = 0
         self._number = 0
         self._lengths: list[dict[str, int]] = []  # how the run was made longer, or shorter
 
@@ -103,33 +122,38 @@ class Trainer:
             TrainingError: a loss, a gradient or weights are not finite; the last checkpoint stays.
         """
         self.stage.fit(self.steps, skip_long=self.skip_long)
-        first = self._resume() if resume else 0
+        first = self.done = self._resume() if resume else 0
         sinks: list[Sink] = []
         if self.out is not None:
-            sinks = open_sinks(self.out, first, self.loggers, self.identity)
+            sinks = open_sinks(self.out, first, self.loggers, self.identity, self.project)
         logged_at, logged_step = time.monotonic(), first
         try:
             with progress_bar("training", self.steps, first) as advance:
                 for number in range(first, self.steps):
+                    if self._enough():
+                        break
                     self.last = self.step(number)
                     advance(1, _note(self.last))
-                    done = number + 1
+                    done = self.done = number + 1
                     now = time.monotonic()
+                    seen = self._look(done)
                     due = (
                         done % self.log_every == 0
                         if self.log_every
                         else (now - logged_at > _LOG_SECONDS or done in (1, self.steps))
                     )
-                    if due or (self.watch is not None and self.watch.due(number)):
+                    if due or seen or (self.watch is not None and self.watch.due(number)):
                         rate = (done - logged_step) / max(now - logged_at, 1e-9)
+                        line = {**self.last, **seen, "train/steps_per_second": rate}
                         for sink in sinks:
-                            sink.write(done, {**self.last, "train/steps_per_second": rate})
-                        logged_at, logged_step = now, done
-                    if done == self.steps or (self.save_every and done % self.save_every == 0):
+                            sink.write(done, line)
+                        logged_at, logged_step = time.monotonic(), done
+                    if self._is_kept(done):
                         self._save(done)
         finally:
             for sink in sinks:
                 sink.close()
+        self._take_best()
         return self.last
 
     def step(self, number: int) -> Metrics:
@@ -141,6 +165,26 @@ class Trainer:
         with packed_training(self.policy.lm.model) if self.packed else nullcontext():
             metrics = self.stage.step(number, self._update)
         return {**metrics, "train/lr": factor * self.optimisation.lr}
+
+    def _look(self, done: int) -> Metrics:
+        """What an evaluation after so many steps logs; empty where there is none."""
+        if self.looks is None or not self.looks.due(done, self.steps):
+            return {}
+        self._check_weights()
+        return self.looks.look(done)
+
+    def _enough(self) -> bool:
+        return self.looks is not None and self.looks.exhausted
+
+    def _is_kept(self, done: int) -> bool:
+        """Whether a checkpoint follows so many steps."""
+        due = bool(self.save_every) and done % self.save_every == 0
+        best = self.looks is not None and self.looks.best == done
+        return due or best or done == self.steps or self._enough()
+
+    def _take_best(self) -> None:
+        if self.looks is not None and self.checkpoints is not None:
+            checkpoint.load(find(self.checkpoints), self.policy)
 
     def _update(self, losses: Iterable[Tensor]) -> float:
         self.optimizer.zero_grad(set_to_none=True)
@@ -157,14 +201,21 @@ class Trainer:
         self.optimizer.step()
         return norm
 
-    def _save(self, done: int) -> None:
+    def _check_weights(self) -> None:
         if not all(bool(p.isfinite().all()) for p in self._parameters):
             raise self._diverged("there are weights that are not finite")
         if not _computes(self.policy.lm):
             raise self._diverged("the weights are so large that the model's logits are not finite")
+
+    def _save(self, done: int) -> None:
+        self._check_weights()
         if self.checkpoints is not None:
             manifest = {"steps": self.steps, "run": self.identity, "lengths": self._lengths}
-            checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest)
+            if self.looks is not None:
+                manifest["looks"] = self.looks.stored()
+            checkpoint.save(
+                self.checkpoints, done, self.policy, self.optimizer, manifest, self.keep
+            )
 
     def _diverged(self, what: str) -> TrainingError:
         kept = None if self.checkpoints is None else latest(self.checkpoints)
@@ -193,6 +244,8 @@ class Trainer:
         done = checkpoint.load(folder, self.policy, self.optimizer)
         if self.steps < done:
             raise UsageError(f"{self.out} has taken {done} steps already; give more --steps.")
+        if self.looks is not None:
+            self.looks.restore(manifest.get("looks") or [])
         self._lengths = list(manifest.get("lengths") or [])
         if self.steps != before:
             self._lengths.append({"at_step": done, "from": before, "to": self.steps})

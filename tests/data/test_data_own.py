@@ -84,8 +84,8 @@ def test_what_asks_the_same_is_never_in_both(write: Write, other: str) -> None:
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.sampled_from([0.2, 0.5, 0.8]))
 def test_rows_that_repeat_a_question_go_with_it(numbers: list[int], share: float) -> None:
     rows = {same_question(f"Q {n}"): n for n in numbers}
-    held = {text for text in rows if own._place(text) < share}
-    assert held == {same_question(f"q  {n}") for n in numbers if own._place(f"q {n}") < share}
+    held = {text for text in rows if own.place_of(text) < share}
+    assert held == {same_question(f"q  {n}") for n in numbers if own.place_of(f"q {n}") < share}
 
 
 def test_questions_that_are_there_twice_are_told(write: Write) -> None:

@@ -184,7 +184,7 @@ def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> No
 
 
 def test_weights_and_evaluations_are_the_librarys_own(make_job: Any, workers: Any) -> None:
-    job = replace(make_job(steps=2, eval_every=2), eval_limit=40)
+    job = replace(make_job(steps=2), eval_every=2, eval_limit=40)
     session, theirs = through_openrlhf(job, workers)
     session.save()
     run = replace(job.run, checkpoint=job.out)

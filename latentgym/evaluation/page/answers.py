@@ -114,7 +114,7 @@ def curves(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
     path = folder / METRICS
     if not path.is_file():
         return {}
-    lines = list(_lines(path))
+    lines = list(log_lines(path))
     found = {}
     for name in CURVES:
         points = [
@@ -128,7 +128,12 @@ def curves(folder: Path) -> dict[str, tuple[list[float], list[float]]]:
     return found
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def log_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, the first `_LINES` of them.
+
+    Raises:
+        UsageError: one is damaged.
+    """
     with path.open(encoding="utf-8", errors="replace") as file:
         for number in range(1, _LINES):
             text = file.readline(_LINE)
