@@ -177,10 +177,10 @@ ROOT_FILES = {"__init__", "__main__", "errors", "progress", "registry", "storage
 
 # Which rooms a room imports, and no others. Every room may import `errors`.
 ARROWS = {
-    "__init__": "registry",
+    "__init__": "agents registry",
     "__main__": "cli",
     "adapters": "envs episodes registry rewards text",
-    "agents": "episodes evaluation heads lm progress registry rollout system text training",
+    "agents": "episodes evaluation heads lm progress registry rollout storage system text training",
     "analysis": "episodes evaluation heads lm progress rollout storage system text",
     "cli": "agents analysis cluster data episodes evaluation heads lm openrlhf progress "
     "registry retrieval rollout storage system testing text training wrappers",
@@ -209,7 +209,7 @@ ARROWS = {
 
 # What of a room its callers know: an agent is its base class, its settings, what is run on what and
 # evaluated on what, and how a search at test time goes; graders run in the bounded process.
-DOORS = {"agents": ("base", "effect", "run", "search", "settings", "stored", "validation")}
+DOORS = {"agents": ("api", "base", "effect", "run", "search", "settings", "stored", "validation")}
 
 
 def room(path: Path) -> str:
