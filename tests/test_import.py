@@ -209,7 +209,19 @@ ARROWS = {
 
 # What of a room its callers know: an agent is its base class, its settings, what is run on what and
 # evaluated on what, and how a search at test time goes; graders run in the bounded process.
-DOORS = {"agents": ("api", "base", "effect", "run", "search", "settings", "stored", "validation")}
+DOORS = {
+    "agents": (
+        "api",
+        "base",
+        "effect",
+        "export",
+        "run",
+        "search",
+        "settings",
+        "stored",
+        "validation",
+    )
+}
 
 
 def room(path: Path) -> str:
