@@ -81,7 +81,13 @@ RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
 
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "optimisation": {"eps": 1e-8, "optimizer": "adamw"},
-    "grpo": {"loss": "clip", "micro_tokens": 0, "rewards": [], "completions": "text"},
+    "grpo": {
+        "loss": "clip",
+        "micro_tokens": 0,
+        "rewards": [],
+        "completions": "text",
+        "dynamic_sampling": 0,
+    },
 }
 """What settings of agents were before there was a choice, by the group that has them."""
 

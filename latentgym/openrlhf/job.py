@@ -117,6 +117,11 @@ class Job:
                 f"OpenRLHF has no --grpo.loss {c.loss} with --grpo.mean {c.mean}; it has clip, "
                 "dual_clip, and gspo with --grpo.mean sequence. --backend local has all."
             )
+        if c.dynamic_sampling:
+            raise UsageError(
+                "OpenRLHF draws groups again without a bound, and from the questions of later "
+                "steps; leave out --grpo.dynamic-sampling, or use --backend local."
+            )
         if min(self.cluster.gpus, self.cluster.nodes) < 1:
             raise UsageError("--gpus and --nodes must be at least 1.")
         # A worker with fewer micro-batches than the others would leave them waiting for an hour.

@@ -12,9 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,6 +37,7 @@ from latentgym.rollout import (
 from latentgym.rollout.replay import acted, action_parts, micro_batches
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
+from latentgym.training.dynamic_sampling import spread, with_spread
 from latentgym.training.grpo_config import CLEAN, GRPOConfig
 from latentgym.training.losses import (
     action_weights,
@@ -46,7 +49,7 @@ from latentgym.training.order import Order
 from latentgym.training.rewards import Reward, Rewards, load_rewards
 from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
 from latentgym.training.stage import Metrics, QuestionStage, Update
-from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
+from latentgym.training.step_metrics import UpdateMetrics, episode_metrics, group_metrics
 from latentgym.training.surrogates import surrogate
 
 
@@ -115,7 +118,8 @@ class GRPO(QuestionStage):
             self.rounded = RoundedPolicy(policy, getattr(torch, config.rollout_dtype))
             self.engine = Engine(self.rounded.policy, record_log_probs=True)
         self.reference = policy.reference() if config.kl else None
-        self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3))
+        spare = config.prompts * config.dynamic_sampling
+        self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3), spare)
         self.noise_free = int(
             config.advantage == CLEAN
         )  # samples that think without Gaussian noise
@@ -134,15 +138,14 @@ class GRPO(QuestionStage):
         started = time.perf_counter()
         if self.rounded is not None:
             self.rounded.refresh()
-        questions = self.order.batch(number)
-        seed = derive(self.seed, 4, number)
-        roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
-        episodes = roll_out(questions, seed)
-        if self.rewards is not None:
-            episodes = self.rewards(episodes, self.env.unwrapped.task, number)
-        rolled = time.perf_counter() - started
-        if not np.isfinite(episodes.reward_N).all():
-            raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
+        batch = with_spread(
+            partial(self._drawn, number),
+            self._teaches,
+            self.order.batch(number),
+            self.order.others(number),
+            c.dynamic_sampling,
+        )
+        episodes, rolled = batch.kept, time.perf_counter() - started
         latents = latent_statistics(self.policy, episodes.rollouts)
         inside = self.watched(number, lambda: of_rollouts(self.policy, episodes.rollouts))
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
@@ -153,11 +156,30 @@ class GRPO(QuestionStage):
                 seen.grad_norms.append(update(self._losses(given, rows, seen)))
         in_tokens = self.policy.thinks_in_tokens
         return {
-            **episode_metrics(episodes, c.group_size, in_tokens=in_tokens, seconds=rolled),
+            **episode_metrics(batch.drawn, in_tokens=in_tokens, seconds=rolled),
+            **group_metrics(batch, c.group_size),
             **latents,
             **inside,
             **seen.metrics(),
         }
+
+    def _drawn(self, number: int, questions: IntArray) -> Episodes:
+        """Episodes of questions of a step, and what they earn.
+
+        Raises:
+            TrainingError: a reward is not finite.
+        """
+        roll_out = {"task": self._answered, "perplexity": self._foreseen}[self.config.reward]
+        episodes = roll_out(questions, derive(self.seed, 4, number))
+        if self.rewards is not None:
+            episodes = self.rewards(episodes, self.env.unwrapped.task, number)
+        if not np.isfinite(episodes.reward_N).all():
+            raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
+        return episodes
+
+    def _teaches(self, episodes: Episodes) -> npt.NDArray[np.bool_]:
+        """Which groups of episodes have advantages, bool (Q,)."""
+        return spread(episodes.reward_N, self.config.group_size)
 
     def _answered(self, questions: IntArray, seed: int) -> Episodes:
         """Whole episodes, graded by the task."""

@@ -38,6 +38,9 @@ ADVANTAGES: Mapping[str, str] = {
 }
 """Advantage estimators, (Q, G) rewards r to (Q, G) advantages: names and what they compute."""
 
+OVER_BATCHES = ("batch", CLEAN)
+"""Those that compare episodes beyond their group."""
+
 KL_ESTIMATORS: Mapping[str, str] = {
     "k1": "log r",
     "k2": "(log r)^2 / 2",
@@ -90,6 +93,9 @@ class GRPOConfig:
     """Most positions replayed at once, padding among them; 0 for as many as the rows have."""
     advantage: str = "group_norm"
     """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
+    dynamic_sampling: SizeOrZero = 0
+    """Most further rollouts of a step, of other questions in the place of those whose episodes all
+    earned the same (DAPO); 0 learns from what was drawn first."""
     loss: str = "clip"
     """clip (PPO), dual_clip, gspo (one ratio a row) or cispo."""
     clip_low: Share = 0.2
@@ -139,6 +145,12 @@ class GRPOConfig:
             raise UsageError(f"completions are text or messages, not {self.completions!r}.")
         load_rewards(self.rewards)
         check_advantage(self.advantage)
+        if self.dynamic_sampling and self.advantage in OVER_BATCHES:
+            raise UsageError(
+                f"--grpo.dynamic-sampling leaves out groups whose episodes earn the same, and with "
+                f"--grpo.advantage {self.advantage} these teach like the others; choose an "
+                "advantage within groups, such as group_norm, or leave --grpo.dynamic-sampling out."
+            )
         if self.loss not in LOSSES:
             raise UsageError(f"no loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
         if self.kl_estimator not in KL_ESTIMATORS:

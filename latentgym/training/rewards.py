@@ -1,7 +1,7 @@
 """Reward functions of the user's own, with TRL's calling convention.
 
-A function is called once a step, with all its episodes; those of a question are neighbours, whole
-groups always:
+A function is called once a rollout, with all its episodes; those of a question are neighbours,
+whole groups always:
 
     def brief(completions, answer, **columns):
         return [-0.01 * len(text) for text in completions]

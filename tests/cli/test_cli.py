@@ -381,8 +381,9 @@ def test_every_logged_key_is_documented(
     docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     start = ["--checkpoint", str(trained), "--preset", "grpo", "--steps", "1", "--eval-limit", "0"]
     small = ["--grpo.prompts", "2", "--grpo.group-size", "2", "--grpo.kl", "0.1"]
+    again = ["--grpo.dynamic-sampling", "1"]
     inside = ["--outliers-every", "1", "--dtype", "float32"]
-    assert main([*TRAIN, *start, *small, *inside, "--out", str(tmp_path / "grpo")]) == 0
+    assert main([*TRAIN, *start, *small, *again, *inside, "--out", str(tmp_path / "grpo")]) == 0
     named = ["train", "mts-grpo", "latent/ProsQA-continuous", "--prompt-weight", "1"]
     few = ["--model", "tiny:gpt2:1x1x16", "-o", "size=4", "--steps", "1", "--eval-limit", "0"]
     assert main([*named, *few, "--batch-size", "2", "--out", str(tmp_path / "named")]) == 0
