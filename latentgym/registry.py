@@ -87,6 +87,8 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "rewards": [],
         "completions": "text",
         "dynamic_sampling": 0,
+        "truncated": "keep",
+        "overlong_buffer": 0,
     },
 }
 """What settings of agents were before there was a choice, by the group that has them."""

@@ -38,7 +38,7 @@ from latentgym.rollout.replay import acted, action_parts, micro_batches
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
 from latentgym.training.dynamic_sampling import spread, with_spread
-from latentgym.training.grpo_config import CLEAN, GRPOConfig
+from latentgym.training.grpo_config import CLEAN, MASK, PENALTY, GRPOConfig
 from latentgym.training.losses import (
     action_weights,
     advantages,
@@ -46,6 +46,7 @@ from latentgym.training.losses import (
     masked_mean,
 )
 from latentgym.training.order import Order
+from latentgym.training.overlong import penalised
 from latentgym.training.rewards import Reward, Rewards, load_rewards
 from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
 from latentgym.training.stage import Metrics, QuestionStage, Update
@@ -112,6 +113,7 @@ class GRPO(QuestionStage):
             if config.reward != "task":
                 raise UsageError(config.whole_episodes)
             self.rewards.check(env.unwrapped.task)
+        config.check_budgets(env.unwrapped.protocol)
         self.rounded: RoundedPolicy | None = None
         self.engine = Engine(policy)
         if config.rollout_dtype is not None:
@@ -150,9 +152,12 @@ class GRPO(QuestionStage):
         inside = self.watched(number, lambda: of_rollouts(self.policy, episodes.rollouts))
         advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
         given = self._given(episodes.rollouts, advantage_N)
-        seen = UpdateMetrics()
+        seen, learnt_N = UpdateMetrics(), self._learnt(episodes)
         for epoch in range(c.updates):
-            for rows in self._mini_batches(number, epoch):
+            for some in self._mini_batches(number, epoch):
+                rows = some[learnt_N[some]]
+                if not len(rows):
+                    continue
                 seen.grad_norms.append(update(self._losses(given, rows, seen)))
         in_tokens = self.policy.thinks_in_tokens
         return {
@@ -173,13 +178,22 @@ class GRPO(QuestionStage):
         episodes = roll_out(questions, derive(self.seed, 4, number))
         if self.rewards is not None:
             episodes = self.rewards(episodes, self.env.unwrapped.task, number)
+        if self.config.truncated == PENALTY:
+            episodes = penalised(episodes, self.config.overlong_buffer)
         if not np.isfinite(episodes.reward_N).all():
             raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
         return episodes
 
     def _teaches(self, episodes: Episodes) -> npt.NDArray[np.bool_]:
-        """Which groups of episodes have advantages, bool (Q,)."""
-        return spread(episodes.reward_N, self.config.group_size)
+        """Which groups of episodes have advantages that are learnt from, bool (Q,)."""
+        learnt_QG = self._learnt(episodes).reshape(-1, self.config.group_size)
+        teaches: npt.NDArray[np.bool_] = spread(episodes.reward_N, learnt_QG.shape[1])
+        return teaches & learnt_QG.any(1)
+
+    def _learnt(self, episodes: Episodes) -> npt.NDArray[np.bool_]:
+        """Which episodes are learnt from, bool (N,)."""
+        truncated_N = episodes.rollouts.truncated_N
+        return ~truncated_N if self.config.truncated == MASK else np.ones_like(truncated_N)
 
     def _answered(self, questions: IntArray, seed: int) -> Episodes:
         """Whole episodes, graded by the task."""

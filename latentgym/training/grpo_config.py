@@ -21,6 +21,7 @@ from latentgym.training.rewards import load_rewards
 from latentgym.training.stage import MakeEnv
 
 if TYPE_CHECKING:
+    from latentgym.episodes.protocol import Protocol
     from latentgym.rollout import Policy
     from latentgym.training.grpo import GRPO
 
@@ -69,6 +70,10 @@ LOSSES: Mapping[str, str] = {
 """What a policy gradient minimises: names and what they are, in `training.surrogates`."""
 
 
+KEEP, MASK, PENALTY = TRUNCATED = ("keep", "mask", "penalty")
+"""What becomes of episodes that were cut off, see `training.overlong`."""
+
+
 def check_advantage(kind: str) -> None:
     """Raise `UsageError` if there is no advantage estimator of that name."""
     if kind not in ADVANTAGES:
@@ -96,6 +101,12 @@ class GRPOConfig:
     dynamic_sampling: SizeOrZero = 0
     """Most further rollouts of a step, of other questions in the place of those whose episodes all
     earned the same (DAPO); 0 learns from what was drawn first."""
+    truncated: Literal["keep", "mask", "penalty"] = "keep"
+    """Episodes that a budget cut off: learn from them as from others (keep), leave them out of the
+    loss (mask), or take from the reward of all that came near to it (penalty)."""
+    overlong_buffer: SizeOrZero = 0
+    """With penalty: over so many actions before a budget runs out, reward falls by up to 1; with 0
+    by 1 where one ran out."""
     loss: str = "clip"
     """clip (PPO), dual_clip, gspo (one ratio a row) or cispo."""
     clip_low: Share = 0.2
@@ -151,6 +162,19 @@ class GRPOConfig:
                 f"--grpo.advantage {self.advantage} these teach like the others; choose an "
                 "advantage within groups, such as group_norm, or leave --grpo.dynamic-sampling out."
             )
+        if self.truncated not in TRUNCATED:
+            known = did_you_mean(self.truncated, TRUNCATED)
+            raise UsageError(f"nothing is called --grpo.truncated {self.truncated}; {known}")
+        if self.truncated != KEEP and self.reward != "task":
+            raise UsageError(
+                f"--grpo.truncated {self.truncated} is for whole episodes, and --grpo.reward "
+                f"{self.reward} has thoughts alone, which are not cut off; leave one of them out."
+            )
+        if self.overlong_buffer and self.truncated != PENALTY:
+            raise UsageError(
+                "--grpo.overlong-buffer goes with --grpo.truncated penalty; add it, or leave "
+                "--grpo.overlong-buffer out."
+            )
         if self.loss not in LOSSES:
             raise UsageError(f"no loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
         if self.kl_estimator not in KL_ESTIMATORS:
@@ -161,6 +185,26 @@ class GRPOConfig:
         if self.rollout_dtype not in (None, "bfloat16"):
             raise UsageError(
                 f"rollouts cannot be in {self.rollout_dtype}; choose bfloat16, or leave it out."
+            )
+
+    def check_budgets(self, protocol: Protocol) -> None:
+        """Make sure that what is said of truncated episodes fits the rules of an environment.
+
+        Raises:
+            UsageError: no episode can be cut off, or the buffer is longer than what cuts off.
+        """
+        if self.truncated == KEEP:
+            return
+        if not protocol.cutting:
+            raise UsageError(
+                "no budget of this environment cuts an episode off, so none is truncated; leave "
+                f"out --grpo.truncated {self.truncated}."
+            )
+        name, steps = min(protocol.cutting.items(), key=lambda budget: budget[1])
+        if self.overlong_buffer > steps:
+            raise UsageError(
+                f"--grpo.overlong-buffer {self.overlong_buffer} is more than the budget {name} of "
+                f"{steps} steps; give at most {steps}."
             )
 
     @property

@@ -36,7 +36,15 @@ Format = Literal["text", "messages"]
 TASK = "task"
 """The name of the task's own reward among those of a run."""
 
-_OURS = ("score", TASK, "correct", "format", "perplexity", "clean")  # what else is logged
+_OURS = (
+    "score",
+    TASK,
+    "correct",
+    "format",
+    "perplexity",
+    "clean",
+    "overlong",
+)  # what else is logged
 _GIVEN = ("prompts", "completions", "completion_ids", "question", "answer", "index")
 
 

@@ -67,7 +67,9 @@ class UpdateMetrics:
         self._loss += loss.item()
 
     def metrics(self) -> Metrics:
-        """What to log of the step."""
+        """What to log of the step; nothing where it has no update."""
+        if not self.grad_norms:
+            return {}
         means = {name: total / max(self._counts[name], 1.0) for name, total in self._sums.items()}
         return {
             **means,

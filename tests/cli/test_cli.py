@@ -393,7 +393,7 @@ def test_every_logged_key_is_documented(
     shop = [*few[:2], *few[4:8], "-o", "source=generated", "-o", "items=10"]
     perplexity = ["--grpo.reward", "perplexity"]
     rounded = ["--rollout-dtype", "bfloat16"]
-    paid = ["--reward", "task"]
+    paid = ["--reward", "task", "--grpo.truncated", "penalty"]
     small_rl = ["--rl.prompts", "2", "--rl.group-size", "2"]
     for name, argv in {
         "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],

@@ -41,7 +41,13 @@ def test_a_loss_that_openrlhf_does_not_have_is_refused(make_job, grpo) -> None:
     make_job(grpo={"loss": "gspo", "mean": "sequence"})
 
 
-@pytest.mark.parametrize(("grpo", "option"), [({"dynamic_sampling": 2}, "--grpo.dynamic-sampling")])
+@pytest.mark.parametrize(
+    ("grpo", "option"),
+    [
+        ({"dynamic_sampling": 2}, "--grpo.dynamic-sampling"),
+        ({"truncated": "mask"}, "--grpo.truncated mask"),
+    ],
+)
 def test_what_openrlhf_does_not_have_is_refused(make_job, grpo, option) -> None:
     with pytest.raises(UsageError, match=rf"OpenRLHF .*{option}.* --backend local"):
         make_job(grpo=grpo)

@@ -120,6 +120,13 @@ def test_no_question_is_asked_twice_in_a_step_where_there_are_few() -> None:
     assert sorted(i for asked in stage.asked for i in asked) == list(range(6))
 
 
+def test_of_right_and_wrong_answers_the_condition_is_the_papers() -> None:
+    """Equation 11: more than none, and fewer than G, of a group's answers are right."""
+    every = np.array([[(n >> g) & 1 for g in range(5)] for n in range(32)], dtype=float)
+    right = every.sum(1)
+    assert spread(every.ravel(), 5).tolist() == ((right > 0) & (right < 5)).tolist()
+
+
 def episodes_of(rewards: list[list[float]], stage: GRPO) -> Episodes:
     drawn = stage._answered(np.arange(len(rewards)), 0)
     return replace(drawn, reward_N=np.array(rewards).ravel())
