@@ -89,6 +89,9 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "dynamic_sampling": 0,
         "truncated": "keep",
         "overlong_buffer": 0,
+        "kl_in": "loss",
+        "reference_every": 0,
+        "entropy": 0.0,
     },
 }
 """What settings of agents were before there was a choice, by the group that has them."""

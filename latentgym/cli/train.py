@@ -245,8 +245,9 @@ def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metri
     if options.cluster.gradient_checkpointing:
         policy.lm.checkpoint_gradients()
     every = options.outliers_every
+    stage = recipe.stage.build(policy, run.make_env, run.seed)
     trainer = Trainer(
-        recipe.stage.build(policy, run.make_env, run.seed),
+        stage,
         recipe.optimisation,
         options.steps,
         out=options.out,
@@ -257,17 +258,18 @@ def _train_here(run: Run, recipe: Recipe, parsed: Parsed) -> tuple[Policy, Metri
         skip_long=options.skip_long,
         watch=OutlierWatch(policy, every) if every else None,
     )
-    _check_disk(options.out, policy)
+    _check_disk(options.out, policy, stage.kept)
     return policy, trainer.run(resume=options.resume)
 
 
-def _check_disk(out: Path, policy: Policy) -> None:
+def _check_disk(out: Path, policy: Policy, kept: Policy | None) -> None:
     """Make sure that two checkpoints fit: the newest is written before the last one goes.
 
     Raises:
         UsageError: they do not.
     """
-    whole = sum(p.numel() * p.element_size() for p in policy.parameters())
+    stored = [policy] if kept is None else [policy, kept]
+    whole = sum(p.numel() * p.element_size() for each in stored for p in each.parameters())
     moving = sum(2 * p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
     needed, free = 2 * (whole + moving), shutil.disk_usage(out).free
     if needed > free:

@@ -123,6 +123,16 @@ class Job:
                 "OpenRLHF draws groups again without a bound, and from the questions of later "
                 "steps; leave out --grpo.dynamic-sampling, or use --backend local."
             )
+        if c.kl_in == "reward" or c.reference_every:
+            raise UsageError(
+                "OpenRLHF measures the divergence here from the starting policy, and in the loss; "
+                "leave out --grpo.kl-in and --grpo.reference-every, or use --backend local."
+            )
+        if c.entropy and c.mean not in ("token", "sequence"):
+            raise UsageError(
+                f"OpenRLHF has no --grpo.entropy with --grpo.mean {c.mean}; it has it with token "
+                "and sequence. --backend local has all."
+            )
         if c.truncated == MASK:
             raise UsageError(
                 "OpenRLHF has the loss of all episodes; leave out --grpo.truncated mask, or use "

@@ -10,6 +10,7 @@ import tyro
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.system.options.ranges import (
+    Interval,
     NotNegative,
     Share,
     Size,
@@ -117,6 +118,15 @@ class GRPOConfig:
     """Weight of the divergence from the starting policy; 0 keeps no reference."""
     kl_estimator: str = "k3"
     """k1, k2 or k3."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where it counts: at each action, with a gradient of its own; or summed up over an episode and
+    taken from what that earns, before advantages."""
+    reference_every: Interval = 0
+    """Steps after which divergence is measured from the policy as it then is; 0 measures it from
+    the starting policy to the end."""
+    entropy: NotNegative = 0.0
+    """Weight of a bonus on the entropy of the next-token distribution, where actions are drawn from
+    it."""
     reward: Literal["task", "perplexity"] = "task"
     """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
     perplexity of the right answer behind them. What is learnt then are the thoughts."""
@@ -180,6 +190,17 @@ class GRPOConfig:
         if self.kl_estimator not in KL_ESTIMATORS:
             known = did_you_mean(self.kl_estimator, KL_ESTIMATORS)
             raise UsageError(f"no KL estimator {self.kl_estimator!r}; {known}")
+        if self.kl_in not in ("loss", "reward"):
+            raise UsageError(f"divergence is in the loss or the reward, not in {self.kl_in!r}.")
+        for name, given in (
+            ("kl-in reward", self.kl_in == "reward"),
+            ("reference-every", self.reference_every),
+        ):
+            if given and not self.kl:
+                raise UsageError(
+                    f"--grpo.{name} goes with a divergence that counts; give --grpo.kl above 0, or "
+                    f"leave it out."
+                )
         if self.mean not in MEANS:
             raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
         if self.rollout_dtype not in (None, "bfloat16"):

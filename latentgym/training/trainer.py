@@ -164,7 +164,8 @@ class Trainer:
             raise self._diverged("the weights are so large that the model's logits are not finite")
         if self.checkpoints is not None:
             manifest = {"steps": self.steps, "run": self.identity, "lengths": self._lengths}
-            checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest)
+            kept = self.stage.kept
+            checkpoint.save(self.checkpoints, done, self.policy, self.optimizer, manifest, kept)
 
     def _diverged(self, what: str) -> TrainingError:
         kept = None if self.checkpoints is None else latest(self.checkpoints)
@@ -190,7 +191,7 @@ class Trainer:
                 f"{folder} does not say of how many steps its run was, so it cannot be resumed; "
                 "begin another run from its weights with --checkpoint."
             )
-        done = checkpoint.load(folder, self.policy, self.optimizer)
+        done = checkpoint.load(folder, self.policy, self.optimizer, self.stage.kept)
         if self.steps < done:
             raise UsageError(f"{self.out} has taken {done} steps already; give more --steps.")
         self._lengths = list(manifest.get("lengths") or [])

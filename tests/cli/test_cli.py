@@ -381,7 +381,7 @@ def test_every_logged_key_is_documented(
     docs = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     start = ["--checkpoint", str(trained), "--preset", "grpo", "--steps", "1", "--eval-limit", "0"]
     small = ["--grpo.prompts", "2", "--grpo.group-size", "2", "--grpo.kl", "0.1"]
-    again = ["--grpo.dynamic-sampling", "1"]
+    again = ["--grpo.dynamic-sampling", "1", "--grpo.entropy", "0.1"]
     inside = ["--outliers-every", "1", "--dtype", "float32"]
     assert main([*TRAIN, *start, *small, *again, *inside, "--out", str(tmp_path / "grpo")]) == 0
     named = ["train", "mts-grpo", "latent/ProsQA-continuous", "--prompt-weight", "1"]
