@@ -81,7 +81,18 @@ RENAMED: Mapping[str, str] = {"cue": "prompt_suffix"}
 
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "optimisation": {"eps": 1e-8, "optimizer": "adamw"},
-    "grpo": {"loss": "clip", "micro_tokens": 0, "rewards": [], "completions": "text"},
+    "grpo": {
+        "loss": "clip",
+        "micro_tokens": 0,
+        "rewards": [],
+        "completions": "text",
+        "dynamic_sampling": 0,
+        "truncated": "keep",
+        "overlong_buffer": 0,
+        "kl_in": "loss",
+        "reference_every": 0,
+        "entropy": 0.0,
+    },
 }
 """What settings of agents were before there was a choice, by the group that has them."""
 

@@ -343,19 +343,21 @@ def _train_here(run: Run, recipe: Recipe, parsed: Parsed, evaluations: Evaluatio
         watch=OutlierWatch(policy, every) if every else None,
         looks=looks,
     )
-    _check_disk(options.out, policy, options.keep_last + (2 if looks else 1))
+    checkpoints = options.keep_last + (2 if looks else 1)
+    _check_disk(options.out, policy, stage.kept, checkpoints)
     metrics = trainer.run(resume=options.resume)
     best = None if looks is None else looks.best
     return _Trained(policy, metrics, trainer.done, trainer.done if best is None else best)
 
 
-def _check_disk(out: Path, policy: Policy, most: int) -> None:
+def _check_disk(out: Path, policy: Policy, kept: Policy | None, most: int) -> None:
     """Make sure that so many checkpoints fit: the newest is written before the last one goes.
 
     Raises:
         UsageError: they do not.
     """
-    whole = sum(p.numel() * p.element_size() for p in policy.parameters())
+    stored = [policy] if kept is None else [policy, kept]
+    whole = sum(p.numel() * p.element_size() for each in stored for p in each.parameters())
     moving = sum(2 * p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
     needed, free = most * (whole + moving), shutil.disk_usage(out).free
     if needed > free:

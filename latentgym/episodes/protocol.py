@@ -152,6 +152,13 @@ class Protocol:
         return self.think.steps + len(self.forced_prompt) + self.answer.steps
 
     @property
+    def cutting(self) -> dict[str, int]:
+        """The budgets that can cut an episode off, `think` and `answer`, and their steps."""
+        forced = self.force_answer or self.think.exact
+        budgets = {} if forced else {"think": self.think.steps}
+        return budgets if self.answer.exact else {**budgets, "answer": self.answer.steps}
+
+    @property
     def max_actions(self) -> int:
         """The most actions of an episode; what the environment inserts is none."""
         return self.think.steps + self.answer.steps

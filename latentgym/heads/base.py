@@ -82,6 +82,10 @@ class PolicyHead(nn.Module, ABC):
     controlled: ClassVar[str | None] = None
     """The tensor of an action that controls replace; None for all that the model reads of it."""
 
+    samples_tokens: ClassVar[bool] = True
+    """Whether thoughts are drawn from the next-token distribution, so that the entropy of that is
+    theirs; not where they are vectors with a density of their own."""
+
     part_weights: tuple[float, ...] = (1.0,)
     """Weight of each of the J parts of a thought in loss and divergence."""
 

@@ -38,9 +38,8 @@ def gather_log_prob(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)
 
 
-@torch.no_grad()
 def entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of softmax(logits), (..., V) to (...,)."""
+    """Entropy in nats of softmax(logits), (..., V) to (...,). Differentiable."""
     p = logits.softmax(-1)
     return logits.logsumexp(-1) - (p * masked(logits, p > 0)).sum(-1)
 

@@ -46,6 +46,7 @@ class GaussianHead(PolicyHead):
     """
 
     family = "hybrid"
+    samples_tokens = False
     scale: Tensor
 
     def __init__(

@@ -41,6 +41,7 @@ class RATTHead(PolicyHead):
 
     family = "hybrid"
     needs_memory = True
+    samples_tokens = False
 
     def __init__(self, width: int, std: float = 1.5) -> None:
         super().__init__()

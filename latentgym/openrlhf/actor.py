@@ -34,6 +34,9 @@ class PolicyActor(Actor):  # type: ignore[misc]
     Args:
         policy: becomes `model`, which DeepSpeed wraps.
 
+    Attributes:
+        entropy_gradient: whether entropies have gradients.
+
     Raises:
         UsageError: thoughts of several parts, of which OpenRLHF's loss has no ratios.
     """
@@ -45,6 +48,7 @@ class PolicyActor(Actor):  # type: ignore[misc]
                 "of its own, and OpenRLHF has one for each action; use --backend local."
             )
         super().__init__(policy)
+        self.entropy_gradient = False  # costs memory, and is for a bonus alone
         self.is_vlm = True  # so that each sample's mm_train_inputs come to `forward`
 
     @property
@@ -79,7 +83,9 @@ class PolicyActor(Actor):  # type: ignore[misc]
             raise ValueError("thoughts cannot be packed; leave out packing and ring attention.")
         present_BT = attention_mask.bool()
         kind_BT = torch.zeros_like(present_BT, dtype=kind.dtype).masked_scatter(present_BT, kind)
-        logp_BT, entropy_BT = self.model(sequences, kind_BT, thoughts)
+        logp_BT, entropy_BT = self.model(
+            sequences, kind_BT, thoughts, entropy_gradient=self.entropy_gradient
+        )
         # OpenRLHF multiplies by the mask what it has computed, so that nothing may stand behind it.
         logp_BA, entropy_BA = (masked(x[:, 1:], action_mask.bool()) for x in (logp_BT, entropy_BT))
         if not return_output:

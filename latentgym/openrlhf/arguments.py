@@ -42,7 +42,7 @@ def arguments(job: Job) -> Any:
         "--actor.eps_clip_low_high": (c.clip_low, c.clip_high),
         **_LOSSES[c.loss],
         "--actor.loss_agg_mode": "token-mean" if c.mean == "token" else "seq-mean-token-mean",
-        "--actor.entropy_coef": 0.0,  # logged, not rewarded
+        "--actor.entropy_coef": c.entropy,  # with 0 it is logged
         "--actor.adam.lr": o.lr,
         "--actor.adam.betas": (o.beta1, o.beta2),
         "--actor.adam.eps": o.eps,

@@ -11,6 +11,7 @@ from latentgym.episodes.rng import derive
 from latentgym.errors import UsageError
 from latentgym.system.options.ranges import Size, Steps
 from latentgym.training import GRPOConfig, Optimisation, Order
+from latentgym.training.grpo_config import MASK
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
@@ -117,6 +118,26 @@ class Job:
                 f"OpenRLHF has no --grpo.loss {c.loss} with --grpo.mean {c.mean}; it has clip, "
                 "dual_clip, and gspo with --grpo.mean sequence. --backend local has all."
             )
+        if c.dynamic_sampling:
+            raise UsageError(
+                "OpenRLHF draws groups again without a bound, and from the questions of later "
+                "steps; leave out --grpo.dynamic-sampling, or use --backend local."
+            )
+        if c.kl_in == "reward" or c.reference_every:
+            raise UsageError(
+                "OpenRLHF measures the divergence here from the starting policy, and in the loss; "
+                "leave out --grpo.kl-in and --grpo.reference-every, or use --backend local."
+            )
+        if c.entropy and c.mean not in ("token", "sequence"):
+            raise UsageError(
+                f"OpenRLHF has no --grpo.entropy with --grpo.mean {c.mean}; it has it with token "
+                "and sequence. --backend local has all."
+            )
+        if c.truncated == MASK:
+            raise UsageError(
+                "OpenRLHF has the loss of all episodes; leave out --grpo.truncated mask, or use "
+                "--backend local."
+            )
         if min(self.cluster.gpus, self.cluster.nodes) < 1:
             raise UsageError("--gpus and --nodes must be at least 1.")
         # A worker with fewer micro-batches than the others would leave them waiting for an hour.
@@ -132,9 +153,10 @@ class Job:
         """The questions of each step.
 
         Raises:
-            UsageError: the model cannot read some of them.
+            UsageError: the model cannot read some of them, or settings do not fit the budgets.
         """
         env = self.run.make_env(1).unwrapped
+        self.grpo.check_budgets(env.protocol)
         order = Order(env.n_questions, self.grpo.prompts, derive(self.run.seed, 3))
 
         def positions(question: int) -> int:

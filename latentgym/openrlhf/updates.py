@@ -29,7 +29,8 @@ class ActorTrainer(ppo_actor.ActorPPOTrainer):  # type: ignore[misc]
     def training_step(
         self, experience: Any, kl_ctl: float, step: int, loss_batch_info: Any = None
     ) -> Any:
-        mean, mask_BA = self.strategy.job.grpo.mean, experience.action_mask.bool()
+        c, mask_BA = self.strategy.job.grpo, experience.action_mask.bool()
+        mean, self.actor.entropy_gradient = c.mean, c.entropy > 0
         weights = action_weights(thoughts_of(experience), mask_BA, mean)
         per_action: list[Tensor] = []
         lr = self.actor_scheduler.get_last_lr()[0]
@@ -51,6 +52,7 @@ class ActorTrainer(ppo_actor.ActorPPOTrainer):  # type: ignore[misc]
             # What is minimised, divergence and all; and the divergence of an action.
             metrics["policy_loss"] = metrics["policy_loss"] + kl_ctl * metrics["kl"]
             (metrics["kl"],) = per_action
+        metrics["policy_loss"] = metrics["policy_loss"] - c.entropy * metrics["entropy_loss"]
         # Micro-batches have equally many rows, and their losses are parts of one mean already.
         weighed_by["policy_loss"] = weighed_by["entropy_loss"] = "sample"
         return status

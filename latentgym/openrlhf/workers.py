@@ -24,6 +24,8 @@ from latentgym.openrlhf.strategy import gathered
 from latentgym.openrlhf.updates import ActorTrainer
 from latentgym.rollout import Engine, Policy, collect, latent_statistics
 from latentgym.training import checkpoint
+from latentgym.training.grpo_config import PENALTY
+from latentgym.training.overlong import penalised
 from latentgym.training.rewards import load_rewards
 
 
@@ -79,6 +81,8 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
         if learning and self._rewards is not None:
             task = self._env(1, learning=True).unwrapped.task
             episodes = self._rewards(episodes, task, rows[0].step)
+        if learning and self.job.grpo.truncated == PENALTY:
+            episodes = penalised(episodes, self.job.grpo.overlong_buffer)
         latents = latent_statistics(policy, episodes.rollouts) if learning else {}
         groups = responses(policy, rows, episodes, group_size, latents)
         return groups if len(groups) > 1 else groups[0]  # Ray takes a single return as it is

@@ -70,6 +70,17 @@ class Episodes:
         steps = thought_steps(engine.policy, rollouts, kept) if kept else []
         return Episodes(rollouts, reward_N, infos, env.unwrapped.protocol, steps)
 
+    def select(self, rows: npt.ArrayLike) -> Episodes:
+        """Some of the episodes."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return Episodes(
+            self.rollouts.select(rows),
+            self.reward_N[rows],
+            [self.infos[row] for row in rows],
+            self.protocol,
+            [self.steps[row] for row in rows] if self.steps else [],
+        )
+
     @staticmethod
     def concatenate(parts: Sequence[Episodes]) -> Episodes:
         """The rows of all parts."""

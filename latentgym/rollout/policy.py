@@ -87,6 +87,7 @@ class Policy(nn.Module):
         kind_BT: Tensor,
         thoughts: Action,
         given_MD: Tensor | None = None,
+        entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Score stored actions in one parallel, differentiable pass.
 
@@ -99,21 +100,28 @@ class Policy(nn.Module):
             thoughts: the head's actions, those of the kinds `THOUGHTS`, in row-major order, without
                 what tokens and kinds tell: tensors of shape (n thoughts, ...).
             given_MD: what is read at the positions of kind GIVEN, in row-major order, if any are.
+            entropy_gradient: whether entropies have gradients, where what is drawn is drawn from
+                the next-token distribution (`PolicyHead.samples_tokens`).
 
         Returns:
             Log-probability of each action and target, fp32 (B, T), 0 where there is none; of each
             part of it, (B, T, J), where the head's thoughts have J > 1, the first of them for plain
-            tokens. And entropy of the next-token distribution there, without gradient, fp32 (B, T).
+            tokens. And entropy of the next-token distribution there, fp32 (B, T).
 
         Raises:
             UsageError: a head gives log-probabilities or embeddings of another shape than (M,), or
                 (M, J), and (M, D), for M actions.
         """
         with self.lm.full_precision():
-            return self._forward(token_BT, kind_BT, thoughts, given_MD)
+            return self._forward(token_BT, kind_BT, thoughts, given_MD, entropy_gradient)
 
     def _forward(
-        self, token_BT: Tensor, kind_BT: Tensor, thoughts: Action, given_MD: Tensor | None
+        self,
+        token_BT: Tensor,
+        kind_BT: Tensor,
+        thoughts: Action,
+        given_MD: Tensor | None,
+        entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         lm, head, table_VD = self.lm, self.head, self.lm.table_VD
         thought_BT = (kind_BT == StepKind.THOUGHT) | (kind_BT == StepKind.PLAIN)
@@ -140,7 +148,9 @@ class Policy(nn.Module):
             # The hidden state before a position tells its distribution.
             hidden_MD = hidden_BTD[where_BT[:, 1:]]
             row_M = where_BT.nonzero()[:, 0]
-            logp_MJ, entropy_M = self._score(scorer, acted, hidden_MD, row_M, table_VD, memory)
+            logp_MJ, entropy_M = self._score(
+                scorer, acted, hidden_MD, row_M, table_VD, memory, entropy_gradient
+            )
             has_J = torch.arange(parts, device=x_BTD.device) < logp_MJ.shape[-1]
             logp_BTJ = logp_BTJ.masked_scatter(where_BT[..., None] & has_J, logp_MJ.float())
             entropy_BT = entropy_BT.masked_scatter(where_BT, entropy_M)
@@ -204,9 +214,10 @@ class Policy(nn.Module):
         row_M: Tensor,
         table_VD: Tensor,
         memory: tuple[Tensor, Tensor] | None,
+        entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities (M, J) and entropies (M,) of actions, in chunks that bound logits."""
-        lm = self.lm
+        lm, moves = self.lm, entropy_gradient and scorer.samples_tokens
 
         def score(rows: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
             logits = lm.logits(hidden)
@@ -214,7 +225,8 @@ class Policy(nn.Module):
             if scorer.needs_memory and memory is not None:
                 read.memory, read.memory_mask = (part[row_M[rows]] for part in memory)
             chunk = {name: value[rows] for name, value in action.items()}
-            return part_log_probs(scorer, chunk, read), entropy(logits)
+            of_logits = entropy(logits if moves else logits.detach())
+            return part_log_probs(scorer, chunk, read), of_logits
 
         rows = torch.arange(len(hidden_MD), device=hidden_MD.device)
         logp_MJ, entropy_M = in_chunks(score, lm.logits_at_once, rows, hidden_MD)

@@ -33,7 +33,8 @@ class Scores:
             head's thoughts have J parts, that of each, (N, T, J).
         part_NT: where an action has one, bool, of the same shape.
         weight_NT: of each in loss and divergence, of the same shape.
-        entropy_NT: entropy of the next-token distribution at each action, without gradient, (N, T).
+        entropy_NT: entropy of the next-token distribution at each action, (N, T); by default
+            without gradient.
         thought_NT: True where the head has acted, (N, T).
     """
 
@@ -59,16 +60,19 @@ class Scores:
         return weighted_NT.sum(-1) if weighted_NT.dim() > 2 else weighted_NT
 
 
-def replay(policy: Policy, rollouts: Rollouts) -> Scores:
+def replay(policy: Policy, rollouts: Rollouts, *, entropy_gradient: bool = False) -> Scores:
     """Score the stored actions under the policy as it is now.
 
     Args:
         policy: the policy; gradients flow to its model, its head and, through the embedding of
             stored ids, to the embedding table.
         rollouts: N rows.
+        entropy_gradient: whether entropies have gradients, see `Policy.forward`.
     """
     read = whole_rows(policy.lm, rollouts)
-    logp, entropy = policy(read.token_NT, read.kind_NT, read.thoughts, read.given_MD)
+    logp, entropy = policy(
+        read.token_NT, read.kind_NT, read.thoughts, read.given_MD, entropy_gradient
+    )
     steps = slice(read.kind_NT.shape[1] - rollouts.kind_NT.shape[1], None)
     thought_NT = torch.from_numpy(np.isin(rollouts.kind_NT, THOUGHTS)).to(logp.device)
     part_NT, weight_NT = _parts(policy, read.kind_NT[:, steps], thought_NT, read.thoughts)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentgym.episodes.protocol import EpisodeState, Phase, Protocol
+from latentgym.episodes.protocol import Phase, Protocol
 from latentgym.errors import UsageError
 from latentgym.heads.distributions import masked
 from latentgym.rollout.acting import unstepped
@@ -26,6 +26,7 @@ from latentgym.rollout.engine import Engine
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.replay import log_probs
 from latentgym.rollout.rollouts import IntArray, Rollouts, StepKind
+from latentgym.rollout.states import states
 
 
 def think(
@@ -117,16 +118,9 @@ def with_right_answers(episodes: Episodes, env: Any) -> Rollouts:
 def _answers_begin(protocol: Protocol | None, rollouts: Rollouts) -> IntArray:
     """The step at which each row begins to answer by itself; -1 where it never does."""
     assert protocol is not None  # thoughts that no environment has graded have no answers
-    state = EpisodeState(protocol, len(rollouts))
     begin_N = np.full(len(rollouts), -1)
-    for t, (token_N, kind_N) in enumerate(
-        zip(rollouts.token_NT.T, rollouts.kind_NT.T, strict=True)
-    ):
-        inserted_N = kind_N == StepKind.INSERTED
-        waited_N = (state.phase == Phase.TOOL_CALL) & ~inserted_N & (kind_N != StepKind.PAD)
-        state.resume(np.flatnonzero(waited_N))
+    for t, state in zip(range(rollouts.kind_NT.shape[1]), states(protocol, rollouts), strict=False):
         begin_N[(begin_N < 0) & (state.phase == Phase.ANSWER) & (state.forced_left == 0)] = t
-        state.advance(token_N, kind_N != StepKind.PAD)
     return begin_N
 
 

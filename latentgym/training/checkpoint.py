@@ -1,7 +1,8 @@
 """Checkpoints: whole, atomic, without pickle.
 
 A checkpoint is a folder `step-00000100` with `policy.safetensors` (model and head),
-`optimizer.safetensors` and `manifest.json`. It is written under another name and renamed when it
+`optimizer.safetensors` and `manifest.json`, and `kept.safetensors` where a stage keeps another
+policy. It is written under another name and renamed when it
 is complete, so a killed run never leaves half of one. The manifest has the SHA-256 of the other
 files and its own (in older checkpoints it has not, and a warning says so), and what is loaded must
 be what was written: every tensor, in its shape and kind of number, finite.
@@ -38,6 +39,7 @@ from latentgym.training.manifest import (
 from latentgym.training.optimizers import flat, unflatten
 
 _POLICY, _OPTIMIZER = "policy.safetensors", "optimizer.safetensors"
+_KEPT = "kept.safetensors"
 _LM = "lm."  # where a policy's language model stands
 
 
@@ -48,6 +50,7 @@ def save(
     optimizer: torch.optim.Optimizer | None,
     manifest: dict[str, Any],
     keep: int = 1,
+    kept: Policy | None = None,
 ) -> Path:
     """Write the checkpoint of a step; older ones of the same run go when it is complete.
 
@@ -60,6 +63,7 @@ def save(
         optimizer: its state; None where another library keeps it.
         manifest: what the run is; anything JSON can say.
         keep: how many stay, this one among them.
+        kept: another policy that steps change, see `Stage.kept`.
 
     Raises:
         CheckpointError: the folder cannot be written, for instance because the disk is full.
@@ -70,6 +74,8 @@ def save(
         with atomic_write(final) as work:
             work.mkdir()
             save_model(policy, str(work / _POLICY))
+            if kept is not None:
+                save_model(kept, str(work / _KEPT))
             if optimizer is not None:
                 save_file(flat(optimizer), str(work / _OPTIMIZER))
             version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
@@ -94,14 +100,24 @@ def save(
     return final
 
 
-def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None = None) -> int:
-    """Load weights, and the optimiser's state if one is given; the number of steps taken.
+def load(
+    folder: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer | None = None,
+    kept: Policy | None = None,
+) -> int:
+    """Load weights, and those of the kept policy and the optimiser's state if these are given.
+
+    Returns:
+        The number of steps taken.
 
     Raises:
         CheckpointError: the checkpoint is of another model, or damaged.
     """
     manifest = read_manifest(folder)
     _fill(policy, _tensors(folder, _POLICY, manifest), folder, manifest)
+    if kept is not None:
+        _fill(kept, _tensors(folder, _KEPT, manifest), folder, manifest)
     if optimizer is not None:
         try:
             unflatten(optimizer, _tensors(folder, _OPTIMIZER, manifest))

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,48 +27,28 @@ from latentgym.rollout import (
     Engine,
     Episodes,
     Policy,
-    Rollouts,
     collect,
     latent_statistics,
-    log_probs,
     replay,
 )
-from latentgym.rollout.replay import acted, action_parts, micro_batches
+from latentgym.rollout.replay import micro_batches
 from latentgym.rollout.rollouts import IntArray
 from latentgym.rollout.targets import foreseen
-from latentgym.training.grpo_config import CLEAN, GRPOConfig
+from latentgym.training.dynamic_sampling import spread, with_spread
+from latentgym.training.grpo_config import CLEAN, MASK, PENALTY, GRPOConfig
 from latentgym.training.losses import (
     action_weights,
-    advantages,
     kl_estimate,
     masked_mean,
 )
 from latentgym.training.order import Order
+from latentgym.training.overlong import penalised
 from latentgym.training.rewards import Reward, Rewards, load_rewards
 from latentgym.training.rollout_correction import RoundedPolicy, truncated_importance
+from latentgym.training.scoring import Scored, scored
 from latentgym.training.stage import Metrics, QuestionStage, Update
-from latentgym.training.step_metrics import UpdateMetrics, episode_metrics
+from latentgym.training.step_metrics import UpdateMetrics, episode_metrics, group_metrics
 from latentgym.training.surrogates import surrogate
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What all updates of a step have in common.
-
-    Attributes:
-        rollouts: N rows.
-        actions_N: how many actions each has, thoughts without randomness left out.
-        advantage_N: of each.
-        old_NT: log-probabilities under the policy that acted. None where a rollout has a single
-            update: the policy that learns is that policy, and its own, detached, serve.
-        reference_NT: under the policy that divergence is measured from, if it is.
-    """
-
-    rollouts: Rollouts
-    actions_N: Tensor
-    advantage_N: Tensor
-    old_NT: Tensor | None
-    reference_NT: Tensor | None
 
 
 class GRPO(QuestionStage):
@@ -109,16 +90,22 @@ class GRPO(QuestionStage):
             if config.reward != "task":
                 raise UsageError(config.whole_episodes)
             self.rewards.check(env.unwrapped.task)
+        config.check_budgets(env.unwrapped.protocol)
         self.rounded: RoundedPolicy | None = None
         self.engine = Engine(policy)
         if config.rollout_dtype is not None:
             self.rounded = RoundedPolicy(policy, getattr(torch, config.rollout_dtype))
             self.engine = Engine(self.rounded.policy, record_log_probs=True)
         self.reference = policy.reference() if config.kl else None
-        self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3))
+        spare = config.prompts * config.dynamic_sampling
+        self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3), spare)
         self.noise_free = int(
             config.advantage == CLEAN
         )  # samples that think without Gaussian noise
+
+    @property
+    def kept(self) -> Policy | None:
+        return self.reference if self.config.reference_every else None
 
     def positions(self, question: int) -> int:
         env = self.env.unwrapped
@@ -132,32 +119,63 @@ class GRPO(QuestionStage):
     def _step(self, number: int, update: Update) -> Metrics:
         c = self.config
         started = time.perf_counter()
+        if c.reference_every and number and number % c.reference_every == 0:
+            self.reference = self.policy.reference()
         if self.rounded is not None:
             self.rounded.refresh()
-        questions = self.order.batch(number)
-        seed = derive(self.seed, 4, number)
-        roll_out = {"task": self._answered, "perplexity": self._foreseen}[c.reward]
-        episodes = roll_out(questions, seed)
-        if self.rewards is not None:
-            episodes = self.rewards(episodes, self.env.unwrapped.task, number)
-        rolled = time.perf_counter() - started
-        if not np.isfinite(episodes.reward_N).all():
-            raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
+        batch = with_spread(
+            partial(self._drawn, number),
+            self._teaches,
+            self.order.batch(number),
+            self.order.others(number),
+            c.dynamic_sampling,
+        )
+        episodes, rolled = batch.kept, time.perf_counter() - started
         latents = latent_statistics(self.policy, episodes.rollouts)
         inside = self.watched(number, lambda: of_rollouts(self.policy, episodes.rollouts))
-        advantage_N = advantages(torch.from_numpy(episodes.reward_N), c.group_size, c.advantage)
-        given = self._given(episodes.rollouts, advantage_N)
-        seen = UpdateMetrics()
+        given = scored(self.policy, self.reference, episodes, c)
+        seen, learnt_N = UpdateMetrics(), self._learnt(episodes)
         for epoch in range(c.updates):
-            for rows in self._mini_batches(number, epoch):
+            for some in self._mini_batches(number, epoch):
+                rows = some[learnt_N[some]]
+                if not len(rows):
+                    continue
                 seen.grad_norms.append(update(self._losses(given, rows, seen)))
         in_tokens = self.policy.thinks_in_tokens
         return {
-            **episode_metrics(episodes, c.group_size, in_tokens=in_tokens, seconds=rolled),
+            **episode_metrics(batch.drawn, in_tokens=in_tokens, seconds=rolled),
+            **group_metrics(batch, c.group_size),
             **latents,
             **inside,
             **seen.metrics(),
         }
+
+    def _drawn(self, number: int, questions: IntArray) -> Episodes:
+        """Episodes of questions of a step, and what they earn.
+
+        Raises:
+            TrainingError: a reward is not finite.
+        """
+        roll_out = {"task": self._answered, "perplexity": self._foreseen}[self.config.reward]
+        episodes = roll_out(questions, derive(self.seed, 4, number))
+        if self.rewards is not None:
+            episodes = self.rewards(episodes, self.env.unwrapped.task, number)
+        if self.config.truncated == PENALTY:
+            episodes = penalised(episodes, self.config.overlong_buffer)
+        if not np.isfinite(episodes.reward_N).all():
+            raise TrainingError(f"a reward of step {number + 1} is not finite; mend the reward.")
+        return episodes
+
+    def _teaches(self, episodes: Episodes) -> npt.NDArray[np.bool_]:
+        """Which groups of episodes have advantages that are learnt from, bool (Q,)."""
+        learnt_QG = self._learnt(episodes).reshape(-1, self.config.group_size)
+        teaches: npt.NDArray[np.bool_] = spread(episodes.reward_N, learnt_QG.shape[1])
+        return teaches & learnt_QG.any(1)
+
+    def _learnt(self, episodes: Episodes) -> npt.NDArray[np.bool_]:
+        """Which episodes are learnt from, bool (N,)."""
+        truncated_N = episodes.rollouts.truncated_N
+        return ~truncated_N if self.config.truncated == MASK else np.ones_like(truncated_N)
 
     def _answered(self, questions: IntArray, seed: int) -> Episodes:
         """Whole episodes, graded by the task."""
@@ -185,19 +203,6 @@ class GRPO(QuestionStage):
             micro_batch=c.micro_batch,
         )
 
-    def _given(self, rollouts: Rollouts, advantage_N: Tensor) -> _Given:
-        """Score the rollouts, once, before anything moves."""
-        c = self.config
-        old_NT = reference_NT = None
-        if c.updates * c.mini_batches > 1:
-            old_NT = log_probs(self.policy, rollouts, c.micro_batch, c.micro_tokens)
-        if self.reference is not None:
-            reference_NT = log_probs(self.reference, rollouts, c.micro_batch, c.micro_tokens)
-        part_NT, _ = action_parts(self.policy, rollouts)
-        actions_N = acted(part_NT).sum(-1)
-        device = self.policy.lm.device
-        return _Given(rollouts, actions_N, advantage_N.to(device), old_NT, reference_NT)
-
     def _mini_batches(self, number: int, epoch: int) -> list[IntArray]:
         """The rows of each optimiser step of a pass over a rollout."""
         c, rows = self.config, np.arange(self.config.rows)
@@ -206,7 +211,7 @@ class GRPO(QuestionStage):
             rows = np.random.default_rng(derive(self.seed, 7, number, epoch)).permutation(rows)
         return np.array_split(rows, c.mini_batches)
 
-    def _losses(self, given: _Given, rows: IntArray, seen: UpdateMetrics) -> Iterator[Tensor]:
+    def _losses(self, given: Scored, rows: IntArray, seen: UpdateMetrics) -> Iterator[Tensor]:
         """The loss of an optimiser step, in micro-batches that add up to its mean."""
         c, rollouts = self.config, given.rollouts
         n_actions = given.actions_N[rows].sum()
@@ -214,7 +219,7 @@ class GRPO(QuestionStage):
         for places in micro_batches(positions_N, c.micro_batch, c.micro_tokens):
             part = rows[places]
             chosen = rollouts.select(part)
-            scores = replay(self.policy, chosen)
+            scores = replay(self.policy, chosen, entropy_gradient=c.entropy > 0)
             logp_NT, part_NT, action_NT = scores.logp_NT, scores.part_NT, scores.action_NT
             at = torch.from_numpy(part).to(logp_NT.device)
             steps = slice(logp_NT.shape[1])  # a part is as wide as its own longest row
@@ -232,13 +237,16 @@ class GRPO(QuestionStage):
                 reference_NT = given.reference_NT[at, steps]
                 divergence_NT = kl_estimate(logp_NT, reference_NT, part_NT, c.kl_estimator)
                 kl_NT = scores.of_actions(divergence_NT)
-                loss_NT = loss_NT + c.kl * kl_NT
+                if c.kl_in == "loss":
+                    loss_NT = loss_NT + c.kl * kl_NT
+            if c.entropy:
+                loss_NT = loss_NT - c.entropy * scores.entropy_NT
             loss_NT = loss_NT * action_weights(scores.thought_NT & action_NT, action_NT, c.mean)
             if c.mean == "token":
                 loss = masked_mean(loss_NT, action_NT, "token") * action_NT.sum() / n_actions
             else:
                 loss = masked_mean(loss_NT, action_NT, "sequence") * len(part) / len(rows)
-            if not loss.requires_grad:
+            if not found.loss_NT.requires_grad:
                 raise UsageError(
                     "nothing in these episodes is drawn at random, so that a reward teaches "
                     "nothing; use a head whose thoughts are drawn, or --grpo.reward task."

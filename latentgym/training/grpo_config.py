@@ -10,6 +10,7 @@ import tyro
 
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.system.options.ranges import (
+    Interval,
     NotNegative,
     Share,
     Size,
@@ -21,6 +22,7 @@ from latentgym.training.rewards import load_rewards
 from latentgym.training.stage import MakeEnv
 
 if TYPE_CHECKING:
+    from latentgym.episodes.protocol import Protocol
     from latentgym.rollout import Policy
     from latentgym.training.grpo import GRPO
 
@@ -37,6 +39,9 @@ ADVANTAGES: Mapping[str, str] = {
     CLEAN: "r - mean of the groups' first samples, without noise, over its norm, as in LatentR3",
 }
 """Advantage estimators, (Q, G) rewards r to (Q, G) advantages: names and what they compute."""
+
+OVER_BATCHES = ("batch", CLEAN)
+"""Those that compare episodes beyond their group."""
 
 KL_ESTIMATORS: Mapping[str, str] = {
     "k1": "log r",
@@ -66,6 +71,10 @@ LOSSES: Mapping[str, str] = {
 """What a policy gradient minimises: names and what they are, in `training.surrogates`."""
 
 
+KEEP, MASK, PENALTY = TRUNCATED = ("keep", "mask", "penalty")
+"""What becomes of episodes that were cut off, see `training.overlong`."""
+
+
 def check_advantage(kind: str) -> None:
     """Raise `UsageError` if there is no advantage estimator of that name."""
     if kind not in ADVANTAGES:
@@ -90,6 +99,15 @@ class GRPOConfig:
     """Most positions replayed at once, padding among them; 0 for as many as the rows have."""
     advantage: str = "group_norm"
     """Estimator: group_norm, group_norm_trl, group_norm_population, dr_grpo, rloo or batch."""
+    dynamic_sampling: SizeOrZero = 0
+    """Most further rollouts of a step, of other questions in the place of those whose episodes all
+    earned the same (DAPO); 0 learns from what was drawn first."""
+    truncated: Literal["keep", "mask", "penalty"] = "keep"
+    """Episodes that a budget cut off: learn from them as from others (keep), leave them out of the
+    loss (mask), or take from the reward of all that came near to it (penalty)."""
+    overlong_buffer: SizeOrZero = 0
+    """With penalty: over so many actions before a budget runs out, reward falls by up to 1; with 0
+    by 1 where one ran out."""
     loss: str = "clip"
     """clip (PPO), dual_clip, gspo (one ratio a row) or cispo."""
     clip_low: Share = 0.2
@@ -100,6 +118,15 @@ class GRPOConfig:
     """Weight of the divergence from the starting policy; 0 keeps no reference."""
     kl_estimator: str = "k3"
     """k1, k2 or k3."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where it counts: at each action, with a gradient of its own; or summed up over an episode and
+    taken from what that earns, before advantages."""
+    reference_every: Interval = 0
+    """Steps after which divergence is measured from the policy as it then is; 0 measures it from
+    the starting policy to the end."""
+    entropy: NotNegative = 0.0
+    """Weight of a bonus on the entropy of the next-token distribution, where actions are drawn from
+    it."""
     reward: Literal["task", "perplexity"] = "task"
     """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
     perplexity of the right answer behind them. What is learnt then are the thoughts."""
@@ -139,16 +166,66 @@ class GRPOConfig:
             raise UsageError(f"completions are text or messages, not {self.completions!r}.")
         load_rewards(self.rewards)
         check_advantage(self.advantage)
+        if self.dynamic_sampling and self.advantage in OVER_BATCHES:
+            raise UsageError(
+                f"--grpo.dynamic-sampling leaves out groups whose episodes earn the same, and with "
+                f"--grpo.advantage {self.advantage} these teach like the others; choose an "
+                "advantage within groups, such as group_norm, or leave --grpo.dynamic-sampling out."
+            )
+        if self.truncated not in TRUNCATED:
+            known = did_you_mean(self.truncated, TRUNCATED)
+            raise UsageError(f"nothing is called --grpo.truncated {self.truncated}; {known}")
+        if self.truncated != KEEP and self.reward != "task":
+            raise UsageError(
+                f"--grpo.truncated {self.truncated} is for whole episodes, and --grpo.reward "
+                f"{self.reward} has thoughts alone, which are not cut off; leave one of them out."
+            )
+        if self.overlong_buffer and self.truncated != PENALTY:
+            raise UsageError(
+                "--grpo.overlong-buffer goes with --grpo.truncated penalty; add it, or leave "
+                "--grpo.overlong-buffer out."
+            )
         if self.loss not in LOSSES:
             raise UsageError(f"no loss {self.loss!r}; {did_you_mean(self.loss, LOSSES)}")
         if self.kl_estimator not in KL_ESTIMATORS:
             known = did_you_mean(self.kl_estimator, KL_ESTIMATORS)
             raise UsageError(f"no KL estimator {self.kl_estimator!r}; {known}")
+        if self.kl_in not in ("loss", "reward"):
+            raise UsageError(f"divergence is in the loss or the reward, not in {self.kl_in!r}.")
+        for name, given in (
+            ("kl-in reward", self.kl_in == "reward"),
+            ("reference-every", self.reference_every),
+        ):
+            if given and not self.kl:
+                raise UsageError(
+                    f"--grpo.{name} goes with a divergence that counts; give --grpo.kl above 0, or "
+                    f"leave it out."
+                )
         if self.mean not in MEANS:
             raise UsageError(f"no mean {self.mean!r}; {did_you_mean(self.mean, MEANS)}")
         if self.rollout_dtype not in (None, "bfloat16"):
             raise UsageError(
                 f"rollouts cannot be in {self.rollout_dtype}; choose bfloat16, or leave it out."
+            )
+
+    def check_budgets(self, protocol: Protocol) -> None:
+        """Make sure that what is said of truncated episodes fits the rules of an environment.
+
+        Raises:
+            UsageError: no episode can be cut off, or the buffer is longer than what cuts off.
+        """
+        if self.truncated == KEEP:
+            return
+        if not protocol.cutting:
+            raise UsageError(
+                "no budget of this environment cuts an episode off, so none is truncated; leave "
+                f"out --grpo.truncated {self.truncated}."
+            )
+        name, steps = min(protocol.cutting.items(), key=lambda budget: budget[1])
+        if self.overlong_buffer > steps:
+            raise UsageError(
+                f"--grpo.overlong-buffer {self.overlong_buffer} is more than the budget {name} of "
+                f"{steps} steps; give at most {steps}."
             )
 
     @property

@@ -103,6 +103,23 @@ def kl_estimate(logp_NT: Tensor, reference_NT: Tensor, mask_NT: Tensor, kind: st
     return _KL_ESTIMATORS[kind](masked(logp_NT, mask_NT) - masked(reference_NT, mask_NT))
 
 
+def summed_kl(
+    logp_NT: Tensor, reference_NT: Tensor, part_NT: Tensor, weight_NT: Tensor, kind: str
+) -> Tensor:
+    """Estimate of KL(policy || reference) of whole rows, for their rewards: summed up, (N,).
+
+    A policy gradient on rewards less this sum of `k1` goes down the divergence itself, as in RLOO
+    (arXiv 2402.14740); the mean gradient of `k1` in a loss is zero.
+
+    Args:
+        logp_NT, reference_NT, kind: see `kl_estimate`.
+        part_NT: where an action, or a part of it, is, bool.
+        weight_NT: of each.
+    """
+    kl_NT = weight_NT * kl_estimate(logp_NT, reference_NT, part_NT, kind)
+    return masked(kl_NT, part_NT).flatten(1).sum(-1)
+
+
 def masked_mean(values_NT: Tensor, mask_NT: Tensor, kind: str = "token") -> Tensor:
     """Mean over actions.
 

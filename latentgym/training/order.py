@@ -44,23 +44,38 @@ class Order:
         n: questions of the environment.
         size: of a batch.
         seed: of the shuffles.
+        spare: most questions that may be asked in the place of others of a batch.
 
     Attributes:
         kept: the questions that are asked, all of them unless some are left out; int64.
     """
 
-    def __init__(self, n: int, size: int, seed: int) -> None:
+    def __init__(self, n: int, size: int, seed: int, spare: int = 0) -> None:
         self.kept: IntArray = np.arange(n)
-        self.size, self.seed = size, seed
+        self.size, self.seed, self.spare = size, seed, spare
 
     def batch(self, number: int) -> IntArray:
         """The questions of batch `number`, int64 (size,)."""
         return self.kept[batch_indices(len(self.kept), self.size, self.seed, number)]
 
+    def others(self, number: int) -> IntArray:
+        """Questions that batch `number` does not ask, in an order of its own; at most `spare`.
+
+        They are a function of the arguments, so asking them moves no batch that comes after.
+        """
+        if not self.spare:
+            return self.kept[:0]
+        rest = np.setdiff1d(self.kept, self.batch(number))
+        rng = np.random.default_rng(derive(self.seed, number, 1))
+        found: IntArray = rng.permutation(rest)[: self.spare]
+        return found
+
     def asked(self, batches: int) -> IntArray:
-        """The questions of the first so many batches, each once."""
-        whole = batches * self.size >= len(self.kept)
-        return self.kept if whole else np.concatenate([self.batch(i) for i in range(batches)])
+        """The questions that the first so many batches may ask, each once."""
+        if batches * self.size >= len(self.kept):
+            return self.kept
+        first = [self.batch(i) for i in range(batches)]
+        return np.unique(np.concatenate([*first, *map(self.others, range(batches))]))
 
     def leave_out(self, questions: Sequence[int]) -> None:
         """Never ask these.

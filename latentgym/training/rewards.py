@@ -1,7 +1,7 @@
 """Reward functions of the user's own, with TRL's calling convention.
 
-A function is called once a step, with all its episodes; those of a question are neighbours, whole
-groups always:
+A function is called once a rollout, with all its episodes; those of a question are neighbours,
+whole groups always:
 
     def brief(completions, answer, **columns):
         return [-0.01 * len(text) for text in completions]
@@ -36,7 +36,15 @@ Format = Literal["text", "messages"]
 TASK = "task"
 """The name of the task's own reward among those of a run."""
 
-_OURS = ("score", TASK, "correct", "format", "perplexity", "clean")  # what else is logged
+_OURS = (
+    "score",
+    TASK,
+    "correct",
+    "format",
+    "perplexity",
+    "clean",
+    "overlong",
+)  # what else is logged
 _GIVEN = ("prompts", "completions", "completion_ids", "question", "answer", "index")
 
 

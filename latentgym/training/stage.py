@@ -42,8 +42,9 @@ class Watch(Protocol):
 class Stage(ABC):
     """One way to train: supervised, or by policy gradient.
 
-    A step is a function of (policy, seed, step number) alone: nothing is carried from one step to
-    the next, so a run that is resumed at a step goes on as if it had never stopped.
+    A step is a function of (policy, seed, step number) alone, and of `kept` where a stage has it:
+    nothing else is carried from one step to the next, so a run that is resumed at a step goes on as
+    if it had never stopped.
 
     Attributes:
         policy: what is trained.
@@ -52,6 +53,11 @@ class Stage(ABC):
 
     policy: Policy
     watch: Watch | None = None
+
+    @property
+    def kept(self) -> Policy | None:
+        """Another policy that steps change, whose weights a checkpoint has too; by default none."""
+        return None
 
     def watched(self, number: int, read: Callable[[], Sequences]) -> Metrics:
         """What the watch logs of a step.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentgym.heads.distributions import masked
 from latentgym.rollout import Episodes, Scores
+from latentgym.training.dynamic_sampling import Batch, spread
 from latentgym.training.rollout_correction import Correction
 from latentgym.training.stage import Metrics
 from latentgym.training.surrogates import Surrogate
@@ -66,7 +67,9 @@ class UpdateMetrics:
         self._loss += loss.item()
 
     def metrics(self) -> Metrics:
-        """What to log of the step."""
+        """What to log of the step; nothing where it has no update."""
+        if not self.grad_norms:
+            return {}
         means = {name: total / max(self._counts[name], 1.0) for name, total in self._sums.items()}
         return {
             **means,
@@ -76,14 +79,11 @@ class UpdateMetrics:
         }
 
 
-def episode_metrics(
-    episodes: Episodes, group_size: int, *, in_tokens: bool, seconds: float
-) -> Metrics:
+def episode_metrics(episodes: Episodes, *, in_tokens: bool, seconds: float) -> Metrics:
     """What to log of a step's episodes.
 
     Args:
-        episodes: those of a group are neighbours.
-        group_size: episodes of each question.
+        episodes: all that were drawn.
         in_tokens: whether their thoughts are tokens.
         seconds: that they took.
     """
@@ -93,12 +93,22 @@ def episode_metrics(
     named = sorted(k for k in episodes.infos[0] if k.startswith("reward/"))
     parts = {name: episodes.component(name) for name in named}
     known = {name: part_N[~np.isnan(part_N)] for name, part_N in parts.items()}  # where they apply
-    reward_QG = episodes.reward_N.reshape(-1, group_size)
     return {
         "reward/score": float(episodes.reward_N.mean()),
         **{name: float(part_K.mean()) for name, part_K in known.items() if part_K.size},
         "rollout/latent_share": float(latent / max(1, (thoughts + tokens).sum())),
         **{name: float(count_N.mean()) for name, count_N in episodes.counts().items()},
         "rollout/seconds": seconds,
-        "train/groups_without_signal": float((reward_QG.max(1) == reward_QG.min(1)).mean()),
     }
+
+
+def group_metrics(batch: Batch, group_size: int) -> Metrics:
+    """What to log of a step's groups.
+
+    Args:
+        batch: its episodes; those of a group are neighbours.
+        group_size: episodes of each question.
+    """
+    spread_Q = spread(batch.kept.reward_N, group_size)
+    found = {"train/groups_without_signal": 1.0 - float(spread_Q.mean())}
+    return found if batch.again is None else {**found, "train/groups_drawn_again": batch.again}

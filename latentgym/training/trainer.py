@@ -214,7 +214,9 @@ class Trainer:
             if self.looks is not None:
                 manifest["looks"] = self.looks.stored()
             checkpoint.save(
-                self.checkpoints, done, self.policy, self.optimizer, manifest, self.keep
+                *(self.checkpoints, done, self.policy, self.optimizer, manifest),
+                keep=self.keep,
+                kept=self.stage.kept,
             )
 
     def _diverged(self, what: str) -> TrainingError:
@@ -241,7 +243,7 @@ class Trainer:
                 f"{folder} does not say of how many steps its run was, so it cannot be resumed; "
                 "begin another run from its weights with --checkpoint."
             )
-        done = checkpoint.load(folder, self.policy, self.optimizer)
+        done = checkpoint.load(folder, self.policy, self.optimizer, self.stage.kept)
         if self.steps < done:
             raise UsageError(f"{self.out} has taken {done} steps already; give more --steps.")
         if self.looks is not None:

@@ -382,8 +382,9 @@ def test_every_logged_key_is_documented(
     start = ["--checkpoint", str(trained), "--preset", "grpo", "--steps", "1"]
     start += ["--eval-every", "1", "--eval-limit", "4"]
     small = ["--grpo.prompts", "2", "--grpo.group-size", "2", "--grpo.kl", "0.1"]
+    again = ["--grpo.dynamic-sampling", "1", "--grpo.entropy", "0.1"]
     inside = ["--outliers-every", "1", "--dtype", "float32"]
-    assert main([*TRAIN, *start, *small, *inside, "--out", str(tmp_path / "grpo")]) == 0
+    assert main([*TRAIN, *start, *small, *again, *inside, "--out", str(tmp_path / "grpo")]) == 0
     named = ["train", "mts-grpo", "latent/ProsQA-continuous", "--prompt-weight", "1"]
     few = ["--model", "tiny:gpt2:1x1x16", "-o", "size=4", "--steps", "1", "--eval-limit", "0"]
     assert main([*named, *few, "--batch-size", "2", "--out", str(tmp_path / "named")]) == 0
@@ -393,7 +394,7 @@ def test_every_logged_key_is_documented(
     shop = [*few[:2], *few[4:8], "-o", "source=generated", "-o", "items=10"]
     perplexity = ["--grpo.reward", "perplexity"]
     rounded = ["--rollout-dtype", "bfloat16"]
-    paid = ["--reward", "task"]
+    paid = ["--reward", "task", "--grpo.truncated", "penalty"]
     small_rl = ["--rl.prompts", "2", "--rl.group-size", "2"]
     for name, argv in {
         "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],

@@ -41,6 +41,21 @@ def test_a_loss_that_openrlhf_does_not_have_is_refused(make_job, grpo) -> None:
     make_job(grpo={"loss": "gspo", "mean": "sequence"})
 
 
+@pytest.mark.parametrize(
+    ("grpo", "option"),
+    [
+        ({"dynamic_sampling": 2}, "--grpo.dynamic-sampling"),
+        ({"truncated": "mask"}, "--grpo.truncated mask"),
+        ({"kl": 0.1, "kl_in": "reward"}, "--grpo.kl-in"),
+        ({"kl": 0.1, "reference_every": 3}, "--grpo.reference-every"),
+        ({"entropy": 0.1, "mean": "phase"}, "--grpo.entropy with --grpo.mean phase"),
+    ],
+)
+def test_what_openrlhf_does_not_have_is_refused(make_job, grpo, option) -> None:
+    with pytest.raises(UsageError, match=rf"OpenRLHF .*{option}.*--backend local"):
+        make_job(grpo=grpo)
+
+
 def test_a_run_from_before_epsilon_was_a_choice_is_resumed(make_job, changed) -> None:
     settings = {"optimisation": {"lr": 1e-3, "eps": 1e-8, "optimizer": "adamw"}}
     job = make_job()

@@ -90,7 +90,7 @@ CASES: dict[str, dict[str, Any]] = {
         "optimisation": {"lr": 1e-3},
     },
     "mean over phases, divergence": {"grpo": {"mean": "phase", "kl": 0.1}},
-    "sequence mean": {"grpo": {"mean": "sequence"}},
+    "sequence mean": {"grpo": {"mean": "sequence", "entropy": 0.2}},
     "sums, divergence": {"grpo": {"mean": "sum", "kl": 0.1}},
     "three passes": {"grpo": {"updates": 3, "clip_low": 0.02, "clip_high": 0.02}},
     "searches, three passes, divergence": {
@@ -108,7 +108,11 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "bf16, adapters": {"run": {"dtype": "bfloat16", "lora": {"r": 4, "alpha": 8}}},
     "searches": {"agent": "cot", "searches": True},
-    "searches, gate": {"agent": "hrpo", "searches": True},
+    "searches, gate": {
+        "agent": "hrpo",
+        "searches": True,
+        "grpo": {"truncated": "penalty", "overlong_buffer": 4},
+    },
     "zero 0": {"zero": 0},
     "own rewards": {"grpo": {"rewards": ["own_rewards:low=0.5", "own_rewards:some", "task=2"]}},
     "zero 1, recomputed activations": {"zero": 1, "gradient_checkpointing": True},
@@ -123,7 +127,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 # What must agree step by step; entropy is that of rows where losses are averaged over rows.
-SHARED = {"reward/score", "train/loss", "train/clip_fraction", "train/kl", "train/lr"}
+SHARED = {"reward/score", "reward/overlong", "train/loss", "train/clip_fraction", "train/kl"}
+SHARED |= {"train/lr"}
 
 
 # What further cases have only in other combinations.

@@ -203,7 +203,7 @@ def test_plain_tokens_are_no_latents_wherever_these_are_counted() -> None:
     rollouts = episodes.rollouts
     plain, thoughts = int(rollouts.plain_N.sum()), int(rollouts.thoughts_N.sum())
     assert 0 < plain < thoughts == 18
-    told = episode_metrics(episodes, 1, in_tokens=False, seconds=1.0)
+    told = episode_metrics(episodes, in_tokens=False, seconds=1.0)
     assert told["rollout/latent_share"] == pytest.approx((thoughts - plain) / (thoughts + 6))
     answer = make_answer(env.unwrapped.task, 0, episodes, np.arange(6), 0)
     assert (answer.positions.thought, answer.positions.plain) == (thoughts - plain, plain)

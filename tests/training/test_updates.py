@@ -16,7 +16,7 @@ from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 from latentgym.rewards import Grade
 from latentgym.rollout import Episodes, Policy, Scores, replay
-from latentgym.training import GRPO, GRPOConfig, grpo
+from latentgym.training import GRPO, GRPOConfig, scoring
 from latentgym.training.step_metrics import UpdateMetrics
 from latentgym.training.surrogates import Surrogate
 
@@ -209,13 +209,13 @@ def test_a_rollout_is_scored_once_before_it_is_learnt_from(
 ) -> None:
     stage = make("words", replace(SMALL, updates=updates, kl=0.1))
     scored: list[Policy] = []
-    log_probs = grpo.log_probs
+    log_probs = scoring.log_probs
 
     def watch(policy: Policy, *args: Any) -> Tensor:
         scored.append(policy)
         return log_probs(policy, *args)
 
-    monkeypatch.setattr(grpo, "log_probs", watch)
+    monkeypatch.setattr(scoring, "log_probs", watch)
     stage.step(0, Descent(stage.policy))
     # With a single update the policy's own log-probabilities serve, detached.
     assert scored == ([stage.reference] if updates == 1 else [stage.policy, stage.reference])
