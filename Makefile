@@ -12,12 +12,13 @@ TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo tor
 run: $(VENV)/.ready
 	$(BIN)/latentgym demo
 
-# Tests on a cluster wait more than they work: they run beside the others.
+# Tests on a cluster wait more than they work, so they run beside the others, of which three at once
+# keep two cores busy.
 test: $(VENV)/.ready
 	$(MAKE) --no-print-directory --jobs=2 test-process test-cluster
 
 test-process: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not cluster and not docs and not thorough'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -m 'not cluster and not docs and not thorough'
 
 CLUSTER = $(shell grep -rl --include='*.py' 'mark.cluster' tests)
 test-cluster: $(VENV)/.ready
