@@ -53,7 +53,13 @@ def test_what_does_not_go_together_is_refused(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("stage", [[], GRPO], ids=["supervised", "policy gradient"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param([], marks=pytest.mark.thorough, id="supervised"),
+        pytest.param(GRPO, id="policy"),
+    ],
+)
 def test_a_stopped_run_that_goes_on_is_the_run_that_was_not_stopped(
     stage: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def shown(most: int = 200) -> Shown:
     return Shown(ByteTokenizer(), WORDS, (ANSWER,), most)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(HOSTILE, HOSTILE), max_size=20), st.integers(1, 60))
 def test_no_mark_is_smuggled_in(passages: list[tuple[str, str]], most: int) -> None:
     found = shown(most).found([Passage(str(i), *p) for i, p in enumerate(passages)])

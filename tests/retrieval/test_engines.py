@@ -73,7 +73,7 @@ def test_no_query_breaks_an_engine(engine: str, index: Callable[[str], Path]) ->
     opened = open_index(index(engine))
     alphabet = st.characters(codec=None)  # halves of surrogate pairs among them
 
-    @settings(max_examples=100)
+    @settings(max_examples=50)
     @given(st.lists(st.text(alphabet, max_size=300), min_size=100, max_size=100))
     def ask(queries: list[str]) -> None:
         assert all(len(hits) <= 2 for hits in opened.search(queries, 2))

@@ -68,6 +68,7 @@ def moved(policy: Policy) -> None:
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
 
 
+@pytest.mark.thorough
 def test_entropy_and_its_gradient_are_the_closed_form_and_trls_and_openrlhfs() -> None:
     z = torch.randn(4, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     z.requires_grad_()

@@ -11,6 +11,7 @@ from latentgym.cli.benches import rollout
 from latentgym.cli.main import main
 
 
+@pytest.mark.thorough
 def test_rollout_bench_reports_ratios_and_scaling(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
