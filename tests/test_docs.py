@@ -115,7 +115,7 @@ def _has_gap(text: str) -> bool:
     return any(word == "..." or re.fullmatch(r"[A-Z]+", word) for word in words)
 
 
-_SLOW = ("docs/quick-start.md", "docs/your-own-agent.md")  # trains two models
+_SLOW = ("docs/quick-start.md", "docs/your-own-agent.md")  # they train
 RUN = [
     pytest.param(name, marks=[pytest.mark.docs] if name in _SLOW else [])
     for name, page in PAGES.items()
