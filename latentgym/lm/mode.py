@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
@@ -27,20 +29,23 @@ def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
 
 @contextmanager
 def recomputing(module: nn.Module) -> Iterator[None]:
-    """Within it, blocks whose activations are recomputed are, in evaluation mode too.
+    """Within it, blocks keep their inputs alone for the backward pass, in evaluation mode too.
 
     transformers recomputes in training mode alone, and a policy learns in evaluation mode, as it
-    acts. It looks at the mode of the block, dropout at that of the block's parts, which stay.
+    acts. Blocks that are in training mode are left to it.
     """
-    blocks = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
-    before = [block.training for block in blocks]
-    for block in blocks:
-        block.training = torch.is_grad_enabled()
+    blocks = [
+        part
+        for part in module.modules()
+        if isinstance(part, GradientCheckpointingLayer) and not part.training
+    ]
+    for block in blocks if torch.is_grad_enabled() else ():
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     try:
         yield
     finally:
-        for block, trained in zip(blocks, before, strict=True):
-            block.training = trained
+        for block in blocks:
+            block.__dict__.pop("forward", None)  # its class has its own
 
 
 def round_weights(module: nn.Module, dtype: torch.dtype) -> None:

@@ -388,13 +388,16 @@ class LatentLM(nn.Module):
                 torch.clear_autocast_cache()  # or a context around it would keep them
 
     @contextmanager
-    def decoding(self) -> Iterator[None]:
+    def decoding(self, *, compiled: bool = False) -> Iterator[None]:
         """Evaluation mode, no gradients, and packed weights where they help.
 
         Threads that share the model take turns.
+
+        Args:
+            compiled: steps are compiled, which takes neither packed weights nor inference mode.
         """
         with _turn_of(self), mode(self, training=False), self.full_precision():
-            if self.autocast is None and not self.compiled:
+            if self.autocast is None and not compiled:
                 with torch.inference_mode(), packed(self.model), self._leanly():
                     yield
             else:

@@ -131,7 +131,7 @@ def _require_room(name: str, path: str, dtype: Any, device: Any) -> None:
     size = 0
     # What a configuration may raise is endless; what is wrong with it is told when it is loaded.
     with suppress(Exception), torch.device("meta"):
-        model = auto.from_config(AutoConfig.from_pretrained(path))
+        model = auto.from_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
         size = sum(weight.numel() for weight in model.parameters())
     if size:
         require(

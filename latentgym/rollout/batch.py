@@ -156,7 +156,7 @@ class Batch:
         """Go on with these rows alone, which are numbered anew in that order.
 
         Args:
-            rows: their numbers, ascending; all of them are in the batch.
+            rows: their numbers, ascending. Those that are done may have left the batch.
         """
         n = len(self.length_N)
         number_N = torch.full((n,), -1, device=rows.device)

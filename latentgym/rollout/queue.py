@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latentgym.errors import UsageError
 from latentgym.rollout.acting import Info, inserted, row_info
 from latentgym.rollout.collect import Episodes, by_length
 from latentgym.rollout.engine import Engine
@@ -42,17 +43,25 @@ class Queue:
         engine: with the policy; its steps are not compiled.
         env: a vector environment of ours without wrappers, which leaves resets to the agent.
         questions: their numbers.
-        group_size: G, at most as many as the environment has rows.
+        group_size: G.
         seed: of the random numbers.
+
+    Raises:
+        UsageError: the environment has fewer than G rows.
     """
 
     def __init__(
         self, engine: Engine, env: Any, questions: IntArray, group_size: int, seed: int
     ) -> None:
+        if group_size > env.num_envs:
+            raise UsageError(
+                f"{group_size} samples of a question are collected together, but the environment "
+                f"has {env.num_envs} rows; make it with num_envs={group_size} or more."
+            )
         self.engine, self.env, self.questions = engine, env, questions
         self.group, self.seed = group_size, seed
         self._next = deque(by_length(env, questions).tolist())
-        self._free = list(range(max(1, env.num_envs // group_size)))  # groups of rows of the env
+        self._free = list(range(env.num_envs // group_size))  # groups of rows of the env
         self._session: Session | None = None
         self._asked: list[tuple[int, int]] = []  # of each group of the session: question, group
         self._rows: dict[int, _Place] = {}  # by row of the environment

@@ -63,6 +63,8 @@ class Recorder:
         Args:
             rows: their numbers.
         """
+        if np.array_equal(rows, np.arange(self._n)):
+            return self
         other, number_N = Recorder(len(rows)), np.full(self._n, -1)
         number_N[rows] = np.arange(len(rows))
         for frame in self._frames:

@@ -5,8 +5,8 @@ Legend: Q prompts, G rows per prompt, N rows in all, B rows still in the batch, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -322,16 +322,9 @@ class Session:
         if 0 < len(keep) <= 0.9 * len(batch.rows):
             batch.keep(keep)
 
-    @contextmanager
-    def _decoding(self) -> Iterator[None]:
-        """The model as decoding wants it; a step that is compiled has no packed weights."""
-        lm, before = self.policy.lm, self.policy.lm.compiled
-        lm.compiled = self.engine.compiled
-        try:
-            with lm.decoding():
-                yield
-        finally:
-            lm.compiled = before
+    def _decoding(self) -> AbstractContextManager[None]:
+        """The model as decoding wants it."""
+        return self.policy.lm.decoding(compiled=self.engine.compiled)
 
     def _to_device(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.policy.lm.device)

@@ -99,9 +99,8 @@ class GRPO(QuestionStage):
         self.reference = policy.reference() if config.kl else None
         spare = config.prompts * config.dynamic_sampling
         self.order = Order(env.unwrapped.n_questions, config.prompts, derive(seed, 3), spare)
-        self.noise_free = int(
-            config.advantage == CLEAN
-        )  # samples that think without Gaussian noise
+        # Samples that think without Gaussian noise.
+        self.noise_free = int(config.advantage == CLEAN)
 
     @property
     def kept(self) -> Policy | None:

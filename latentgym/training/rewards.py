@@ -36,15 +36,8 @@ Format = Literal["text", "messages"]
 TASK = "task"
 """The name of the task's own reward among those of a run."""
 
-_OURS = (
-    "score",
-    TASK,
-    "correct",
-    "format",
-    "perplexity",
-    "clean",
-    "overlong",
-)  # what else is logged
+# What else is logged as `reward/...`.
+_OURS = ("score", TASK, "correct", "format", "perplexity", "clean", "overlong")
 _GIVEN = ("prompts", "completions", "completion_ids", "question", "answer", "index")
 
 

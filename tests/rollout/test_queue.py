@@ -10,6 +10,7 @@ import pytest
 from torch.testing import assert_close
 
 from latentgym.episodes.protocol import Protocol
+from latentgym.errors import UsageError
 from latentgym.heads import PolicyHead
 from latentgym.lm.model import LatentLM
 from latentgym.registry import make_vector_env
@@ -109,3 +110,9 @@ def test_every_question_is_answered_once(rows: int, random_lm: Callable) -> None
         episodes = collect(engine, alone, [questions[place]], group_size=G, seed=4)
         same(rollouts, episodes.rollouts)
         assert rewards == episodes.reward_N.tolist() and infos == episodes.infos
+
+
+def test_a_group_that_has_no_room_is_a_sentence(random_lm: Callable) -> None:
+    env = make_vector_env("latent/GSM8K-token", 2, source="sample")
+    with pytest.raises(UsageError, match=r"5 samples .* has 2 rows; make it with num_envs=5"):
+        Queue(Engine(Policy(random_lm("llama"), HEADS["token"]())), env, np.array([0]), 5, seed=0)

@@ -14,8 +14,10 @@ from torch.testing import assert_close
 
 from latentgym.episodes.protocol import Protocol
 from latentgym.heads import PolicyHead, TokenHead
+from latentgym.lm.model import LatentLM
 from latentgym.rollout import Engine, Policy, Rollouts, StepKind, replay
 from latentgym.rollout.shared import shared_prompts
+from latentgym.text.tokenizers import ByteTokenizer
 
 G = 3
 
@@ -147,3 +149,24 @@ def test_what_is_recomputed_is_not_kept(
         kept.append(total)
         assert not any(module.training for module in policy.lm.modules())
     assert kept[1] < kept[0] / 2
+
+
+def test_recomputing_drops_nothing_out() -> None:
+    """Also where a block drops out by itself, as OPT's do: it stays in evaluation mode."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = OPTConfig(vocab_size=259, word_embed_proj_dim=16, dropout=0.5, **sizes)
+    lm = LatentLM(OPTForCausalLM(config).eval(), ByteTokenizer(), "opt")
+    ids_BT = torch.arange(10).view(2, 5)
+
+    def hidden() -> Tensor:
+        return lm.hidden(lm.embed(ids_BT), torch.ones_like(ids_BT, dtype=torch.bool))
+
+    plain = hidden()
+    lm.checkpoint_gradients()
+    recomputed = hidden()
+    assert torch.equal(plain, recomputed)
+    slopes = [torch.autograd.grad(x.square().sum(), lm.table_VD)[0] for x in (plain, recomputed)]
+    assert_close(*slopes)
