@@ -215,6 +215,7 @@ DOORS = {
         "base",
         "effect",
         "export",
+        "lineage",
         "run",
         "search",
         "settings",

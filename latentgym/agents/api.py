@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentgym.agents.base import config_dict
-from latentgym.agents.run import rows_at_once
+from latentgym.agents.lineage import trained_by
+from latentgym.agents.run import Run, rows_at_once
 from latentgym.agents.stored import stored_run
 from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import Evaluation, questions_of
 from latentgym.evaluation.evaluate import evaluate as evaluate_policy
 from latentgym.evaluation.results import RESULT
 from latentgym.storage import writable
+from latentgym.system.lock import in_use
+from latentgym.training.manifest import run_of
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
@@ -73,21 +76,41 @@ def evaluate(
         raise UsageError(f"{folder} holds a result already; choose another folder.")
     run = stored_run(source, env, options={**(options or {}), "split": split}, **more)
     questions_of(run.make_env(1).unwrapped.task, limit, index)
-    policy = run.actor()
-    evaluation = evaluate_policy(
-        run.make_agent(),
-        policy,
-        run.env_id,
-        run.make_env(batch or rows_at_once(policy.lm)),
-        seeds=list(seeds),
-        limit=limit,
-        index=list(index),
-        checkpoint=None if run.checkpoint is None else str(run.checkpoint),
-        control=run.control,
-        config={"agent": config_dict(run.config), "env_options": dict(run.env_options)},
-        journal=folder,
-    )
-    if folder is not None:
-        with writable(folder):
-            evaluation.save(folder)
+    settings = answering_settings(run, seeds, limit, index, folder)
+    with in_use(folder):
+        policy = run.actor()
+        rows = batch or rows_at_once(policy.lm)
+        evaluation = evaluate_policy(
+            run.make_agent(), policy, run.env_id, run.make_env(rows), **settings
+        )
+        if folder is not None:
+            with writable(folder):
+                evaluation.save(folder)
     return evaluation
+
+
+def answering_settings(
+    run: Run,
+    seeds: Sequence[int],
+    limit: int | None,
+    index: Sequence[int],
+    folder: Path | None,
+) -> dict[str, Any]:
+    """What an evaluation is told of a run, for its record and for whoever resumes it.
+
+    Args:
+        run: that answers.
+        seeds, limit, index: which questions, see `evaluate`.
+        folder: of the record.
+    """
+    trained = run_of(run.checkpoint)
+    return {
+        "seeds": list(seeds),
+        "limit": limit,
+        "index": list(index),
+        "checkpoint": None if run.checkpoint is None else str(run.checkpoint),
+        "control": run.control,
+        "config": {"agent": config_dict(run.config), "env_options": dict(run.env_options)},
+        "journal": folder,
+        "trained": trained_by(trained, run.checkpoint) if trained else None,
+    }

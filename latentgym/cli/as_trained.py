@@ -11,20 +11,14 @@ from latentgym.agents.run import Run
 from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
 from latentgym.cli.options import env_model, say
-from latentgym.errors import LatentGymError, UsageError
-from latentgym.evaluation.overlap import Trained
+from latentgym.errors import UsageError
 from latentgym.lm import load_model
 from latentgym.registry import (
-    make_vector_env,
-    recorded,
-    recorded_options,
     resolve,
     task_maker,
 )
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training.manifest import env_options_of, run_of
-
-_MOST_RUNS = 16  # one started from the other
 
 
 def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
@@ -52,35 +46,6 @@ def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
     if trained != cls.name or words.value("--preset") is not None or "config" not in run:
         return of_preset(cls, words)
     return restored(cls, run["config"], Path(str(path)))
-
-
-def trained_by(run: Mapping[str, Any], path: Path | None) -> Trained:
-    """What a run was trained on, and before it the run that it began from, and so on.
-
-    What cannot be had any more is said.
-
-    Args:
-        run: what its checkpoint says of it.
-        path: of the checkpoint.
-    """
-    tasks: list[Any] = []
-    shares: list[float] = []
-    try:
-        while run:
-            if len(tasks) == _MOST_RUNS:
-                raise UsageError(f"it is the last of more than {_MOST_RUNS} runs.")
-            words = env_model(run["model"])
-            options = recorded_options(run["env_options"], path)
-            env = recorded(run["env"], run.get("modules"), path)
-            tasks.append(make_vector_env(env, 1, model=words, **options).unwrapped.task)
-            shares.append(run.get("held_out") or 0.0)
-            parent = run.get("checkpoint")
-            path = None if parent is None else Path(parent)
-            run = run_of(path)
-    except LatentGymError as error:
-        say(f"not all that this checkpoint was trained on is known: {error}")
-        return Trained(tuple(tasks), whole=False, shares=tuple(shares))
-    return Trained(tuple(tasks), shares=tuple(shares))
 
 
 def _of_answering(cls: type[Agent[Any]], before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from latentgym.agents.base import config_dict
+from latentgym.agents.api import answering_settings
 from latentgym.agents.run import Run, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
-from latentgym.cli.as_trained import announce, as_trained, trained_by
+from latentgym.cli.as_trained import announce, as_trained
 from latentgym.cli.options import (
     RunOptions,
     command_line,
@@ -117,16 +117,8 @@ def main(argv: Sequence[str]) -> int:
     )
     if trained:
         announce(run, trained, given)
-    record: dict[str, Any] = {
-        "seeds": options.seeds,
-        "limit": options.limit,
-        "index": options.index,
-        "checkpoint": None if options.checkpoint is None else str(options.checkpoint),
-        "control": options.control,
-        "config": {"agent": config_dict(config), "env_options": dict(run.env_options)},
-        "journal": options.out,
-        "trained": trained_by(trained, options.checkpoint) if trained else None,
-    }
+    seeds, index = options.seeds, options.index
+    record = answering_settings(run, seeds, options.limit, index, options.out)
     # Before a model is loaded, or minutes are spent on a cluster.
     questions_of(run.make_env(1).unwrapped.task, options.limit, options.index)
     with in_use(options.out), resumable(options.out, JOURNAL):

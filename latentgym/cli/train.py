@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from latentgym.agents.lineage import trained_by
 from latentgym.agents.run import Run
 from latentgym.agents.validation import Asked, Evaluations, validation
 from latentgym.cli.agent_options import Parsed, parse_with_agent
-from latentgym.cli.as_trained import trained_by
 from latentgym.cli.options import (
     RunOptions,
     command_line,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import latentgym
 from latentgym.cli.main import main
+from latentgym.errors import UsageError
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, StepKind, collect
 
@@ -140,3 +141,18 @@ def test_names_are_only_names(plain: Path) -> None:
     text = card(stored_run(plain), result)
     front, rest = text.split("\n---\n", 1)
     assert "base_model" not in front and "base_model: other" in rest
+
+
+def test_records_in_python_are_those_of_the_command_line(run: Path, tmp_path: Path) -> None:
+    """What the weights were trained on among it."""
+    argv = ["eval", "cot", ENV, "--checkpoint", str(run), "--limit", "6", "--split", "train"]
+    assert main([*argv, "--out", str(tmp_path / "there")]) == 0
+    latentgym.evaluate(run, limit=6, split="train", out=tmp_path / "here")
+    here, there = (
+        json.loads((tmp_path / name / "result.json").read_text()) for name in ("here", "there")
+    )
+    told = {"command", "checkpoint", "created", "wall_s", "answers_per_s", "sha256"}
+    keys = (here.keys() | there.keys()) - told
+    assert {k: here.get(k) for k in keys} == {k: there.get(k) for k in keys}
+    with pytest.raises(UsageError, match="holds a result already"):
+        latentgym.evaluate(run, limit=6, out=tmp_path / "here")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -10,53 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.heads import GaussianHead, MultiTokenHead, PolicyHead, TokenHead
-from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
-from latentgym.rewards import Grade
-from latentgym.rollout import Engine, Episodes, Policy, collect, replay
+from latentgym.rollout import Engine, collect, replay
 from latentgym.testing.gradients import GradientRecorder
 from latentgym.training import GRPO, GRPOConfig
 from latentgym.training.overlong import actions_left, overlong_penalty, penalised
 
-HEADS: dict[str, tuple[Callable[[], PolicyHead], str]] = {
-    "words": (TokenHead, "token"),
-    "several tokens": (lambda: MultiTokenHead(3), "continuous"),
-    "vectors": (lambda: GaussianHead(16, 8), "hybrid"),
-}
+from .by_hand import HEADS, Kept, policy_and_env, written_mean
+
 SMALL = GRPOConfig(prompts=6, group_size=4, micro_batch=5)
-
-
-def grade(index: int, completion: str, answer: str) -> Grade:
-    return Grade(float(sum(map(ord, completion)) % 2), answer, "ok", {"correct": 0.0})
-
-
-def policy_and_env(name: str, rows: int, **options: Any) -> tuple[Policy, Any]:
-    """Chains of which some end by themselves, and others are cut off."""
-    head, family = HEADS[name]
-    options = {"think": 9, "answer": 5, **options}
-    env = make_vector_env(f"latent/GSM8K-{family}", rows, source="sample", **options)
-    env.unwrapped.task.grade = grade
-    tokenizer = env.unwrapped.task.tokenizer
-    lm = load_model("tiny:llama:1x2x16", tokenizer=tokenizer, mixed_precision=True)
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            parameter.mul_(4)
-        lm.table_VD[tokenizer.eos_id] *= 4  # likely here and there, so that chains end
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Policy(lm, head()), env
-
-
-class Kept(GRPO):
-    """Remembers its episodes."""
-
-    def _answered(self, *args: Any) -> Episodes:
-        self.episodes = super()._answered(*args)
-        return self.episodes
 
 
 def test_the_penalty_is_that_of_the_paper_of_trl_and_of_openrlhf() -> None:
@@ -136,20 +99,9 @@ def test_masked_episodes_take_no_part_in_the_loss(name: str, mean: str) -> None:
         scores = replay(policy, rollouts.select([row]))
         acted = scores.action_NT
         rows.append((-a[row] * scores.logp_NT[acted], scores.thought_NT[acted]))
-    expected = torch.autograd.grad(_mean(rows, mean), list(policy.lm.parameters()))
+    expected = torch.autograd.grad(written_mean(rows, mean), list(policy.lm.parameters()))
     for mine, theirs in zip(recorder.lm_gradients, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=1e-5)
-
-
-def _mean(rows: list[tuple[Tensor, Tensor]], kind: str) -> Tensor:
-    if kind == "token":
-        return torch.cat([each for each, _ in rows]).mean()
-    if kind == "sequence":
-        return torch.stack([each.mean() for each, _ in rows]).mean()
-    if kind == "sum":
-        return torch.stack([each.sum() for each, _ in rows]).mean()
-    parts = [(each[thought], each[~thought]) for each, thought in rows]
-    return torch.stack([sum(p.mean() for p in both if len(p)) for both in parts]).mean()
 
 
 def test_a_step_whose_episodes_were_all_cut_off_learns_nothing() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,54 +9,25 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 from torch.testing import assert_close
 
 from latentgym.errors import CheckpointError, Notice, UsageError
-from latentgym.heads import GaussianHead, MultiTokenHead, PolicyHead, TokenHead
 from latentgym.heads.distributions import entropy
-from latentgym.lm import load_model
-from latentgym.registry import make_vector_env
-from latentgym.rewards import Grade
-from latentgym.rollout import Episodes, Policy, log_probs, replay
+from latentgym.rollout import Policy, log_probs, replay
 from latentgym.testing.gradients import GradientRecorder
-from latentgym.training import GRPO, GRPOConfig, Optimisation, Trainer
+from latentgym.training import GRPOConfig, Optimisation, Trainer
 from latentgym.training.losses import advantages, summed_kl
 from latentgym.training.manifest import latest
 
-HEADS: dict[str, tuple[Callable[[], PolicyHead], str]] = {
-    "words": (TokenHead, "token"),
-    "several tokens": (lambda: MultiTokenHead(3), "continuous"),
-    "vectors": (lambda: GaussianHead(16, 8), "hybrid"),
-}
+from .by_hand import HEADS, Kept, policy_and_env, written_mean
+
 SMALL = GRPOConfig(prompts=3, group_size=4, micro_batch=5)
-
-
-class Kept(GRPO):
-    """Remembers its episodes."""
-
-    def _answered(self, *args: Any) -> Episodes:
-        self.episodes = super()._answered(*args)
-        return self.episodes
 
 
 def make(name: str, config: GRPOConfig) -> Kept:
     """A stage over chains half of which earn a reward."""
-    head, family = HEADS[name]
-    env = make_vector_env(f"latent/GSM8K-{family}", config.rows, source="sample", think=7, answer=4)
-
-    def grade(index: int, completion: str, answer: str) -> Grade:
-        return Grade(float(sum(map(ord, completion)) % 2), answer, "ok", {"correct": 0.0})
-
-    env.unwrapped.task.grade = grade
-    tokenizer = env.unwrapped.task.tokenizer
-    lm = load_model("tiny:llama:1x2x16", tokenizer=tokenizer, mixed_precision=True)
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            parameter.mul_(4)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Kept(Policy(lm, head()), env, config, 5)
+    policy, env = policy_and_env(name, config.rows, think=7, answer=4)
+    return Kept(policy, env, config, 5)
 
 
 def moved(policy: Policy) -> None:
@@ -108,7 +78,7 @@ def test_the_bonus_is_the_logged_entropy_where_actions_are_drawn_from_it(
         scores = replay(policy, rollouts.select([row]), entropy_gradient=True)
         acted = scores.action_NT
         rows.append((scores.entropy_NT[acted], scores.thought_NT[acted]))
-    bonus = _mean(rows, mean)
+    bonus = written_mean(rows, mean)
     if mean == "token":
         assert float(bonus.detach()) == pytest.approx(metrics["train/entropy"], rel=1e-4)
     assert metrics["train/loss"] == pytest.approx(
@@ -119,17 +89,6 @@ def test_the_bonus_is_the_logged_entropy_where_actions_are_drawn_from_it(
     for key, slope in zip(names, slopes, strict=True):
         if slope is not None:
             assert_close(after[key], before[key] - slope, rtol=2e-3, atol=1e-5)
-
-
-def _mean(rows: list[tuple[Tensor, Tensor]], kind: str) -> Tensor:
-    if kind == "token":
-        return torch.cat([each for each, _ in rows]).mean()
-    if kind == "sequence":
-        return torch.stack([each.mean() for each, _ in rows]).mean()
-    if kind == "sum":
-        return torch.stack([each.sum() for each, _ in rows]).mean()
-    parts = [(each[thought], each[~thought]) for each, thought in rows]
-    return torch.stack([sum(p.mean() for p in both if len(p)) for both in parts]).mean()
 
 
 @pytest.mark.parametrize("name", HEADS)

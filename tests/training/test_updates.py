@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,33 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentgym.heads import GaussianHead, MultiTokenHead, PolicyHead, TokenHead
-from latentgym.lm import load_model
-from latentgym.registry import make_vector_env
-from latentgym.rewards import Grade
-from latentgym.rollout import Episodes, Policy, Scores, replay
-from latentgym.training import GRPO, GRPOConfig, scoring
+from latentgym.rollout import Policy, Scores, replay
+from latentgym.training import GRPOConfig, scoring
 from latentgym.training.step_metrics import UpdateMetrics
 from latentgym.training.surrogates import Surrogate
 
-HEADS: dict[str, tuple[Callable[[], PolicyHead], str]] = {
-    "words": (TokenHead, "token"),
-    "several tokens": (lambda: MultiTokenHead(3), "continuous"),
-    "vectors": (lambda: GaussianHead(16, 8), "hybrid"),
-}
+from .by_hand import Kept, policy_and_env, written_mean
+
 SMALL = GRPOConfig(prompts=4, group_size=4, micro_batch=3, clip_low=0.05, clip_high=0.1)
 
 
-class Watched(GRPO):
-    """Keeps its episodes, and which rows it learns from in each optimiser step."""
+class Watched(Kept):
+    """Keeps which rows it learns from in each optimiser step."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.batches: list[Any] = []
-
-    def _answered(self, *args: Any) -> Episodes:
-        self.episodes = super()._answered(*args)
-        return self.episodes
 
     def _mini_batches(self, number: int, epoch: int) -> Any:
         found = super()._mini_batches(number, epoch)
@@ -47,22 +36,8 @@ class Watched(GRPO):
 
 def make(name: str, config: GRPOConfig) -> Watched:
     """A stage over chains of unequal length, half of which earn a reward."""
-    head, family = HEADS[name]
-    env = make_vector_env(f"latent/GSM8K-{family}", config.rows, source="sample", think=9, answer=5)
-
-    def grade(index: int, completion: str, answer: str) -> Grade:
-        return Grade(float(sum(map(ord, completion)) % 2), answer, "ok", {"correct": 0.0})
-
-    env.unwrapped.task.grade = grade
-    tokenizer = env.unwrapped.task.tokenizer
-    lm = load_model("tiny:llama:1x2x16", tokenizer=tokenizer, mixed_precision=True)
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            parameter.mul_(4)
-        lm.table_VD[tokenizer.eos_id] *= 4  # likely here and there, so that chains end
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Watched(Policy(lm, head()), env, config, 5)
+    policy, env = policy_and_env(name, config.rows)
+    return Watched(policy, env, config, 5)
 
 
 class Descent:
@@ -131,18 +106,6 @@ def written_out(stage: Watched, fresh: Watched) -> dict[str, float]:
         "train/clip_fraction": float(torch.cat(clipped).mean()),
         **({"train/kl": float(torch.cat(kls).mean())} if c.kl else {}),
     }
-
-
-def written_mean(rows: list[tuple[Tensor, Tensor]], kind: str) -> Tensor:
-    """The loss of an optimiser step from those of each row's actions."""
-    if kind == "token":
-        return torch.cat([each for each, _ in rows]).mean()
-    if kind == "sequence":
-        return torch.stack([each.mean() for each, _ in rows]).mean()
-    if kind == "sum":
-        return torch.stack([each.sum() for each, _ in rows]).mean()
-    parts = [(each[thought], each[~thought]) for each, thought in rows]
-    return torch.stack([sum(p.mean() for p in both if len(p)) for both in parts]).mean()
 
 
 CASES = {
