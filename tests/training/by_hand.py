@@ -1,4 +1,4 @@
-"""What tests of policy gradients share: chains, half of which earn a reward, and written-out means."""
+"""What tests of policy gradients share: chains, half of them rewarded, and written-out means."""
 
 from __future__ import annotations
 
