@@ -16,11 +16,11 @@ __version__ = "0.1.0"
 _read_plugins()
 _register_envs()
 
-__all__ = ["evaluate", "load"]
+__all__ = ["evaluate", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `evaluate`, which come with torch, when they are first asked for."""
+    """`load`, `evaluate` and `train`, which come with torch, when they are first asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from latentgym.agents import api

@@ -18,12 +18,13 @@ from benchmarks import causal_map, task_pages
 from benchmarks.report import PAGES, ROOT, filled
 from benchmarks.sections import suite_cells
 from benchmarks.suite import RECORDS
+from latentgym.agents.effect import refuse_idle
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.demo import majority
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.options import parse
-from latentgym.cli.train import TrainOptions
+from latentgym.cli.train import TrainCommand
 from latentgym.evaluation.recommenders import RECOMMENDERS
 from latentgym.evaluation.suites.cells import Cell
 from latentgym.evaluation.suites.reading import read_suite, shipped
@@ -98,7 +99,7 @@ SUITES: dict[str, Sequence[Cell]] = {
 def test_every_cell_is_a_command_whose_options_all_count(
     cells: Sequence[Cell], tmp_path: Path, random_lm: Callable[..., LatentLM]
 ) -> None:
-    kinds = {"train": TrainOptions, "eval": EvalOptions}
+    kinds = {"train": TrainCommand, "eval": EvalOptions}
     seen = set()
     for cell in cells:
         verb, who, env, *rest = cell.command(tmp_path, 0)
@@ -117,7 +118,8 @@ def test_every_cell_is_a_command_whose_options_all_count(
             assert options.name in RECOMMENDERS
         else:
             parsed = parse_with_agent(kinds[verb], [who, env, *rest], verb, "")
-            parsed.refuse_idle(random_lm(), training=verb == "train")
+            settings = parsed.config, parsed.default, random_lm()
+            refuse_idle(who, *settings, training=verb == "train")
 
 
 def test_majority_rate_of_the_test_split() -> None:

@@ -180,9 +180,10 @@ ARROWS = {
     "__init__": "agents registry",
     "__main__": "cli",
     "adapters": "envs episodes registry rewards text",
-    "agents": "episodes evaluation heads lm progress registry rollout storage system text training",
+    "agents": "episodes evaluation heads lm openrlhf progress registry rollout storage system text "
+    "training",
     "analysis": "episodes evaluation heads lm progress rollout storage system text",
-    "cli": "agents analysis cluster data episodes evaluation heads lm openrlhf progress "
+    "cli": "agents analysis cluster data episodes evaluation heads lm progress "
     "registry retrieval rollout storage system testing text training wrappers",
     "cluster": "evaluation",
     "data": "episodes progress storage system text",
@@ -217,6 +218,8 @@ DOORS = {
         "export",
         "lineage",
         "run",
+        "train",
+        "train_options",
         "search",
         "settings",
         "stored",

@@ -1,22 +1,29 @@
-"""What the command line does, in Python: `latentgym.load` and `latentgym.evaluate`."""
+"""What the command line does, in Python: `latentgym.train`, `evaluate` and `load`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentgym.agents.base import config_dict
+from latentgym.agents.base import agent_class, config_dict
+from latentgym.agents.base import preset as preset_of
 from latentgym.agents.lineage import trained_by
 from latentgym.agents.run import Run, rows_at_once
+from latentgym.agents.settings import with_settings
 from latentgym.agents.stored import stored_run
+from latentgym.agents.train import Outcome, Training, prepared
+from latentgym.agents.train_options import TrainOptions
 from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import Evaluation, questions_of
 from latentgym.evaluation.evaluate import evaluate as evaluate_policy
 from latentgym.evaluation.results import RESULT
 from latentgym.storage import writable
 from latentgym.system.lock import in_use
+from latentgym.training import GRPOConfig
 from latentgym.training.manifest import run_of
+from latentgym.training.rewards import Reward, Rewards
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
@@ -87,6 +94,107 @@ def evaluate(
             with writable(folder):
                 evaluation.save(folder)
     return evaluation
+
+
+def train(
+    agent: str,
+    env: str,
+    *,
+    model: str | None = None,
+    checkpoint: str | Path | None = None,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    rewards: Rewards | Sequence[Reward | Callable[..., Any]] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    compile: bool = False,
+    **more: Any,
+) -> Outcome:
+    """Train an agent, then evaluate it, as `latentgym train` does.
+
+        def short(prompts, completions, **columns):
+            return [-len(text) / 100 for text in completions]
+
+        run = latentgym.train(
+            "cot", "latent/RG_chain_sum-token", preset="grpo-lm", model="smollm2-135m",
+            settings={"grpo.group-size": 8}, rewards=[short], steps=60, out="runs/short",
+        )
+        run.result.accuracy, run.out
+
+    Args:
+        agent: name of the agent, or `module:Class`.
+        env: id of the environment.
+        model: name of a model, or a folder; None for the checkpoint's, else a tiny one.
+        checkpoint: folder of a run to begin from.
+        preset: named settings of the agent.
+        settings: others by name, over the preset's; of a group `group.name`, as on the command
+            line: `{"grpo.prompts": 8, "optimisation.lr": 1e-4}`.
+        options: of the environment.
+        rewards: functions with TRL's calling convention, which earn what the task's reward would.
+        device, dtype, compile: as in `latentgym.agents.run.Run`.
+        more: fields of `latentgym.agents.train_options.TrainOptions`, such as `steps`, `seed`,
+            `out`, `resume`, `lora_r`, `eval_every`.
+
+    Returns:
+        The folder, the policy, metrics of the last step, and the result of the evaluation.
+
+    Raises:
+        UsageError: options that cannot be; or the folder holds a run already, and `resume` is not
+            set.
+        CheckpointError, TrainingError: what is to be resumed is damaged, or training went wrong.
+    """
+    cls = agent_class(agent)
+    default = preset_of(cls, preset)
+    config = with_settings(default, settings or {}, cls.name)
+    chosen, given = TrainOptions.of(more), dict(options or {})
+    if "split" in given:
+        raise UsageError("split is no option of the environment here; give split= or eval_split=.")
+    run = prepared(
+        agent,
+        config,
+        env,
+        chosen,
+        given,
+        model=model,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        device=device,
+        dtype=dtype,
+        compile=compile,
+    )
+    if rewards is not None:
+        stage = run.make_agent().recipe().stage
+        if not isinstance(stage, GRPOConfig):
+            raise UsageError(
+                f"rewards teach by policy gradients, but {cls.name} is set to another stage; "
+                "choose grpo if it has that, or leave rewards out."
+            )
+        rewards = Rewards.of(rewards, stage.completions)
+    said: dict[str, Any] = {
+        "model": model,
+        "checkpoint": checkpoint,
+        "preset": preset,
+        "settings": settings,
+    }
+    said |= {"options": options, "device": device, "dtype": dtype, "compile": compile, **more}
+    command = partial(_called, (agent, env), said, rewards)
+    return Training(run, chosen, given, default, command, rewards).carry_out()
+
+
+def _called(
+    what: tuple[str, str], said: Mapping[str, Any], rewards: Rewards | None, modules: object
+) -> str:
+    """The call, for the record: without where its outcome is kept, as far as text can say it."""
+    usual = {"out": None, "resume": None, "device": "auto", "dtype": "auto", "compile": False}
+    words = [repr(word) for word in what]
+    words += [
+        f"{name}={value!r}"
+        for name, value in said.items()
+        if value is not None and value != usual.get(name) and name not in ("out", "resume")
+    ]
+    if rewards is not None:
+        words.append(f"rewards=[{', '.join(each.name for each in rewards.functions)}]")
+    return f"latentgym.train({', '.join(words)})"
 
 
 def answering_settings(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentgym.agents.base import Agent
+from latentgym.agents.base import Agent, agent_class
 from latentgym.errors import UsageError
 from latentgym.heads import Readout
 from latentgym.heads.rng import CounterRNG
@@ -24,6 +24,40 @@ from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
 
 _ROWS = 2
+
+
+def refuse_idle(agent: str, given: Any, default: Any, lm: LatentLM, *, training: bool) -> None:
+    """Refuse settings that were given and have no effect.
+
+    Args:
+        agent: its name.
+        given, default, lm, training: see `idle`.
+
+    Raises:
+        UsageError: there are such.
+    """
+    settings = cls, *_ = agent_class(agent), given, default, lm
+    names = idle(*settings, training=training)
+    if not names:
+        return
+    partner = goes_with(*settings, names[0], training=training)
+    does = "trains and answers" if training else "answers"
+    advice = "leave it out, or set what it goes with"
+    if partner is not None:
+        advice = f"{_option(names[0])} is used by {_option(*partner)}; add that, or leave it out"
+    raise UsageError(
+        f"{' and '.join(map(_option, names))} would have no effect on how {cls.name} {does} here; "
+        f"{advice}."
+    )
+
+
+def _option(name: str, value: Any = None) -> str:
+    """A setting as the command line has it, with its value if there is one."""
+    dashed = name.replace("_", "-")
+    if isinstance(value, bool):
+        group, _, last = dashed.rpartition(".")
+        return f"--{dashed}" if value else f"--{group + '.' if group else ''}no-{last}"
+    return f"--{dashed}" if value is None else f"--{dashed} {value}"
 
 
 def idle(

@@ -17,6 +17,7 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.answers import KEEP_THOUGHTS
 from latentgym.progress import progress_bar
 from latentgym.registry import make_vector_env, modules_of, qualified, resolve
+from latentgym.system.terminal import say
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM
@@ -190,6 +191,12 @@ class Run:
 
             checkpoint.load_weights(self.checkpoint, policy, self.agent_name)
         return policy
+
+
+def default_model(name: str) -> str:
+    """The model where neither options nor a checkpoint name one, which is said."""
+    say(f"model {name}, as there is no --model")
+    return name
 
 
 def rows_at_once(lm: LatentLM) -> int:

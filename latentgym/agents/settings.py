@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from latentgym.agents.base import Agent
 from latentgym.errors import CheckpointError
+from latentgym.system.options.keywords import check, keywords
 from latentgym.system.sealed import is_of
 
 
@@ -51,6 +52,32 @@ def _filled(default: Any, stored: Any, where: Path, within: str) -> Any:
 
 def _damaged(where: Path, name: str, value: Any) -> CheckpointError:
     return CheckpointError(f"{where} is damaged: its setting {name} is {value!r}; train again.")
+
+
+def with_settings(config: Any, settings: Mapping[str, Any], agent: str) -> Any:
+    """Settings with some of them changed.
+
+    Args:
+        config: an agent's settings.
+        settings: new values by name; of a group, `group.name` as on the command line, where a
+            hyphen stands for an underscore.
+        agent: its name, for the error.
+
+    Raises:
+        UsageError: there is no such setting, or a value is of another type.
+    """
+    for name, value in settings.items():
+        config = _changed(config, name.replace("-", "_").split("."), value, agent)
+    return config
+
+
+def _changed(config: Any, path: list[str], value: Any, of: str) -> Any:
+    name, *rest = path
+    if rest and dataclasses.is_dataclass(old := getattr(config, name, None)):
+        value = _changed(old, rest, value, f"{name} of {of}")
+    else:
+        check({".".join(path): value}, keywords(type(config)), of)
+    return dataclasses.replace(config, **{name: value})
 
 
 def differences(one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 
@@ -14,9 +14,6 @@ from latentgym.agents.base import Agent, agent_class, agent_classes, preset
 from latentgym.cli.options import parse
 from latentgym.errors import UsageError
 from latentgym.registry import AGENTS
-
-if TYPE_CHECKING:
-    from latentgym.lm import LatentLM
 
 Defaults = Callable[[type[Agent[Any]], "Words"], Any]
 """The agent's settings before its options are read."""
@@ -82,39 +79,6 @@ class Parsed(NamedTuple):
     config: Any
     default: Any
     cls: type[Agent[Any]]
-
-    def refuse_idle(self, lm: LatentLM, *, training: bool) -> None:
-        """Refuse settings that were given and have no effect.
-
-        Raises:
-            UsageError: there are such.
-        """
-        from latentgym.agents.effect import goes_with, idle
-
-        settings = self.cls, self.config, self.default, lm
-        names = idle(*settings, training=training)
-        if not names:
-            return
-        partner = goes_with(*settings, names[0], training=training)
-        does = "trains and answers" if training else "answers"
-        advice = "leave it out, or set what it goes with"
-        if partner is not None:
-            advice = (
-                f"{_option(names[0])} is used by {_option(*partner)}; add that, or leave it out"
-            )
-        raise UsageError(
-            f"{' and '.join(map(_option, names))} would have no effect on how {self.cls.name} "
-            f"{does} here; {advice}."
-        )
-
-
-def _option(name: str, value: Any = None) -> str:
-    """A setting as the command line has it, with its value if there is one."""
-    dashed = name.replace("_", "-")
-    if isinstance(value, bool):
-        group, _, last = dashed.rpartition(".")
-        return f"--{dashed}" if value else f"--{group + '.' if group else ''}no-{last}"
-    return f"--{dashed}" if value is None else f"--{dashed} {value}"
 
 
 def parse_with_agent(

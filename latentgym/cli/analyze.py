@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from latentgym.cli.options import EnvPairs, act, emit, env_options, output, parse, say
+from latentgym.cli.options import EnvPairs, act, emit, env_options, output, parse
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.system.options.ranges import Interval, Seed, Size, Steps
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 
 if TYPE_CHECKING:
     from latentgym.agents.run import Run

@@ -10,13 +10,14 @@ from latentgym.agents.base import Agent, agent_class
 from latentgym.agents.run import Run
 from latentgym.agents.settings import differences, restored
 from latentgym.cli.agent_options import Words, of_preset
-from latentgym.cli.options import env_model, say
+from latentgym.cli.options import env_model
 from latentgym.errors import UsageError
 from latentgym.lm import load_model
 from latentgym.registry import (
     resolve,
     task_maker,
 )
+from latentgym.system.terminal import say
 from latentgym.text.tokenizers import ByteTokenizer
 from latentgym.training.manifest import env_options_of, run_of
 

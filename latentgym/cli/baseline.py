@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from latentgym.cli.evaluate import check_out
-from latentgym.cli.options import EnvPairs, command_line, emit, env_options, output, parse, say
+from latentgym.cli.options import EnvPairs, command_line, emit, env_options, output, parse
 from latentgym.cli.tables import UNSAVED, show
 from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import evaluate_answerer, questions_of
@@ -20,6 +20,7 @@ from latentgym.evaluation.recommenders.answerer import answerer, check_catalogue
 from latentgym.evaluation.results import RESULT
 from latentgym.registry import make_vector_env, resolve
 from latentgym.system.options.ranges import Seed, Steps
+from latentgym.system.terminal import say
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from latentgym.cli.benches.tables import WIDE
-from latentgym.cli.options import emit, output, parse, say
+from latentgym.cli.options import emit, output, parse
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.results import git_commit, versions
 from latentgym.storage import atomic_write, to_json, writable
 from latentgym.system.console import Console
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 
 # Each benchmark's module has `run(settings) -> dict`, its settings are in `benches.settings`.
 BENCHES = {

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
-from latentgym.cli.options import act, emit, output, parse, say
+from latentgym.cli.options import act, emit, output, parse
 from latentgym.errors import UsageError
 from latentgym.system.options.ranges import Interval, Number, Size, SizeOrZero
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 
 if TYPE_CHECKING:
     from latentgym.data.interactions import Interactions, Recipe

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from latentgym.cli.main import Terminated
 from latentgym.cli.main import main as latentgym
-from latentgym.cli.options import output, parse, say
+from latentgym.cli.options import output, parse
 from latentgym.cli.page import PAGE, PageOptions
 from latentgym.cli.tables import show
 from latentgym.data import DATASETS, available
@@ -33,7 +33,7 @@ from latentgym.evaluation.stats import wilson
 from latentgym.registry import make_vector_env
 from latentgym.system.console import Console
 from latentgym.system.options.ranges import Size
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 
 _STOPPED = {130: KeyboardInterrupt, 143: Terminated}
 _MODEL = "smollm2-135m"

@@ -17,7 +17,6 @@ from latentgym.cli.options import (
     env_options,
     output,
     parse,
-    say,
 )
 from latentgym.errors import UsageError
 from latentgym.progress import progress_bar
@@ -31,7 +30,7 @@ from latentgym.registry import (
 )
 from latentgym.system.options.ranges import Steps
 from latentgym.system.plugins import foreign, leave_out, tell_refused
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 
 _MOST = 300  # characters of a text
 

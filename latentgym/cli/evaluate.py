@@ -13,21 +13,18 @@ import numpy as np
 import tyro
 
 from latentgym.agents.api import answering_settings
-from latentgym.agents.run import Run, rows_at_once
+from latentgym.agents.run import Run, default_model, rows_at_once
 from latentgym.cli.agent_options import Parsed, parse_with_agent
 from latentgym.cli.as_trained import announce, as_trained
 from latentgym.cli.options import (
     RunOptions,
     command_line,
-    default_model,
     emit,
     env_model,
     env_options,
-    fresh_folder,
     output,
     parse,
     resumable,
-    say,
 )
 from latentgym.cli.tables import UNSAVED, show
 from latentgym.cli.watch import show_searches
@@ -51,9 +48,9 @@ from latentgym.evaluation.stats import Floats, question_interval
 from latentgym.lm.zoo import SMOLLM2
 from latentgym.registry import current, make_vector_env, recorded, recorded_options
 from latentgym.storage import to_json
-from latentgym.system.lock import in_use
+from latentgym.system.lock import fresh_folder, in_use
 from latentgym.system.options.ranges import Interval, Kept, Seed, Size, SizeOrZero, Steps
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 from latentgym.training.manifest import env_options_of, run_of
 
 
@@ -182,11 +179,13 @@ def _here(run: Run, parsed: Parsed, record: dict[str, Any]) -> Evaluation:
     options: EvalOptions = parsed.options
     if options.workers is not None or options.ray_address is not None:
         raise UsageError("--workers and --ray-address go with --backend ray; add it.")
+    from latentgym.agents.effect import refuse_idle
+
     agent = run.make_agent()
     if options.watch:
         show_searches(agent)
     policy = run.actor()
-    parsed.refuse_idle(policy.lm, training=False)
+    refuse_idle(run.agent, parsed.config, parsed.default, policy.lm, training=False)
     env = run.make_env(_rows(options.batch, policy.lm))
     return evaluate(agent, policy, run.env_id, env, **record)
 

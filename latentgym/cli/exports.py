@@ -8,13 +8,14 @@ from pathlib import Path
 
 import tyro
 
-from latentgym.cli.options import parse, say
+from latentgym.cli.options import parse
 from latentgym.errors import UsageError, did_you_mean
 from latentgym.evaluation.columns import BY_NAME, Run
 from latentgym.evaluation.exports import csv_text, hub_text, markdown_text
 from latentgym.evaluation.latex import latex_text
 from latentgym.evaluation.results import load_result
 from latentgym.storage import atomic_write, writable
+from latentgym.system.terminal import say
 
 _PAGES = ("http://", "https://")
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from latentgym.cli.options import act, emit, output, parse, say
+from latentgym.cli.options import act, emit, output, parse
 from latentgym.system.options.ranges import NotNegative, Share, Size
-from latentgym.system.terminal import shown
+from latentgym.system.terminal import say, shown
 
 _SNIPPET = 160
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from latentgym.lm.tiny import vocabulary_of
 from latentgym.storage import to_json
 from latentgym.system.console import Console
 from latentgym.system.options.ranges import check_ranges
-from latentgym.system.terminal import printable
+from latentgym.system.terminal import say
 
 Options = TypeVar("Options")
 EnvPairs = Annotated[
@@ -169,12 +168,6 @@ def env_model(model: str) -> str | None:
     return None if model == "-" else vocabulary_of(model)
 
 
-def default_model(name: str) -> str:
-    """The model where neither options nor a checkpoint name one, which is said."""
-    say(f"model {name}, as there is no --model")
-    return name
-
-
 def emit(data: dict[str, Any], as_json: bool) -> None:
     """With --json, one line on stdout."""
     if as_json:
@@ -206,11 +199,6 @@ _NO_SETTINGS = ("--resume", "--json", "--watch")  # the same is made without the
 def output(as_json: bool = False) -> Console:
     """Where results are printed for people: stdout, unless JSON goes there."""
     return Console(quiet=as_json, emoji=False, highlight=False)
-
-
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
 
 
 Action = Callable[[Sequence[str]], int]
@@ -254,15 +242,3 @@ def resumable(out: Path | None, kept: str) -> Iterator[None]:
         if out is not None and (found := sorted(out.glob(kept))):
             say(f"{found[-1]} is kept; go on with the same command and --resume")
         raise
-
-
-def fresh_folder(out: Path, marker: str, resume: bool) -> None:
-    """Refuse to overwrite what an earlier run left.
-
-    Raises:
-        UsageError: `out` holds `marker` and the run is not resumed.
-    """
-    if not resume and (out / marker).exists():
-        raise UsageError(
-            f"{out} holds an earlier run; choose another --out, delete it, or go on with --resume."
-        )

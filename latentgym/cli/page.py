@@ -11,12 +11,13 @@ from typing import Annotated
 import tyro
 
 from latentgym.cli.answers import show_question
-from latentgym.cli.options import output, parse, say
+from latentgym.cli.options import output, parse
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run, run_name
 from latentgym.evaluation.results import RESULT, load_result
 from latentgym.system.nearby import no_folder
 from latentgym.system.options.ranges import Interval, SizeOrZero
+from latentgym.system.terminal import say
 
 PAGE = "page.html"
 

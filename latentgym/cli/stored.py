@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentgym.cli.options import say
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.results import find_results
+from latentgym.system.terminal import say
 
 
 def stored_results(folders: Sequence[Path]) -> list[Run]:

@@ -19,16 +19,16 @@ from rich.text import Text
 from latentgym.cli.agent_options import parse_with_agent
 from latentgym.cli.baseline import BaselineOptions
 from latentgym.cli.evaluate import EvalOptions
-from latentgym.cli.options import act, emit, output, parse, say
+from latentgym.cli.options import act, emit, output, parse
 from latentgym.cli.suite_tables import show_equal_costs, show_results
-from latentgym.cli.train import TrainOptions
+from latentgym.cli.train import TrainCommand
 from latentgym.errors import UsageError
 from latentgym.evaluation.suites.cells import Cell, is_done, results_of
 from latentgym.evaluation.suites.reading import Suite, read_suite, shipped
 from latentgym.evaluation.suites.running import LOG, Workers, run_cells
 from latentgym.system.lock import in_use
 from latentgym.system.options.ranges import Seed, Size
-from latentgym.system.terminal import printable, shown
+from latentgym.system.terminal import printable, say, shown
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def check_commands(suite: Suite) -> None:
     Raises:
         UsageError: one is refused.
     """
-    kinds: Mapping[str, Any] = {"train": TrainOptions, "eval": EvalOptions}
+    kinds: Mapping[str, Any] = {"train": TrainCommand, "eval": EvalOptions}
     for cell in suite.cells:
         verb, *words = cell.settings(cell.seeds[0])
         said = io.StringIO()

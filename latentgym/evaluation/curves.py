@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from latentgym.evaluation.page.answers import CURVES, METRICS, log_lines
+from latentgym.evaluation.page.answers import CURVES, log_lines
 from latentgym.evaluation.page.plots import COLOURS, Plot, style
+from latentgym.evaluation.results import METRICS
 from latentgym.evaluation.stats import mean_interval
 from latentgym.storage import atomic_write, writable
 

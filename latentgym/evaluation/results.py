@@ -26,6 +26,7 @@ from latentgym.system.nearby import no_folder
 from latentgym.system.sealed import digest, is_of, note_unverified, read_sealed, sealed
 
 SCHEMA = 1
+METRICS = "metrics.jsonl"
 RESULT, ROLLOUTS = "result.json", "rollouts.jsonl.gz"
 LOOKS = "looks"
 """Within the folder of a training run: the evaluations while it trained, a folder for each."""

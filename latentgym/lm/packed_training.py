@@ -51,7 +51,8 @@ def packed_training(model: nn.Module) -> Iterator[None]:
         weight_OI = layer.weight
         if weight_OI.dtype != torch.float32 or not packable(layer):
             return None
-        return _Layer(layer, worth().rows) if weight_OI.numel() >= worth().size else None
+        rows = worth().rows_for(weight_OI)
+        return _Layer(layer, rows) if rows else None
 
     with replaced(model, forward_of):
         yield

@@ -12,6 +12,7 @@ from typing import Any
 
 from latentgym.cluster.connection import connected, failures
 from latentgym.errors import CheckpointError, Notice, TrainingError, require_same
+from latentgym.evaluation.results import METRICS
 from latentgym.openrlhf.job import ClusterOptions, Job
 from latentgym.progress import progress_bar
 from latentgym.registry import current_run
@@ -123,7 +124,7 @@ class Session:
         job.out.mkdir(parents=True, exist_ok=True)
         first = self.trainer.init_checkpoint_states()["global_step"] if job.resume else 0
         self._stepped = time.monotonic()
-        self._log = JsonLines(job.out / "metrics.jsonl", first)
+        self._log = JsonLines(job.out / METRICS, first)
         try:
             with progress_bar("training", job.steps, first) as self._advance, failures(RESUME):
                 self.trainer.fit()

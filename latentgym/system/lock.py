@@ -92,3 +92,15 @@ def _holder(file: IO[bytes]) -> str:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def fresh_folder(out: Path, marker: str, resume: bool) -> None:
+    """Refuse to overwrite what an earlier run left.
+
+    Raises:
+        UsageError: `out` holds `marker` and the run is not resumed.
+    """
+    if not resume and (out / marker).exists():
+        raise UsageError(
+            f"{out} holds an earlier run; choose another --out, delete it, or go on with --resume."
+        )

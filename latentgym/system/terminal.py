@@ -5,6 +5,7 @@ Names, questions, answers and paths are whoever's: all that is shown of them goe
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 def printable(text: str) -> str:
     """Text without the control and other invisible characters in it, but for line breaks."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr: results alone go to stdout."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def line(text: str, most: int | None = None) -> str:

@@ -82,10 +82,9 @@ class GRPO(QuestionStage):
         config.validate()
         self.policy, self.env, self.config, self.seed = policy, env, config, seed
         if rewards is None:
-            rewards = load_rewards(config.rewards, config.completions)
-        elif not isinstance(rewards, Rewards):
-            rewards = Rewards(rewards, format=config.completions)
-        self.rewards = rewards
+            self.rewards = load_rewards(config.rewards, config.completions)
+        else:
+            self.rewards = Rewards.of(rewards, config.completions)
         if self.rewards is not None:
             if config.reward != "task":
                 raise UsageError(config.whole_episodes)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latentgym.episodes.protocol import Protocol
     from latentgym.rollout import Policy
     from latentgym.training.grpo import GRPO
+    from latentgym.training.rewards import Rewards
 
 CLEAN = "clean_batch"
 """The advantage estimator for which each group's first sample thinks without noise."""
@@ -241,8 +242,10 @@ class GRPOConfig:
         """Episodes per step."""
         return self.prompts * self.group_size
 
-    def build(self, policy: Policy, make_env: MakeEnv, seed: int) -> GRPO:
-        """The stage that trains this policy."""
+    def build(
+        self, policy: Policy, make_env: MakeEnv, seed: int, *, rewards: Rewards | None = None
+    ) -> GRPO:
+        """The stage that trains this policy; with rewards in the place of those named here."""
         from latentgym.training.grpo import GRPO
 
-        return GRPO(policy, make_env(self.rows), self, seed)
+        return GRPO(policy, make_env(self.rows), self, seed, rewards=rewards)

@@ -101,6 +101,17 @@ class Rewards:
         if not task and not any(each.weight for each in self.functions):
             raise UsageError("all rewards have the weight 0, which teaches nothing; raise one.")
 
+    @classmethod
+    def of(
+        cls, rewards: Rewards | Sequence[Reward | Callable[..., Any]], format: Format
+    ) -> Rewards:
+        """Rewards as they are, or those of functions alone."""
+        return rewards if isinstance(rewards, Rewards) else cls(rewards, format=format)
+
+    def identity(self) -> dict[str, float]:
+        """Weights by name: what a resumed run must have in common with the one before."""
+        return {**{each.name: each.weight for each in self.functions}, TASK: self.task}
+
     def check(self, task: Any) -> None:
         """Make sure, before the first step, that a task has what the functions ask for.
 

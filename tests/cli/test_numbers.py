@@ -12,9 +12,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from latentgym.agents.base import Agent, agent_class
+from latentgym.agents.train_options import TrainOptions
 from latentgym.cli.evaluate import EvalOptions
 from latentgym.cli.main import main
-from latentgym.cli.train import TrainOptions
 from latentgym.registry import AGENTS
 
 VALUES = ("-1", "0", "nan", "1e9", "1000000000", "text")

@@ -73,8 +73,8 @@ def test_bf16_is_packed_where_the_processor_multiplies_it(
         (True, 4096, True),
         (False, 1, False),
         (False, 2, True),
-        (False, 32, True),
-        (False, 33, False),
+        (False, 64, True),
+        (False, 65, False),
     ],
 )
 def test_the_kernels_decide_which_rows_are_packed(
@@ -166,3 +166,15 @@ def test_the_forward_method_comes_back_after_an_error(model: nn.Module) -> None:
     with pytest.raises(RuntimeError, match="boom"), packed(model):
         raise RuntimeError("boom")
     assert not any("forward" in vars(layer) for layer in model)
+
+
+@pytest.mark.parametrize(
+    ("elements", "rows"),
+    [(99, range(0)), (100, range(2, 5)), (module.HUGE, range(1, 9))],
+)
+def test_a_weight_that_no_cache_holds_pays_with_other_numbers_of_rows(
+    elements: int, rows: range
+) -> None:
+    weight = torch.empty(1).expand(elements)
+    assert Worth(range(2, 5), 100, range(1, 9)).rows_for(weight) == rows
+    assert Worth(range(2, 5), 100).rows_for(weight) == (range(2, 5) if elements > 99 else range(0))

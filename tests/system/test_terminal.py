@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from latentgym.cli.main import main
-from latentgym.cli.options import emit, say
+from latentgym.cli.options import emit
 from latentgym.progress import progress_bar
-from latentgym.system.terminal import printable, shown
+from latentgym.system.terminal import printable, say, shown
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\x9b2J [bold]b[/] [/red] :smile: \u202ereversed\\ \ud800"
 

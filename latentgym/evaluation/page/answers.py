@@ -15,10 +15,9 @@ from typing import Any
 from latentgym.errors import UsageError
 from latentgym.evaluation.columns import Run
 from latentgym.evaluation.comparison import Scores, scores_of
-from latentgym.evaluation.results import ROLLOUTS, load_rollouts
+from latentgym.evaluation.results import METRICS, ROLLOUTS, load_rollouts
 from latentgym.text.lengths import shortened
 
-METRICS = "metrics.jsonl"
 CURVES = {
     "reward/score": "mean reward of the rollouts",
     "train/loss": "loss",

@@ -10,7 +10,13 @@ from typing import Any
 
 from latentgym.errors import UsageError
 from latentgym.evaluation.comparison import compare
-from latentgym.evaluation.results import Result, accuracy_interval, load_result, load_rollouts
+from latentgym.evaluation.results import (
+    METRICS,
+    Result,
+    accuracy_interval,
+    load_result,
+    load_rollouts,
+)
 from latentgym.evaluation.stats import mean_interval, seed_interval
 from latentgym.evaluation.suites.cells import Cell, folder
 
@@ -155,6 +161,6 @@ def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
 
 def _logged(cell: Cell, out: Path, seed: int) -> list[dict[str, float]]:
     """The logged steps of a run, to four digits; none for an evaluation."""
-    path = folder(out, cell.name, seed) / "metrics.jsonl"
+    path = folder(out, cell.name, seed) / METRICS
     lines = path.read_text().splitlines() if path.exists() else []
     return [{k: round(v, 4) for k, v in json.loads(line).items()} for line in lines]
