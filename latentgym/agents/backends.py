@@ -75,22 +75,31 @@ def train_here(training: Training, recipe: Recipe, evaluations: Evaluations) -> 
         skip_long=options.skip_long,
         watch=OutlierWatch(policy, every) if every else None,
         looks=looks,
+        adapters=run.stores_adapters,
     )
     checkpoints = options.keep_last + (2 if looks else 1)
-    _check_disk(options.out, policy, stage.kept, checkpoints)
+    _check_disk(options.out, policy, stage.kept, checkpoints, run.stores_adapters)
     metrics = trainer.run(resume=options.resume)
     best = None if looks is None else looks.best
     return Weights(policy, metrics, trainer.done, trainer.done if best is None else best)
 
 
-def _check_disk(out: Path, policy: Policy, kept: Policy | None, most: int) -> None:
+def _check_disk(out: Path, policy: Policy, kept: Policy | None, most: int, adapters: bool) -> None:
     """Make sure that so many checkpoints fit: the newest is written before the last one goes.
 
     Raises:
         UsageError: they do not.
     """
+    from latentgym.training.frozen import frozen_names
+
     stored = [policy] if kept is None else [policy, kept]
-    whole = sum(p.numel() * p.element_size() for each in stored for p in each.parameters())
+    left_out = frozen_names(policy) if adapters else set()
+    whole = sum(
+        p.numel() * p.element_size()
+        for each in stored
+        for name, p in each.named_parameters()
+        if name not in left_out
+    )
     moving = sum(2 * p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
     needed, free = most * (whole + moving), shutil.disk_usage(out).free
     if needed > free:

@@ -106,6 +106,19 @@ class Run:
 
         return TINY_POSITIONS if parse_tiny(self.model) else describe(self.model).max_positions
 
+    @property
+    def stores_adapters(self) -> bool:
+        """Whether checkpoints leave out the weights below adapters: `model` gives them again.
+
+        It does not where a run began from weights that were all trained, or drew them at random.
+        """
+        from latentgym.lm.tiny import parse_tiny
+        from latentgym.training.manifest import leaves_weights_out
+
+        if self.lora is None or parse_tiny(self.model) is not None:
+            return False
+        return self.checkpoint is None or leaves_weights_out(self.checkpoint)
+
     def make_agent(self) -> Agent[Any]:
         """The agent with its settings."""
         agent = agent_class(self.agent)(self.config)

@@ -63,6 +63,11 @@ class Runnable(Protocol):
         """The longest sequence that the model can read, if it has a limit."""
         ...
 
+    @property
+    def stores_adapters(self) -> bool:
+        """Whether checkpoints leave out the model's weights that are not trained."""
+        ...
+
     def make_env(self, num_envs: int, **more: Any) -> Any:
         """A vector environment."""
         ...

@@ -95,7 +95,8 @@ class PolicyWorker(plain(ppo_actor.PolicyModelActor)):  # type: ignore[misc]
             policy = job.run.learner()
             policy.load_state_dict(weights)
             manifest = {"steps": job.steps, "run": job.identity}
-            checkpoint.save(Path(self.args.ckpt.output_dir), job.steps, policy, None, manifest)
+            root, adapters = Path(self.args.ckpt.output_dir), job.run.stores_adapters
+            checkpoint.save(root, job.steps, policy, None, manifest, adapters=adapters)
         torch.distributed.barrier()
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step-00000100` with `policy.safetensors` (model and head),
 `optimizer.safetensors` and `manifest.json`, and `kept.safetensors` where a stage keeps another
-policy. It is written under another name and renamed when it
+policy. A run that trains adapters leaves the weights below them out, which are those of its model,
+and keeps a digest of them. A checkpoint is written under another name and renamed when it
 is complete, so a killed run never leaves half of one. The manifest has the SHA-256 of the other
 files and its own (in older checkpoints it has not, and a warning says so), and what is loaded must
 be what was written: every tensor, in its shape and kind of number, finite.
@@ -24,9 +25,11 @@ from torch import Tensor
 
 import latentgym
 from latentgym.errors import CheckpointError
+from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
 from latentgym.storage import atomic_write, discard
 from latentgym.system.sealed import digest, digests, sealed
+from latentgym.training.frozen import digest_of_frozen, frozen_names
 from latentgym.training.manifest import (
     MANIFEST,
     SCHEMA,
@@ -51,6 +54,8 @@ def save(
     manifest: dict[str, Any],
     keep: int = 1,
     kept: Policy | None = None,
+    *,
+    adapters: bool = False,
 ) -> Path:
     """Write the checkpoint of a step; older ones of the same run go when it is complete.
 
@@ -64,18 +69,23 @@ def save(
         manifest: what the run is; anything JSON can say.
         keep: how many stay, this one among them.
         kept: another policy that steps change, see `Stage.kept`.
+        adapters: leave out the model's weights that are not trained; who loads the checkpoint has
+            them.
 
     Raises:
         CheckpointError: the folder cannot be written, for instance because the disk is full.
     """
     final = folder_of(root, step)
+    left_out = frozen_names(policy) if adapters else set()
+    if left_out:
+        manifest = {**manifest, "frozen": digest_of_frozen(policy.lm)}
     try:
         root.mkdir(parents=True, exist_ok=True)
         with atomic_write(final) as work:
             work.mkdir()
-            save_model(policy, str(work / _POLICY))
+            _write(policy, work / _POLICY, left_out)
             if kept is not None:
-                save_model(kept, str(work / _KEPT))
+                _write(kept, work / _KEPT, left_out)
             if optimizer is not None:
                 save_file(flat(optimizer), str(work / _OPTIMIZER))
             version = {"schema": SCHEMA, "latentgym": latentgym.__version__}
@@ -98,6 +108,14 @@ def save(
             with suppress(OSError):
                 discard(old)
     return final
+
+
+def _write(policy: Policy, path: Path, left_out: set[str]) -> None:
+    if not left_out:
+        save_model(policy, str(path))
+        return
+    stored = {n: x.contiguous() for n, x in policy.state_dict().items() if n not in left_out}
+    save_file(stored, str(path))
 
 
 def load(
@@ -149,6 +167,7 @@ def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
     folder = find(path)
     manifest, own = read_manifest(folder), policy.state_dict()
     tensors, run = _tensors(folder, _POLICY, manifest), manifest.get("run")
+    tensors = _below_adapters(tensors, own)
     same = isinstance(run, dict) and run.get("agent", "") == agent
     if not same and own.keys().isdisjoint(name for name in tensors if not _of_model(name)):
         tensors = {name: tensor for name, tensor in tensors.items() if _of_model(name)}
@@ -156,6 +175,17 @@ def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
         _fill(policy.lm, of_lm, folder, manifest)
     else:
         _fill(policy, tensors, folder, manifest)
+
+
+def _below_adapters(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a model that had no adapters, named as peft names them below fresh ones."""
+    fresh = {name: x for name, x in own.items() if ".lora_" in name}
+    if not fresh or any(".lora_" in name for name in tensors):
+        return tensors
+    wrapped = {
+        name.replace(".base_model.model", "", 1).replace(".base_layer.", "."): name for name in own
+    }
+    return {**fresh, **{wrapped.get(name, name): x for name, x in tensors.items()}}
 
 
 def _of_model(name: str) -> bool:
@@ -183,7 +213,7 @@ def _tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, 
 
 
 def _fill(
-    module: torch.nn.Module,
+    module: Policy | LatentLM,
     tensors: Mapping[str, Tensor],
     folder: Path,
     manifest: Mapping[str, Any],
@@ -196,8 +226,16 @@ def _fill(
     """
     own = module.state_dict()
     there = {_storage(own[name]) for name in tensors if name in own}
-    missing = [name for name, tensor in own.items() if _storage(tensor) not in there]
+    left_out = frozen_names(module) if "frozen" in manifest else set()
+    missing = [
+        name
+        for name, tensor in own.items()
+        if name not in left_out and _storage(tensor) not in there
+    ]
     faults = [f"{name} is missing" for name in missing]
+    lm = module.lm if isinstance(module, Policy) else module
+    if not faults and "frozen" in manifest and manifest["frozen"] != digest_of_frozen(lm):
+        faults = ["its adapters are to another model's weights"]
     for name, tensor in tensors.items():
         if name not in own:
             faults.append(f"{name} is unknown")

@@ -30,6 +30,7 @@ _KINDS = {
     "lengths": list[dict[str, int]] | None,
     "looks": list[dict[str, float]] | None,
     "files": dict[str, str] | None,
+    "frozen": str | None,
     "run": dict[str, Any] | None,
 }
 _RUN = {
@@ -193,6 +194,11 @@ def run_of(path: Path | None) -> dict[str, Any]:
     if fault:
         raise CheckpointError(f"{path} is damaged ({fault}); use another checkpoint.")
     return run
+
+
+def leaves_weights_out(path: Path | None) -> bool:
+    """Whether a checkpoint holds adapters alone; see `latentgym.training.frozen`."""
+    return path is not None and read_manifest(find(path)).get("frozen") is not None
 
 
 def env_options_of(

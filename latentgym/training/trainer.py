@@ -49,6 +49,7 @@ class Trainer:
         looks: evaluations during training; these steps are logged too. A look that is better than
             all before it is followed by a checkpoint, and when training ends the policy has the
             weights of the best, as with `load_best_model_at_end` of transformers.
+        adapters: checkpoints leave out the model's weights that are not trained.
         packed: let linear layers pack their weights where that is faster, which rounds otherwise.
 
     Attributes:
@@ -77,6 +78,7 @@ class Trainer:
         watch: Watch | None = None,
         looks: Looks | None = None,
         packed: bool = True,
+        adapters: bool = False,
     ) -> None:
         optimisation.validate()
         if steps < 1:
@@ -89,7 +91,7 @@ class Trainer:
         self.watch = stage.watch = watch
         self.optimisation, self.steps, self.out = optimisation, steps, out
         self.save_every, self.log_every, self.keep = save_every, log_every, keep
-        self.looks, self.project = looks, project
+        self.looks, self.project, self.adapters = looks, project, adapters
         self.identity = identity or {}
         self.loggers, self.skip_long, self.packed = loggers, skip_long, packed
         groups = self.policy.parameter_groups(optimisation.lr)
@@ -217,6 +219,7 @@ class Trainer:
                 *(self.checkpoints, done, self.policy, self.optimizer, manifest),
                 keep=self.keep,
                 kept=self.stage.kept,
+                adapters=self.adapters,
             )
 
     def _diverged(self, what: str) -> TrainingError:
