@@ -109,6 +109,7 @@ def train(
     device: str = "auto",
     dtype: str = "auto",
     compile: bool = False,
+    load_in_4bit: bool = False,
     **more: Any,
 ) -> Outcome:
     """Train an agent, then evaluate it, as `latentgym train` does.
@@ -132,7 +133,7 @@ def train(
             line: `{"grpo.prompts": 8, "optimisation.lr": 1e-4}`.
         options: of the environment.
         rewards: functions with TRL's calling convention, which earn what the task's reward would.
-        device, dtype, compile: as in `latentgym.agents.run.Run`.
+        device, dtype, compile, load_in_4bit: as in `latentgym.agents.run.Run`.
         more: fields of `latentgym.agents.train_options.TrainOptions`, such as `steps`, `seed`,
             `out`, `resume`, `lora_r`, `eval_every`.
 
@@ -161,6 +162,7 @@ def train(
         device=device,
         dtype=dtype,
         compile=compile,
+        load_in_4bit=load_in_4bit,
     )
     if rewards is not None:
         stage = run.make_agent().recipe().stage
@@ -176,7 +178,8 @@ def train(
         "preset": preset,
         "settings": settings,
     }
-    said |= {"options": options, "device": device, "dtype": dtype, "compile": compile, **more}
+    said |= {"options": options, "device": device, "dtype": dtype, "compile": compile}
+    said |= {"load_in_4bit": load_in_4bit, **more}
     command = partial(_called, (agent, env), said, rewards)
     return Training(run, chosen, given, default, command, rewards).carry_out()
 
@@ -185,7 +188,7 @@ def _called(
     what: tuple[str, str], said: Mapping[str, Any], rewards: Rewards | None, modules: object
 ) -> str:
     """The call, for the record: without where its outcome is kept, as far as text can say it."""
-    usual = {"out": None, "resume": None, "device": "auto", "dtype": "auto", "compile": False}
+    usual = {"device": "auto", "dtype": "auto", "compile": False, "load_in_4bit": False}
     words = [repr(word) for word in what]
     words += [
         f"{name}={value!r}"
@@ -212,13 +215,19 @@ def answering_settings(
         folder: of the record.
     """
     trained = run_of(run.checkpoint)
+    config: dict[str, Any] = {
+        "agent": config_dict(run.config),
+        "env_options": dict(run.env_options),
+    }
+    if run.load_in_4bit:
+        config["load_in_4bit"] = True
     return {
         "seeds": list(seeds),
         "limit": limit,
         "index": list(index),
         "checkpoint": None if run.checkpoint is None else str(run.checkpoint),
         "control": run.control,
-        "config": {"agent": config_dict(run.config), "env_options": dict(run.env_options)},
+        "config": config,
         "journal": folder,
         "trained": trained_by(trained, run.checkpoint) if trained else None,
     }

@@ -160,6 +160,10 @@ def _of_whole_episodes(run: Run, recipe: Recipe, options: TrainOptions) -> GRPOC
             f"OpenRLHF trains policy gradients of whole episodes, but {run.agent} is set to "
             "another stage; add --stage grpo if it has one, or leave out --backend."
         )
+    if run.load_in_4bit:
+        raise UsageError(
+            "OpenRLHF trains weights as they are; leave out --load-in-4bit, or use --backend local."
+        )
     if stage.reward != "task" or stage.advantage == CLEAN:
         raise UsageError(
             "OpenRLHF has the task's rewards alone, and samples every chain with its noise; use "

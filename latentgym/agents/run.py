@@ -46,6 +46,7 @@ class Run:
         device, dtype: as `load_model` takes them. What learns has fp32 weights, and its forward
             pass alone is of that type; what only answers is of that type altogether.
         compile: decode with compiled steps (`Engine.compile`).
+        load_in_4bit: keep the linear layers in 4 bits, below adapters if it learns (QLoRA).
 
     Raises:
         UsageError: an unknown agent or environment, or an agent of another family. Making a policy
@@ -65,6 +66,7 @@ class Run:
     device: str = "auto"
     dtype: str = "auto"
     compile: bool = False
+    load_in_4bit: bool = False
 
     def __post_init__(self) -> None:
         cls = agent_class(self.agent)
@@ -133,7 +135,15 @@ class Run:
         return make_vector_env(self.env_id, num_envs, model=vocabulary_of(self.model), **options)
 
     def learner(self) -> Policy:
-        """The policy that learns, with the weights to begin with."""
+        """The policy that learns, with the weights to begin with.
+
+        Raises:
+            UsageError: its weights are in 4 bits, which cannot be trained, and it has no adapters.
+        """
+        if self.load_in_4bit and self.lora is None:
+            raise UsageError(
+                "weights in 4 bits cannot be trained, but adapters above them can; add --lora-r."
+            )
         return self._begun(self._policy(acting=False))
 
     def actor(self) -> Policy:
@@ -162,6 +172,7 @@ class Run:
             "config": config_dict(self.config),
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
             "dataset_hash": self.make_env(1).unwrapped.task.dataset_hash,
+            **({"load_in_4bit": True} if self.load_in_4bit else {}),
             **({"modules": modules} if modules else {}),
         }
 
@@ -188,6 +199,7 @@ class Run:
                 device=self.device,
                 dtype=self.dtype,
                 mixed_precision=mixed_precision,
+                load_in_4bit=self.load_in_4bit,
             )
         lm.compiled = self.compile
         if self.lora is not None:

@@ -70,7 +70,7 @@ def stored_run(
         model=trained["model"],
         checkpoint=checkpoint,
         lora=trained.get("lora"),
-        **more,
+        **{"load_in_4bit": trained.get("load_in_4bit", False), **more},
     )
 
 
@@ -142,5 +142,5 @@ def _of_result(
         checkpoint=checkpoint,
         lora=run_of(checkpoint).get("lora"),
         control=result.control,
-        **more,
+        **{"load_in_4bit": result.config.get("load_in_4bit", False), **more},
     )

@@ -182,6 +182,7 @@ def prepared(
     *,
     model: str | None,
     checkpoint: Path | None,
+    load_in_4bit: bool = False,
     **more: Any,
 ) -> Run:
     """The run that these describe; what they leave open, its checkpoint says.
@@ -192,6 +193,7 @@ def prepared(
         env_options: of the environment.
         model: None for the checkpoint's, or a tiny one.
         checkpoint: of another run, to begin from.
+        load_in_4bit: see `Run`; a checkpoint that was trained so goes on so.
         more: further fields of `Run`.
 
     Raises:
@@ -209,6 +211,7 @@ def prepared(
         model=model or parent.get("model") or default_model(DEFAULT_TINY),
         checkpoint=checkpoint,
         lora=options.lora or parent.get("lora"),
+        load_in_4bit=load_in_4bit or parent.get("load_in_4bit", False),
         keep_thoughts=options.keep_thoughts,
         seed=options.seed,
         **more,

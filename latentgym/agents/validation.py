@@ -206,6 +206,7 @@ class Evaluations:
                 "env_options": dict(self.asked.run.env_options),
                 "steps": step,
                 "train_seed": self.run.seed,
+                **({"load_in_4bit": True} if self.run.load_in_4bit else {}),
                 **rule,
             },
             trained=self.trained,

@@ -111,6 +111,7 @@ def main(argv: Sequence[str]) -> int:
         device=options.device,
         compile=options.compile,
         dtype=options.dtype,
+        load_in_4bit=options.load_in_4bit or trained.get("load_in_4bit", False),
     )
     if trained:
         announce(run, trained, given)

@@ -122,7 +122,10 @@ def _export_model(o: RunExportOptions, out: Path) -> None:
     from latentgym.agents.stored import stored_run
 
     exported = export_model(
-        stored_run(o.folder, dtype="float32"), out, source=o.folder, merge=o.merge
+        stored_run(o.folder, dtype="float32", load_in_4bit=False),
+        out,
+        source=o.folder,
+        merge=o.merge,
     )
     say(f"wrote {out}, which transformers and vLLM load")
     if not exported.tokenizer:

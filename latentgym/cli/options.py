@@ -67,6 +67,8 @@ class RunOptions:
     """float32, bfloat16 or auto."""
     compile: bool = False
     """Compile the step of decoding as a whole, which takes a minute; for GPUs."""
+    load_in_4bit: bool = False
+    """Keep the linear layers in 4 bits (NF4; extra bitsandbytes); what trains are adapters then."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
 

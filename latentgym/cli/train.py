@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
         device=options.device,
         dtype=options.dtype,
         compile=options.compile,
+        load_in_4bit=options.load_in_4bit,
     )
     command = partial(command_line, "train", argv)
     training = Training(run, options, given, parsed.default, command)

@@ -55,4 +55,5 @@ def round_weights(module: nn.Module, dtype: torch.dtype) -> None:
     which is a turn of many degrees after a few hundred positions.
     """
     for parameter in module.parameters():
-        parameter.data = parameter.data.to(dtype)
+        if parameter.is_floating_point():  # weights in 4 bits are bytes
+            parameter.data = parameter.data.to(dtype)

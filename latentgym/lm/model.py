@@ -30,6 +30,7 @@ from latentgym.lm.cache import GroupedCache
 from latentgym.lm.lean import LeanBlocks, is_lean
 from latentgym.lm.mode import mode, recomputing, round_weights
 from latentgym.lm.packed import packed, state_of
+from latentgym.lm.quantized import elements
 from latentgym.lm.row_cache import RowCache
 from latentgym.lm.self_test import INSTEAD, self_test
 from latentgym.text.tokenizers import Tokenizer
@@ -215,7 +216,7 @@ class LatentLM(nn.Module):
 
     def n_parameters(self) -> int:
         """Parameters that take part in one forward position, the embedding table counted once."""
-        return sum(p.numel() for p in self.model.parameters())
+        return sum(elements(p) for p in self.model.parameters())
 
     def freeze(self) -> None:
         """Train none of the weights, which need not be fp32 then: autocast's type will do."""

@@ -107,6 +107,8 @@ def _stirred(lm: LatentLM) -> LatentLM:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in other.parameters():
+            if not weight.is_floating_point():
+                continue  # in 4 bits
             size = weight.shape[-1] ** -0.5 if weight.dim() > 1 else 0.1
             weight.add_(torch.randn(weight.shape, generator=generator).to(weight), alpha=size)
     return other

@@ -50,6 +50,7 @@ def load_model(
     dtype: str = "auto",
     device: str = "auto",
     mixed_precision: bool = False,
+    load_in_4bit: bool = False,
     trust_remote_code: bool = False,
 ) -> Any:
     """A `LatentLM` by name.
@@ -62,6 +63,7 @@ def load_model(
         device: `cpu`, `cuda`, or `auto`.
         mixed_precision: keep weights in fp32, and only run the forward pass in `dtype`. Weights
             that are trained need it: in bfloat16 a small step leaves most of them where they are.
+        load_in_4bit: keep the weights of linear layers in 4 bits (`latentgym.lm.quantized`).
         trust_remote_code: run code that comes with a checkpoint. Off unless asked for.
 
     Raises:
@@ -72,6 +74,7 @@ def load_model(
 
     from latentgym.lm.mode import round_weights
     from latentgym.lm.model import LatentLM
+    from latentgym.lm.quantized import BITS, four_bits
     from latentgym.lm.weights import fault_of
 
     device = _device(device)
@@ -90,6 +93,8 @@ def load_model(
     if spec is not None:
         if tokenizer is None:
             raise UsageError(f"{spec} takes its vocabulary from a task; give a tokenizer.")
+        if load_in_4bit:
+            raise UsageError(f"{spec} is made of random weights, not loaded; leave 4 bits out.")
         tiny = tiny_model(spec, tokenizer, seed=seed)
         round_weights(tiny, torch_dtype)
         return LatentLM(tiny.to(device), tokenizer, str(spec), autocast)
@@ -97,8 +102,12 @@ def load_model(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    more: dict[str, Any] = {}
+    if load_in_4bit:
+        more["quantization_config"] = four_bits(autocast or torch_dtype)
+        more["device_map"] = {"": device}  # packed weights are made where they stay
     path = resolve(name)
-    _require_room(name, path, torch_dtype, torch.device(device))
+    _require_room(name, path, torch_dtype, torch.device(device), BITS if load_in_4bit else None)
     try:
         with without_loading_bars():
             model, report = cast(Any, AutoModelForCausalLM).from_pretrained(
@@ -107,6 +116,7 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
+                **more,
             )
         hf_tokenizer = _tokenizer(path, model.config, trust_remote_code)
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
@@ -117,10 +127,13 @@ def load_model(
             f"the weights of {name!r} are not whole ({fault}); get them again, or choose another "
             "model."
         )
-    return LatentLM(model.to(device), hf_tokenizer, name, autocast)
+    placed = model if load_in_4bit else model.to(device)
+    return LatentLM(placed, hf_tokenizer, name, autocast)
 
 
-def _require_room(name: str, path: str, dtype: Any, device: Any) -> None:
+def _require_room(
+    name: str, path: str, dtype: Any, device: Any, linear_bits: float | None = None
+) -> None:
     """Raise `UsageError`, before weights are fetched and read, where they do not fit the device."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -128,16 +141,23 @@ def _require_room(name: str, path: str, dtype: Any, device: Any) -> None:
     from latentgym.lm.memory import require
 
     auto: Any = AutoModelForCausalLM
-    size = 0
+    size, needed = 0, 0.0
     # What a configuration may raise is endless; what is wrong with it is told when it is loaded.
     with suppress(Exception), torch.device("meta"):
         model = auto.from_config(AutoConfig.from_pretrained(path, trust_remote_code=False))
         size = sum(weight.numel() for weight in model.parameters())
+        needed = size * dtype.itemsize
+        if linear_bits is not None:
+            head = model.get_output_embeddings()
+            layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear))
+            narrow = sum(layer.weight.numel() for layer in layers if layer is not head)
+            needed -= narrow * (dtype.itemsize - linear_bits / 8)
     if size:
+        kept = "4 bits" if linear_bits is not None else str(dtype).removeprefix("torch.")
         require(
-            size * dtype.itemsize,
+            int(needed),
             device,
-            f"{size / 1e9:.2f} billion weights of {name} in {str(dtype).removeprefix('torch.')}",
+            f"{size / 1e9:.2f} billion weights of {name} in {kept}",
             "choose a smaller model, or --dtype bfloat16 where its weights are not trained",
         )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from latentgym.errors import UsageError
 from latentgym.system.options.ranges import NotNegative, Positive, Rate, ShareBelowOne, check_ranges
 
-OPTIMIZERS = ("adamw", "soap")
+OPTIMIZERS = ("adamw", "soap", "adamw-8bit", "paged-adamw-8bit")
+_CHOICE = f"{', '.join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Optimisation:
     eps: Positive = 1e-8
     """Added to the root of the second moment; larger values move rare directions less."""
     optimizer: str = "adamw"
-    """adamw, or soap: Adam in the eigenbasis of Shampoo's preconditioner (extra soap)."""
+    """adamw; soap: Adam in the eigenbasis of Shampoo's preconditioner (extra soap); adamw-8bit or
+    paged-adamw-8bit: with states in 8 bits, paged ones out to the host (extra bitsandbytes)."""
     max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     schedule: str = "cosine"
@@ -40,7 +42,7 @@ class Optimisation:
         if self.schedule not in ("constant", "linear", "cosine"):
             raise UsageError(f"no schedule {self.schedule!r}; choose constant, linear or cosine.")
         if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"no optimizer {self.optimizer!r}; choose {' or '.join(OPTIMIZERS)}.")
+            raise UsageError(f"no optimizer {self.optimizer!r}; choose {_CHOICE}.")
 
     def lengthened(self, before: int, steps: int) -> str:
         """What it means for a run of `before` steps to go on as one of `steps`, as a sentence."""

@@ -8,6 +8,7 @@ embeddings and norms, rounded to bf16: the same in every precision that a model 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,19 @@ _LM = "lm."  # where a policy's language model stands
 
 
 def frozen_names(module: nn.Module) -> set[str]:
-    """Names of the weights of a policy's language model, or of a model, that are not trained."""
+    """Names of what a policy's language model, or a model, has in weights that are not trained."""
     prefix = _LM if isinstance(module, Policy) else ""
     lm = module.lm if isinstance(module, Policy) else module
-    return {f"{prefix}{name}" for name, p in lm.named_parameters() if not p.requires_grad}
+    frozen = {name for name, p in lm.named_parameters() if not p.requires_grad}
+    # Of weights in 4 bits scales and tables stand behind their name.
+    behind = {n for n in lm.state_dict() if any(p in frozen for p in _prefixes(n))}
+    return {f"{prefix}{name}" for name in frozen | behind}
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
 
 
 def digest_of_frozen(lm: LatentLM) -> str:

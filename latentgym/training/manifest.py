@@ -40,6 +40,7 @@ _RUN = {
     "env_options": dict[str, Any],
     "checkpoint": str | None,
     "lora": dict[str, int] | None,
+    "load_in_4bit": bool | None,
     "config": dict[str, Any] | None,
     "modules": dict[str, str] | None,
     "held_out": float | None,

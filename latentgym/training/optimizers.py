@@ -1,11 +1,13 @@
 """Optimisers by name, and their states as tensors by name.
 
 A state may hold tensors, lists of them (SOAP's preconditioners, one for each dimension, empty where
-there is none) and numbers, and some optimisers count their steps by group.
+there is none), numbers, and mappings of these (bitsandbytes); some optimisers count their steps by
+group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from torch.optim import Optimizer
 from latentgym.errors import CheckpointError, UsageError
 from latentgym.training.config import Optimisation
 
-_RNG, _GROUP, _NUMBER = "rng", "group", "number"
+_RNG, _GROUP, _NUMBER, _IN = "rng", "group", "number", ":"
+_SHAPED = ("exp_avg", "exp_avg_sq", "state1", "state2")  # as parameters are
 
 
 def optimizer_for(groups: list[dict[str, Any]], optimisation: Optimisation) -> Optimizer:
@@ -40,7 +43,28 @@ def optimizer_for(groups: list[dict[str, Any]], optimisation: Optimisation) -> O
             ) from error
         soap: Optimizer = SOAP(groups, **settings)
         return soap
+    if o.optimizer.endswith("8bit"):
+        return _in_8_bits(groups, settings, paged=o.optimizer.startswith("paged"))
     return torch.optim.AdamW(groups, **settings)
+
+
+def _in_8_bits(groups: list[dict[str, Any]], settings: dict[str, Any], *, paged: bool) -> Optimizer:
+    """AdamW with states in 8 bits, block by block ("8-bit Optimizers", arXiv 2110.02861).
+
+    Tensors of fewer than 4,096 numbers keep theirs in fp32.
+    """
+    try:
+        from bitsandbytes.optim.adamw import AdamW8bit, PagedAdamW8bit
+    except ImportError as error:
+        raise UsageError(
+            "optimisers in 8 bits need bitsandbytes; pip install 'latentgym[bitsandbytes]'."
+        ) from error
+    if paged and groups[0]["params"][0].device.type != "cuda":
+        raise UsageError(
+            "states are paged out of a GPU's memory, and this is none; use adamw-8bit."
+        )
+    made: Optimizer = (PagedAdamW8bit if paged else AdamW8bit)(groups, **settings)
+    return made
 
 
 def flat(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -48,7 +72,7 @@ def flat(optimizer: Optimizer) -> dict[str, Tensor]:
     whole = optimizer.state_dict()
     tensors: dict[str, Tensor] = {_RNG: torch.get_rng_state()}
     for index, entry in whole["state"].items():
-        for name, value in entry.items():
+        for name, value in _named(entry):
             if isinstance(value, list):
                 for place, each in enumerate(value):
                     tensors[f"{index}/{name}/{place}"] = torch.as_tensor(each).clone().contiguous()
@@ -60,6 +84,15 @@ def flat(optimizer: Optimizer) -> dict[str, Tensor]:
         if "step" in group:
             tensors[f"{_GROUP}/{index}"] = _exact(group["step"])
     return tensors
+
+
+def _named(entry: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """What a state holds, of a mapping in it by `mapping:name`."""
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{within}{name}{_IN}")
+        else:
+            yield within + name, value
 
 
 def unflatten(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -81,12 +114,15 @@ def unflatten(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
             whole["param_groups"][int(name)]["step"] = value.item()
             continue
         entry = state.setdefault(int(index), {})
+        *within, name = name.split(_IN)
+        for each in within:
+            entry = entry.setdefault(each, {})
         if place == [_NUMBER]:
             entry[name] = value.item()
         elif place:
             entry.setdefault(name, []).append(value if value.numel() else [])
         # Parameters are known by their place in the groups alone, and torch takes any shape.
-        elif value.dim() and value.shape != parameters[int(index)].shape:
+        elif name in _SHAPED and value.shape != parameters[int(index)].shape:
             raise CheckpointError(
                 "this run's optimiser had its parameters in other groups, as before weight decay "
                 "left out biases and norms, so it cannot be resumed; begin another run from its "

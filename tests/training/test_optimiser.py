@@ -138,10 +138,12 @@ def test_a_run_whose_optimiser_had_other_groups_is_not_resumed(
     checkpoints.load_weights(tmp_path, gated(1))  # its weights are good
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
+@pytest.mark.parametrize("optimizer", ["adamw", "soap", "adamw-8bit"])
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, optimizer: str) -> None:
     if optimizer == "soap":
         pytest.importorskip("pytorch_optimizer", reason="pip install 'latentgym[soap]'")
+    if optimizer == "adamw-8bit":
+        pytest.importorskip("bitsandbytes", reason="pip install 'latentgym[bitsandbytes]'")
     # Beyond step 10, at which SOAP renews its preconditioner, and in the middle of a period.
     how = Optimisation(lr=1e-3, optimizer=optimizer, schedule="constant", warmup=0.0)
     whole = Trainer(supervised(), how, 14, out=tmp_path / "whole")
@@ -174,7 +176,7 @@ def test_epsilon_is_adams() -> None:
 
 
 def test_optimisers_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="choose adamw or soap"):
+    with pytest.raises(UsageError, match="choose adamw, soap, adamw-8bit or paged-adamw-8bit"):
         Optimisation(optimizer="sgd").validate()
     with pytest.raises(UsageError, match=r"--optimisation\.eps must be above 0"):
         Optimisation(eps=0.0).validate()
