@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from latentgym.errors import UsageError
 from latentgym.lm.model import MOST_LOGITS
+from latentgym.lm.quantized import BITS
 
 _FP32 = torch.float32.itemsize
 _FIRST_CAPACITY = 16  # positions; buffers of `GroupedCache` double from there
@@ -149,6 +150,8 @@ class Footprint:
         padded: whether prompts, or rows without shared prompts, are of unequal lengths, so that
             attention has a mask.
         packed: whether decoding packs the weights (`latentgym.lm.packed`).
+        four_bits: whether linear layers but the head are in 4 bits, below adapters.
+        eight_bits: whether AdamW keeps its moments in 8 bits.
         foreach: whether AdamW steps all weights together, as torch does on a GPU, which takes as
             much again as they do for a moment.
     """
@@ -165,6 +168,8 @@ class Footprint:
     recompute: bool = False
     padded: bool = True
     packed: bool = False
+    four_bits: bool = False
+    eight_bits: bool = False
     foreach: bool = False
 
     # What stands throughout.
@@ -179,8 +184,10 @@ class Footprint:
     @property
     def weights(self) -> int:
         """Bytes of all weights, adapters among them."""
-        if self.lora:
-            return self.layout.parameters * self.dtype.itemsize + self.trainable * _FP32
+        if self.lora or self.four_bits:
+            whole = self.layout.parameters * self.dtype.itemsize + self.trainable * _FP32
+            saved = self.dtype.itemsize - BITS / 8 if self.four_bits else 0
+            return whole - round(saved * self._quantized)
         return self.layout.parameters * (_FP32 if self.trained else self.dtype.itemsize)
 
     @property
@@ -189,9 +196,15 @@ class Footprint:
         return self.trainable * _FP32
 
     @property
+    def _quantized(self) -> int:
+        """Elements of the matrices that can be in 4 bits."""
+        return self.layout.matrices - self.layout.vocab * self.layout.width
+
+    @property
     def optimizer(self) -> int:
-        """Bytes of AdamW's two moments, in fp32."""
-        return _ADAMW * self.trainable * _FP32
+        """Bytes of AdamW's two moments, in fp32, or in 8 bits with a scale for 256 of them."""
+        moment = 1 + _FP32 / 256 if self.eight_bits else _FP32
+        return round(_ADAMW * self.trainable * moment)
 
     @property
     def casts(self) -> int:

@@ -21,6 +21,7 @@ from latentgym.evaluation.accounting import ModelSizes
 from latentgym.evaluation.results import load_result
 from latentgym.lm import load_model
 from latentgym.lm import quantized as module
+from latentgym.lm.footprint import Footprint, layout_of
 from latentgym.training.frozen import digest_of_frozen
 from latentgym.training.manifest import find
 
@@ -68,8 +69,12 @@ def test_it_is_the_same_model_in_an_eighth_of_the_bytes(folder: Path) -> None:
             # NF4's levels are at most .15 of a block's largest apart from what they stand for.
             error = (dequantize_4bit(layer.weight.data.clone(), of_it) - weight).abs().max()
             assert 0 < error < 0.17 * weight.abs().max()
+    sizes = layout_of(whole.model)
     whole.add_lora(2, 4)
     narrow.add_lora(2, 4)
+    plan = Footprint(sizes, torch.float32, lora=2, four_bits=True)
+    kept = sum(p.nbytes for p in narrow.parameters())
+    assert plan.weights == pytest.approx(kept, rel=0.02)
     assert digest_of_frozen(narrow) == digest_of_frozen(whole)
 
 

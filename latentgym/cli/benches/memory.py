@@ -107,13 +107,16 @@ def _parts(sizes: Layout, o: MemoryBench) -> dict[str, int]:
     acting = _footprint(sizes, o, dtype, foreach=True)
     full, lora = replace(acting, trained=True), replace(acting, lora=o.lora)
     again = replace(full, recompute=True)
+    narrow, eight = replace(lora, four_bits=True), replace(full, eight_bits=True)
     return {
         f"weights, {o.dtype}": acting.weights,
         "weights, trained": full.weights,
         f"weights, LoRA of rank {o.lora}": lora.weights,
+        f"weights, 4 bits below LoRA of rank {o.lora}": narrow.weights,
         "gradients": full.gradients,
         "gradients, LoRA": lora.gradients,
         "AdamW": full.optimizer,
+        "AdamW in 8 bits": eight.optimizer,
         "AdamW, LoRA": lora.optimizer,
         "weights as they are cast": full.casts,
         "weights packed, on a CPU": replace(acting, packed=True).casts,
@@ -126,8 +129,10 @@ def _parts(sizes: Layout, o: MemoryBench) -> dict[str, int]:
         "in all: rollout": acting.acting,
         "in all: training": full.training,
         "in all: training, recomputed": again.training,
+        "in all: training, AdamW in 8 bits": eight.training,
         "in all: LoRA": lora.training,
         "in all: LoRA, recomputed": replace(lora, recompute=True).training,
+        "in all: LoRA above 4 bits, recomputed": replace(narrow, recompute=True).training,
     }
 
 
