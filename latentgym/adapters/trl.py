@@ -16,6 +16,7 @@ from latentgym.errors import UsageError, told
 
 RewardFunction = Callable[..., list[float | None]]
 
+_COLUMNS = ("prompt", "index", "question", "answer")
 _SEARCHES = (
     "Answer the question. Call the tool `search` as often as you need; then write the answer, in "
     "few words, behind ####."
@@ -32,21 +33,27 @@ class ForGRPO(Questions):
     def dataset(self) -> Any:
         """A `datasets.Dataset` with `prompt` (messages), `index`, `question` and `answer`.
 
+        Further columns of the data are there too, None where a question has not that one: reward
+        functions are given them by name.
+
         Raises:
-            UsageError: the library `datasets` is not installed.
+            UsageError: the library `datasets` is not installed, or a column has the name of one of
+                these.
         """
         try:
             from datasets import Dataset
         except ImportError as error:
             raise UsageError("TRL wants datasets; pip install 'latentgym[trl]'.") from error
+        asked = [self.task.question(index) for index in range(len(self))]
+        names = list(dict.fromkeys(name for each in asked for name in each.extra))
+        if clash := sorted({*_COLUMNS}.intersection(names)):
+            raise UsageError(f"the data have a column {clash[0]}; give it another name.")
         rows = [
             {
-                "prompt": self.messages(index),
-                "index": index,
-                "question": self.task.question(index).text,
-                "answer": self.task.question(index).gold,
+                **dict(zip(_COLUMNS, (self.messages(i), i, each.text, each.gold), strict=True)),
+                **{name: each.extra.get(name) for name in names},
             }
-            for index in range(len(self))
+            for i, each in enumerate(asked)
         ]
         return Dataset.from_list(rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,17 @@ def test_its_tool_has_a_schema_that_models_read() -> None:
     assert told["name"] == "search" and told["parameters"]["required"] == ["query"]
     public = [name for name in vars(SearchEnvironment) if not name.startswith("_")]
     assert public == ["reset", "search"]  # all but `reset` is a tool
+
+
+def test_columns_of_ones_own_data_reach_reward_functions(tmp_path: Path) -> None:
+    path = tmp_path / "questions.jsonl"
+    rows: list[dict[str, Any]] = [{"question": "1 + 1?", "answer": "2", "level": 3}]
+    rows.append({"question": "1 + 2?", "answer": "3", "note": "easy"})
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    options = {"data": str(path), "grader": "number", "split": "train", "holdout": 0}
+    given = ForGRPO("latent/Custom-token", **options).dataset()
+    assert given.column_names == ["prompt", "index", "question", "answer", "level", "note"]
+    assert given["level"] == [3, None] and given["note"] == [None, "easy"]
+    path.write_text(json.dumps({**rows[0], "index": 7}) + "\n")
+    with pytest.raises(UsageError, match="column index"):
+        ForGRPO("latent/Custom-token", **options).dataset()
