@@ -69,8 +69,12 @@ AGENTS: dict[str, str] = {
     "latentr3": "latentgym.agents.latentr3:LatentR3",
     "latentseek": "latentgym.agents.latentseek:LatentSeek",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
+    "multiplex": "latentgym.agents.multiplex:Multiplex",
     "self-reflection": "latentgym.agents.self_reflection:SelfReflection",
+    "soft-grpo": "latentgym.agents.soft_grpo:SoftGRPO",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
+    "soft-tokens": "latentgym.agents.soft_tokens:SoftTokens",
+    "tarpo": "latentgym.agents.tarpo:TARPO",
 }
 """Agent names, each with its class."""
 

@@ -3,8 +3,12 @@ from .control import CONTROLS, ControlHead
 from .distributions import gather_log_prob
 from .gated import GatedHead
 from .gaussian import GaussianHead
+from .gumbel import GumbelHead
 from .hidden import HiddenStateHead, PauseHead
+from .multiplex import MultiplexHead
+from .noisy import NoisyMixtureHead
 from .ratt import RATTHead
+from .routed import RoutedHead
 from .superposition import DirichletHead, MixtureHead, MultiTokenHead
 from .token import TokenHead
 
@@ -15,13 +19,17 @@ __all__ = [
     "DirichletHead",
     "GatedHead",
     "GaussianHead",
+    "GumbelHead",
     "HiddenStateHead",
     "MixtureHead",
     "MultiTokenHead",
+    "MultiplexHead",
+    "NoisyMixtureHead",
     "PauseHead",
     "PolicyHead",
     "RATTHead",
     "Readout",
+    "RoutedHead",
     "TokenHead",
     "gather_log_prob",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,12 +16,16 @@ from latentgym.heads import (
     DirichletHead,
     GatedHead,
     GaussianHead,
+    GumbelHead,
     HiddenStateHead,
     MixtureHead,
+    MultiplexHead,
     MultiTokenHead,
+    NoisyMixtureHead,
     PauseHead,
     PolicyHead,
     Readout,
+    RoutedHead,
     TokenHead,
 )
 
@@ -36,6 +41,15 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "gaussian": lambda: GaussianHead(6, 8),
     "control": lambda: ControlHead(MultiTokenHead(2), "zero"),
     "hidden": HiddenStateHead,
+    "multiplex": lambda: MultiplexHead(3, temperature=2.0),
+    "multiplex-weighted": lambda: MultiplexHead(3, merge="probability"),
+    "gumbel": lambda: GumbelHead(4, temperature=2.0),
+    "gumbel-exact": lambda: GumbelHead(20, tau=0.7, top_p=1.0, noise="exact", density="sum"),
+    "noisy": NoisyMixtureHead,
+    "noisy-top": lambda: NoisyMixtureHead(0.1, 0.7, 5, "mean"),
+    "routed": lambda: RoutedHead(D, soft_share=0.5),
+    "routed-shut": lambda: RoutedHead(D, TokenHead(0.7), soft_share=0.0),
+    "routed-official": lambda: RoutedHead(D, k=4, soft_share=0.5, normalised=False),
     "pause": lambda: PauseHead(D),
 }
 B, T, V, D = 4, 3, 9, 6
@@ -55,14 +69,17 @@ def test_thoughts_of_rows(head: PolicyHead, make_read: MakeRead, make_rng: Calla
     assert {len(value) for value in action.values()} == {B}
     assert head.embed(action, read.table_VD).shape == (B, D)
     logp = head.log_prob(action, read)
-    assert logp.shape == (B,) and logp.dtype == torch.float32 and logp.isfinite().all()
+    parts = len(head.part_weights)
+    assert logp.shape == ((B,) if parts == 1 else (B, parts))
+    assert head.drawn(action).shape == (B, parts)
+    assert logp.dtype == torch.float32 and logp.isfinite().all()
 
 
 def test_rows_and_steps_score_as_rows_do(
     head: PolicyHead, make_read: MakeRead, make_rng: Callable
 ) -> None:
-    reads = [make_read(B, seed=t) for t in range(T)]
-    table = reads[0].table_VD
+    table = make_read(B).table_VD
+    reads = [replace(make_read(B, seed=t), table_VD=table) for t in range(T)]
     actions = [head.sample(read, make_rng(B)) for read in reads]
     whole = {name: torch.stack([a[name] for a in actions], 1) for name in actions[0]}
     read = Readout(
@@ -93,7 +110,7 @@ def test_the_space_holds_what_is_thought(head: PolicyHead) -> None:
 
 def test_all_parameters_of_a_head_are_optimised(head: PolicyHead) -> None:
     parameters = [p for group in head.parameter_groups(1e-3) for p in group["params"]]
-    assert len(parameters) == len(list(head.parameters()))
+    assert len(parameters) == len([p for p in head.parameters() if p.requires_grad])
 
 
 def test_parameters_of_a_head_are_found(make_read: MakeRead) -> None:
@@ -125,7 +142,10 @@ def test_the_heaviest_tokens_of_a_mixture_are_part_of_it(
     assert torch.equal(some[0], ids[:, :2]) and torch.equal(some[1], weights[:, :2])
 
 
-@pytest.mark.parametrize("name", ["mts", "mixture", "mixture-top", "dirichlet", "token"])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in HEADS if n.startswith(("mts", "mix", "multiplex", "dirichlet", "gumbel"))],
+)
 def test_a_mixture_is_what_the_model_reads(
     name: str, make_read: MakeRead, make_rng: Callable
 ) -> None:

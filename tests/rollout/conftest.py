@@ -12,12 +12,16 @@ from latentgym.heads import (
     DirichletHead,
     GatedHead,
     GaussianHead,
+    GumbelHead,
     HiddenStateHead,
     MixtureHead,
+    MultiplexHead,
     MultiTokenHead,
+    NoisyMixtureHead,
     PauseHead,
     PolicyHead,
     RATTHead,
+    RoutedHead,
     TokenHead,
 )
 
@@ -33,6 +37,10 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "ratt": lambda: RATTHead(32, 0.5),
     "hidden": HiddenStateHead,
     "pause": lambda: PauseHead(32),
+    "multiplex": lambda: MultiplexHead(3, merge="probability"),
+    "gumbel": lambda: GumbelHead(temperature=2.0),
+    "noisy": NoisyMixtureHead,
+    "routed": lambda: RoutedHead(32, soft_share=0.5),
 }
 
 

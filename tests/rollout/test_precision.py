@@ -56,7 +56,7 @@ def test_replay_agrees_with_decoding_as_far_as_bf16_can_tell(
         whole = replay(Policy(mixed(arch, "float32"), head, policy.answer_head), rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-    assert_near(scores.logp_NT, expected)
+    assert_near(scores.joint(scores.logp_NT), expected)
     # It is bf16 that was compared, and it is near what fp32 says.
     assert not torch.equal(scores.entropy_NT, whole.entropy_NT)
     assert_near(scores.logp_NT, whole.logp_NT)

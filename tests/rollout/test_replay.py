@@ -51,8 +51,9 @@ def test_replay_agrees_with_decoding(
         scores = replay(policy, rollouts)
     assert rollouts.logp_NT is not None
     expected = torch.where(scores.action_NT, rollouts.logp_NT, 0.0)
-    assert_close(scores.logp_NT, expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(scores.thought_NT, torch.from_numpy(rollouts.kind_NT == StepKind.THOUGHT))
+    assert_close(scores.joint(scores.logp_NT), expected, rtol=1e-4, atol=1e-4)
+    chosen = np.isin(rollouts.kind_NT, (StepKind.THOUGHT, StepKind.PLAIN))
+    assert torch.equal(scores.thought_NT, torch.from_numpy(chosen))
     inserted = torch.from_numpy(np.isin(rollouts.kind_NT, (StepKind.INSERTED, StepKind.PAD)))
     assert not scores.action_NT[inserted].any() and not scores.logp_NT[inserted].any()
 

@@ -20,8 +20,10 @@ from latentgym.heads import (
     GatedHead,
     GaussianHead,
     MixtureHead,
+    MultiplexHead,
     MultiTokenHead,
     PolicyHead,
+    RoutedHead,
     TokenHead,
 )
 from latentgym.heads.superposition import mix
@@ -102,6 +104,28 @@ def test_one_sample_thoughts_are_token_grpo_bit_for_bit() -> None:
     assert pairs
     assert all(torch.equal(a, b) for a, b in pairs)
     assert any(float(a.abs().max()) > 0 for a, _ in pairs)
+
+
+def test_one_sub_token_is_token_grpo_bit_for_bit() -> None:
+    _, one = grpo_step(MultiplexHead(1), "continuous", SMALL)
+    _, token = grpo_step(TokenHead(), "token", SMALL)
+    assert one.losses and all(
+        torch.equal(a, b) for a, b in zip(one.losses, token.losses, strict=True)
+    )
+    pairs = list(zip(one.lm_gradients, token.lm_gradients, strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert any(float(a.abs().max()) > 0 for a, _ in pairs)
+
+
+def test_a_shut_router_is_token_grpo_bit_for_bit() -> None:
+    words = TokenHead(0.7)
+    shut = RoutedHead(16, words, soft_share=0.0)
+    metrics, routed = grpo_step(shut, "hybrid", SMALL, words)
+    metrics_token, token = grpo_step(words, "token", SMALL)
+    assert metrics["reward/score"] == metrics_token["reward/score"]
+    assert all(torch.equal(a, b) for a, b in zip(routed.losses, token.losses, strict=True))
+    pairs = list(zip(routed.lm_gradients, token.lm_gradients, strict=True))
+    assert pairs and all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_a_closed_gate_is_token_grpo_bit_for_bit() -> None:
