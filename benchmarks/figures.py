@@ -62,6 +62,28 @@ def mnns() -> None:
     _save(figure, "mnns-cost.svg")
 
 
+def chain_sum() -> None:
+    """Rewards of a language model that learns, by step."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
+    for name, cell in suite_cells("chain_sum").items():
+        if not cell.get("reward_by_step"):
+            continue
+        rows = [_smooth([100 * r for r in one]) for one in cell["reward_by_step"]]
+        _seeds(axes, range(1, len(rows[0]) + 1), rows, sections_suites.CHAIN_SUM[name])
+    axes.set(xlabel="steps of 32 episodes", ylabel="reward of samples, %", ylim=(0, None))
+    axes.set_title("SmolLM2-135M learns sums of two numbers", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+    _plain(axes)
+    _save(figure, "chain-sum.svg")
+
+
+def _smooth(values: list[float], steps: int = 5) -> list[float]:
+    """Means over the last few steps."""
+    return [float(np.mean(values[max(0, i + 1 - steps) : i + 1])) for i in range(len(values))]
+
+
 def outlier_blocks() -> None:
     """Kurtosis by layer after training, and the largest in its course, by cell."""
     from matplotlib import pyplot as plt
@@ -205,6 +227,7 @@ if __name__ == "__main__":
     matplotlib.use("svg")
     latentseek_curve()
     mnns()
+    chain_sum()
     causal_map()
     depth()
     dynamics()

@@ -1,4 +1,4 @@
-"""What the pages show of the suites that compare all methods: `mnns` and `small-lm`."""
+"""What the pages show of the suites that compare methods: `mnns`, `small-lm`, `chain-sum`."""
 
 from __future__ import annotations
 
@@ -149,7 +149,46 @@ def curves(cells: Cells) -> dict[str, list[str]]:
     return found
 
 
+CHAIN_SUM = {
+    "words": "as it is, in words",
+    "mixtures": "as it is, Soft Thinking",
+    "grpo": "GRPO over tokens",
+    "hrpo": "HRPO",
+    "mts-grpo": "MTS-GRPO (CoT2)",
+}
+"""Cells of `chain-sum` that are no controls, with what they are called."""
+
+
+def chain_sum() -> str:
+    """A language model that learns: what it knows of held-out questions before and after."""
+    cells = suite_cells("chain_sum")
+    columns = (_seeds, figure, _rise, _flop)
+    header = ["SmolLM2-135M on sums of two numbers", "seeds", "greedy, held out % [95 %]"]
+    rows = named(cells, CHAIN_SUM, *columns)
+    return table([*header, "reward of samples, first and last steps", "FLOP an answer"], rows)
+
+
+def chain_sum_controls() -> str:
+    """What replacing the thoughts of what was trained changes."""
+    cells = suite_cells("chain_sum")
+    kinds = [k for k in _CONTROLS if any(name.endswith(f"-{k}") for name in cells)]
+    rows = [
+        [CHAIN_SUM[name], *(_paired(cells, f"{name}-{kind}") for kind in kinds)]
+        for name in CHAIN_SUM
+        if any(f"{name}-{kind}" in cells for kind in kinds)
+    ]
+    return table(["points with other thoughts [95 %]", *kinds], rows)
+
+
+def _rise(cell: dict[str, Any]) -> str:
+    if "reward_before" not in cell:
+        return ""
+    return f"{cell['reward_before']:.2f} → {cell['reward_after']:.2f}"
+
+
 SECTIONS: Mapping[str, Callable[[], str]] = {
+    "chain-sum": chain_sum,
+    "chain-sum-controls": chain_sum_controls,
     "mnns": mnns,
     "mnns-controls": mnns_controls,
     "mnns-equal-cost": mnns_equal_cost,

@@ -17,6 +17,7 @@ from latentgym.evaluation.suites.record import record
 from latentgym.storage import atomic_write
 
 RECORDS = {
+    "chain-sum": "chain_sum",
     "encyclopedia": "encyclopedia",
     "mnns": "mnns",
     "openrlhf": "openrlhf_mnns",

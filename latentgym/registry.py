@@ -74,6 +74,7 @@ AGENTS: dict[str, str] = {
     "soft-grpo": "latentgym.agents.soft_grpo:SoftGRPO",
     "soft-thinking": "latentgym.agents.soft_thinking:SoftThinking",
     "soft-tokens": "latentgym.agents.soft_tokens:SoftTokens",
+    "swireasoning": "latentgym.agents.swireasoning:SwiReasoning",
     "tarpo": "latentgym.agents.tarpo:TARPO",
 }
 """Agent names, each with its class."""

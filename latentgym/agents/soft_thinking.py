@@ -2,8 +2,8 @@
 
 Every thought is the probability-weighted mixture of the likeliest tokens' embeddings, truncated
 and renormalised. Thinking ends at the answer marker, at end-of-sequence or at the budget; the
-answer is decoded greedily. The authors' "cold stop" (256 steps of low entropy) needs chains longer
-than our default budgets and is left out.
+answer is decoded greedily. The authors' cold stop ends thinking after many steps of low entropy; it
+is off by default, as it needs chains longer than our default budgets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
-from latentgym.system.options.ranges import Positive, PositiveShare, Steps
+from latentgym.system.options.ranges import (
+    NotNegative,
+    Positive,
+    PositiveShare,
+    SizeOrZero,
+    Steps,
+)
 
 if TYPE_CHECKING:
     from latentgym.lm import LatentLM
@@ -29,6 +35,11 @@ class SoftThinkingConfig:
     """Leave out tokens beyond this probability."""
     temperature: Positive = 0.6
     """Of the mixture."""
+    cold_steps: SizeOrZero = 0
+    """End thinking after so many steps of low entropy in a row; the authors' 128 to 256. 0 never
+    does."""
+    cold_entropy: NotNegative = 0.01
+    """Entropy in nats below which a step is one of them; the authors' .01 to .1."""
 
 
 class SoftThinking(Agent[SoftThinkingConfig]):
@@ -44,5 +55,9 @@ class SoftThinking(Agent[SoftThinkingConfig]):
 
     def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
-        head = heads.MixtureHead(min(c.top_k, lm.vocab_size), c.top_p, c.temperature)
+        mixture = min(c.top_k, lm.vocab_size), c.top_p, c.temperature
+        head: heads.PolicyHead = heads.MixtureHead(*mixture)
+        if c.cold_steps:
+            end = lm.tokenizer.eos_id
+            head = heads.ColdStopHead(*mixture, c.cold_entropy, c.cold_steps, end)
         return rollout.Policy(lm, head, heads.TokenHead(temperature=0.0))

@@ -10,11 +10,13 @@ from .noisy import NoisyMixtureHead
 from .ratt import RATTHead
 from .routed import RoutedHead
 from .superposition import DirichletHead, MixtureHead, MultiTokenHead
+from .switching import ColdStopHead, SwitchingHead
 from .token import TokenHead
 
 __all__ = [
     "CONTROLS",
     "Action",
+    "ColdStopHead",
     "ControlHead",
     "DirichletHead",
     "GatedHead",
@@ -30,6 +32,7 @@ __all__ = [
     "RATTHead",
     "Readout",
     "RoutedHead",
+    "SwitchingHead",
     "TokenHead",
     "gather_log_prob",
 ]

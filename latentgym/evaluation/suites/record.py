@@ -77,6 +77,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         **_search(cell, out, seeds),
         **curves(cell, out, seeds),
         **({"curve": _logged(cell, out, seeds[0])} if cell.curve else {}),
+        **({"reward_by_step": _rewards(cell, out, seeds)} if cell.curve else {}),
         "command": " ".join(["latentgym", *cell.command(shown, 0)]),
     }
 
@@ -157,6 +158,12 @@ def curves(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
             found[f"{name}_before"] = round(sum(first) / len(first), 4)
             found[f"{name}_after"] = round(sum(last) / len(last), 4)
     return found
+
+
+def _rewards(cell: Cell, out: Path, seeds: Sequence[int]) -> list[list[float]]:
+    """The reward of every logged step, of each seed."""
+    key = "reward/score"
+    return [[line[key] for line in _logged(cell, out, s) if key in line] for s in seeds]
 
 
 def _logged(cell: Cell, out: Path, seed: int) -> list[dict[str, float]]:
