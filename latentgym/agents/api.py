@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latentgym.agents.base import agent_class, config_dict
 from latentgym.agents.base import preset as preset_of
@@ -19,7 +19,6 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import Evaluation, questions_of
 from latentgym.evaluation.evaluate import evaluate as evaluate_policy
 from latentgym.evaluation.results import RESULT
-from latentgym.rollout import Policy
 from latentgym.storage import writable
 from latentgym.system.lock import in_use
 from latentgym.system.options.calls import checked
@@ -28,8 +27,10 @@ from latentgym.training import GRPOConfig
 from latentgym.training.manifest import run_of
 from latentgym.training.rewards import Reward, Rewards
 
+if TYPE_CHECKING:
+    from latentgym.rollout import Policy
 
-@checked
+
 def load(source: str | Path, env: str | None = None, **more: Any) -> Policy:
     """The policy of a run, with the settings that it was trained with, as it answers.
 

@@ -47,8 +47,9 @@ def stored_run(
         CheckpointError: the folder holds none that can be used.
     """
     known = {k: v for k, v in keywords(Run).items() if k not in _OF_THE_RUN}
-    known |= keywords(stored_run)
-    named = {"agent": agent, "preset_name": preset_name, "options": options}
+    known |= keywords(stored_run, places=True)
+    named = {"source": source, "env": env, "agent": agent, "options": options}
+    named["preset_name"] = preset_name
     check({**named, **more}, known, "what is loaded")
     options = options or {}
     folder = Path(source)
