@@ -70,8 +70,10 @@ def told(value: Any, most: int = 60) -> str:
     """A value in a sentence, cut off where it is long."""
     try:
         text = repr(value)
-    except ValueError:  # Python writes no number of thousands of digits
-        return "a number of thousands of digits"
+    except Exception as error:  # what a class of the user's own may raise
+        if isinstance(value, int) and isinstance(error, ValueError):  # Python writes no such number
+            return "a number of thousands of digits"
+        return f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -21,6 +21,8 @@ from latentgym.evaluation.evaluate import evaluate as evaluate_policy
 from latentgym.evaluation.results import RESULT
 from latentgym.storage import writable
 from latentgym.system.lock import in_use
+from latentgym.system.options.calls import checked
+from latentgym.system.options.ranges import Interval, Seed, SizeOrZero, Steps
 from latentgym.training import GRPOConfig
 from latentgym.training.manifest import run_of
 from latentgym.training.rewards import Reward, Rewards
@@ -45,15 +47,16 @@ def load(source: str | Path, env: str | None = None, **more: Any) -> Policy:
     return stored_run(source, env, **more).actor()
 
 
+@checked
 def evaluate(
     source: str | Path,
     env: str | None = None,
     *,
     split: str = "test",
-    limit: int | None = None,
-    index: Sequence[int] = (),
-    seeds: Sequence[int] = (0,),
-    batch: int = 0,
+    limit: Steps | None = None,
+    index: Sequence[Interval] = (),
+    seeds: Sequence[Seed] = (0,),
+    batch: SizeOrZero = 0,
     out: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
     **more: Any,
@@ -96,11 +99,12 @@ def evaluate(
     return evaluation
 
 
+@checked
 def train(
     agent: str,
     env: str,
     *,
-    model: str | None = None,
+    model: str | Path | None = None,
     checkpoint: str | Path | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -157,7 +161,7 @@ def train(
         env,
         chosen,
         given,
-        model=model,
+        model=None if model is None else str(model),
         checkpoint=None if checkpoint is None else Path(checkpoint),
         device=device,
         dtype=dtype,
@@ -170,6 +174,11 @@ def train(
             raise UsageError(
                 f"rewards teach by policy gradients, but {cls.name} is set to another stage; "
                 "choose grpo if it has that, or leave rewards out."
+            )
+        if stage.rewards:
+            raise UsageError(
+                "rewards are given as functions and in the setting grpo.rewards; leave one out, or "
+                "give Rewards([...], task=1.0) for the task's own beside functions."
             )
         rewards = Rewards.of(rewards, stage.completions)
     said: dict[str, Any] = {

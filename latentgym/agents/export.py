@@ -63,8 +63,10 @@ def export_model(run: Run, out: Path, *, source: Path, merge: bool = True) -> Ex
     policy = run.actor()
     model = _model(policy, merge)
     tokenizer = policy.lm.tokenizer
+    with writable(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     with writable(out), atomic_write(out) as work:
-        work.mkdir(parents=True)
+        work.mkdir()
         model.save_pretrained(work)
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.hf.save_pretrained(work)

@@ -76,12 +76,20 @@ class Run:
             raise UsageError(
                 f"{cls.name} thinks in the {'/'.join(cls.families)} family; use {near}."
             )
+        for name in ("num_envs", "model"):
+            if name in self.env_options:
+                raise UsageError(
+                    f"{name} is no option of the environment here, as the run sets it; leave it "
+                    "out."
+                )
         if self.env_options.get("dynamics") is not None:
             raise UsageError(
                 f"{cls.name} has a model of its own, beside which none stands inside the "
                 "environment; leave dynamics out."
             )
         object.__setattr__(self, "env", qualified(self.env))
+        plain = {k: str(v) if isinstance(v, Path) else v for k, v in self.env_options.items()}
+        object.__setattr__(self, "env_options", plain)
 
     @property
     def agent_name(self) -> str:

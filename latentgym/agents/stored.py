@@ -13,8 +13,10 @@ from latentgym.errors import CheckpointError, UsageError
 from latentgym.evaluation.results import RESULT, load_result
 from latentgym.registry import AGENTS, recorded, recorded_options
 from latentgym.system.nearby import no_folder, runs_in
+from latentgym.system.options.keywords import check, keywords
 from latentgym.training.manifest import env_options_of, find, run_of
 
+_OF_THE_RUN = ("agent", "config", "env", "env_options", "model", "checkpoint", "lora")
 _TEST = {"split": "test"}  # where neither a result nor the user says
 
 
@@ -37,13 +39,18 @@ def stored_run(
             `module:Class` where its name is not known.
         preset_name: named settings of the agent, with a model; None for the run's own.
         options: of the environment, over the run's own; the test split unless they say another.
-        more: further fields of `Run`.
+        more: further fields of `Run`, but for those that say what was trained.
 
     Raises:
         UsageError: a model without an environment, another agent than a run's, or settings of a run
             that has its own.
         CheckpointError: the folder holds none that can be used.
     """
+    known = {k: v for k, v in keywords(Run).items() if k not in _OF_THE_RUN}
+    known |= keywords(stored_run, places=True)
+    named = {"source": source, "env": env, "agent": agent, "options": options}
+    named["preset_name"] = preset_name
+    check({**named, **more}, known, "what is loaded")
     options = options or {}
     folder = Path(source)
     model = (folder / "config.json").is_file() or not folder.is_dir()
@@ -141,6 +148,9 @@ def _of_result(
         model=result.model,
         checkpoint=checkpoint,
         lora=run_of(checkpoint).get("lora"),
-        control=result.control,
-        **{"load_in_4bit": result.config.get("load_in_4bit", False), **more},
+        **{
+            "control": result.control,
+            "load_in_4bit": result.config.get("load_in_4bit", False),
+            **more,
+        },
     )

@@ -200,6 +200,12 @@ def prepared(
         UsageError: options that do not go together, or no such agent or environment.
     """
     options.validate()
+    for name, value in env_options.items():
+        if callable(value):
+            raise UsageError(
+                f"{name} of the environment is a function, which no record can hold; name it as "
+                "module:function."
+            )
     parent = run_of(checkpoint)
     if options.resume and (newest := latest(options.out / "checkpoints")):
         parent = run_of(newest)  # what it was started with is what it goes on with

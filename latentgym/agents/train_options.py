@@ -81,7 +81,8 @@ class TrainOptions:
         Raises:
             UsageError: there is no such option, or a value of another type.
         """
-        given = {**given, "out": Path(given["out"])} if "out" in given else given
+        if isinstance(out := given.get("out"), str):
+            given = {**given, "out": Path(out)}
         check(given, keywords(cls), "latentgym.train")
         return cls(**given)
 

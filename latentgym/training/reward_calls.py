@@ -12,7 +12,7 @@ import inspect
 import math
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ from latentgym.system.functions import taken
 FloatArray = npt.NDArray[np.float64]
 Arguments = dict[str, list[Any]]
 STATE = "trainer_state"
+
+# A function of the user's own may raise anything; sys.exit in it is no way to end a run in order.
+_FAILURES = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)
 
 
 class Call:
@@ -76,7 +79,7 @@ class Call:
             return math.nan
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # a number of the user's own may raise anything
             number = math.nan
         if not math.isfinite(number):
             raise TrainingError(
@@ -85,7 +88,7 @@ class Call:
             )
         return number
 
-    def failed(self, error: Exception) -> TrainingError:
+    def failed(self, error: BaseException) -> TrainingError:
         """The error of a function that has failed, with the question that it fails on alone."""
         where = f"the questions {_few(self.index)}, though on none of them alone"
         for question in dict.fromkeys(self.index):
@@ -93,7 +96,7 @@ class Call:
             if again := _outcomes([functools.partial(self.started, rows)])[1].get(0):
                 error, where = again, f"question {question}"
                 break
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        what = " ".join(_message(error).split())[:200]
         return TrainingError(
             f"the reward {self.name} failed on {where} ({what}); mend it. Completions are texts, "
             "or with --grpo.completions messages lists of one chat message."
@@ -116,36 +119,44 @@ def all_values(calls: Sequence[Call]) -> list[FloatArray]:
 
 def _outcomes(
     begin: Sequence[Callable[[], Any]],
-) -> tuple[dict[int, Any], dict[int, Exception]]:
+) -> tuple[dict[int, Any], dict[int, BaseException]]:
     """What calls come to, by number: results, and errors."""
     results: dict[int, Any] = {}
-    errors: dict[int, Exception] = {}
+    errors: dict[int, BaseException] = {}
     pending: dict[int, Awaitable[Any]] = {}
     with contextlib.redirect_stdout(sys.stderr):  # stdout holds results, and JSON alone
         for number, call in enumerate(begin):
             try:
                 results[number] = call()
-            except Exception as error:  # a function of the user's own may raise anything
+            except _FAILURES as error:
                 errors[number] = error
                 continue
             if inspect.isawaitable(results[number]):
                 pending[number] = results.pop(number)
-        outcomes: list[Any] = []
+        outcomes: list[tuple[Any, BaseException | None]] = []
         if pending:
             together = asyncio.run_coroutine_threadsafe(_together(pending.values()), _loop())
             outcomes = together.result()
-    for number, outcome in zip(pending, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            errors[number] = outcome
-        elif isinstance(outcome, BaseException):
-            raise outcome
+    for number, (result, failure) in zip(pending, outcomes, strict=True):
+        if failure is None:
+            results[number] = result
         else:
-            results[number] = outcome
+            errors[number] = failure
     return results, dict(sorted(errors.items()))
 
 
-async def _together(pending: Any) -> list[Any]:
-    return await asyncio.gather(*pending, return_exceptions=True)
+async def _together(
+    pending: Iterable[Awaitable[Any]],
+) -> list[tuple[Any, BaseException | None]]:
+    return await asyncio.gather(*map(_settled, pending))
+
+
+async def _settled(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """What it gives, or its error: kept from the loop, which sys.exit would end."""
+    try:
+        return await awaitable, None
+    except _FAILURES as error:
+        return None, error
 
 
 @functools.lru_cache(maxsize=1)
@@ -154,6 +165,13 @@ def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="rewards").start()
     return loop
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its own message fails
+        return type(error).__name__
 
 
 def _few(index: Sequence[int]) -> str:

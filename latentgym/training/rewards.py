@@ -18,8 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -51,7 +52,8 @@ class Reward:
         name: under which it is logged, `reward/<name>`; its own by default.
 
     Raises:
-        UsageError: it has no name that can be logged, or its weight is not finite.
+        UsageError: it is no function or has no name that can be logged, or its weight is no finite
+            number.
     """
 
     function: Callable[..., Any]
@@ -59,10 +61,15 @@ class Reward:
     name: str = ""
 
     def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise UsageError(
+                f"the reward {told(self.function)} cannot be called; give a function here, and "
+                "one's name, module:function, in the setting grpo.rewards."
+            )
         if not self.name:
             kind = type(self.function).__name__  # of what is called like a function, and is none
             object.__setattr__(self, "name", getattr(self.function, "__name__", kind))
-        if not self.name.isidentifier():
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
             raise UsageError(
                 f"the reward {told(self.function)} has no name to be logged by; give Reward(..., "
                 "name=)."
@@ -71,7 +78,7 @@ class Reward:
             raise UsageError(
                 f"reward/{self.name} is logged already; give the function {self.name} another name."
             )
-        _check_weight(self.weight, self.name)
+        object.__setattr__(self, "weight", _weight(self.weight, self.name))
 
 
 class Rewards:
@@ -83,7 +90,7 @@ class Rewards:
         format: in which they get prompts and completions: as text, or as chat messages.
 
     Raises:
-        UsageError: two have one name, or none has a weight.
+        UsageError: two have one name, or none has a weight; or there is no such format.
     """
 
     def __init__(
@@ -93,11 +100,12 @@ class Rewards:
         format: Format = "text",
     ) -> None:
         self.functions = tuple(f if isinstance(f, Reward) else Reward(f) for f in functions)
-        self.task, self.format = task, format
+        if format not in get_args(Format):
+            raise UsageError(f"rewards get 'text' or 'messages', not {told(format)}.")
+        self.task, self.format = _weight(task, TASK), format
         names = [each.name for each in self.functions]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"there are two rewards {twice[0]}; give one of them another name.")
-        _check_weight(task, TASK)
         if not task and not any(each.weight for each in self.functions):
             raise UsageError("all rewards have the weight 0, which teaches nothing; raise one.")
 
@@ -203,9 +211,12 @@ def _columns(questions: Iterable[Any]) -> list[str]:
     return list(columns)
 
 
-def _check_weight(weight: float, name: str) -> None:
-    if not math.isfinite(weight):
-        raise UsageError(f"the weight of the reward {name} is {weight}; give a finite number.")
+def _weight(weight: Any, name: str) -> float:
+    if not (isinstance(weight, Real) and math.isfinite(weight)):
+        raise UsageError(
+            f"the weight of the reward {name} is {told(weight)}; give a finite number."
+        )
+    return float(weight)
 
 
 def split_weight(spec: str) -> tuple[str, float]:
@@ -224,8 +235,7 @@ def split_weight(spec: str) -> tuple[str, float]:
         value = float(weight) if equals else 1.0
     except ValueError:
         value = math.nan
-    _check_weight(value, name)
-    return name, value
+    return name, _weight(value, name)
 
 
 def load_rewards(specs: Sequence[str], format: Format = "text") -> Rewards | None:

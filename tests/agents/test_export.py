@@ -43,7 +43,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_transformers_gives_the_same_greedy_answers(run: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    out = tmp_path / "exported"
+    out = tmp_path / "new" / "exported"
     assert main(["export", str(run), "--out", str(out)]) == 0
     model = AutoModelForCausalLM.from_pretrained(out).eval()
     policy, env = latentgym.load(run), make_vector_env(ENV, 4)

@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import latentgym
 from latentgym.agents.base import agent_classes, preset
+from latentgym.agents.cot import CoT
 from latentgym.agents.settings import with_settings
 from latentgym.cli.main import main
 from latentgym.errors import Notice, UsageError
@@ -95,7 +97,7 @@ def test_rewards_are_functions_and_a_resumed_run_has_the_same(tmp_path: Path) ->
         ({"steps": "10"}, "steps of latentgym.train is a whole number"),
         ({"steps": 0}, "steps"),
         ({"step": 10}, "did you mean 'steps'"),
-        ({"preset": "grop"}, "did you mean .grpo-tiny"),
+        ({"preset": "grop"}, "did you mean .grpo"),
         ({"settings": {"grpo.prompt": 1}}, "did you mean 'prompts'"),
         ({"settings": {"grpo.prompts": "1"}}, "prompts of grpo of cot is a whole number"),
         ({"settings": {"grpo": 3}}, "grpo of cot is a GRPOConfig"),
@@ -110,6 +112,19 @@ def test_rewards_are_functions_and_a_resumed_run_has_the_same(tmp_path: Path) ->
         ({"test": True}, "goes with --eval-every"),
         ({"lora_alpha": 4}, "--lora-r"),
         ({"backend": "here"}, "backend"),
+        ({"out": None}, "out of latentgym.train is a Path"),
+        ({"model": 3}, "model of latentgym.train is text"),
+        ({"device": torch.device("cpu")}, "device of latentgym.train is text"),
+        ({"settings": ["grpo.prompts"]}, "settings of latentgym.train is a mapping"),
+        ({"settings": {1: 2}}, "settings of latentgym.train is a mapping"),
+        ({"settings": {"grpo.rewards": [3]}}, r"rewards of grpo of cot is a list \(each text\)"),
+        ({"settings": {"grpo.rewards": ["task"]}, "rewards": [short]}, "leave one out"),
+        ({"options": {"model": "gpt2"}}, "model is no option of the environment here"),
+        ({"options": {"num_envs": 2}}, "num_envs is no option of the environment here"),
+        ({"options": {"grader": max}}, "name it as module:function"),
+        ({"rewards": "mine:short"}, "rewards of latentgym.train is"),
+        ({"rewards": short}, "rewards of latentgym.train is"),
+        ({"load_in_4bit": "yes"}, "true or false"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_made(
@@ -119,6 +134,42 @@ def test_what_cannot_be_is_said_before_anything_is_made(
     with pytest.raises(UsageError, match=sentence):
         latentgym.train("cot", ENV, **more)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"source": None}, "source of latentgym.evaluate is text or a Path"),
+        ({"env": 3}, "env of latentgym.evaluate is text"),
+        ({"seeds": 3}, "seeds of latentgym.evaluate is a list"),
+        ({"limit": 0}, "limit of latentgym.evaluate is a whole number from 1"),
+        ({"batch": 10**7}, "batch of latentgym.evaluate is a whole number from 0 to 65536"),
+        ({"agent": CoT}, "agent of what is loaded is text"),
+        ({"preset": "x"}, "did you mean 'preset_name'"),
+        ({"model": "x"}, "unexpected keyword argument 'model'"),
+        ({"keep_thoughts": "all"}, "keep_thoughts of what is loaded is a whole number"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_a_sentence(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        latentgym.evaluate(**{"source": "tiny:gpt2:1x2x8", "env": ENV, **given})
+
+
+def test_numbers_of_numpy_and_paths_can_be_recorded(tmp_path: Path) -> None:
+    data = tmp_path / "sums.jsonl"
+    rows = [{"question": f"{n} + {n}?", "answer": 2 * n} for n in range(100)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more: dict[str, Any] = {**SMALL, "preset": "grpo-tiny", "out": tmp_path / "run"}
+    more |= {"seed": np.int64(1), "steps": np.int64(1), "eval_limit": np.int64(2)}
+    more["settings"] = {name: np.int64(value) for name, value in GRPO.items()}
+    more["options"] = {"data": data, "grader": "number", "think": np.int64(8), "answer": 4}
+    weighed = [Reward(short, np.float32(0.5))]  # type: ignore[arg-type]
+    for resume in (False, True):
+        run = latentgym.train("cot", "Custom-token", rewards=weighed, resume=resume, **more)
+        assert run.steps == 1 and run.result is not None
+    seeds, index = np.arange(1), np.arange(2)
+    again = latentgym.evaluate(run.out, seeds=seeds, index=index, out=tmp_path / "eval")  # type: ignore[arg-type]
+    assert again.result.n == 2
 
 
 @pytest.mark.parametrize("cls", list(agent_classes()), ids=lambda cls: cls.name)

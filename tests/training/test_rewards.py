@@ -183,6 +183,16 @@ def test_a_client_is_bound_to_one_loop(sums: Any) -> None:
     assert loops[0] is loops[1] and not loops[0].is_closed()
 
 
+class Odd:
+    """Something that fails whatever is done with it."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
 RETURNED: dict[str, tuple[Any, str]] = {
     "NaN": ([1.0] * 5 + [float("nan")], r"mine gives nan for an episode of question \d+; give a"),
     "infinite": ([float("-inf")] * ROWS, "mine gives -inf for an episode of question"),
@@ -193,6 +203,8 @@ RETURNED: dict[str, tuple[Any, str]] = {
     "one": (1.0, "mine gives 1.0; give a list of 6 numbers"),
     "nothing": (None, "mine gives None; give a list of 6 numbers"),
     "a text": ("111111", "mine gives '111111'; give a list"),
+    "odd": (Odd(), "mine gives a Odd; give a list of 6 numbers"),
+    "oddities": ([Odd()] * ROWS, "mine gives a Odd for an episode of question"),
     "names": ({str(i): 1.0 for i in range(ROWS)}, "give a list of 6 numbers"),
 }
 
@@ -256,6 +268,20 @@ def test_an_error_names_the_function_and_the_question(sums: Any, later: bool) ->
         step(sums, of(together))
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_leaving_python_is_an_error_too(sums: Any, error: type[BaseException], later: bool) -> None:
+    def leaves(index: list[int]) -> list[float]:
+        raise error
+
+    async def awaited(index: list[int]) -> list[float]:
+        return leaves(index)
+
+    with pytest.raises(TrainingError, match=rf"failed on question \d+ .{error.__name__}"):
+        step(sums, of(awaited if later else leaves))
+    assert step(sums, of(length))["reward/mine"] >= 0  # there still is a loop
+
+
 def test_texts_taken_for_messages_are_told_of_the_option(sums: Any) -> None:
     def chat(completions: Any, **columns: Any) -> list[float]:
         return [len(completion[0]["content"]) for completion in completions]
@@ -273,6 +299,12 @@ def test_what_cannot_work_is_told_before_the_first_step(sums: Any) -> None:
         (partial(Reward, lambda index: index), "has no name to be logged by"),
         (partial(Reward, length, 1.0, "correct"), "reward/correct is logged already"),
         (partial(Reward, length, float("nan")), "the weight of the reward length is nan"),
+        (partial(Reward, length, "1"), "the weight of the reward length is '1'; give a finite"),
+        (partial(Reward, length, torch.tensor(1.0)), "the weight of the reward length is tensor"),
+        (partial(Reward, length, 1.0, 3), "has no name to be logged by"),
+        (partial(Reward, "mine:length"), "the reward 'mine:length' cannot be called"),
+        (partial(of, Reward(length), task="1"), "the weight of the reward task is '1'"),
+        (partial(of, Reward(length), format="txt"), "rewards get 'text' or 'messages', not 'txt'"),
     ]:
         with pytest.raises(UsageError, match=says):
             step(sums, rewards())  # type: ignore[operator]

@@ -12,13 +12,14 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from latentgym.errors import OptionError, UsageError, did_you_mean, told
+from latentgym.system.options.ranges import Range
 
 _BOUND = 2**31 - 1  # of whole numbers that say nothing else: what counts in 64 bits stays safe
 
@@ -56,15 +57,19 @@ class Keyword:
     when: str = ""
 
     def check(self, value: Any, env: str) -> None:
-        """Whether this may be a value.
+        """Make sure that this may be a value.
 
         Raises:
             UsageError: it may not; it names the environment.
         """
-        if not any(_is(value, kind) for kind in self.kinds) or not self._in_range(value):
+        if not self.fits(value):
             wrong = f"{self.name} of {env} is {self.expected}, not {told(value)}"
             advice = did_you_mean(value, self._choices) if isinstance(value, str) else ""
             raise UsageError(f"{wrong}; {advice}" if advice.startswith("did") else f"{wrong}.")
+
+    def fits(self, value: Any) -> bool:
+        """Whether this may be a value."""
+        return any(_is(value, kind) for kind in self.kinds) and self._in_range(value)
 
     @property
     def expected(self) -> str:
@@ -99,29 +104,38 @@ class Keyword:
             between += f" to {high:.10g}" if high < math.inf else " on" if between else ""
             return f"a {'whole ' if kind is int else ''}number{between}"
         names = {bool: "true or false", type(None): "none", Any: "anything", str: "text"}
+        names |= {dict: "a mapping", Mapping: "a mapping", Callable: "a function"}
         plain = get_origin(kind) or kind
+        if plain in (list, Sequence) and get_args(kind):
+            return f"a list (each {_entry(kind).expected})"
         article = "an" if plain.__name__[:1] in "AEIOU" else "a"
-        return names.get(plain, "a mapping" if plain is dict else f"{article} {plain.__name__}")
+        return names.get(plain, f"{article} {plain.__name__}")
 
 
-def keywords(maker: Callable[..., Any], when: str = "") -> dict[str, Keyword]:
+def keywords(
+    maker: Callable[..., Any], when: str = "", *, places: bool = False
+) -> dict[str, Keyword]:
     """The keyword arguments of a function, a class or a dataclass, by name.
 
     Args:
         maker: with annotations; arguments that have a place are left out, but for a dataclass.
         when: they count.
+        places: arguments that have a place too.
     """
-    return {k: Keyword(k, *known, when) for k, known in _read(maker).items()}
+    return {k: Keyword(k, *known, when) for k, known in _read(maker, places).items()}
 
 
 @lru_cache(maxsize=64)
-def _read(maker: Callable[..., Any]) -> dict[str, tuple[tuple[Any, ...], Any, Option]]:
+def _read(
+    maker: Callable[..., Any], places: bool
+) -> dict[str, tuple[tuple[Any, ...], Any, Option]]:
     fields = hasattr(maker, "__dataclass_fields__")
     made = maker.__init__ if isinstance(maker, type) and not fields else maker  # type: ignore[misc]
     hints = get_type_hints(made, include_extras=True)
     found = {}
     for name, parameter in inspect.signature(maker).parameters.items():
-        if parameter.kind is parameter.KEYWORD_ONLY or fields:
+        placed = parameter.kind is parameter.POSITIONAL_OR_KEYWORD and (places or fields)
+        if parameter.kind is parameter.KEYWORD_ONLY or placed:
             kinds, option = _parts(hints.get(name, Any))
             found[name] = kinds, parameter.default, option or Option("")
     return found
@@ -132,12 +146,19 @@ def _parts(hint: Any) -> tuple[tuple[Any, ...], Option | None]:
     if get_origin(hint) is Annotated:
         inner, *notes = get_args(hint)
         kinds, option = _parts(inner)
-        return kinds, next((n for n in notes if isinstance(n, Option)), option)
+        said = [Option("", *n.closed) if isinstance(n, Range) else n for n in notes]
+        return kinds, next((n for n in said if isinstance(n, Option)), option)
     if get_origin(hint) in (Union, types.UnionType):
         parts = [_parts(part) for part in get_args(hint)]
         noted = next((option for _, option in parts if option is not None), None)
         return tuple(kind for kinds, _ in parts for kind in kinds), noted
     return (hint,), None
+
+
+def _entry(kind: Any) -> Keyword:
+    """What an entry of a list may be."""
+    kinds, option = _parts(get_args(kind)[0])
+    return Keyword("", kinds, None, option or Option(""))
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -150,7 +171,12 @@ def _is(value: Any, kind: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
             return False
         return isinstance(value, Integral) or math.isfinite(value)
-    return isinstance(value, get_origin(kind) or kind)
+    plain, inner = get_origin(kind) or kind, get_args(kind)
+    if not isinstance(value, plain):
+        return False
+    if plain in (list, Sequence) and inner:  # a text is none, though it has letters
+        return not isinstance(value, str) and all(map(_entry(kind).fits, value))
+    return plain not in (dict, Mapping) or all(isinstance(name, str) for name in value)
 
 
 def check(

@@ -39,6 +39,12 @@ class Range:
         low = self.least < value if self.above else self.least <= value
         return low and (value < self.most if self.below else value <= self.most)
 
+    @property
+    def closed(self) -> tuple[float | None, float | None]:
+        """The bounds as if both were inside; None where there is none."""
+        least, most = (x if math.isfinite(x) else None for x in (self.least, self.most))
+        return least, most
+
     def __str__(self) -> str:
         ends = []
         if math.isfinite(self.least):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from latentgym.errors import OptionError, UsageError
 from latentgym.system.options.keywords import Keyword, Option, check, keywords, unexpected
+from latentgym.system.options.ranges import Steps
 
 Count = Annotated[int, Option("how many", least=1)]
 
@@ -27,6 +29,8 @@ def takes(
     name: str = "",
     kind: Literal["a", "b"] = "a",
     config: dict[str, Any] | None = None,
+    several: Sequence[Count | Literal["all"]] | None = None,
+    steps: Steps = 1,
     other: Any = None,
 ) -> None:
     """Something with arguments."""
@@ -62,6 +66,10 @@ def test_what_is_read_off_a_callable() -> None:
         ("name", "x"),
         ("kind", "b"),
         ("config", {}),
+        ("several", ()),
+        ("several", [1, "all"]),
+        ("several", range(1, 3)),
+        ("steps", 10**9),
         ("other", object()),
     ],
 )
@@ -88,6 +96,11 @@ def test_values_that_fit(name: str, value: Any) -> None:
         ("name", 3, "text, not 3"),
         ("kind", "c", "'a' or 'b', not 'c'"),
         ("config", [], r"a mapping or none, not \[\]"),
+        ("config", {1: 2}, r"a mapping or none, not {1: 2}"),
+        ("several", "all", r"a list \(each 'all' or a whole number from 1 to 2147483647\) or none"),
+        ("several", [1, 0], r"not \[1, 0\]"),
+        ("several", 3, "not 3"),
+        ("steps", 0, "a whole number from 1 to 1000000000, not 0"),
         ("name", ["x" * 100], r"xxx\.\.\.\.$"),
     ],
 )
