@@ -11,9 +11,6 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.errors import UsageError
@@ -21,6 +18,8 @@ from latentgym.system.options.ranges import NotNegative, PositiveShare, Share, S
 from latentgym.text.tokenizers import HFTokenizer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from latentgym.lm import LatentLM
 
 _SYMBOLS = (*string.digits, *string.ascii_letters, *"+-*/^=<>()[]{}_|")
@@ -105,6 +104,8 @@ def _marks(lm: LatentLM, text: str) -> tuple[int, int]:
 
 def _symbols(lm: LatentLM) -> Tensor | None:
     """The ids of digits, letters and operators; None for models that speak a task's symbols."""
+    import torch
+
     if not isinstance(lm.tokenizer, HFTokenizer):
         return None
     ids = {i for symbol in _SYMBOLS for i in lm.tokenizer.encode(symbol)}

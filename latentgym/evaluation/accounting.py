@@ -91,8 +91,6 @@ def _matrices(lm: LatentLM) -> int:
     """Elements of the matrices that a position is multiplied with, the head left out."""
     from torch import nn
 
-    from latentgym.lm.quantized import elements
-
     size = 0.0
     for name, module in lm.model.named_modules():
         if isinstance(module, nn.Embedding):  # it is looked up
@@ -101,7 +99,7 @@ def _matrices(lm: LatentLM) -> int:
         experts = ".experts." in f"{name}."
         for weight in module.parameters(recurse=False):
             if weight is not lm.lm_head.weight and weight.dim() > 1 + experts:
-                size += elements(weight) * (_chosen(lm.config) / len(weight) if experts else 1.0)
+                size += lm.elements(weight) * (_chosen(lm.config) / len(weight) if experts else 1.0)
     return round(size)
 
 

@@ -214,6 +214,11 @@ class LatentLM(nn.Module):
         limit: int | None = getattr(self.config, "max_position_embeddings", None)
         return limit or None
 
+    @staticmethod
+    def elements(weight: Tensor) -> int:
+        """How many numbers a weight stands for, also in 4 bits."""
+        return elements(weight)
+
     def n_parameters(self) -> int:
         """Parameters that take part in one forward position, the embedding table counted once."""
         return sum(elements(p) for p in self.model.parameters())
