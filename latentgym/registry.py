@@ -68,6 +68,7 @@ AGENTS: dict[str, str] = {
     "hrpo": "latentgym.agents.hrpo:HRPO",
     "latentr3": "latentgym.agents.latentr3:LatentR3",
     "latentseek": "latentgym.agents.latentseek:LatentSeek",
+    "ltpo": "latentgym.agents.ltpo:LTPO",
     "mts-grpo": "latentgym.agents.mts_grpo:MTSGRPO",
     "multiplex": "latentgym.agents.multiplex:Multiplex",
     "self-reflection": "latentgym.agents.self_reflection:SelfReflection",
