@@ -40,6 +40,10 @@ COMMANDS = {
     "compare": ("latentgym.cli.compare:main", "runs against another, question by question"),
     "export": ("latentgym.cli.exports:main", "a run in the format of another program"),
     "analyze": ("latentgym.cli.analyze:main", "look inside: what layers and latents do"),
+    "new": (
+        "latentgym.cli.new:main",
+        "files of a new agent or task, to begin with",
+    ),
     "bench": ("latentgym.cli.bench:main", "speed, side by side with the peers"),
     "validate": ("latentgym.cli.envs:validate", "gold answers score 1, empty and garbage score 0"),
 }
