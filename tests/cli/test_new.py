@@ -15,7 +15,7 @@ KINDS = [
     ("agent", "my-method", ["--family", "continuous"]),
     pytest.param("agent", "Two_vectors", ["--family", "hybrid"], marks=pytest.mark.thorough),
     pytest.param("agent", "words", ["--family", "token"], marks=pytest.mark.thorough),
-    ("task", "MyLargest", []),
+    pytest.param("task", "MyLargest", [], marks=pytest.mark.thorough),
 ]
 
 
@@ -43,6 +43,12 @@ def test_it_passes_its_tests_as_it_is(
     rules = ("--select", "E,F,UP,B", "--line-length", "100")
     linted = in_process(folder, "ruff", "check", *rules, ".")
     assert linted.returncode == 0, linted.stdout
+
+
+def test_a_new_task_can_be_asked_about(tmp_path: Path) -> None:
+    assert main(["new", "task", "MyTask", "--out", str(tmp_path)]) == 0
+    told = in_process(tmp_path, "latentgym", "info", "mytask:MyTask-token")
+    assert told.returncode == 0 and "D0 D0 D0" in told.stdout, told.stderr
 
 
 @pytest.mark.parametrize(
