@@ -48,7 +48,7 @@ def test_it_passes_its_tests_as_it_is(
 def test_a_new_task_can_be_asked_about(tmp_path: Path) -> None:
     assert main(["new", "task", "MyTask", "--out", str(tmp_path)]) == 0
     told = in_process(tmp_path, "latentgym", "info", "mytask:MyTask-token")
-    assert told.returncode == 0 and "D0 D0 D0" in told.stdout, told.stderr
+    assert told.returncode == 0 and "MyTask, split train" in told.stdout, told.stderr
 
 
 @pytest.mark.parametrize(
