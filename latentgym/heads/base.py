@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from latentgym.episodes.spaces import family
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, told
 from latentgym.heads.distributions import masked
 from latentgym.heads.rng import CounterRNG
 
@@ -240,7 +240,18 @@ def part_log_probs(head: PolicyHead, action: Action, read: Readout) -> Tensor:
     """
     parts, thoughts = len(head.part_weights), len(action["token"])
     shape = (thoughts,) if parts == 1 else (thoughts, parts)
-    return shaped(head.log_prob(action, read), shape, head, "log_prob").view(thoughts, parts)
+    logp = shaped(head.log_prob(action, read), shape, head, "log_prob")
+    return logp.float().view(thoughts, parts)
+
+
+def drawn_parts(head: PolicyHead, action: Action) -> Tensor:
+    """Which parts of M thoughts a head says were drawn at random, bool (M, J).
+
+    Raises:
+        UsageError: it is of another shape, or not of truth values.
+    """
+    shape = (len(action["token"]), len(head.part_weights))
+    return shaped(head.drawn(action), shape, head, "drawn", truth=True)
 
 
 def joint_log_prob(head: PolicyHead, action: Action, read: Readout) -> Tensor:
@@ -249,12 +260,13 @@ def joint_log_prob(head: PolicyHead, action: Action, read: Readout) -> Tensor:
     Raises:
         UsageError: as `part_log_probs`.
     """
-    drawn_MJ = head.drawn(action)
-    return masked(part_log_probs(head, action, read), drawn_MJ).sum(-1)
+    return masked(part_log_probs(head, action, read), drawn_parts(head, action)).sum(-1)
 
 
-def shaped(x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str) -> Tensor:
-    """What a method of a head gave, if it is of the shape that is needed.
+def shaped(
+    x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str, *, truth: bool = False
+) -> Tensor:
+    """What a method of a head gave, if it is of the shape and kind that are needed.
 
     Another one might be broadcast, or its first numbers taken, and the policy trained on them.
 
@@ -263,13 +275,22 @@ def shaped(x: Tensor, shape: tuple[int, ...], head: PolicyHead, method: str) -> 
         shape: what is needed.
         head: whose method it is.
         method: its name.
+        truth: it is to be of truth values; else of floating-point numbers.
 
     Raises:
-        UsageError: it is of another shape.
+        UsageError: it is of another shape or kind.
     """
+    if not isinstance(x, Tensor):
+        raise UsageError(f"{type(head).__name__}.{method} gives {told(x)}, not a tensor; mend it.")
     if x.shape != shape:
         raise UsageError(
             f"{type(head).__name__}.{method} gives a tensor of shape {tuple(x.shape)}, but the "
             f"{shape[0]} actions it was asked for need {shape}; mend the head."
+        )
+    if x.dtype != torch.bool if truth else not x.is_floating_point():
+        kind = "truth values" if truth else "floating-point numbers"
+        raise UsageError(
+            f"{type(head).__name__}.{method} gives a tensor of {x.dtype}, but {kind} are needed; "
+            "mend the head."
         )
     return x

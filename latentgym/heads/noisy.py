@@ -35,12 +35,13 @@ class NoisyMixtureHead(PolicyHead):
         density: `sum` over the D numbers, the true density, as published; `mean` keeps ratios tame.
 
     Attributes:
-        sigma: measured on the embedding table when it is first needed, then kept and saved.
+        size: root mean square of the embedding table's numbers, measured when it is first needed,
+            then kept and saved.
     """
 
     family = "continuous"
     samples_tokens = False
-    sigma: Tensor
+    size: Tensor
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class NoisyMixtureHead(PolicyHead):
         self.mixture = MixtureHead(top_k=top_k, temperature=temperature)
         self.scale, self.density = scale, density
         self.deterministic = scale == 0
-        self.register_buffer("sigma", torch.tensor(torch.nan))
+        self.register_buffer("size", torch.tensor(torch.nan))
         self._measured = False
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
@@ -83,8 +84,8 @@ class NoisyMixtureHead(PolicyHead):
 
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
         """`size`: root mean square of a thought over that of the table."""
-        size = action["latent"].float().square().mean(-1).sqrt()
-        return {"size": size * self.scale / self._sigma(table_VD)} if self.scale else {}
+        self._sigma(table_VD)
+        return {"size": action["latent"].float().square().mean(-1).sqrt() / self.size}
 
     def _mixed(self, read: Readout) -> tuple[Action, Tensor]:
         """The mixture, and p E with gradients to both, in fp32: bf16 would move it by its noise."""
@@ -94,11 +95,11 @@ class NoisyMixtureHead(PolicyHead):
 
     def _sigma(self, table_VD: Tensor) -> Tensor:
         if not self._measured:  # looked at once, as it waits for the device
-            if bool(self.sigma.isnan()):
+            if bool(self.size.isnan()):
                 with torch.no_grad():
-                    self.sigma.copy_(self.scale * table_VD.float().square().mean().sqrt())
+                    self.size.copy_(table_VD.float().square().mean().sqrt())
             self._measured = True
-        return self.sigma
+        return self.scale * self.size
 
 
 _NO_RNG = CounterRNG(torch.zeros(0, dtype=torch.int64))  # a mixture draws nothing

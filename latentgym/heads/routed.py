@@ -130,5 +130,5 @@ class RoutedHead(PolicyHead):
 
     def _modes(self, read: Readout) -> Tensor:
         """Log-probabilities of (token, soft), (..., 2)."""
-        logits: Tensor = self.router(read.hidden.to(self.router.weight.dtype))
-        return logits.float().log_softmax(-1)
+        modes: Tensor = self.router(read.hidden.to(self.router.weight.dtype))
+        return modes.float().log_softmax(-1)

@@ -120,7 +120,8 @@ class GroupedCache:
         first = torch.cumsum(counts, 0) - counts
         rank_N = torch.arange(len(rows), device=rows.device) - first[prompt_N]
         fewer_prompts = len(kept) < self.n_prompts
-        self.n_prompts, self.group, self.n_rows = len(kept), int(counts.max()), len(rows)
+        self.n_prompts, self.n_rows = len(kept), len(rows)
+        self.group = int(counts.max()) if self.n_rows else self.group
         self.slot_N = prompt_N * self.group + rank_N
         if self.n_rows == self.n_prompts * self.group:
             self.slot_N = None

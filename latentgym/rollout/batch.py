@@ -24,7 +24,16 @@ from latentgym.rollout.episode_tensors import EpisodeTensors
 from latentgym.rollout.policy import Policy
 from latentgym.rollout.recorder import Frame, Recorder
 from latentgym.rollout.rollouts import StepKind
-from latentgym.rollout.step import Chosen, Doing, carried, choose, inputs, log_probs, look
+from latentgym.rollout.step import (
+    Chosen,
+    Doing,
+    carried,
+    choose,
+    first_state,
+    inputs,
+    log_probs,
+    look,
+)
 
 # Plain numbers: torch's compiler takes a member of an enumeration to equal no tensor.
 THINK, ANSWER, DONE, PAD = map(int, (Phase.THINK, Phase.ANSWER, Phase.DONE, StepKind.PAD))
@@ -46,6 +55,7 @@ class Batch:
         head_state: of the head, (B, ...).
         table_VD: the input embedding table, taken once.
         discarded: positions that were computed for rows that stood still.
+        finite: whether all hidden states were.
     """
 
     policy: Policy
@@ -59,9 +69,10 @@ class Batch:
         self.state = EpisodeTensors(self.protocol, n, device)
         self.step_N = torch.zeros_like(self.length_N)
         self.rows = torch.arange(n, device=device)
-        self.head_state: State = self.policy.head.initial_state(n, device)
+        self.head_state: State = first_state(self.policy.head, n, device)
         self.table_VD = self.policy.lm.table_VD.detach()  # a model may scale it
         self.discarded = torch.zeros((), dtype=torch.int64, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
 
     def begin(self, prefill: Prefill) -> None:
         """Stand behind prompts that were read."""
@@ -121,6 +132,7 @@ class Batch:
         if doing.idle:
             mask = (chosen.acting_B | (self.state.phase[rows] == DONE))[:, None]
         hidden = self.policy.lm.extend(x_BD[:, None], position_B[:, None], self.cache, mask)[:, 0]
+        self.finite &= hidden.isfinite().all()
         self.hidden_BD = hidden if mask is None else torch.where(mask, hidden, self.hidden_BD)
 
     def insert(self, token_Bn: Tensor, mask_Bn: Tensor, recorder: Recorder) -> None:

@@ -46,6 +46,9 @@ class Engine:
             number of rows and capacity of the cache; it is for GPUs.
         keep_thoughts: keep so many of the heaviest tokens of a thought to look at, of the first
             `MOST_STEPS` thoughts of a row; 0 keeps none.
+
+    Raises:
+        UsageError: a number below 0.
     """
 
     policy: Policy
@@ -55,6 +58,11 @@ class Engine:
     look_every: int = 0
     compile: bool | None = None
     keep_thoughts: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("compact_every", "look_every", "keep_thoughts"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} is a number from 0 on, not {getattr(self, name)}.")
 
     def steps_between_looks(self, device: torch.device) -> int:
         """How many steps are made before the host looks at them."""

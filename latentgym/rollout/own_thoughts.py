@@ -22,7 +22,7 @@ from latentgym.heads import PolicyHead, Readout
 from latentgym.heads.rng import CounterRNG
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.shared import SharedPrompts, read_prompts
-from latentgym.rollout.step import carried, latents, sample
+from latentgym.rollout.step import carried, first_state, latents, sample
 
 
 @dataclass
@@ -73,7 +73,7 @@ class OwnThoughts:
         memory = self.head.remember(hidden[0], mask_BP) if remembers else None
         # The last step is read by nobody.
         thoughts = min(int(thought_BT.any(0).nonzero().max()) + 1, steps - 1)
-        state = self.head.initial_state(len(given_BTD), lm.device)
+        state = first_state(self.head, len(given_BTD), lm.device)
         for t in range(thoughts):
             last_BD, given_BD = hidden[-1][:, -1], given_BTD[:, t]
             read = Readout(lm.logits(last_BD), last_BD, table_VD, memory, mask_BP, state)

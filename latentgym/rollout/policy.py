@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from latentgym.errors import UsageError, told
 from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.heads.base import part_log_probs, shaped
 from latentgym.heads.distributions import entropy
@@ -31,6 +33,9 @@ class Policy(nn.Module):
         prompt_suffix: token ids that the policy reads behind every prompt before it thinks.
         attend_padding: score left-padded prompts as trainers do that pass no attention mask, so
             that padding is read and shifts positions. Wrong; for comparison with their results.
+
+    Raises:
+        UsageError: the weights of the head's parts are not finite numbers of at least 0.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.lm = lm
+        _check_parts(head)
         self.head = head.to(lm.device)
         if answer_head is None:
             answer_head = head if isinstance(head, TokenHead) else TokenHead()
@@ -231,6 +237,19 @@ class Policy(nn.Module):
         rows = torch.arange(len(hidden_MD), device=hidden_MD.device)
         logp_MJ, entropy_M = in_chunks(score, lm.logits_at_once, rows, hidden_MD)
         return logp_MJ, entropy_M
+
+
+def _check_parts(head: PolicyHead) -> None:
+    weights = head.part_weights
+    if (
+        not isinstance(weights, tuple | list)
+        or not weights
+        or not all(0 <= w < inf for w in weights)
+    ):
+        raise UsageError(
+            f"{type(head).__name__}.part_weights is {told(weights)}, not a tuple with a finite "
+            "weight of at least 0 for each part of a thought; mend the head."
+        )
 
 
 def _matrices_and_vectors(group: dict[str, Any]) -> Iterator[dict[str, Any]]:

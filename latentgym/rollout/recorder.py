@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentgym.errors import UsageError
 from latentgym.heads import Action
 from latentgym.rollout.rollouts import THOUGHTS, IntArray, StepKind
 
@@ -132,7 +133,19 @@ def _put(
     places: IntArray,
     shape: tuple[int, int],
 ) -> None:
-    """Add what some places of a batch made, to where their rows and steps have it."""
+    """Add what some places of a batch made, to where their rows and steps have it.
+
+    Raises:
+        UsageError: it has other names, types or shapes than what was made before.
+    """
+    before = {name: (x.dtype, *x.shape[2:]) for name, x in kept.items()}
+    now = {name: (x.dtype, *x.shape[1:]) for name, x in made.items()}
+    if before and now and before != now:
+        name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+        raise UsageError(
+            f"{name!r} is not in all thoughts, or not of one type and shape; `sample` of a head "
+            "gives the same tensors at every step: mend it."
+        )
     for name, value in made.items():
         if name not in kept:
             kept[name] = value.new_zeros(*shape, *value.shape[1:])

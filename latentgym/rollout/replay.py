@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latentgym.heads import Action
+from latentgym.heads.base import drawn_parts
 from latentgym.heads.distributions import masked
 from latentgym.lm.model import LatentLM, left_pad
 from latentgym.rollout.policy import Policy
@@ -154,7 +155,7 @@ def _parts(
     device, weights = kind_NT.device, policy.head.part_weights
     first_J = torch.arange(len(weights), device=device) == 0
     part_NTJ = (kind_NT == StepKind.TOKEN)[..., None] & first_J
-    part_NTJ = part_NTJ.masked_scatter(where_NT[..., None], policy.head.drawn(thoughts))
+    part_NTJ = part_NTJ.masked_scatter(where_NT[..., None], drawn_parts(policy.head, thoughts))
     weight_J = torch.tensor(weights, device=device)
     weight_NTJ = torch.where(where_NT[..., None], weight_J, 1.0)
     if len(weights) > 1:

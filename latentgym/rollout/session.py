@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentgym.episodes.protocol import Phase, Protocol
-from latentgym.errors import UsageError
+from latentgym.errors import ActionError, UsageError
 from latentgym.heads.rng import CounterRNG
 from latentgym.lm.cache import GroupedCache
 from latentgym.lm.fixed_cache import FixedCache
@@ -153,6 +153,9 @@ class Session:
         Args:
             answers: False stops rows that are about to answer; see `decode_state`.
             until: stop as soon as so many rows are done or wait; None for all of them.
+
+        Raises:
+            ActionError: what the model computes is not finite.
         """
         every = self.engine.steps_between_looks(self.policy.lm.device)
         with self._decoding():
@@ -166,6 +169,11 @@ class Session:
 
     def _look_ahead(self, answers: bool, steps: int, until: int | None) -> Doing | None:
         """What rows may do in the next steps; None if they are to stop. It waits for the device."""
+        if not self._batch.finite:
+            raise ActionError(
+                f"the model's hidden state is not finite behind what "
+                f"{type(self.policy.head).__name__} thinks; mend the head, or the model's weights."
+            )
         state, rows = self._batch.state, self._batch.rows
         phase_B, forced_B = (x[rows].cpu().numpy() for x in (state.phase, state.forced_left))
         thinking_B, answers_B = phase_B == Phase.THINK, phase_B == Phase.ANSWER
@@ -221,19 +229,24 @@ class Session:
         record = replace(self.record(rows), discarded=self.discarded)
         with self._decoding():
             self._batch.discarded.zero_()
-            if kept.size:
-                self._batch.select(self._to_device(kept))
+            self._batch.select(self._to_device(kept))
         self.recorder = self.recorder.select(kept)
         used_Q, self.prompt_N = np.unique(self.prompt_N[kept], return_inverse=True)
-        self.prompts = [self.prompts[q] for q in used_Q]
+        self.prompts, self._given_QkD = [self.prompts[q] for q in used_Q], self._given_to(used_Q)
         self.question_N, self.sample_N = self.question_N[kept], self.sample_N[kept]
         return record
 
     def join(self, other: Session) -> None:
         """Take the rows of another session along, behind these: of the same engine and rules.
 
-        Neither may have given embeddings, or compiled steps.
+        Raises:
+            UsageError: steps are compiled, or one of them has given embeddings.
         """
+        if self.engine.compiled or not (self._given_QkD is other._given_QkD is None):
+            raise UsageError(
+                "rows with compiled steps or given embeddings cannot join others; let each session "
+                "run by itself."
+            )
         self.prompt_N = np.concatenate([self.prompt_N, other.prompt_N + len(self.prompts)])
         self.prompts = [*self.prompts, *other.prompts]
         self.question_N = np.concatenate([self.question_N, other.question_N])
@@ -251,7 +264,6 @@ class Session:
         """What some rows have done so far, the positions of rows that stood still left out."""
         state, at = self._batch.state, self._to_device(rows)
         used_Q, prompt_N = np.unique(self.prompt_N[rows], return_inverse=True)
-        given = self._given_QkD
         return Rollouts(
             prompts=[self.prompts[q] for q in used_Q],
             prompt_N=prompt_N.astype(np.int64),
@@ -261,8 +273,13 @@ class Session:
             terminated_N=state.terminated[at].cpu().numpy(),
             truncated_N=state.truncated[at].cpu().numpy(),
             seed=self.seed,
-            given_QkD=None if given is None else given[torch.from_numpy(used_Q).to(given.device)],
+            given_QkD=self._given_to(used_Q),
         )
+
+    def _given_to(self, prompts: IntArray) -> Tensor | None:
+        """The embeddings that some prompts were given."""
+        given = self._given_QkD
+        return None if given is None else given[torch.from_numpy(prompts).to(given.device)]
 
     @property
     def decode_state(self) -> DecodeState:

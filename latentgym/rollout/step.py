@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, told
 from latentgym.heads import Action, PolicyHead, Readout
 from latentgym.heads.base import State, joint_log_prob, shaped
 from latentgym.heads.distributions import entropy
@@ -107,21 +107,81 @@ def choose(
     return Chosen(token_B, thought, state, plain_B, acting_B, forced)
 
 
+def first_state(head: PolicyHead, rows: int, device: torch.device) -> State:
+    """The state of a head before its first thought.
+
+    Raises:
+        UsageError: it is no dict of tensors with an entry for each row, or has names of an action.
+    """
+    state = head.initial_state(rows, device)
+    _of_rows(state, rows, head, "initial_state")
+    if taken := sorted(state.keys() & {"token", "plain"}):
+        raise UsageError(
+            f"{type(head).__name__} keeps a state {taken[0]!r}, which is a name of actions; choose "
+            "another."
+        )
+    return state
+
+
 def sample(head: PolicyHead, read: Readout, rng: CounterRNG) -> tuple[Action, State]:
     """What a head thinks, and its state after that.
 
     Raises:
-        UsageError: the head keeps a state, and returns none of some name.
+        UsageError: it is no dict of tensors with an entry for each row, the token among them; or
+            the head keeps a state, and returns none of some name, or another shape or type of it.
     """
     thought = head.sample(read, rng)
+    _of_rows(thought, len(read.hidden), head, "sample")
     missing = read.state.keys() - thought.keys()
     if missing:
         raise UsageError(
             f"{type(head).__name__} keeps {', '.join(sorted(missing))} as its state; return it "
             "from `sample` beside the action."
         )
-    state = {name: thought.pop(name) for name in read.state}
+    state = {name: thought[name] for name in read.state}
+    for name, before in read.state.items():
+        _like(state[name], before.shape, before.dtype, head, name)
+    thought = {name: x for name, x in thought.items() if name not in state}
+    if "token" not in thought:
+        raise UsageError(
+            f"{type(head).__name__}.sample gives no token, the id by which a thought is read; add "
+            "it to the action."
+        )
+    shape, token = read.hidden.shape[:1], thought["token"]
+    _like(token, shape, torch.int64, head, "token")
+    if "plain" in thought:
+        _like(thought["plain"], shape, torch.bool, head, "plain")
+    if token.device.type == "cpu" and not torch.compiler.is_compiling():  # looking is free there
+        (least, most), size = map(int, token.aminmax()), read.logits.shape[-1]
+        if least < 0 or most >= size:
+            raise UsageError(
+                f"{type(head).__name__}.sample gives the token {least if least < 0 else most}, but "
+                f"the vocabulary has ids from 0 to {size - 1}; mend the head."
+            )
     return thought, state
+
+
+def _of_rows(named: Action, rows: int, head: PolicyHead, method: str) -> None:
+    """Whether what a method of a head gave are tensors by name, with an entry for each row."""
+    who = f"{type(head).__name__}.{method}"
+    if not isinstance(named, dict):
+        raise UsageError(f"{who} gives {told(named)}, not a dict of tensors; mend the head.")
+    for name, x in named.items():
+        if not isinstance(x, Tensor) or x.shape[:1] != (rows,):
+            what = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else told(x)
+            raise UsageError(
+                f"{name!r} of {who} is {what}, but {rows} rows need a tensor with an entry for "
+                "each; mend the head."
+            )
+
+
+def _like(x: Tensor, shape: torch.Size, dtype: torch.dtype, head: PolicyHead, name: str) -> None:
+    """Whether what `sample` gave under a name is of this shape and type."""
+    if x.shape != shape or x.dtype != dtype:
+        raise UsageError(
+            f"{name!r} of {type(head).__name__}.sample is of {x.dtype} and shape {tuple(x.shape)}, "
+            f"but must be of {dtype} and {tuple(shape)}; mend the head."
+        )
 
 
 def carried(state: State, before: State, thinking_B: Tensor) -> State:

@@ -103,6 +103,19 @@ def test_hard_inference_reads_the_likeliest_tokens() -> None:
     assert (found.kind_NT == StepKind.THOUGHT).any()
 
 
+def test_soft_tokens_answers_without_the_noise_that_it_learnt_with() -> None:
+    env = make_vector_env("latent/MNNS-continuous", 6)
+    lm = load_model(MODEL, tokenizer=env.unwrapped.task.tokenizer)
+    agent = SoftTokens(SoftTokensConfig())
+    learner = agent.policy(lm, acting=False)
+    collect(Engine(learner), env, np.arange(6), seed=0)  # measures its noise
+    found, expected = (
+        collect(Engine(policy), env, np.arange(6), seed=0).rollouts
+        for policy in (agent.acting(learner), agent.policy(lm, acting=True))
+    )
+    assert torch.equal(found.actions["latent"], expected.actions["latent"])
+
+
 def test_controls_stand_for_its_mixtures(tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = {"preset": "tiny", "settings": {**SETTINGS, "soft_share": 0.6}, "out": out}

@@ -67,6 +67,19 @@ def test_gradients_reach_the_logits(make_read: Callable, make_rng: Callable) -> 
     assert logits.grad is not None and bool(logits.grad.abs().amax(-1).all())
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.1])
+def test_a_head_of_another_scale_takes_over_the_size_of_the_table_alone(
+    scale: float, make_read: Callable, make_rng: Callable
+) -> None:
+    """As whoever answers takes over what a learner has measured, and thinks without its noise."""
+    read = make_read(B)
+    learner, other, fresh = (NoisyMixtureHead(each) for each in (0.33, scale, scale))
+    learner.sample(read, make_rng(B))
+    other.load_state_dict(learner.state_dict())
+    found, expected = (head.sample(read, make_rng(B)) for head in (other, fresh))
+    assert torch.equal(found["latent"], expected["latent"])
+
+
 def test_negative_noise_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 0"):
         NoisyMixtureHead(-0.1)

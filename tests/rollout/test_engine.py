@@ -190,3 +190,9 @@ def test_the_last_position_of_the_model_can_be_used(random_lm: Callable) -> None
     assert engine.rollout([[1] * 1020], rules, seed=0).length_N.tolist() == [4]
     with pytest.raises(UsageError, match="do not fit the model's 1024 positions"):
         engine.rollout([[1] * 1021], rules, seed=0)
+
+
+@pytest.mark.parametrize("name", ["compact_every", "look_every", "keep_thoughts"])
+def test_settings_below_zero_are_refused(name: str, random_lm: Callable) -> None:
+    with pytest.raises(UsageError, match=f"{name} is a number from 0 on, not -1"):
+        Engine(Policy(random_lm("llama"), TokenHead()), **{name: -1})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.testing import assert_close
 
 from latentgym.episodes.protocol import Protocol
@@ -82,6 +83,57 @@ def test_a_row_is_what_it_is_alone(
     for question, prompt in enumerate(prompts):
         alone = engine.rollout([prompt], protocol, seed=1, group_size=G, question_Q=[question])
         same(found[question], alone)
+
+
+@pytest.mark.parametrize("name", ["ratt", "router"])
+def test_rows_are_taken_in_any_order_and_join_whoever_is_left(
+    name: str, random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    """Nobody, in the end: those that are left may have ended, and left the batch, long before."""
+    engine = Engine(Policy(random_lm("llama"), ALL[name]()), record_log_probs=True, compact_every=1)
+
+    def start(questions: list[int]) -> Any:
+        some = [prompts[question] for question in questions]
+        return engine.start(some, protocol, seed=1, group_size=G, question_Q=questions)
+
+    every = list(range(len(prompts)))
+    alone = {question: start([question]) for question in every}
+    for each in alone.values():
+        each.run()
+    last = max(every, key=lambda question: alone[question].finish().length_N.max())
+    session = start(every)
+    for questions in (every, [last]):
+        session.run()
+        order = [last, *(question for question in questions if question != last)]
+        for question in order:
+            rows = np.flatnonzero(session.question_N == question)
+            same(session.take(rows), alone[question].finish())
+        assert not session.done.size and not session.prompts
+        session.join(start([last]))
+
+
+def test_rows_that_are_taken_leave_others_what_they_were_given(
+    random_lm: Callable, prompts: Any, protocol: Protocol
+) -> None:
+    engine = Engine(Policy(random_lm("llama"), HEADS["token"]()))
+    given = torch.randn(len(prompts), 2, 32)
+    session = engine.start(prompts, protocol, seed=1, given_QkD=given)
+    session.run()
+    for question in range(len(prompts)):
+        record = session.take(np.array([0]))
+        assert record.given_QkD is not None and torch.equal(record.given_QkD[0], given[question])
+
+
+def test_what_cannot_join_is_told(random_lm: Callable, prompts: Any, protocol: Protocol) -> None:
+    policy, given = Policy(random_lm("llama"), HEADS["token"]()), torch.zeros(len(prompts), 1, 32)
+    plain = Engine(policy).start(prompts, protocol, seed=1)
+    others = [
+        Engine(policy).start(prompts, protocol, seed=1, given_QkD=given),
+        Engine(policy, compile=True).start(prompts, protocol, seed=1),
+    ]
+    for one, other in [(plain, others[0]), *((each, plain) for each in others)]:
+        with pytest.raises(UsageError, match="cannot join others; let each session run by itself"):
+            one.join(other)
 
 
 @pytest.mark.parametrize(
