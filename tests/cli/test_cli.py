@@ -431,6 +431,9 @@ def test_every_logged_key_is_documented(
     assert main(SEARCH) == 0
     metrics = last_json(capsys)["metrics"]
     logged |= {key for key in metrics if key.startswith("search/")}
+    moved = ["eval", "ltpo", "MNNS-token", "--model", "tiny", "--limit", "1", "--json"]
+    assert main(moved) == 0
+    logged |= {key for key in last_json(capsys)["metrics"] if key.startswith("ltpo/")}
     ranking = ["eval", "cot", "MovieLens-token", "--model", "tiny", "-o", "source=sample"]
     assert main([*ranking, "--limit", "2", "--json"]) == 0
     metrics = last_json(capsys)["metrics"]
