@@ -200,6 +200,7 @@ def _think(policy: Policy) -> None:
     with torch.no_grad():
         for head in (policy.head, policy.answer_head):
             read.memory = head.remember(memory_BPD, mask_BP)
+            read.state = head.initial_state(_ROWS, device)
             head.embed(head.sample(read, CounterRNG.at(0, row, row, row, device)), lm.table_VD)
 
 

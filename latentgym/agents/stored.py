@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def stored_run(
     cls = _own(agent, trained["agent"], trained.get("modules"), folder)
     own = env or recorded(trained["env"], trained.get("modules"), folder)
     return Run(
-        agent=agent or trained["agent"],
+        agent=agent or _name(cls),
         config=restored(cls, trained["config"], folder),
         env=own,
         env_options={**env_options_of(trained, own, options), **_TEST, **options},
@@ -79,6 +80,10 @@ def stored_run(
         lora=trained.get("lora"),
         **{"load_in_4bit": trained.get("load_in_4bit", False), **more},
     )
+
+
+def _name(cls: type[Agent[Any]]) -> str:
+    return cls.name if cls.name in AGENTS else f"{cls.__module__}:{cls.__name__}"
 
 
 def _own(
@@ -90,8 +95,17 @@ def _own(
         UsageError: it is not known by its name, or another agent is named.
     """
     if named is None and stored not in AGENTS and (module := (modules or {}).get("agent")):
+        # a record imports nothing; what the user has imported may be looked through
+        for found in vars(sys.modules[module]).values() if module in sys.modules else ():
+            if (
+                isinstance(found, type)
+                and issubclass(found, Agent)
+                and getattr(found, "name", None) == stored
+            ):
+                return found
         raise UsageError(
-            f"{folder} is of {stored}, an agent of {module}; add --agent {module}: and its class."
+            f"{folder} is of {stored}, an agent of the module {module}; add --module {module}, or "
+            "in Python import it first."
         )
     cls = agent_class(named or stored)
     if cls.name != stored:
@@ -141,7 +155,7 @@ def _of_result(
     known = result.config.get("env_options", {}) if env is None else {}
     known = recorded_options({k: v for k, v in known.items() if k not in options}, folder / RESULT)
     return Run(
-        agent=agent or result.agent,
+        agent=agent or _name(cls),
         config=restored(cls, result.config.get("agent", {}), folder),
         env=own,
         env_options={**(_TEST if env else {}), **known, **options},

@@ -83,7 +83,10 @@ class TrainOptions:
         """
         if isinstance(out := given.get("out"), str):
             given = {**given, "out": Path(out)}
-        check(given, keywords(cls), "latentgym.train")
+        own = dict.fromkeys(
+            ("data", "test_data", "grader"), "in options=, beside the environment's"
+        )
+        check(given, keywords(cls), "latentgym.train", own)
         return cls(**given)
 
     @property

@@ -127,7 +127,7 @@ def _export_model(o: RunExportOptions, out: Path) -> None:
         source=o.folder,
         merge=o.merge,
     )
-    say(f"wrote {out}, which transformers and vLLM load")
+    say(f"wrote {out}, which {'transformers and vLLM load' if o.merge else 'peft loads'}")
     if not exported.tokenizer:
         say("it has no tokenizer: the model speaks symbols of its task, which no other program has")
     if o.push is not None:

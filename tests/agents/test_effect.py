@@ -45,6 +45,7 @@ from latentgym.lm import LatentLM
             ["answer_top_p"],
         ),
         ("colar-grpo", None, {"density": "sum"}, False, ["density"]),
+        ("swireasoning", None, {"window": 16}, False, []),  # a head with a state
         ("soft-thinking", None, {"top_k": 5, "top_p": 0.5, "temperature": 0.9}, False, []),
         ("mts-grpo", "dirichlet", {"gamma": 2.0}, False, []),
         ("best-of-n", None, {"samples": 5}, False, []),
