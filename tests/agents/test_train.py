@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,18 @@ def test_every_setting_of_every_agent_can_be_said_again(cls: Any) -> None:
     for name in (None, *cls.presets):
         config = preset(cls, name)
         assert with_settings(cls.config_class(), flat(config), cls.name) == config
+
+
+def test_an_agent_of_ones_own_is_known_again_once_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record imports nothing: the module that it names must be there already."""
+    assert main(["new", "agent", "own-agent", "--family", "token", "--out", str(tmp_path)]) == 0
+    monkeypatch.syspath_prepend(tmp_path)
+    run = latentgym.train("own_agent:OwnAgent", ENV, preset="short", out=tmp_path / "run", **SMALL)
+    assert run.result is not None
+    assert latentgym.evaluate(run.out, limit=4).result.accuracy == run.result.accuracy
+    for name in ("own_agent", "own_agent_head"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UsageError, match="--module own_agent"):
+        latentgym.load(run.out)
