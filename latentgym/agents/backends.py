@@ -117,9 +117,15 @@ def train_openrlhf(training: Training, recipe: Recipe, evaluations: Evaluations)
             "workers of OpenRLHF import rewards by their names; give them as module:function in "
             "the setting grpo.rewards, or use the backend local."
         )
+    grpo = _of_whole_episodes(run, recipe, options)
+    if asked.held_out:
+        raise UsageError(
+            f"{run.env_id} has no split to evaluate on during training, and OpenRLHF holds none of "
+            "the training questions out; give --eval-split, or use --backend local."
+        )
     job = Job(
         run=run,
-        grpo=_of_whole_episodes(run, recipe, options),
+        grpo=grpo,
         optimisation=recipe.optimisation,
         steps=options.steps,
         out=options.out.absolute(),
@@ -132,11 +138,6 @@ def train_openrlhf(training: Training, recipe: Recipe, evaluations: Evaluations)
         eval_limit=options.eval_limit,
         skip_long=options.skip_long,
     )
-    if asked.held_out:
-        raise UsageError(
-            f"{run.env_id} has no split to evaluate on during training, and OpenRLHF holds none of "
-            "the training questions out; give --eval-split, or use --backend local."
-        )
 
     from latentgym.openrlhf.launch import train
     from latentgym.openrlhf.shim import told

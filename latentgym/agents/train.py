@@ -36,7 +36,7 @@ class Outcome:
     """What a training run came to.
 
     Attributes:
-        out: folder of the run; `latentgym.load` and `latentgym.export` take it.
+        out: folder of the run, as `latentgym.load`, `latentgym.evaluate` and `export` take it.
         policy: with the weights that were evaluated.
         metrics: of the last step; empty where none was left to take.
         steps: how many have been taken.

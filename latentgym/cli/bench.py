@@ -130,8 +130,13 @@ def _take_json(words: list[str]) -> tuple[bool, Path | None]:
     return False, None
 
 
+def _plain(value: Any) -> str:
+    """A setting as one would write it on the command line."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _show(report: dict[str, Any], console: Console) -> None:
-    settings = ", ".join(f"{k} {v}" for k, v in report["settings"].items())
+    settings = ", ".join(f"{k} {_plain(v)}" for k, v in report["settings"].items())
     about = shown(f"  {settings}; {report['device']}")
     console.print(Text.assemble((report["bench"], "bold"), " ", about))
     for key, title in TABLES.items():

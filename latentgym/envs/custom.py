@@ -198,8 +198,8 @@ def _kind(grader: Any) -> _Kind:
     """
     if grader is None:
         raise UsageError(
-            f"say how answers are graded, grader=: {', '.join(GRADERS)}, or module:function for "
-            "one of your own."
+            f"say how answers are graded, with grader= or --grader: {', '.join(GRADERS)}, or "
+            "module:function for one of your own."
         )
     if isinstance(grader, str) and grader in GRADERS:
         return GRADERS[grader]

@@ -107,7 +107,7 @@ class SwitchingHead(PolicyHead):
         whole = torch.zeros(rows, dtype=torch.int64, device=device)
         return {
             "explicit": torch.full_like(whole, not self.begins_latent, dtype=torch.bool),
-            "begun": torch.zeros_like(whole, dtype=torch.bool),
+            "started": torch.zeros_like(whole, dtype=torch.bool),
             "stayed": whole,
             "switches": whole.clone(),
             "reference": torch.zeros(rows, device=device),
@@ -115,11 +115,11 @@ class SwitchingHead(PolicyHead):
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         s, now = read.state, entropy(read.logits)
-        explicit, begun = s["explicit"], s["begun"]
-        reference = torch.where(begun, s["reference"], now)
-        stayed = s["stayed"] + begun
-        to_words = begun & ~explicit & (now < reference - self.fall)
-        to_latent = begun & explicit & (now > reference + self.rise) & (stayed >= self.window)
+        explicit, started = s["explicit"], s["started"]
+        reference = torch.where(started, s["reference"], now)
+        stayed = s["stayed"] + started
+        to_words = started & ~explicit & (now < reference - self.fall)
+        to_latent = started & explicit & (now > reference + self.rise) & (stayed >= self.window)
         if self.most_switches is not None:
             to_latent &= s["switches"] < self.most_switches
         switched = to_words | to_latent
@@ -133,7 +133,7 @@ class SwitchingHead(PolicyHead):
             "plain": as_word & ~blended,
             "latent": latent,
             "explicit": explicit,
-            "begun": torch.ones_like(begun),
+            "started": torch.ones_like(started),
             "stayed": torch.where(switched, 0, stayed),
             "switches": s["switches"] + to_words,
             "reference": torch.where(switched, now, reference),

@@ -164,7 +164,7 @@ def test_functions_that_there_are_not(tmp_path: Path, mine: ModuleType) -> None:
         ("mine_of_test:asks", "asks for colour, which is not there; there are level"),
         ("no_module_of_mine:best", "there is no module 'no_module_of_mine'"),
         ("mine:best:more", "no grader"),
-        (None, "say how answers are graded, grader=: number, maths"),
+        (None, "say how answers are graded, with grader= or --grader: number, maths"),
     ]:
         with pytest.raises(UsageError, match=says):
             task(tmp_path, SUMS, grader)

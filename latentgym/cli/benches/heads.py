@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from latentgym import heads
 from latentgym.heads import (
+    ColdStopHead,
     ControlHead,
     DirichletHead,
     GatedHead,
@@ -17,6 +18,7 @@ from latentgym.heads import (
     MultiTokenHead,
     PolicyHead,
     RATTHead,
+    SwitchingHead,
     TokenHead,
 )
 
@@ -32,6 +34,8 @@ SETTINGS: dict[str, Callable[[int], PolicyHead]] = {
     "colar": lambda width: GaussianHead(width, 2048),
     "coconut": lambda _: HiddenStateHead(),
     "latentr3": lambda width: RATTHead(width),
+    "cold-stop": lambda _: ColdStopHead(10, 0.95, 0.6, bound=0.0, patience=256, end=0),
+    "swireasoning": lambda _: SwitchingHead(TokenHead(0.6)),
 }
 _NOT_ONE = (ControlHead,)  # stands around another head
 
