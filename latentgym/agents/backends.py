@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from latentgym.agents.plan import Plan
 from latentgym.agents.run import Run
 from latentgym.agents.train_options import TrainOptions
 from latentgym.agents.validation import Evaluations
@@ -18,7 +19,6 @@ from latentgym.training import GRPOConfig, Metrics, Recipe
 from latentgym.training.grpo_config import CLEAN
 
 if TYPE_CHECKING:
-    from latentgym.agents.train import Training
     from latentgym.rollout import Policy
 
 
@@ -38,21 +38,21 @@ class Weights(NamedTuple):
     step: int
 
 
-def train_here(training: Training, recipe: Recipe, evaluations: Evaluations) -> Weights:
+def train_here(plan: Plan, recipe: Recipe, evaluations: Evaluations) -> Weights:
     """Train in this process."""
     from latentgym.agents.effect import refuse_idle
     from latentgym.training import Looks, OutlierWatch, Trainer
 
-    run, options = training.run, training.options
+    run, options = plan.run, plan.options
     policy = run.learner()
-    refuse_idle(run.agent, run.config, training.default, policy.lm, training=True)
+    refuse_idle(run.agent, run.config, plan.default, policy.lm, training=True)
     if options.cluster.gradient_checkpointing:
         policy.lm.checkpoint_gradients()
     every = options.outliers_every
-    identity, looks = training.identity, None
+    identity, looks = dict(plan.identity), None
     build = recipe.stage.build
-    if training.rewards is not None and isinstance(recipe.stage, GRPOConfig):
-        build = partial(recipe.stage.build, rewards=training.rewards)
+    if plan.rewards is not None and isinstance(recipe.stage, GRPOConfig):
+        build = partial(recipe.stage.build, rewards=plan.rewards)
     stage = build(policy, run.make_env, run.seed)
     if options.eval_every:
         asked = evaluations.asked
@@ -109,10 +109,10 @@ def _check_disk(out: Path, policy: Policy, kept: Policy | None, most: int, adapt
         )
 
 
-def train_openrlhf(training: Training, recipe: Recipe, evaluations: Evaluations) -> Weights:
+def train_openrlhf(plan: Plan, recipe: Recipe, evaluations: Evaluations) -> Weights:
     """Train through OpenRLHF; the policy comes back through its checkpoint."""
-    run, options, asked = training.run, training.options, evaluations.asked
-    if training.rewards is not None:
+    run, options, asked = plan.run, plan.options, evaluations.asked
+    if plan.rewards is not None:
         raise UsageError(
             "workers of OpenRLHF import rewards by their names; give them as module:function in "
             "the setting grpo.rewards, or use the backend local."
@@ -130,7 +130,7 @@ def train_openrlhf(training: Training, recipe: Recipe, evaluations: Evaluations)
         steps=options.steps,
         out=options.out.absolute(),
         cluster=options.cluster,
-        identity=training.identity,
+        identity=plan.identity,
         save_every=options.save_every,
         resume=options.resume,
         eval_every=options.eval_every,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentgym.agents.backends import Weights, train_here, train_openrlhf
 from latentgym.agents.lineage import trained_by
+from latentgym.agents.plan import Plan
 from latentgym.agents.run import Run, default_model
 from latentgym.agents.train_options import TrainOptions
 from latentgym.agents.validation import Asked, Evaluations, validation
@@ -24,7 +25,6 @@ from latentgym.training.manifest import find, latest, read_manifest, run_of
 
 if TYPE_CHECKING:
     from latentgym.rollout import Policy
-    from latentgym.training.rewards import Rewards
 
 DEFAULT_TINY = "tiny:gpt2:2x2x32"
 _HOLDOUT = 0.1
@@ -56,35 +56,8 @@ class Outcome:
     held_out: bool = False
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training run: who is trained on what, how long, and what is kept.
-
-    Attributes:
-        run: an agent, an environment and a model, see `prepared`.
-        options: how long, and what is kept.
-        env_options: of the environment, as they were given; without a split.
-        default: the agent's settings before those that were given.
-        command: that trains it, from the modules that a record names.
-        rewards: callables of the user's own, in the place of those that the settings name.
-    """
-
-    run: Run
-    options: TrainOptions
-    env_options: Mapping[str, Any]
-    default: Any
-    command: Callable[[Mapping[str, str]], str]
-    rewards: Rewards | None = None
-    identity: dict[str, Any] = field(init=False)
-    """What a resumed run must have in common with the one that it goes on with."""
-
-    def __post_init__(self) -> None:
-        identity = self.run.identity()
-        if self.options.skip_long:
-            identity["skip_long"] = True
-        if self.rewards is not None:
-            identity["rewards"] = self.rewards.identity()
-        object.__setattr__(self, "identity", identity)
+class Training(Plan):
+    """A training run: what is planned, carried out and evaluated."""
 
     def carry_out(self) -> Outcome:
         """Train, then evaluate.
