@@ -163,7 +163,7 @@ def chain_sum() -> str:
     """A language model that learns: what it knows of held-out questions before and after."""
     cells = suite_cells("chain_sum")
     columns = (_seeds, figure, _rise, _flop)
-    header = ["SmolLM2-135M on sums of two numbers", "seeds", "greedy, held out % [95 %]"]
+    header = ["SmolLM2-135M on sums of two numbers", "seeds", "greedy, test % [95 %]"]
     rows = named(cells, CHAIN_SUM, *columns)
     return table([*header, "reward of samples, first and last steps", "FLOP an answer"], rows)
 
