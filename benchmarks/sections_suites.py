@@ -168,18 +168,6 @@ def chain_sum() -> str:
     return table([*header, "reward of samples, first and last steps", "FLOP an answer"], rows)
 
 
-def chain_sum_controls() -> str:
-    """What replacing the thoughts of what was trained changes."""
-    cells = suite_cells("chain_sum")
-    kinds = [k for k in _CONTROLS if any(name.endswith(f"-{k}") for name in cells)]
-    rows = [
-        [CHAIN_SUM[name], *(_paired(cells, f"{name}-{kind}") for kind in kinds)]
-        for name in CHAIN_SUM
-        if any(f"{name}-{kind}" in cells for kind in kinds)
-    ]
-    return table(["points with other thoughts [95 %]", *kinds], rows)
-
-
 def _rise(cell: dict[str, Any]) -> str:
     if "reward_before" not in cell:
         return ""
@@ -188,7 +176,6 @@ def _rise(cell: dict[str, Any]) -> str:
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "chain-sum": chain_sum,
-    "chain-sum-controls": chain_sum_controls,
     "mnns": mnns,
     "mnns-controls": mnns_controls,
     "mnns-equal-cost": mnns_equal_cost,

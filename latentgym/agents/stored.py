@@ -83,6 +83,7 @@ def stored_run(
 
 
 def _name(cls: type[Agent[Any]]) -> str:
+    """By what a run finds the class again."""
     return cls.name if cls.name in AGENTS else f"{cls.__module__}:{cls.__name__}"
 
 
@@ -95,14 +96,12 @@ def _own(
         UsageError: it is not known by its name, or another agent is named.
     """
     if named is None and stored not in AGENTS and (module := (modules or {}).get("agent")):
-        # a record imports nothing; what the user has imported may be looked through
-        for found in vars(sys.modules[module]).values() if module in sys.modules else ():
-            if (
-                isinstance(found, type)
-                and issubclass(found, Agent)
-                and getattr(found, "name", None) == stored
-            ):
-                return found
+        # A record imports nothing; what the user has imported may be looked through.
+        there = vars(sys.modules[module]).values() if module in sys.modules else ()
+        agents = (each for each in there if isinstance(each, type) and issubclass(each, Agent))
+        for cls in agents:
+            if getattr(cls, "name", None) == stored:
+                return cls
         raise UsageError(
             f"{folder} is of {stored}, an agent of the module {module}; add --module {module}, or "
             "in Python import it first."

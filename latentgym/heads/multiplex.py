@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from latentgym.heads.base import Action, Readout
 from latentgym.heads.distributions import gather_log_prob
 from latentgym.heads.rng import CounterRNG
-from latentgym.heads.superposition import MultiTokenHead, mix
+from latentgym.heads.superposition import MultiTokenHead, each_once, mix
 
 Merge = Literal["mean", "probability"]
 
@@ -63,15 +62,10 @@ class MultiplexHead(MultiTokenHead):
 
     def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
         """Each sampled id once, with the weight of all its samples."""
-        ids = action["ids"]
         weights = action.get("weights")
         if weights is None:
             return super().heaviest(action, read, most)
-        same = ids.unsqueeze(-1) == ids.unsqueeze(-2)
-        before = same.tril(-1).any(-1)  # it was counted where it came first
-        share = torch.where(same, weights.unsqueeze(-2), 0.0).sum(-1).masked_fill(before, 0.0)
-        share, place = share.sort(dim=-1, descending=True, stable=True)
-        return ids.gather(-1, place)[..., :most], share[..., :most]
+        return each_once(action["ids"], weights, most)
 
     def _each(self, action: Action, read: Readout) -> Tensor:
         return gather_log_prob(self._scaled(read.logits), action["ids"])

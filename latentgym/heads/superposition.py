@@ -118,11 +118,7 @@ class MultiTokenHead(PolicyHead):
     def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
         """Each sampled id once, with its share of the K samples."""
         ids = action["ids"]
-        same = ids.unsqueeze(-1) == ids.unsqueeze(-2)
-        before = same.tril(-1).any(-1)  # it was counted where it came first
-        share = same.float().mean(-1).masked_fill(before, 0.0)
-        weights, place = share.sort(dim=-1, descending=True, stable=True)
-        return ids.gather(-1, place)[..., :most], weights[..., :most]
+        return each_once(ids, torch.full_like(ids, 1 / self.k, dtype=torch.float32), most)
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return gather_log_prob(self._scaled(read.logits), action["ids"]).mean(-1)
@@ -199,6 +195,18 @@ def mix(ids: Tensor, weights: Tensor, table_VD: Tensor) -> Tensor:
     """Weighted sum of embeddings: ids and weights (..., S) to (..., D)."""
     rows = nn.functional.embedding(ids, table_VD)
     return (weights.to(rows.dtype).unsqueeze(-2) @ rows).squeeze(-2)
+
+
+def each_once(ids: Tensor, weights: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Ids (..., K) with all the weight that they have among the K, the heaviest first.
+
+    An id that came before has the weight 0; `most` of them are kept.
+    """
+    same = ids.unsqueeze(-1) == ids.unsqueeze(-2)
+    before = same.tril(-1).any(-1)  # it was counted where it came first
+    share = torch.where(same, weights.unsqueeze(-2), 0.0).sum(-1).masked_fill(before, 0.0)
+    share, place = share.sort(dim=-1, descending=True, stable=True)
+    return ids.gather(-1, place)[..., :most], share[..., :most]
 
 
 def most_frequent(ids: Tensor) -> Tensor:
