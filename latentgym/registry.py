@@ -65,6 +65,7 @@ AGENTS: dict[str, str] = {
     "coconut": "latentgym.agents.coconut:Coconut",
     "colar-grpo": "latentgym.agents.colar_grpo:CoLaR",
     "cot": "latentgym.agents.cot:CoT",
+    "ctrls": "latentgym.agents.ctrls:CTRLS",
     "hrpo": "latentgym.agents.hrpo:HRPO",
     "latentr3": "latentgym.agents.latentr3:LatentR3",
     "latentseek": "latentgym.agents.latentseek:LatentSeek",

@@ -12,6 +12,7 @@ from .routed import RoutedHead
 from .superposition import DirichletHead, MixtureHead, MultiTokenHead
 from .switching import ColdStopHead, SwitchingHead
 from .token import TokenHead
+from .transitions import TransitionHead
 
 __all__ = [
     "CONTROLS",
@@ -34,5 +35,6 @@ __all__ = [
     "RoutedHead",
     "SwitchingHead",
     "TokenHead",
+    "TransitionHead",
     "gather_log_prob",
 ]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from latentgym.episodes.spaces import family
 from latentgym.errors import UsageError, told
-from latentgym.heads.distributions import masked
+from latentgym.heads.distributions import entropy, masked
 from latentgym.heads.rng import CounterRNG
 
 Action = dict[str, Tensor]
@@ -82,10 +82,6 @@ class PolicyHead(nn.Module, ABC):
     controlled: ClassVar[str | None] = None
     """The tensor of an action that controls replace; None for all that the model reads of it."""
 
-    samples_tokens: ClassVar[bool] = True
-    """Whether thoughts are drawn from the next-token distribution, so that the entropy of that is
-    theirs; not where they are vectors with a density of their own."""
-
     part_weights: tuple[float, ...] = (1.0,)
     """Weight of each of the J parts of a thought in loss and divergence."""
 
@@ -125,6 +121,15 @@ class PolicyHead(nn.Module, ABC):
         Of each of its parts, (..., J), where there are several. What is needed of a state must
         stand in the action: replay has none. A head that thinks without randomness answers zeros.
         """
+
+    def entropy(self, action: Action, read: Readout) -> Tensor:
+        """Entropy in nats of what the thought was drawn from, fp32 (...,). Differentiable.
+
+        By default that of the next-token distribution. It is logged, and raised by the entropy
+        bonus; where nothing can raise the thought's own, as with noise of a fixed size, a head
+        gives what is worth logging, detached.
+        """
+        return entropy(read.logits)
 
     def drawn(self, action: Action) -> Tensor:
         """Which parts of thoughts were drawn at random, bool (..., J); by default all or none.

@@ -46,7 +46,6 @@ class GaussianHead(PolicyHead):
     """
 
     family = "hybrid"
-    samples_tokens = False
     scale: Tensor
 
     def __init__(
@@ -91,6 +90,11 @@ class GaussianHead(PolicyHead):
         mean, log_std = self.distribution(read.hidden)
         z = (action["latent"] - mean) * (-log_std).exp()
         each = -0.5 * (z.square() + _LOG_2_PI) - log_std
+        return each.mean(-1) if self.density == "mean" else each.sum(-1)
+
+    def entropy(self, action: Action, read: Readout) -> Tensor:
+        """Of the Gaussian: the mean over its elements or their sum, as the density is."""
+        each = self.distribution(read.hidden)[1] + 0.5 * (1 + _LOG_2_PI)
         return each.mean(-1) if self.density == "mean" else each.sum(-1)
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:

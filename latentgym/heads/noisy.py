@@ -40,7 +40,6 @@ class NoisyMixtureHead(PolicyHead):
     """
 
     family = "continuous"
-    samples_tokens = False
     size: Tensor
 
     def __init__(
@@ -78,6 +77,10 @@ class NoisyMixtureHead(PolicyHead):
     def heaviest(self, action: Action, read: Readout, most: int) -> tuple[Tensor, Tensor] | None:
         """Those of the mixture below the noise."""
         return self.mixture.heaviest(self._mixed(read)[0], read, most)
+
+    def entropy(self, action: Action, read: Readout) -> Tensor:
+        """Of the next-token distribution, detached: that of the noise is always the same."""
+        return super().entropy(action, read).detach()
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         return self.mixture.flops(vocab_size, hidden_size)

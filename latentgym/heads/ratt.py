@@ -41,7 +41,6 @@ class RATTHead(PolicyHead):
 
     family = "hybrid"
     needs_memory = True
-    samples_tokens = False
 
     def __init__(self, width: int, std: float = 1.5) -> None:
         super().__init__()
@@ -69,6 +68,10 @@ class RATTHead(PolicyHead):
             return torch.zeros_like(read.logits[..., 0])
         z = (action["latent"] - self.attend(read)) / self.std
         return (-0.5 * (z.square() + _LOG_2_PI) - math.log(self.std)).sum(-1)
+
+    def entropy(self, action: Action, read: Readout) -> Tensor:
+        """Of the next-token distribution, detached: that of the noise is always the same."""
+        return super().entropy(action, read).detach()
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         """The query; and for each position of the prompt its score and the weighted sum."""

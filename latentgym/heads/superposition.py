@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from latentgym.errors import UsageError
 from latentgym.heads.base import Action, PolicyHead, Readout
-from latentgym.heads.distributions import categorical, gather_log_prob
+from latentgym.heads.distributions import categorical, gather_log_prob, masked
 from latentgym.heads.rng import CounterRNG
 from latentgym.heads.top import top_k
 
@@ -181,6 +181,15 @@ class DirichletHead(PolicyHead):
         terms = (a - 1) * log_weights.masked_fill(absent, 0.0) - torch.lgamma(a)
         total = a.masked_fill(absent, 0.0).sum(-1)
         return torch.lgamma(total) + terms.masked_fill(absent, 0.0).sum(-1)
+
+    def entropy(self, action: Action, read: Readout) -> Tensor:
+        """Of the Dirichlet distribution over the stored ids."""
+        absent = action["log_weights"].isneginf()
+        a = self._concentration(gather_log_prob(read.logits, action["ids"]).exp(), absent)
+        total, present = masked(a, ~absent).sum(-1), (~absent).sum(-1)
+        terms = torch.lgamma(a) - (a - 1) * torch.digamma(a)
+        normaliser = (total - present) * torch.digamma(total) - torch.lgamma(total)
+        return masked(terms, ~absent).sum(-1) + normaliser
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         return 2.0 * min(self.support, vocab_size) * hidden_size, 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from math import inf
 from typing import Any
 
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from latentgym.errors import UsageError, told
 from latentgym.heads import Action, PolicyHead, Readout, TokenHead
 from latentgym.heads.base import part_log_probs, shaped
-from latentgym.heads.distributions import entropy
 from latentgym.lm.chunks import in_chunks
 from latentgym.lm.model import LatentLM
 from latentgym.rollout.rollouts import StepKind
@@ -106,13 +106,12 @@ class Policy(nn.Module):
             thoughts: the head's actions, those of the kinds `THOUGHTS`, in row-major order, without
                 what tokens and kinds tell: tensors of shape (n thoughts, ...).
             given_MD: what is read at the positions of kind GIVEN, in row-major order, if any are.
-            entropy_gradient: whether entropies have gradients, where what is drawn is drawn from
-                the next-token distribution (`PolicyHead.samples_tokens`).
+            entropy_gradient: whether entropies have gradients.
 
         Returns:
             Log-probability of each action and target, fp32 (B, T), 0 where there is none; of each
             part of it, (B, T, J), where the head's thoughts have J > 1, the first of them for plain
-            tokens. And entropy of the next-token distribution there, fp32 (B, T).
+            tokens. And the entropy of what it was drawn from, fp32 (B, T).
 
         Raises:
             UsageError: a head gives log-probabilities or embeddings of another shape than (M,), or
@@ -223,7 +222,7 @@ class Policy(nn.Module):
         entropy_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities (M, J) and entropies (M,) of actions, in chunks that bound logits."""
-        lm, moves = self.lm, entropy_gradient and scorer.samples_tokens
+        lm = self.lm
 
         def score(rows: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
             logits = lm.logits(hidden)
@@ -231,8 +230,10 @@ class Policy(nn.Module):
             if scorer.needs_memory and memory is not None:
                 read.memory, read.memory_mask = (part[row_M[rows]] for part in memory)
             chunk = {name: value[rows] for name, value in action.items()}
-            of_logits = entropy(logits if moves else logits.detach())
-            return part_log_probs(scorer, chunk, read), of_logits
+            logp_MJ = part_log_probs(scorer, chunk, read)
+            with nullcontext() if entropy_gradient else torch.no_grad():
+                entropy_M = shaped(scorer.entropy(chunk, read), rows.shape, scorer, "entropy")
+            return logp_MJ, entropy_M.float()
 
         rows = torch.arange(len(hidden_MD), device=hidden_MD.device)
         logp_MJ, entropy_M = in_chunks(score, lm.logits_at_once, rows, hidden_MD)

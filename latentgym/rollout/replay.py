@@ -34,8 +34,7 @@ class Scores:
             head's thoughts have J parts, that of each, (N, T, J).
         part_NT: where an action has one, bool, of the same shape.
         weight_NT: of each in loss and divergence, of the same shape.
-        entropy_NT: entropy of the next-token distribution at each action, (N, T); by default
-            without gradient.
+        entropy_NT: entropy of what each action was drawn from, (N, T); by default without gradient.
         thought_NT: True where the head has acted, (N, T).
     """
 

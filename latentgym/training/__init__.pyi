@@ -3,6 +3,8 @@ from .compression_config import CompressionConfig
 from .config import Optimisation
 from .curriculum import Curriculum
 from .curriculum_config import CurriculumConfig
+from .elbo import ELBO
+from .elbo_config import ELBOConfig
 from .grpo import GRPO
 from .grpo_config import GRPOConfig
 from .looks import Look, Looks
@@ -25,11 +27,13 @@ from .supervised_config import SupervisedConfig
 from .trainer import Trainer
 
 __all__ = [
+    "ELBO",
     "GRPO",
     "Compression",
     "CompressionConfig",
     "Curriculum",
     "CurriculumConfig",
+    "ELBOConfig",
     "GRPOConfig",
     "Look",
     "Looks",

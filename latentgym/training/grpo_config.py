@@ -126,8 +126,8 @@ class GRPOConfig:
     """Steps after which divergence is measured from the policy as it then is; 0 measures it from
     the starting policy to the end."""
     entropy: NotNegative = 0.0
-    """Weight of a bonus on the entropy of the next-token distribution, where actions are drawn from
-    it."""
+    """Weight of a bonus on the entropy of what actions are drawn from; none for noise of a fixed
+    size."""
     reward: Literal["task", "perplexity"] = "task"
     """Of whole episodes, from the task's grader; or of chains of thought alone, minus the
     perplexity of the right answer behind them. What is learnt then are the thoughts."""

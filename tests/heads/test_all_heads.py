@@ -24,10 +24,12 @@ from latentgym.heads import (
     NoisyMixtureHead,
     PauseHead,
     PolicyHead,
+    RATTHead,
     Readout,
     RoutedHead,
     TokenHead,
 )
+from latentgym.heads.distributions import entropy
 
 HEADS: dict[str, Callable[[], PolicyHead]] = {
     "token": TokenHead,
@@ -156,3 +158,15 @@ def test_a_mixture_is_what_the_model_reads(
     ids, weights = found
     mixed = (weights[..., None] * read.table_VD[ids]).sum(-2)
     assert_close(mixed, head.embed(action, read.table_VD))
+
+
+@pytest.mark.parametrize("name", ["noisy", "ratt"])
+def test_nothing_raises_the_entropy_of_noise_of_a_fixed_size(
+    name: str, make_read: MakeRead, make_rng: Callable
+) -> None:
+    read = make_read(B)
+    read.logits = read.logits.clone().requires_grad_()
+    head = NoisyMixtureHead() if name == "noisy" else RATTHead(D)
+    found = head.entropy({"token": read.logits.argmax(-1)}, read)
+    assert_close(found, entropy(read.logits).detach())
+    assert not found.requires_grad

@@ -91,3 +91,14 @@ def test_thinking_stops_by_the_language_models_own_token(
 def test_a_negative_temperature_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be negative"):
         head(temperature=-1.0)
+
+
+@pytest.mark.parametrize("density", ["mean", "sum"])
+def test_the_entropy_is_torchs(density: Any, make_read: Callable, make_rng: Callable) -> None:
+    read, gaussian = make_read(B), head(density=density, temperature=0.7)
+    mean, log_std = head().distribution(read.hidden)
+    each = torch.distributions.Normal(mean, 0.7 * log_std.exp()).entropy()  # type: ignore[no-untyped-call]
+    expected = each.mean(-1) if density == "mean" else each.sum(-1)
+    found = gaussian.entropy(gaussian.sample(read, make_rng(B)), read)
+    assert_close(found, expected)
+    assert found.requires_grad

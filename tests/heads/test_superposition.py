@@ -126,6 +126,8 @@ def test_the_density_is_torchs(make_read: MakeRead, make_rng: Callable) -> None:
         point = action["log_weights"].double().exp()
         expected = Dirichlet(concentration.double(), validate_args=False).log_prob(point)
         assert_close(head.log_prob(action, read).double(), expected, rtol=1e-3, atol=1e-3)
+        entropy = Dirichlet(concentration.double(), validate_args=False).entropy()
+        assert_close(head.entropy(action, read).double(), entropy, rtol=1e-3, atol=2e-2)
 
 
 def test_unlikely_ids_take_no_part(make_rng: Callable) -> None:
@@ -137,6 +139,8 @@ def test_unlikely_ids_take_no_part(make_rng: Callable) -> None:
     assert weights[0, 2:].tolist() == [0, 0] and weights[0, :2].min() > 0
     expected = Dirichlet(2.0 * p[0, :2] / 0.995).log_prob(weights[0, :2])
     assert_close(head.log_prob(action, read)[0], expected, rtol=1e-4, atol=1e-4)
+    entropy = Dirichlet(2.0 * p[0, :2] / 0.995).entropy()
+    assert_close(head.entropy(action, read)[0], entropy, rtol=1e-4, atol=1e-4)
 
 
 def test_the_likeliest_id_takes_part_however_unlikely_it_is(make_rng: Callable) -> None:

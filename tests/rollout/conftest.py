@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from latentgym.episodes.protocol import Budget, Protocol, StopMatcher
 from latentgym.heads import (
@@ -23,6 +24,7 @@ from latentgym.heads import (
     RATTHead,
     RoutedHead,
     TokenHead,
+    TransitionHead,
 )
 
 HEADS: dict[str, Callable[[], PolicyHead]] = {
@@ -41,6 +43,15 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "gumbel": lambda: GumbelHead(temperature=2.0),
     "noisy": NoisyMixtureHead,
     "routed": lambda: RoutedHead(32, soft_share=0.5),
+    "transitions": lambda: TransitionHead(
+        *(32, TokenHead()),
+        step_end=torch.arange(3, 259, 4),
+        states=5,
+        prefix=2,
+        longest=3,
+        epsilon=0.3,
+        learns="transitions",
+    ),
 }
 
 
