@@ -12,9 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
@@ -23,6 +20,8 @@ from latentgym.system.options.ranges import NotNegative, Positive, Share, Size, 
 from latentgym.training import ELBOConfig, GRPOConfig, Optimisation, Recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from latentgym.lm import LatentLM
 
 _GRPO = GRPOConfig(prompts=8, group_size=8, micro_batch=16, kl=0.0, entropy=0.01)
@@ -151,6 +150,8 @@ def _step_end(lm: LatentLM, text: str) -> Tensor:
     Raises:
         UsageError: the text is empty, or no token holds it.
     """
+    import torch
+
     pieces = lm.tokenizer.pieces()
     ids = [i for i, piece in enumerate(pieces) if text and text in piece]
     if not ids:

@@ -100,8 +100,6 @@ class Session:
     """
 
     def __init__(self, job: Job, workers: Workers) -> None:
-        import ray
-
         from latentgym.openrlhf.arguments import arguments
         from latentgym.openrlhf.strategy import Strategy
         from latentgym.openrlhf.trainer import Trainer
@@ -111,6 +109,13 @@ class Session:
         reference = workers.reference if job.grpo.kl else None
         strategy = Strategy(arguments(job), job)
         self.trainer = Trainer(job, strategy, self.policies, reference, self._on_step)
+        with failures(RESUME):
+            self._start(strategy, reference)
+
+    def _start(self, strategy: Any, reference: Any) -> None:
+        """Have the workers load what they work with; an error of theirs is a sentence."""
+        import ray
+
         started = self.policies.async_init_model_from_pretrained(
             strategy, "latentgym", self.trainer.get_max_steps(), None
         )

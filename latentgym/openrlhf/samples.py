@@ -11,7 +11,7 @@ import torch
 
 from latentgym.rollout import THOUGHTS, Episodes, Policy, StepKind
 from latentgym.rollout.collect import COUNTS
-from latentgym.rollout.replay import acted, action_parts
+from latentgym.rollout.replay import action_parts
 from latentgym.training import Order
 
 
@@ -74,7 +74,9 @@ def responses(
         latents: numbers to log of all these episodes together.
     """
     rollouts = episodes.rollouts
-    acted_NT = acted(action_parts(policy, rollouts)[0]).cpu().numpy()
+    shape = (*rollouts.kind_NT.shape, len(policy.head.part_weights))
+    part_NTJ, weight_NTJ = (x.cpu().view(shape) for x in action_parts(policy, rollouts))
+    parts = shape[-1]
     numbers = _numbers(episodes)
     out: list[list[dict[str, Any]]] = []
     for q, row in enumerate(rows):
@@ -85,16 +87,21 @@ def responses(
             kinds = rollouts.kind_NT[n][present]
             thought = torch.from_numpy(np.isin(rollouts.kind_NT[n], THOUGHTS))
             kind = np.concatenate([np.full(len(prompt), StepKind.PROMPT, dtype=np.int8), kinds])
+            tokens = np.array([*prompt, *rollouts.tokens(n).tolist()])
+            drawn = part_NTJ[n].numpy()[present].reshape(-1)
+            weight = torch.ones(len(kind), parts)
+            weight[len(prompt) :] = weight_NTJ[n][torch.from_numpy(present)]
             group.append(
                 {
                     "prompt": str(row.question),
                     "label": row,
                     "images": None,
-                    "observation_tokens": [*prompt, *rollouts.tokens(n).tolist()],
-                    "action_ranges": action_ranges(len(prompt), acted_NT[n][present]),
+                    "observation_tokens": tokens.repeat(parts).tolist(),
+                    "action_ranges": action_ranges(len(prompt) * parts, drawn),
                     "rollout_log_probs": None,  # the training pass tells them
                     "mm_train_inputs": {
                         "kind": torch.from_numpy(kind),
+                        "part_weight": weight,
                         **{k: v[n].cpu()[thought] for k, v in rollouts.actions.items()},
                     },
                     "truncated": bool(rollouts.truncated_N[n]),
@@ -114,21 +121,11 @@ def action_ranges(prompt: int, acted_T: np.ndarray[Any, Any]) -> list[tuple[int,
     """Begin and end of each run of actions; what the environment inserted is none.
 
     Args:
-        prompt: positions before the first step.
-        acted_T: which steps are actions.
+        prompt: places before the first step.
+        acted_T: at which places behind it there is an action.
     """
     edges = np.flatnonzero(np.diff(acted_T.astype(np.int8), prepend=0, append=0)) + prompt
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
-def thoughts_of(experience: Any) -> torch.Tensor:
-    """Which actions of an experience are thoughts, bool (B, A)."""
-    thought_BA = torch.zeros_like(experience.action_mask, dtype=torch.bool)
-    for row, inputs in enumerate(experience.mm_train_inputs):
-        kind = inputs["kind"][1:]
-        thought_BA[row, : len(kind)] = torch.from_numpy(np.isin(kind.numpy(), THOUGHTS))
-    acted_BA: torch.Tensor = experience.action_mask.bool()
-    return thought_BA & acted_BA
 
 
 def is_ours(name: str) -> bool:

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from latentgym.heads.distributions import masked
 from latentgym.openrlhf.job import Job
-from latentgym.openrlhf.samples import StepRow, TrainingRows, collate, is_ours, thoughts_of
+from latentgym.openrlhf.parts import actions_of, places
+from latentgym.openrlhf.samples import StepRow, TrainingRows, collate, is_ours
 from latentgym.text.tokenizers import Tokenizer
 from latentgym.training.losses import action_weights, advantages
 
@@ -89,9 +90,10 @@ class ExperienceMaker(RemoteExperienceMaker):  # type: ignore[misc]
         advantage = advantages(by_row, c.group_size, c.advantage)[index]
         sizes = [len(experience.index) for experience in experiences]
         for experience, part in zip(experiences, torch.split(advantage, sizes), strict=True):
-            action_BA = experience.action_mask.bool()
-            weights = action_weights(thoughts_of(experience), action_BA, c.mean)
-            experience.advantages = masked(part[:, None] * weights, action_BA)
+            actions = actions_of(experience)
+            weights_BT = action_weights(actions.thought_BT, actions.acted_BT, c.mean)
+            advantage_BTJ = part[:, None, None] * weights_BT[..., None] * actions.weight_BTJ
+            experience.advantages = places(masked(advantage_BTJ, actions.part_BTJ))
         return experiences
 
 

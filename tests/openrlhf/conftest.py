@@ -22,6 +22,10 @@ PRESETS = {
     "coconut": ("grpo-tiny", "latent/MNNS-hybrid"),
     "hrpo": ("tiny", "latent/MNNS-hybrid"),
     "colar-grpo": ("grpo-tiny", "latent/MNNS-hybrid"),
+    "multiplex": ("tiny", "latent/MNNS-continuous"),
+    "soft-grpo": ("tiny", "latent/MNNS-continuous"),
+    "tarpo": ("tiny", "latent/MNNS-hybrid"),
+    "ctrls": ("grpo-tiny", "latent/GSM8KAug-hybrid"),
 }
 
 

@@ -113,6 +113,18 @@ CASES: dict[str, dict[str, Any]] = {
         "searches": True,
         "grpo": {"truncated": "penalty", "overlong_buffer": 4},
     },
+    "sub-tokens": {"agent": "multiplex"},
+    "Gumbel noise": {"agent": "soft-grpo"},
+    "router, three passes": {
+        "agent": "tarpo",
+        "config": {"soft_share": 0.5},
+        "grpo": {"updates": 3, "clip_low": 0.01, "clip_high": 0.01},
+    },
+    "transitions": {
+        "agent": "ctrls",
+        "run": {"env_options": {"source": "generated", "max_operations": 2, "largest": 9}},
+        "grpo": {"rewards": ["own_rewards:low"]},
+    },
     "zero 0": {"zero": 0},
     "own rewards": {"grpo": {"rewards": ["own_rewards:low=0.5", "own_rewards:some", "task=2"]}},
     "zero 1, recomputed activations": {"zero": 1, "gradient_checkpointing": True},
@@ -135,6 +147,7 @@ SHARED |= {"train/lr"}
 AGAIN = {
     *("divergence", "mean over phases, divergence", "sums, divergence", "three passes"),
     *("bf16, adapters", "searches", "zero 3", "searches, three passes, divergence"),
+    *("sub-tokens", "Gumbel noise", "transitions"),
     *("zero 3, Gaussian", "zero 1, recomputed activations", "schedule"),
 }
 
@@ -166,6 +179,18 @@ def test_a_run_is_the_local_run(case: str, make_job: Any, workers: Any) -> None:
     assert session.last == {k: v for k, v in logged[-1].items() if k != "step"}
     assert ("rollout/calls" in session.last) == (session.last.get("rollout/calls", 0) > 0.5)
     assert ("rollout/calls" in session.last) == CASES[case].get("searches", False)
+
+
+def test_a_reward_that_workers_cannot_import_is_a_sentence(
+    make_job: Any, workers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from latentgym.openrlhf.launch import Session
+
+    (tmp_path / "only_here.py").write_text("def length(completions): return [0.0]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    job = make_job(grpo={"rewards": ["only_here:length"]})
+    with pytest.raises(ClusterError, match=r"no module 'only_here'; .* on PYTHONPATH"):
+        Session(job, workers)
 
 
 def test_stopped_and_resumed_is_uninterrupted(make_job: Any, workers: Any) -> None:
