@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what it is deprecated for is its own
-    vf = pytest.importorskip("verifiers.v1", reason="pip install 'latentgym[verifiers]'")
-    from verifiers.v1.graph import MessageNode
-    from verifiers.v1.trace import TraceTask
-    from verifiers.v1.utils.loaders import load_taskset, taskset_class
-
-    from latentgym.adapters.verifiers import LatentGymConfig
-
 ID = "latentgym_verifiers"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OPTIONS: dict[str, Any] = {"source": "sample", "limit": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verifiers() -> None:
+    """Imported here, as it takes many seconds: not where tests are merely collected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it is deprecated for is its own
+        pytest.importorskip("verifiers.v1", reason="pip install 'latentgym[verifiers]'")
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +29,19 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def taskset(**config: Any) -> Any:
+    from verifiers.v1.utils.loaders import load_taskset
+
+    from latentgym.adapters.verifiers import LatentGymConfig
+
     return load_taskset(LatentGymConfig(id=ID, **config))
 
 
 def scored(task: Any, text: str) -> Any:
     """The trace of a model that says this, scored by the library."""
+    import verifiers.v1 as vf
+    from verifiers.v1.graph import MessageNode
+    from verifiers.v1.trace import TraceTask
+
     said = vf.AssistantMessage(content=text)
     trace = vf.Trace.model_construct(
         task=TraceTask.model_construct(data=task.data),
@@ -48,6 +55,8 @@ def scored(task: Any, text: str) -> Any:
 
 
 def test_its_loader_finds_the_questions() -> None:
+    from verifiers.v1.utils.loaders import taskset_class
+
     found = list(taskset(options=OPTIONS))
     assert type(taskset(options=OPTIONS)) is taskset_class(ID)
     assert [task.data.idx for task in found] == [0, 1, 2]

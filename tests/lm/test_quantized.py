@@ -25,13 +25,18 @@ from latentgym.lm.footprint import Footprint, layout_of
 from latentgym.training.frozen import digest_of_frozen
 from latentgym.training.manifest import find
 
-pytest.importorskip("bitsandbytes", reason="pip install 'latentgym[bitsandbytes]'")
 ENV, OPTIONS = "latent/GSM8K-token", {"source": "sample", "think": 3, "answer": 3}
 SETTINGS = {
     "grpo.prompts": 2, "grpo.group-size": 2, "grpo.kl": 0.1, "optimisation.lr": 0.1,
     "optimisation.schedule": "constant", "optimisation.warmup": 0.0,
     "optimisation.optimizer": "adamw-8bit",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """bitsandbytes, which takes seconds to import: not where tests are merely collected."""
+    pytest.importorskip("bitsandbytes", reason="pip install 'latentgym[bitsandbytes]'")
 
 
 @pytest.fixture(scope="module")
