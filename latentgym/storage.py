@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
-from latentgym.errors import UsageError
+from latentgym.errors import UsageError, told
 
 _WORKPLACE = ".latentgym-"
 _LOCK = "lock"
@@ -169,6 +169,17 @@ def writable(path: Path, instead: str = "choose another --out") -> Iterator[None
         raise UsageError(
             f"cannot write {path} ({error.strerror or error}); make room, or {instead}."
         ) from error
+
+
+def folder_named(path: str | Path) -> Path:
+    """A folder that a user has named in Python, where no shell has expanded its `~`.
+
+    Raises:
+        UsageError: no file system can have it.
+    """
+    if "\0" in str(path):
+        raise UsageError(f"{told(str(path))} is no path; give one without NUL characters.")
+    return Path(path).expanduser()
 
 
 def cache_folder() -> Path:

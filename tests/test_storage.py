@@ -15,7 +15,7 @@ import pytest
 
 from latentgym import storage
 from latentgym.errors import UsageError
-from latentgym.storage import atomic_write, clear, discard, gzipped, writable
+from latentgym.storage import atomic_write, clear, discard, folder_named, gzipped, writable
 
 WRITES = """
 import sys, time
@@ -160,3 +160,12 @@ def test_what_cannot_be_written_is_a_sentence(act: Callable[[Path], None], tmp_p
         writable(path),
     ):
         act(path)
+
+
+def test_a_folder_is_one_that_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder_named("~/runs/a") == tmp_path / "runs" / "a"
+    assert folder_named(Path("~/runs")) == tmp_path / "runs"
+    assert folder_named("runs/~a") == Path("runs/~a")
+    with pytest.raises(UsageError, match="no path"):
+        folder_named("runs/\0")

@@ -19,7 +19,7 @@ from latentgym.errors import UsageError
 from latentgym.evaluation.evaluate import Evaluation, questions_of
 from latentgym.evaluation.evaluate import evaluate as evaluate_policy
 from latentgym.evaluation.results import RESULT
-from latentgym.storage import writable
+from latentgym.storage import folder_named, writable
 from latentgym.system.lock import in_use
 from latentgym.system.options.calls import checked
 from latentgym.system.options.ranges import Interval, Seed, SizeOrZero, Steps
@@ -81,7 +81,7 @@ def evaluate(
         UsageError, CheckpointError: as `load`; no such split or questions; or the folder holds a
             result already.
     """
-    folder = None if out is None else Path(out)
+    folder = None if out is None else folder_named(out)
     if folder is not None and (folder / RESULT).exists():
         raise UsageError(f"{folder} holds a result already; choose another folder.")
     run = stored_run(source, env, options={**(options or {}), "split": split}, **more)

@@ -23,6 +23,7 @@ from latentgym.evaluation.results import RESULT, Result, load_result
 from latentgym.rollout import Policy
 from latentgym.storage import atomic_write, to_json, writable
 from latentgym.text.tokenizers import HFTokenizer
+from latentgym.training.manifest import run_of
 
 HEADS, ABOUT, CARD = "heads.safetensors", "latentgym.json", "README.md"
 _TOKEN = "HF_TOKEN"
@@ -109,14 +110,14 @@ library_name: transformers
 Trained with latentgym from {model}.
 
 **Method.** {method}
+
+**Data.** Trained on {env}, split {trained_on}.
 {result}
 `{heads}` and `{about}` hold what the method adds to the model. transformers and vLLM read the
 model alone and decode tokens; `latentgym.load` thinks as it was trained to, from the run's folder.
 """
 _RESULT_TEXT = """
-**Data.** {source}, split {split}, hash {hash}.
-
-**Result.** {accuracy} of {n} questions (95 % interval).
+**Result.** {accuracy} of {n} questions (95 % interval): {source}, split {split}, hash {hash}.
 
 ```
 {command}
@@ -127,6 +128,7 @@ _RESULT_TEXT = """
 def card(run: Run, result: Result | None) -> str:
     """The model card: base model, data, method, result and command, in the hub's format."""
     module = sys.modules[agent_class(run.agent).__module__]
+    trained = run_of(run.checkpoint).get("env_options", {})
     told = ""
     if result is not None:
         low, high = result.accuracy_ci95
@@ -144,6 +146,7 @@ def card(run: Run, result: Result | None) -> str:
         agent=run.agent_name,
         env=run.env_id,
         model=_code(run.model),
+        trained_on=_code(trained.get("split", "train")),
         method=" ".join(" ".join((module.__doc__ or "").split("\n\n")[:2]).split()),
         result=told,
         heads=HEADS,

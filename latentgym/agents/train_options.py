@@ -11,6 +11,7 @@ import tyro
 from latentgym.errors import UsageError
 from latentgym.evaluation.answers import KEEP_THOUGHTS
 from latentgym.openrlhf.job import ClusterOptions
+from latentgym.storage import folder_named
 from latentgym.system.options.keywords import check, keywords
 from latentgym.system.options.ranges import (
     Interval,
@@ -81,8 +82,8 @@ class TrainOptions:
         Raises:
             UsageError: there is no such option, or a value of another type.
         """
-        if isinstance(out := given.get("out"), str):
-            given = {**given, "out": Path(out)}
+        if isinstance(out := given.get("out"), str | Path):
+            given = {**given, "out": folder_named(out)}
         own = dict.fromkeys(
             ("data", "test_data", "grader"), "in options=, beside the environment's"
         )

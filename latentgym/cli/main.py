@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from latentgym.errors import LatentGymError, Notice, OptionError, UsageError, did_you_mean
 from latentgym.registry import AGENTS
 from latentgym.system.plugins import import_named
-from latentgym.system.terminal import printable
+from latentgym.system.terminal import say
 
 # Each command's module has `main(argv) -> exit code`.
 COMMANDS = {
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     name, *rest = argv
     if name not in COMMANDS:
-        print(f"latentgym: no command {name!r}; {did_you_mean(name, COMMANDS)}", file=sys.stderr)
+        say(f"latentgym: no command {name!r}; {did_you_mean(name, COMMANDS)}")
         return USAGE_ERROR
     module, function = COMMANDS[name][0].split(":")
     try:
@@ -83,25 +83,24 @@ def main(argv: Sequence[str]) -> int:
             rest = _with_modules(rest)
             return int(getattr(importlib.import_module(module), function)(rest))
     except LatentGymError as error:
-        print(printable(f"latentgym {name}: {_sentence(error)}"), file=sys.stderr)
+        say(f"latentgym {name}: {_sentence(error)}")
         return USAGE_ERROR
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM:
             raise
         where = f": {error.filename}" if error.filename is not None else ""
-        print(printable(f"latentgym {name}: {error.strerror}{where[:200]}."), file=sys.stderr)
+        say(f"latentgym {name}: {error.strerror}{where[:200]}.")
         return USAGE_ERROR
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        print(
+        say(
             f"latentgym {name}: there is not enough memory; take fewer rows at once (--batch, "
-            "--micro-batch, --grpo.micro-batch, --grpo.prompts) or a smaller model.",
-            file=sys.stderr,
+            "--micro-batch, --grpo.micro-batch, --grpo.prompts) or a smaller model."
         )
         return USAGE_ERROR
     except KeyboardInterrupt as stop:
-        print(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.", file=sys.stderr)
+        say(f"latentgym {name}: {_SIGNALS[type(stop)][0]}.")
         return _SIGNALS[type(stop)][1]
 
 
@@ -158,7 +157,7 @@ def run() -> None:
     except OSError as error:  # stdout itself is what has no room
         if error.errno not in _OF_THE_SYSTEM:
             raise
-        print(f"latentgym: the output cannot be written ({error.strerror}).", file=sys.stderr)
+        say(f"latentgym: the output cannot be written ({error.strerror}).")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = USAGE_ERROR
     sys.exit(code)
@@ -200,9 +199,9 @@ def _notes() -> Callable[..., None]:
     told: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        line = printable(f"note: {message}")
+        line = f"note: {message}"
         if line not in told:
-            print(line, file=sys.stderr)
+            say(line)
         told.add(line)
 
     return show

@@ -5,7 +5,9 @@ Names, questions, answers and paths are whoever's: all that is shown of them goe
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,8 +20,19 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr: results alone go to stdout."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """A line for people, on stderr: results alone go to stdout.
+
+    On a terminal it is broken between words; elsewhere it stays one line, for whoever reads it.
+    """
+    text = printable(text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        wrapped = (
+            textwrap.wrap(each, width, break_long_words=False, break_on_hyphens=False)
+            for each in text.splitlines()
+        )
+        text = "\n".join(line for lines in wrapped for line in lines or [""])
+    print(text, file=sys.stderr, flush=True)
 
 
 def line(text: str, most: int | None = None) -> str:

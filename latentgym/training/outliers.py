@@ -14,7 +14,6 @@ Legend: M latents, V vocabulary, D width.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ from latentgym.analysis.sequences import THOUGHTS, PositionKind, Sequences
 from latentgym.errors import UsageError
 from latentgym.lm.outliers import pearson_kurtosis
 from latentgym.rollout import Policy
+from latentgym.system.terminal import say
 from latentgym.training.stage import Metrics
 
 FACTOR = 2.0  # how far beyond the percentiles the band reaches
@@ -80,12 +80,10 @@ class OutlierWatch:
         alarm = outside[worst].share > TOLERATED
         # Latents of an untrained policy are often outside; that tells of no collapse.
         if alarm and self.alarmed is False:
-            print(
+            say(
                 f"alarm: at step {step} {100 * outside[worst].share:.0f} % of the latents have "
                 f"{outside[worst].side} {worst} than token embeddings do (their band: "
-                "docs/metrics.md); they may be collapsing",
-                file=sys.stderr,
-                flush=True,
+                "docs/metrics.md); they may be collapsing"
             )
         self.alarmed = alarm and self.alarmed is not None
         shares = {f"outlier/latent_{name}_outside": x.share for name, x in outside.items()}

@@ -143,6 +143,17 @@ def test_names_are_only_names(plain: Path) -> None:
     assert "base_model" not in front and "base_model: other" in rest
 
 
+def test_a_card_parts_what_was_trained_on_from_what_was_asked(plain: Path) -> None:
+    from latentgym.agents.export import card
+    from latentgym.agents.stored import stored_run
+    from latentgym.evaluation.results import load_result
+
+    text = card(stored_run(plain), load_result(plain))
+    (data,) = [line for line in text.splitlines() if line.startswith("**Data.**")]
+    (result,) = [line for line in text.splitlines() if line.startswith("**Result.**")]
+    assert "split `train`" in data and "split `test`" in result
+
+
 def test_records_in_python_are_those_of_the_command_line(run: Path, tmp_path: Path) -> None:
     """What the weights were trained on among it."""
     argv = ["eval", "cot", ENV, "--checkpoint", str(run), "--limit", "6", "--split", "train"]

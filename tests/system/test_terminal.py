@@ -35,6 +35,21 @@ def test_a_cell_shows_what_it_is_given(text: str) -> None:
     assert harmless(out.getvalue())
 
 
+def test_on_a_terminal_lines_are_broken_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{'word ' * 30}/a/path-that-is/{'x' * 90}\n\nand more"
+    say(text)
+    assert capsys.readouterr().err == text + "\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    say(text)
+    told = capsys.readouterr().err
+    assert told.split() == text.split()
+    assert all(len(line) <= 80 or " " not in line for line in told.splitlines())
+    assert "" in told.splitlines() and max(map(len, told.splitlines())) > 80
+
+
 def test_long_texts_are_cut() -> None:
     assert str(shown("x" * 10, 4)) == "xxx…" and str(shown("x" * 4, 4)) == "x" * 4
 
