@@ -57,6 +57,30 @@ def own_random_numbers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def character_model() -> Callable[[Path, int], Path]:
+    """`character_model(folder, width)`: a folder as of the hub, of a model that reads characters.
+
+    Its weights are there again whenever it is loaded, unlike a tiny model's.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    def save(folder: Path, width: int) -> Path:
+        vocabulary = {c: i for i, c in enumerate(["<s>", "</s>", *map(chr, range(32, 127))])}
+        words = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
+        words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+        ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"}
+        PreTrainedTokenizerFast(tokenizer_object=words, **ends).save_pretrained(folder)
+        torch.manual_seed(3)
+        sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2}
+        sizes |= {"vocab_size": len(vocabulary), "num_attention_heads": 2, "eos_token_id": 1}
+        LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def real_data() -> str:
     """The folder of real data, where there is one."""
     folder = os.environ.get("LATENTGYM_DATA")

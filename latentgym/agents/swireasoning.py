@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
@@ -35,8 +35,8 @@ class SwiReasoningConfig:
     """Nats by which entropy must fall below its reference, for words."""
     rise: NotNegative = 0.0
     """Nats by which it must rise above it, for latent thinking."""
-    begins: str = "latent"
-    """How thinking begins: latent or explicit."""
+    begins: Literal["latent", "explicit"] = "latent"
+    """How thinking begins."""
     most_switches: Steps | None = None
     """To words; after so many it stays with them. None for no bound."""
     marks: str = ""
@@ -69,8 +69,6 @@ class SwiReasoning(Agent[SwiReasoningConfig]):
 
     def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
-        if c.begins not in ("latent", "explicit"):
-            raise UsageError(f"thinking begins latent or explicit, not {c.begins!r}.")
         head = heads.SwitchingHead(
             heads.TokenHead(c.temperature, top_p=c.top_p),
             window=c.window,

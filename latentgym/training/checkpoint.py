@@ -29,7 +29,7 @@ from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
 from latentgym.storage import atomic_write, discard
 from latentgym.system.sealed import digest, digests, sealed
-from latentgym.training.frozen import digest_of_frozen, frozen_names
+from latentgym.training.frozen import LM, digest_of_frozen, frozen_names
 from latentgym.training.manifest import (
     MANIFEST,
     SCHEMA,
@@ -43,7 +43,6 @@ from latentgym.training.optimizers import flat, unflatten
 
 _POLICY, _OPTIMIZER = "policy.safetensors", "optimizer.safetensors"
 _KEPT = "kept.safetensors"
-_LM = "lm."  # where a policy's language model stands
 
 
 def save(
@@ -171,7 +170,7 @@ def load_weights(path: Path, policy: Policy, agent: str | None = None) -> None:
     same = isinstance(run, dict) and run.get("agent", "") == agent
     if not same and own.keys().isdisjoint(name for name in tensors if not _of_model(name)):
         tensors = {name: tensor for name, tensor in tensors.items() if _of_model(name)}
-        of_lm = {name.removeprefix(_LM): x for name, x in tensors.items()}
+        of_lm = {name.removeprefix(LM): x for name, x in tensors.items()}
         _fill(policy.lm, of_lm, folder, manifest)
     else:
         _fill(policy, tensors, folder, manifest)
@@ -189,7 +188,7 @@ def _below_adapters(tensors: dict[str, Tensor], own: Mapping[str, Tensor]) -> di
 
 
 def _of_model(name: str) -> bool:
-    return name.startswith(_LM)
+    return name.startswith(LM)
 
 
 def _tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -17,12 +17,12 @@ from latentgym.lm.model import LatentLM
 from latentgym.rollout import Policy
 
 _SAMPLES = 1024  # numbers of each tensor
-_LM = "lm."  # where a policy's language model stands
+LM = "lm."  # where a policy's language model stands
 
 
 def frozen_names(module: nn.Module) -> set[str]:
     """Names of what a policy's language model, or a model, has in weights that are not trained."""
-    prefix = _LM if isinstance(module, Policy) else ""
+    prefix = LM if isinstance(module, Policy) else ""
     lm = module.lm if isinstance(module, Policy) else module
     frozen = {name for name, p in lm.named_parameters() if not p.requires_grad}
     # Of weights in 4 bits scales and tables stand behind their name.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
-from transformers import PreTrainedTokenizerFast as Words
+from transformers import AutoModelForCausalLM
 
 import latentgym
 from latentgym.cli.main import main
@@ -40,17 +39,8 @@ def installed() -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "model"
-    vocabulary = {c: i for i, c in enumerate(["<s>", "</s>", *map(chr, range(32, 127))])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
-    words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    Words(tokenizer_object=words, eos_token="</s>", unk_token="<s>").save_pretrained(path)
-    torch.manual_seed(3)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    sizes |= {"vocab_size": len(vocabulary), "num_attention_heads": 2, "eos_token_id": 1}
-    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(path)
-    return path
+def folder(tmp_path_factory: pytest.TempPathFactory, character_model: Callable[..., Path]) -> Path:
+    return character_model(tmp_path_factory.mktemp("model") / "model", 64)
 
 
 def train(out: Path, folder: Path, **more: Any) -> Any:

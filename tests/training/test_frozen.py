@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import latentgym
 from latentgym.errors import CheckpointError
@@ -25,20 +25,9 @@ GRPO = {"grpo.prompts": 2, "grpo.group-size": 2, "optimisation.lr": 0.1, "grpo.k
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory, character_model: Callable[..., Path]) -> Path:
     """A folder as of the hub, whose weights are there again whenever it is loaded."""
-    folder = tmp_path_factory.mktemp("model") / "model"
-    vocabulary = {c: i for i, c in enumerate(["<s>", "</s>", *map(chr, range(32, 127))])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
-    words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"}
-    PreTrainedTokenizerFast(tokenizer_object=words, **ends).save_pretrained(folder)
-    torch.manual_seed(3)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    sizes |= {"vocab_size": len(vocabulary), "num_attention_heads": 2, "eos_token_id": 1}
-    config = LlamaConfig(**sizes)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return character_model(tmp_path_factory.mktemp("model") / "model", 16)
 
 
 @pytest.fixture(scope="module")
