@@ -66,7 +66,7 @@ def test_a_cold_stop_that_never_comes_is_soft_thinking_and_one_at_once_thinks_no
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"marks": "no such mark,<think>"}, "is no token"), ({"marks": "<think>"}, "two tokens")],
+    [({"marks": "no,mark"}, "symbol of this task"), ({"marks": "<think>"}, "two tokens")],
 )
 def test_what_cannot_be(settings: dict[str, str], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
