@@ -24,6 +24,10 @@ MNNS = {
     "latentseek-iterations-4": "LatentSeek, 4 iterations",
     "latentseek-iterations-8": "LatentSeek, 8 iterations",
     "soft-thinking": "Soft Thinking, no training",
+    "swireasoning": "SwiReasoning, no training",
+    "ltpo-steps-0": "LTPO, no steps",
+    "ltpo-steps-1": "LTPO, 1 step",
+    "ltpo-steps-10": "LTPO, 10 steps",
     "cot": "chain of thought, trained on",
     "cot2": "CoT2, continuous supervision",
     "coconut": "Coconut",
@@ -31,11 +35,16 @@ MNNS = {
     "latentr3": "LatentR3, supervised",
     "token-grpo": "GRPO over tokens",
     "hrpo": "HRPO",
+    "tarpo": "TARPO",
     "mts-grpo": "MTS-GRPO (CoT2)",
+    "multiplex": "Multiplex Thinking",
+    "soft-grpo": "SofT-GRPO",
+    "soft-tokens": "Soft Tokens",
 }
 """Cells of `mnns` that are no controls, with what they are called."""
 _HEADLINE = ("start", "votes-samples-16", "soft-thinking", "cot", "cot2", "coconut", "colar")
-_HEADLINE += ("latentr3", "token-grpo", "hrpo", "mts-grpo")
+_HEADLINE += ("latentr3", "token-grpo", "hrpo", "tarpo", "mts-grpo", "multiplex", "soft-grpo")
+_HEADLINE += ("soft-tokens",)
 _CONTROLS = ("word", "zero", "shuffle", "noise")
 _TASKS = ("RG_chain_sum", "RG_products", "RG_gcd", "RG_letter_counting")
 _METHODS = {
@@ -52,6 +61,19 @@ _KNOBS = {
     "votes-samples": "votes",
     "best-of-n-samples": "best of n",
     "latentseek-iterations": "LatentSeek",
+    "ltpo-steps": "LTPO",
+}
+_FREE = {
+    "cot": "greedy chain of thought",
+    "votes-2": "votes of 2",
+    "votes-4": "votes of 4",
+    "soft-thinking": "Soft Thinking",
+    "cold-stop": "Soft Thinking with cold stop",
+    "swireasoning": "SwiReasoning",
+    "ltpo-0": "LTPO, no steps: 8 filler vectors",
+    "ltpo-10": "LTPO, 10 steps",
+    "ltpo-40": "LTPO, 40 steps",
+    "latentseek-1": "LatentSeek, 1 iteration",
 }
 
 
@@ -118,6 +140,15 @@ def small_lm_controls() -> str:
     return table(["Soft Thinking with, points [95 %]", *_TASKS], rows)
 
 
+def small_lm_free() -> str:
+    """What needs no training, on more questions of one task."""
+    cells = suite_cells("small_lm")
+    names = {f"free/{name}": label for name, label in _FREE.items()}
+    rows = named(cells, names, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
+    header = ["RG_letter_counting, 200 questions", "accuracy % [95 %]", "FLOP an answer"]
+    return table([*header, "thoughts, of all samples"], rows)
+
+
 def _seeds(cell: dict[str, Any]) -> str:
     return str(len(cell["seeds"]))
 
@@ -154,7 +185,8 @@ CHAIN_SUM = {
     "mixtures": "as it is, Soft Thinking",
     "grpo": "GRPO over tokens",
     "hrpo": "HRPO",
-    "mts-grpo": "MTS-GRPO (CoT2)",
+    "mts-grpo": "MTS-GRPO (CoT2), temperature 1",
+    "mts-grpo-cool": "MTS-GRPO, temperature .5",
 }
 """Cells of `chain-sum` that are no controls, with what they are called."""
 
@@ -168,6 +200,16 @@ def chain_sum() -> str:
     return table([*header, "reward of samples, first and last steps", "FLOP an answer"], rows)
 
 
+def chain_sum_controls() -> str:
+    """What replacing the thoughts changes."""
+    cells = suite_cells("chain_sum")
+    rows = [
+        [CHAIN_SUM[name], *(_paired(cells, f"{name}-{control}") for control in _CONTROLS)]
+        for name in ("hrpo", "mts-grpo", "mts-grpo-cool")
+    ]
+    return table(["points with other thoughts [95 %]", *_CONTROLS], rows)
+
+
 def _rise(cell: dict[str, Any]) -> str:
     if "reward_before" not in cell:
         return ""
@@ -176,10 +218,12 @@ def _rise(cell: dict[str, Any]) -> str:
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "chain-sum": chain_sum,
+    "chain-sum-controls": chain_sum_controls,
     "mnns": mnns,
     "mnns-controls": mnns_controls,
     "mnns-equal-cost": mnns_equal_cost,
     "mnns-headline": mnns_headline,
     "small-lm": small_lm,
     "small-lm-controls": small_lm_controls,
+    "small-lm-free": small_lm_free,
 }

@@ -112,7 +112,6 @@ class CTRLS(Agent[CTRLSConfig]):
         self._check_samples()
         lm.freeze()
         step_end = _step_end(lm, c.step_end)
-        table_VD = lm.table_VD.detach().float()
         words = heads.TokenHead(c.temperature if acting else c.train_temperature)
         head = heads.TransitionHead(
             lm.hidden_size,
@@ -128,7 +127,7 @@ class CTRLS(Agent[CTRLSConfig]):
             encoded=c.encoded,
             learns="all" if c.stage == "elbo" else "transitions",
             # What a model reads at such a place anyway disturbs it least.
-            near_D=table_VD[step_end[0]] / table_VD.square().mean().sqrt(),
+            near_D=lm.table_VD[step_end[0]],
         )
         return rollout.Policy(lm, head, words)
 

@@ -204,6 +204,22 @@ class PolicyHead(nn.Module, ABC):
         """Numbers to log of some thoughts by name, each of their leading shape; none by default."""
         return {}
 
+    _measured = False
+
+    def measured(self, number: Tensor, measure: Callable[[], Tensor]) -> Tensor:
+        """A buffer that is NaN until it is needed, then measured once, kept and saved.
+
+        Args:
+            number: the buffer, a scalar; a head has one at most.
+            measure: gives its value.
+        """
+        if not self._measured:  # looked at once, as it waits for the device
+            if bool(number.isnan()):
+                with torch.no_grad():
+                    number.copy_(measure())
+            self._measured = True
+        return number
+
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Optimiser groups of the head's own parameters; override for several learning rates.
 
@@ -235,6 +251,11 @@ class VectorHead(Protocol):
 def matrix_flops(module: nn.Module) -> float:
     """Operations of one vector on its way through all matrices of a module."""
     return 2.0 * sum(p.numel() for p in module.parameters() if p.dim() > 1)
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square of all numbers, fp32, a scalar tensor."""
+    return x.float().square().mean().sqrt()
 
 
 def part_log_probs(head: PolicyHead, action: Action, read: Readout) -> Tensor:

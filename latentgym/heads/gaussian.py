@@ -71,7 +71,6 @@ class GaussianHead(PolicyHead):
         self.deterministic = deterministic or temperature == 0
         self.density = density
         self.stop = stop or TokenHead()
-        self._measured = False
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         token = self.stop.sample(read, rng)["token"]
@@ -110,12 +109,7 @@ class GaussianHead(PolicyHead):
 
     def scale_of(self, table_VD: Tensor) -> Tensor:
         """s."""
-        if not self._measured:  # looked at once, as it waits for the device
-            if bool(self.scale.isnan()):
-                with torch.no_grad():
-                    self.scale.copy_(table_VD.float().std())
-            self._measured = True
-        return self.scale
+        return self.measured(self.scale, lambda: table_VD.float().std())
 
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
         """`size`: root mean square of z; 1 is that of a word."""

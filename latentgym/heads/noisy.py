@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from latentgym.errors import UsageError
-from latentgym.heads.base import Action, PolicyHead, Readout
+from latentgym.heads.base import Action, PolicyHead, Readout, rms
 from latentgym.heads.rng import CounterRNG
 from latentgym.heads.superposition import MixtureHead
 
@@ -56,7 +57,6 @@ class NoisyMixtureHead(PolicyHead):
         self.scale, self.density = scale, density
         self.deterministic = scale == 0
         self.register_buffer("size", torch.tensor(torch.nan))
-        self._measured = False
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         action, mean = self._mixed(read)
@@ -97,12 +97,7 @@ class NoisyMixtureHead(PolicyHead):
         return action, self.mixture.embed(action, table_VD)
 
     def _sigma(self, table_VD: Tensor) -> Tensor:
-        if not self._measured:  # looked at once, as it waits for the device
-            if bool(self.size.isnan()):
-                with torch.no_grad():
-                    self.size.copy_(table_VD.float().square().mean().sqrt())
-            self._measured = True
-        return self.scale * self.size
+        return self.scale * self.measured(self.size, partial(rms, table_VD))
 
 
 _NO_RNG = CounterRNG(torch.zeros(0, dtype=torch.int64))  # a mixture draws nothing

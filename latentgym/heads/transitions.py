@@ -17,13 +17,14 @@ width.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from latentgym.errors import UsageError
-from latentgym.heads.base import Action, PolicyHead, Readout, State
+from latentgym.heads.base import Action, PolicyHead, Readout, State, rms
 from latentgym.heads.distributions import categorical, masked
 from latentgym.heads.distributions import entropy as entropy_of
 from latentgym.heads.rng import CounterRNG
@@ -53,7 +54,7 @@ class TransitionHead(PolicyHead):
             the one that was drawn for it.
         encoded: infer states from the spectrum of a step, or, as a control, from its length alone.
         learns: all, or the transitions alone.
-        near_D: what all vectors begin near, in units of `size`; None begins anywhere.
+        near_D: an embedding that all vectors begin near; None begins anywhere.
 
     Raises:
         UsageError: numbers out of range, or no id that ends a step.
@@ -102,9 +103,10 @@ class TransitionHead(PolicyHead):
         self.encoder = StateEncoder(width, states, k)
         self.transitions = nn.Parameter(torch.zeros(states + 1, states))
         vectors = torch.randn(states, prefix, width)
-        self.vectors = nn.Parameter(vectors if near_D is None else near_D + _SPREAD * vectors)
+        if near_D is not None:
+            vectors = near_D.detach().float() / rms(near_D.detach()) + _SPREAD * vectors
+        self.vectors = nn.Parameter(vectors)
         self.register_buffer("size", torch.tensor(torch.nan))
-        self._measured = False
         if learns == "transitions":
             self.requires_grad_(False)
             self.transitions.requires_grad_(True)
@@ -175,12 +177,7 @@ class TransitionHead(PolicyHead):
 
     def size_of(self, table_VD: Tensor) -> Tensor:
         """The size of words, see `size`."""
-        if not self._measured:  # looked at once, as it waits for the device
-            if bool(self.size.isnan()):
-                with torch.no_grad():
-                    self.size.copy_(table_VD.float().square().mean().sqrt())
-            self._measured = True
-        return self.size
+        return self.measured(self.size, partial(rms, table_VD))
 
     def log_policy(self) -> Tensor:
         """Log-probabilities with which states are drawn, (K + 1, K)."""

@@ -134,6 +134,7 @@ def test_prefixes_begin_near_what_a_model_reads_there_anyway() -> None:
     made = policy()
     head, table = made.head, made.lm.table_VD
     assert isinstance(head, TransitionHead)
-    near = table[head.step_end[0]] / table.square().mean().sqrt()
+    near = table[head.step_end[0]]
+    near = near / near.square().mean().sqrt()
     apart = (head.vectors - near).detach()
     assert float(apart.std()) == pytest.approx(0.1, rel=0.3)
