@@ -98,6 +98,14 @@ class CTRLS(Agent[CTRLSConfig]):
 
     def check(self, rules: Protocol) -> None:
         self._check_samples()  # before a run trains what it could not evaluate
+        end = self.config.step_end
+        for marker in (rules.marker, rules.tool_call):
+            # A prefix is read as a run of ends of a step, and would end thinking before any word.
+            if marker and not rules.think.exact and marker.text in end * len(marker.text):
+                raise UsageError(
+                    f"--step-end {told(end)} is also the marker {told(marker.text)}, by which "
+                    "thinking would stop at the first state; give another text."
+                )
 
     def _check_samples(self) -> None:
         c = self.config

@@ -64,7 +64,8 @@ class SoftGRPO(Agent[SoftGRPOConfig]):
     def policy(self, lm: LatentLM, *, acting: bool) -> rollout.Policy:
         c = self.config
         if acting and c.thoughts == "mixture":
-            head: heads.PolicyHead = heads.MixtureHead(c.k, c.top_p, c.temperature)
+            # Noise is put on the nucleus of the k, so the same tokens are mixed without it.
+            head: heads.PolicyHead = heads.MixtureHead(c.k, c.top_p, c.temperature, of_top=True)
         else:
             head = heads.GumbelHead(c.k, c.tau, c.top_p, c.temperature, c.noise, c.density)
         return rollout.Policy(lm, head, heads.TokenHead(0.0 if acting else c.temperature))

@@ -67,5 +67,10 @@ class MultiplexHead(MultiTokenHead):
             return super().heaviest(action, read, most)
         return each_once(action["ids"], weights, most)
 
+    def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
+        """Of the merge: weights have products beside the sums."""
+        mean, prompt = super().flops(vocab_size, hidden_size)
+        return (mean if self.merge == "mean" else 2 * mean), prompt
+
     def _each(self, action: Action, read: Readout) -> Tensor:
         return gather_log_prob(self._scaled(read.logits), action["ids"])

@@ -28,13 +28,19 @@ class MixtureHead(PolicyHead):
             nearly another language-model head per step; only the mixed vector is then stored.
         top_p: leave out ids beyond this probability (needs `top_k`).
         temperature: of the mixture.
+        of_top: `top_p` is a share of the `top_k` ids' probability, not of the whole distribution's.
     """
 
     family = "continuous"
     deterministic = True
 
     def __init__(
-        self, top_k: int | None = None, top_p: float = 1.0, temperature: float = 1.0
+        self,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        temperature: float = 1.0,
+        *,
+        of_top: bool = False,
     ) -> None:
         super().__init__()
         if temperature <= 0 or (top_k is not None and top_k < 1) or not 0 < top_p <= 1:
@@ -47,6 +53,7 @@ class MixtureHead(PolicyHead):
         self.top_k = top_k
         self.top_p = top_p
         self.temperature = temperature
+        self.of_top = of_top
 
     def sample(self, read: Readout, rng: CounterRNG) -> Action:
         logits = self._scaled(read.logits)
@@ -56,8 +63,8 @@ class MixtureHead(PolicyHead):
             return {"token": alpha.argmax(-1), "latent": latent}
         top, ids = top_k(logits, _within(self.top_k, logits))
         if self.top_p < 1:
-            # Only here do the others matter: their probability counts towards the bound.
-            weights = logits.softmax(-1).gather(-1, ids)
+            # Only here may the others matter: their probability counts towards the bound.
+            weights = top.softmax(-1) if self.of_top else logits.softmax(-1).gather(-1, ids)
             top = top.masked_fill(weights.cumsum(-1) - weights >= self.top_p, -torch.inf)
         # Renormalised, the k largest probabilities are the softmax of the k largest logits.
         return {"token": ids[..., 0], "ids": ids, "weights": top.softmax(-1)}

@@ -112,7 +112,7 @@ class TransitionHead(PolicyHead):
             self.transitions.requires_grad_(True)
 
     def initial_state(self, rows: int, device: torch.device) -> State:
-        """The state drawn last, how many vectors were read of it, and the step so far.
+        """The state drawn last, that it was drawn after, its vectors read, and the step so far.
 
         Of what was read last: whether it was a token (`word`), and one that ends a step.
         """
@@ -120,6 +120,7 @@ class TransitionHead(PolicyHead):
         size = (rows, self.longest, self.vectors.shape[-1])
         return {
             "state": torch.full_like(whole, self.states),
+            "last": torch.full_like(whole, self.states),
             "fed": whole,
             "word": torch.zeros_like(whole, dtype=torch.bool),
             "ended": torch.ones_like(whole, dtype=torch.bool),
@@ -134,6 +135,8 @@ class TransitionHead(PolicyHead):
         if self.before == "inferred":
             written = begins & (state < self.states)  # before the first state there is no step
             last = torch.where(written, self._inferred(s, written), state)
+        # All vectors of a prefix tell of one draw, so whoever looks at any finds its probability.
+        last = torch.where(begins, last, s["last"])
         drawn = self._draw(last, rng)
         state = torch.where(begins, drawn, state)
         fed = torch.where(begins, 0, s["fed"])
@@ -145,9 +148,10 @@ class TransitionHead(PolicyHead):
             "token": token,
             "plain": ~latent,
             "z": state,
-            "before": torch.where(begins, last, self.states),
+            "before": last,
             "place": fed,
             "state": state,
+            "last": last,
             "fed": fed + latent,
             "word": ~latent,
             "ended": ~latent & torch.isin(token, self.step_end),

@@ -80,7 +80,7 @@ class ELBO(QuestionStage):
         seed: of the order, the states that are drawn and where the encoder begins.
 
     Raises:
-        UsageError: another head, or soft demonstrations.
+        UsageError: another head, soft demonstrations, or such with calls.
     """
 
     def __init__(self, policy: Policy, env: Any, config: ELBOConfig, seed: int = 0) -> None:
@@ -90,8 +90,14 @@ class ELBO(QuestionStage):
         self.policy, self.head, self.config, self.seed = policy, policy.head, config, seed
         self.demonstrations = Demonstrations(env)
         self.order = Order(len(self.demonstrations), config.batch_size, seed)
-        if self.demonstrations.item(0)[1].ids_TS.shape[1] != 1:
+        first = self.demonstrations.item(0)[1]
+        if first.ids_TS.shape[1] != 1:
             raise UsageError("steps of text have one token at a time; use a -hybrid environment.")
+        if first.inserted_T is not None:
+            raise UsageError(
+                "states are fitted to a policy's own words, but into these chains the environment "
+                "speaks; choose a task, or options of this one, without calls."
+            )
 
     def positions(self, question: int) -> int:
         steps = len(self._steps(self.demonstrations.item(question)[1]))

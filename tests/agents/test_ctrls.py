@@ -130,6 +130,20 @@ def test_steps_end_by_any_token_that_holds_the_text() -> None:
             policy(replace(TINY, step_end=text))
 
 
+def test_what_ends_a_step_may_not_end_thinking() -> None:
+    env = make_vector_env(ENV, 1, **OPTIONS).unwrapped
+    for text in ("#", "####"):
+        with pytest.raises(UsageError, match="also the marker '####'"):
+            CTRLS(replace(TINY, step_end=text)).check(env.protocol)
+    exact = replace(env.protocol, think=replace(env.protocol.think, exact=True))
+    CTRLS(replace(TINY, step_end="####")).check(exact)  # markers are ignored there
+    calls = make_vector_env(
+        "latent/HotpotQA-hybrid", 1, source="sample", search="action"
+    ).unwrapped.protocol
+    with pytest.raises(UsageError, match="also the marker"):
+        CTRLS(replace(TINY, step_end=calls.tool_call.text)).check(calls)
+
+
 def test_prefixes_begin_near_what_a_model_reads_there_anyway() -> None:
     made = policy()
     head, table = made.head, made.lm.table_VD

@@ -18,9 +18,11 @@ from latentgym.heads import (
     MixtureHead,
     MultiplexHead,
     NoisyMixtureHead,
+    Readout,
     RoutedHead,
     TokenHead,
 )
+from latentgym.heads.rng import CounterRNG
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, StepKind, collect
@@ -88,6 +90,20 @@ def test_settings_reach_the_heads() -> None:
     assert float(router.router.bias.detach().softmax(-1)[1]) == pytest.approx(0.1)
     rates = [group["lr"] for group in policy("tarpo", acting=False).parameter_groups(1.0)]
     assert set(rates) == {1.0, 1e-4}
+
+
+def test_the_plain_mixture_is_of_the_tokens_that_have_noise() -> None:
+    """The nucleus is of the k likeliest, whose probability alone counts."""
+    p = torch.tensor([[0.4, 0.22, 0.1, 0.05, 0.03, *[0.02] * 10]])
+    read = Readout(p.log(), torch.zeros(1, 3), torch.zeros(p.shape[1], 3))
+    zero = np.zeros(1, dtype=np.int64)
+    noisy, plain = (
+        policy("soft-grpo", acting=acting, thoughts="mixture").head for acting in (False, True)
+    )
+    perturbed = noisy.sample(read, CounterRNG.at(0, zero, zero, zero))["perturbed"]
+    weights = plain.sample(read, CounterRNG.at(0, zero, zero, zero))["weights"]
+    assert torch.equal(weights > 0, perturbed.isfinite())
+    assert int((weights > 0).sum()) == 4
 
 
 def test_hard_inference_reads_the_likeliest_tokens() -> None:

@@ -57,6 +57,11 @@ def test_weights_are_the_probabilities_of_what_was_drawn() -> None:
     assert found is not None and found[1].tolist() == [[1.0, 0.0]]
 
 
+def test_weights_cost_as_much_again_as_sums() -> None:
+    mean, weighed = MultiplexHead(K), MultiplexHead(K, merge="probability")
+    assert (mean.flops(9, 4)[0], weighed.flops(9, 4)[0]) == (K * 4, 2 * K * 4)
+
+
 @pytest.mark.parametrize("given", [{"k": 0}, {"temperature": 0.0}])
 def test_what_cannot_be(given: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="multi-token sampling needs"):

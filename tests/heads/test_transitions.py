@@ -85,6 +85,18 @@ def test_the_transition_is_from_the_state_that_the_last_step_shows(make_read: Ca
     assert (int(second["before"]), int(third["before"])) == (int(first["z"]), int(second["z"]))
 
 
+def test_every_vector_of_a_prefix_tells_how_likely_its_state_was(make_read: Callable) -> None:
+    script = [8, 8, 1, END, 8, 8, 4]
+    reads = [make_read(1, seed=t) for t in range(len(script))]
+    made = head(Scripted(script), prefix=2)
+    thoughts = [a for a in walk(made, reads) if not a["plain"]]
+    table_VD = reads[0].table_VD
+    with torch.no_grad():
+        certainty = [float(made.statistics(a, table_VD)["certainty"]) for a in thoughts]
+        drawn = [float(made.log_prob(a, reads[0]).exp()) for a in thoughts if not a["place"]]
+    assert certainty == pytest.approx([p for p in drawn for _ in range(2)])
+
+
 def test_of_a_long_step_the_last_tokens_are_seen(make_read: Callable) -> None:
     script = [8, 1, 2, 4, 5, END, 8]
     reads = [make_read(1, seed=t) for t in range(len(script))]

@@ -256,3 +256,6 @@ def test_what_it_cannot_train() -> None:
     soft = make_vector_env("latent/MNNS-continuous", 1)
     with pytest.raises(UsageError, match="one token at a time"):
         ELBO(stage.policy, soft, ELBOConfig())
+    calls = make_vector_env("latent/HotpotQA-hybrid", 1, source="sample", search="action")
+    with pytest.raises(UsageError, match="the environment speaks"):
+        ELBO(stage.policy, calls, ELBOConfig())
