@@ -120,7 +120,7 @@ class CTRLS(Agent[CTRLSConfig]):
         self._check_samples()
         lm.freeze()
         step_end = _step_end(lm, c.step_end)
-        words = heads.TokenHead(c.temperature if acting else c.train_temperature)
+        words = heads.FrozenTokenHead(c.temperature if acting else c.train_temperature)
         head = heads.TransitionHead(
             lm.hidden_size,
             words,

@@ -12,7 +12,7 @@ from .routed import RoutedHead
 from .superposition import DirichletHead, MixtureHead, MultiTokenHead
 from .switching import ColdStopHead, SwitchingHead
 from .token import TokenHead
-from .transitions import TransitionHead
+from .transitions import FrozenTokenHead, TransitionHead
 
 __all__ = [
     "CONTROLS",
@@ -20,6 +20,7 @@ __all__ = [
     "ColdStopHead",
     "ControlHead",
     "DirichletHead",
+    "FrozenTokenHead",
     "GatedHead",
     "GaussianHead",
     "GumbelHead",

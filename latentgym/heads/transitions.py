@@ -37,6 +37,13 @@ Before = Literal["inferred", "drawn"]
 Learns = Literal["all", "transitions"]
 
 
+class FrozenTokenHead(TokenHead):
+    """Tokens of a model that does not learn: drawn at random, but no actions."""
+
+    def drawn(self, action: Action) -> Tensor:
+        return torch.zeros_like(action["token"], dtype=torch.bool).unsqueeze(-1)
+
+
 class TransitionHead(PolicyHead):
     """Text with a latent state before each step.
 

@@ -75,7 +75,9 @@ def replay(policy: Policy, rollouts: Rollouts, *, entropy_gradient: bool = False
     )
     steps = slice(read.kind_NT.shape[1] - rollouts.kind_NT.shape[1], None)
     thought_NT = torch.from_numpy(np.isin(rollouts.kind_NT, THOUGHTS)).to(logp.device)
-    part_NT, weight_NT = _parts(policy, read.kind_NT[:, steps], thought_NT, read.thoughts)
+    part_NT, weight_NT = _parts(
+        policy, read.token_NT[:, steps], read.kind_NT[:, steps], thought_NT, read.thoughts
+    )
     return Scores(logp[:, steps], part_NT, weight_NT, entropy[:, steps], thought_NT)
 
 
@@ -142,18 +144,21 @@ def action_parts(policy: Policy, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
         token is one part of weight one.
     """
     where_NT, thoughts = stored_thoughts(rollouts, policy.lm.device)
-    return _parts(
-        policy, torch.from_numpy(rollouts.kind_NT).to(where_NT.device), where_NT, thoughts
+    token_NT, kind_NT = (
+        torch.from_numpy(x).to(where_NT.device) for x in (rollouts.token_NT, rollouts.kind_NT)
     )
+    return _parts(policy, token_NT, kind_NT, where_NT, thoughts)
 
 
 def _parts(
-    policy: Policy, kind_NT: Tensor, where_NT: Tensor, thoughts: Action
+    policy: Policy, token_NT: Tensor, kind_NT: Tensor, where_NT: Tensor, thoughts: Action
 ) -> tuple[Tensor, Tensor]:
     """See `action_parts`; of thoughts that are picked already, and where they stand."""
     device, weights = kind_NT.device, policy.head.part_weights
     first_J = torch.arange(len(weights), device=device) == 0
-    part_NTJ = (kind_NT == StepKind.TOKEN)[..., None] & first_J
+    answer_NT = kind_NT == StepKind.TOKEN
+    drawn_M1 = drawn_parts(policy.answer_head, {"token": token_NT[answer_NT]})
+    part_NTJ = answer_NT.masked_scatter(answer_NT, drawn_M1[:, 0])[..., None] & first_J
     part_NTJ = part_NTJ.masked_scatter(where_NT[..., None], drawn_parts(policy.head, thoughts))
     weight_J = torch.tensor(weights, device=device)
     weight_NTJ = torch.where(where_NT[..., None], weight_J, 1.0)
