@@ -9,9 +9,11 @@ Programs of others take the model and leave the rest alone: they think in tokens
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,8 @@ def export_model(run: Run, out: Path, *, source: Path, merge: bool = True) -> Ex
         out.parent.mkdir(parents=True, exist_ok=True)
     with writable(out), atomic_write(out) as work:
         work.mkdir()
-        model.save_pretrained(work)
+        with _undisturbed():
+            model.save_pretrained(work)
         if isinstance(tokenizer, HFTokenizer):
             tokenizer.hf.save_pretrained(work)
         _save_heads(policy, work / HEADS)
@@ -111,7 +114,7 @@ Trained with latentgym from {model}.
 
 **Method.** {method}
 
-**Data.** Trained on {env}, split {trained_on}.
+**Data.** Trained on {env}, split {trained_on}{data}.
 {result}
 `{heads}` and `{about}` hold what the method adds to the model. transformers and vLLM read the
 model alone and decode tokens; `latentgym.load` thinks as it was trained to, from the run's folder.
@@ -129,6 +132,7 @@ def card(run: Run, result: Result | None) -> str:
     """The model card: base model, data, method, result and command, in the hub's format."""
     module = sys.modules[agent_class(run.agent).__module__]
     trained = run_of(run.checkpoint).get("env_options", {})
+    own = trained.get("data") or trained.get("source")
     told = ""
     if result is not None:
         low, high = result.accuracy_ci95
@@ -147,6 +151,7 @@ def card(run: Run, result: Result | None) -> str:
         env=run.env_id,
         model=_code(run.model),
         trained_on=_code(trained.get("split", "train")),
+        data=f" of {_code(str(own))}" if own else "",
         method=" ".join(" ".join((module.__doc__ or "").split("\n\n")[:2]).split()),
         result=told,
         heads=HEADS,
@@ -175,6 +180,24 @@ def _model(policy: Policy, merge: bool) -> Any:
         )
     base.config._attn_implementation = "sdpa"  # ours is no implementation that others know
     return model
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the warnings of DeepSpeed, which transformers imports if it is installed.
+
+    They go to stdout, and say that there is no GPU.
+    """
+    log = logging.getLogger("DeepSpeed")
+    log.addFilter(_is_error)
+    try:
+        yield
+    finally:
+        log.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _save_heads(policy: Policy, path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 
 from latentgym.agents.base import Agent, agent_class, agent_classes, preset
-from latentgym.cli.options import parse
+from latentgym.cli.options import DECIDED, OwnDataOptions, parse
 from latentgym.errors import UsageError
-from latentgym.registry import AGENTS
+from latentgym.registry import AGENTS, TASKS, split_module, task_maker, task_name
+from latentgym.system.options.keywords import keywords
+from latentgym.system.terminal import say
 
 Defaults = Callable[[type[Agent[Any]], "Words"], Any]
 """The agent's settings before its options are read."""
@@ -126,8 +128,27 @@ def parse_with_agent(
     )
     presets = ", ".join(cls.presets) or "none"
     about = f"{about}\n\n{cls.name}: {summary(cls)} Presets: {presets}."
-    parsed = parse(both, argv, f"{prog} {cls.name}", about)  # whose --help lists the options
+    try:
+        parsed = parse(both, argv, f"{prog} {cls.name}", about)  # whose --help lists the options
+    except SystemExit as stop:
+        if stop.code and (name := _of_environment(argv, (kind, OwnDataOptions, cls.config_class))):
+            say(f"{name} is an option of the environment: -o {name}=VALUE")
+        raise
     return Parsed(parsed.run, parsed.config, default, cls)
+
+
+def _of_environment(argv: Sequence[str], kinds: Sequence[type[Any]]) -> str | None:
+    """The first option among these words that is none of the command's but the environment's."""
+    from latentgym.envs import LatentVectorEnv
+    from latentgym.envs.task import TaskMaker
+
+    known = set(keywords(LatentVectorEnv))
+    for task in {task_name(split_module(word)[1]) for word in argv} & TASKS.keys():
+        if isinstance(maker := task_maker(task), TaskMaker):
+            known |= {name for text in (False, True) for name in maker.keywords(task, text)}
+    known -= {f.name for kind in kinds for f in dataclasses.fields(kind)} | DECIDED.keys()
+    given = (word[2:].partition("=")[0].replace("-", "_") for word in argv if word[:2] == "--")
+    return next((name for name in given if name in known), None)
 
 
 def summary(cls: type[Agent[Any]]) -> str:

@@ -154,6 +154,20 @@ def test_a_card_parts_what_was_trained_on_from_what_was_asked(plain: Path) -> No
     assert "split `train`" in data and "split `test`" in result
 
 
+def test_a_card_names_data_of_the_users_own(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "mine.jsonl"
+    rows = [{"question": f"{n} + 1", "answer": n + 1} for n in range(40)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = ["--data", str(data), "--grader", "number", "-o", "think=4", "-o", "answer=2"]
+    run = train(tmp_path / "run", "cot", "Custom-token", *own, "--eval-limit", "0")
+    capfd.readouterr()
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert capfd.readouterr().out == ""  # not even the warnings of what transformers imports
+    assert f"split `train` of `{data}`" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_records_in_python_are_those_of_the_command_line(run: Path, tmp_path: Path) -> None:
     """What the weights were trained on among it."""
     argv = ["eval", "cot", ENV, "--checkpoint", str(run), "--limit", "6", "--split", "train"]

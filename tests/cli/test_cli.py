@@ -333,6 +333,21 @@ def test_unknown_option_exits_with_two() -> None:
     assert f"latentgym train {TRAIN[1]} --help" in done.stderr  # where its options are listed
 
 
+@pytest.mark.parametrize("words", [["--force-answer", "true"], ["--think=9"], ["--holdout", "0"]])
+def test_options_of_the_environment_are_told_apart(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", "cot", "GSM8K-token", *words, "--steps", "1"])
+    name = words[0].partition("=")[0][2:].replace("-", "_")
+    assert end.value.code == 2
+    assert f"{name} is an option of the environment: -o {name}=VALUE" in capsys.readouterr().err
+    for refused in (["--thinc", "9"], ["--limit", "x"]):
+        with pytest.raises(SystemExit):
+            main(["eval", "cot", "GSM8K-token", *refused])
+        assert "-o" not in capsys.readouterr().err.split()
+
+
 def test_help_lists_the_agents_that_the_command_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     for command, others in (("train", {"best-of-n", "soft-thinking"}), ("eval", set[str]())):
         with pytest.raises(SystemExit):
