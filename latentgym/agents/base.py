@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -166,6 +167,11 @@ def agent_class(name: str) -> type[Agent[Any]]:
 def _loaded(name: str) -> type[Agent[Any]]:
     entry = name if ":" in name else AGENTS.get(name)
     if entry is None:
+        if Path(name).is_dir():
+            raise UsageError(
+                f"no agent {name!r}, which is a folder; to evaluate a run give its agent and "
+                f"environment first: latentgym eval AGENT ENV --checkpoint {name}."
+            )
         advice = did_you_mean(name, AGENTS)
         raise UsageError(f"no agent {name!r}; {advice} One of your own is named module:Class.")
     if entry is name:

@@ -86,7 +86,7 @@ class Training(Plan):
 
     def _tell(self, weights: Weights) -> None:
         steps = self.options.steps
-        took = f"trained {weights.done} steps"
+        took = f"trained {weights.done} step{'s' * (weights.done != 1)}"
         if weights.done < steps:
             took = f"stopped early, after {weights.done} of {steps} steps"
         elif not weights.metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,8 @@ def test_limit_beyond_the_data_is_refused() -> None:
     agent = CoT(CoTConfig())
     with pytest.raises(UsageError, match="questions"):
         evaluate(agent, agent.policy(model(env), acting=True), "x", env, limit=10**6)
+
+
+def test_a_folder_in_the_place_of_an_agent_is_told_how_to_be_evaluated(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"eval AGENT ENV --checkpoint {tmp_path}"):
+        agent_class(str(tmp_path))
