@@ -16,7 +16,6 @@ from benchmarks import sections_depth, sections_dynamics, sections_latents, sect
 from benchmarks.sections import suite_cells
 from benchmarks.sections_outliers import record
 from latentgym.analysis import plots
-from latentgym.evaluation.page.plots import log_costs
 from latentgym.evaluation.stats import wilson
 
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
@@ -43,23 +42,35 @@ def latentseek_curve() -> None:
 
 
 def mnns() -> None:
-    """Accuracy against operations of every method from one start; a knob's values are joined."""
+    """Accuracy of every method from one start, and with other thoughts in the place of its own."""
     from matplotlib import pyplot as plt
 
     cells = suite_cells("mnns")
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for number, (label, names) in enumerate(sections_suites.curves(cells).items()):
-        means, flops = ([cells[name][key] for name in names] for key in ("mean", "flops"))
-        ends = np.array([cells[name]["ci95"] for name in names]).T
-        lengths = np.abs(ends - means)
-        marker = "osD^vP*X<>"[(number + number // 10) % 10]
-        axes.errorbar(flops, means, lengths, marker=marker, ms=5, capsize=2, lw=1.2, label=label)
-    log_costs(axes)
-    axes.set(xlabel="floating-point operations an answer", ylabel="accuracy, %")
+    parts = ("as it is", "supervised", "policy gradient")
+    rows = sorted(
+        (name for name in sections_suites.HEADLINE if cells[name]["part"] in parts),
+        key=lambda name: (-parts.index(cells[name]["part"]), cells[name]["mean"]),
+    )
+    figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+    axes.axvline(cells["start"]["mean"], color="0.6", lw=1, zorder=0, label="the start of all")
+    for at, name in enumerate(rows):
+        cell, colour = cells[name], f"C{parts.index(cells[name]['part'])}"
+        low, high = cell["ci95"]
+        axes.plot([low, high], [at, at], color=colour, lw=1.5)
+        axes.plot(cell["mean"], at, "o", color=colour, ms=6)
+        for control, marker in (("word", "|"), ("zero", "x")):
+            if other := cells.get(f"{name}-{control}"):
+                axes.plot(other["mean"], at, marker, color="0.25", ms=8, mew=1.5)
+    for place, part in enumerate(parts):
+        axes.plot([], [], "o-", color=f"C{place}", label=part)
+    axes.plot([], [], "|", color="0.25", ms=8, mew=1.5, label="with plain tokens")
+    axes.plot([], [], "x", color="0.25", ms=8, mew=1.5, label="with zeros")
+    axes.set_yticks(range(len(rows)), [sections_suites.MNNS[name] for name in rows], fontsize=8)
+    axes.set(xlabel="accuracy, % (95 % interval)", xlim=(0, 102))
     axes.set_title("MNNS, every method from one supervised start", fontsize=10)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=6, frameon=False)
     _plain(axes)
-    _save(figure, "mnns-cost.svg")
+    _save(figure, "mnns.svg")
 
 
 def chain_sum() -> None:
