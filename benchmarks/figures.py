@@ -45,7 +45,7 @@ def mnns() -> None:
     """Accuracy of every method from one start, and with other thoughts in the place of its own."""
     from matplotlib import pyplot as plt
 
-    cells = suite_cells("mnns")
+    cells = sections_suites.mnns_cells()
     parts = ("as it is", "supervised", "policy gradient")
     rows = sorted(
         (name for name in sections_suites.HEADLINE if cells[name]["part"] in parts),

@@ -78,10 +78,15 @@ _FREE = {
 }
 
 
+def mnns_cells() -> Cells:
+    """Those of `mnns`; what was run after the page of its runs was made has a record of its own."""
+    return {**suite_cells("mnns"), **suite_cells("mnns_newer")}
+
+
 def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
     """Every method from one start."""
     columns = (_seeds, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
-    rows = named(suite_cells("mnns"), {name: MNNS[name] for name in names}, *columns)
+    rows = named(mnns_cells(), {name: MNNS[name] for name in names}, *columns)
     header = ["MNNS, every method from one start", "seeds", "accuracy % [95 %]"]
     return table([*header, "FLOP an answer", "thoughts, of all samples"], rows)
 
@@ -93,7 +98,7 @@ def mnns_headline() -> str:
 
 def mnns_controls() -> str:
     """What replacing the thoughts changes."""
-    cells = suite_cells("mnns")
+    cells = mnns_cells()
     rows = [
         [MNNS[name], *(_paired(cells, f"{name}-{control}") for control in _CONTROLS)]
         for name in MNNS
@@ -104,7 +109,7 @@ def mnns_controls() -> str:
 
 def mnns_equal_cost() -> str:
     """Methods with a knob at equal cost."""
-    cells = suite_cells("mnns")
+    cells = mnns_cells()
     points = {
         label: [(cells[name]["flops"], cells[name]["mean"]) for name in names]
         for label, names in curves(cells).items()
