@@ -47,7 +47,7 @@ class DemoOptions:
 
     out: Path = Path("runs/demo")
     """Folder of its runs; those of an earlier demonstration there are deleted."""
-    limit: Size = 8
+    limit: Size = 4
     """Problems of GSM8K."""
 
 

@@ -111,7 +111,8 @@ class TransitionHead(PolicyHead):
         self.transitions = nn.Parameter(torch.zeros(states + 1, states))
         vectors = torch.randn(states, prefix, width)
         if near_D is not None:
-            vectors = near_D.detach().float() / rms(near_D.detach()) + _SPREAD * vectors
+            near_D = near_D.detach().float().cpu()  # a head is made before it is moved
+            vectors = near_D / rms(near_D) + _SPREAD * vectors
         self.vectors = nn.Parameter(vectors)
         self.register_buffer("size", torch.tensor(torch.nan))
         if learns == "transitions":

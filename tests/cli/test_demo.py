@@ -47,6 +47,6 @@ def test_each_result_is_shown_once_and_made_up_problems_without_a_score(
     assert re.search(r"wrote \S+/demo/page.html", err)
     # The suite `cpu-demo` says the same.
     ran = [sorted(line.split()) for line in re.findall(r"\$ latentgym (.*?) --out", err)]
-    here = {"smollm2-135m": "tiny:gpt2:1x1x16", "8": "1"}
+    here = {"smollm2-135m": "tiny:gpt2:1x1x16", "4": "1"}
     cells = read_suite("cpu-demo").cells
     assert ran == [sorted(here.get(word, word) for word in cell.argv) for cell in cells]
