@@ -183,7 +183,7 @@ ARROWS = {
     "agents": "episodes evaluation heads lm openrlhf progress registry rollout storage system text "
     "training",
     "analysis": "episodes evaluation heads lm progress rollout storage system text",
-    "cli": "agents analysis cluster data episodes evaluation heads lm progress "
+    "cli": "agents analysis cluster data envs episodes evaluation heads lm progress "
     "registry retrieval rollout storage system testing text training wrappers",
     "cluster": "evaluation",
     "data": "episodes progress storage system text",

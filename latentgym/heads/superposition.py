@@ -61,7 +61,7 @@ class MixtureHead(PolicyHead):
             alpha = logits.softmax(-1)
             latent = alpha.to(read.table_VD.dtype) @ read.table_VD
             return {"token": alpha.argmax(-1), "latent": latent}
-        top, ids = top_k(logits, _within(self.top_k, logits))
+        top, ids = top_k(logits, _within(self.top_k, logits, "top_k"))
         if self.top_p < 1:
             # Only here may the others matter: their probability counts towards the bound.
             weights = top.softmax(-1) if self.of_top else logits.softmax(-1).gather(-1, ids)
@@ -233,10 +233,10 @@ def most_frequent(ids: Tensor) -> Tensor:
     return ids.gather(-1, counts.argmax(-1, keepdim=True)).squeeze(-1)
 
 
-def _within(k: int, logits: Tensor) -> int:
+def _within(k: int, logits: Tensor, name: str = "k") -> int:
     """k, or an error if the vocabulary is smaller."""
     if k > logits.shape[-1]:
         raise UsageError(
-            f"K = {k} ids are asked of a vocabulary of {logits.shape[-1]}; choose a smaller K."
+            f"{name} = {k} ids are asked of a vocabulary of {logits.shape[-1]}; choose fewer."
         )
     return k

@@ -415,6 +415,8 @@ def test_every_logged_key_is_documented(
         "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],
         "hrpo": ["hrpo", chains, "--preset", "tiny", *small, *few],
         "colar-sft": ["colar-grpo", chains, "--preset", "sft-tiny", *few],
+        "ctrls-elbo": ["ctrls", chains, "--preset", "tiny", *few],
+        "ctrls-grpo": ["ctrls", chains, "--preset", "grpo-tiny", *small, *few],
         "colar-grpo": [
             "colar-grpo",
             chains,

@@ -208,7 +208,7 @@ def test_mix_is_a_weighted_sum(make_read: MakeRead) -> None:
 def test_more_ids_than_the_vocabulary_has_are_refused(
     head: Any, make_read: MakeRead, make_rng: Callable
 ) -> None:
-    with pytest.raises(UsageError, match="K = 10 ids are asked of a vocabulary of 9"):
+    with pytest.raises(UsageError, match="k = 10 ids are asked of a vocabulary of 9"):
         head.sample(make_read(1), make_rng(1))
 
 

@@ -106,8 +106,8 @@ def test_advantages_are_those_of_the_local_backend(kind: str, mean: str) -> None
             kl=torch.zeros(2, 3),
             info={},
             mm_train_inputs=[
-                {"kind": torch.tensor([4, 1, 2, 0])},
-                {"kind": torch.tensor([4, 3, 1, 2])},
+                {"kind": torch.tensor([4, 1, 2, 0]), "part_weight": torch.ones(4, 1)},
+                {"kind": torch.tensor([4, 3, 1, 2]), "part_weight": torch.ones(4, 1)},
             ],
         )
         for i in range(4)

@@ -6,6 +6,8 @@ import inspect
 import re
 from collections.abc import Callable
 
+import torch
+
 from latentgym import heads
 from latentgym.heads import (
     ColdStopHead,
@@ -20,6 +22,7 @@ from latentgym.heads import (
     RATTHead,
     SwitchingHead,
     TokenHead,
+    TransitionHead,
 )
 
 # By the width of the model; settings are the papers'.
@@ -36,6 +39,7 @@ SETTINGS: dict[str, Callable[[int], PolicyHead]] = {
     "latentr3": lambda width: RATTHead(width),
     "cold-stop": lambda _: ColdStopHead(10, 0.95, 0.6, bound=0.0, patience=256, end=0),
     "swireasoning": lambda _: SwitchingHead(TokenHead(0.6)),
+    "ctrls": lambda width: TransitionHead(width, TokenHead(0.7), step_end=torch.tensor([0])),
 }
 _NOT_ONE = (ControlHead,)  # stands around another head
 
