@@ -237,6 +237,7 @@ def _within(k: int, logits: Tensor, name: str = "k") -> int:
     """k, or an error if the vocabulary is smaller."""
     if k > logits.shape[-1]:
         raise UsageError(
-            f"{name} = {k} ids are asked of a vocabulary of {logits.shape[-1]}; choose fewer."
+            f"{name} = {k} ids are asked of a vocabulary of {logits.shape[-1]}; choose a smaller "
+            f"{name}."
         )
     return k

@@ -280,7 +280,7 @@ def test_validate(env: str) -> None:
         (["leaderboard", "nowhere"], "no folder"),
         (["rescore", "nowhere"], "no folder"),
         (["bench", "rolout"], "did you mean 'rollout'"),
-        ([*TRAIN, "--preset", "grpo", "--k", "500", "--steps", "1"], "smaller K"),
+        ([*TRAIN, "--preset", "grpo", "--k", "500", "--steps", "1"], "smaller k"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_code_two(
