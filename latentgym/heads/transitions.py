@@ -175,8 +175,7 @@ class TransitionHead(PolicyHead):
         return chosen.to(table_VD.dtype) * self.size_of(table_VD).to(table_VD.dtype)
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
-        logp = self.log_policy()[action["before"]].gather(-1, action["z"].unsqueeze(-1))[..., 0]
-        return masked(logp, self.drawn(action)[..., 0])
+        return masked(self._log_prob_of_state(action), self.drawn(action)[..., 0])
 
     def entropy(self, action: Action, read: Readout) -> Tensor:
         return entropy_of(self.log_policy()[action["before"]])
@@ -212,8 +211,11 @@ class TransitionHead(PolicyHead):
 
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
         """`certainty`: probability of the drawn state."""
-        chosen = self.log_policy()[action["before"]].gather(-1, action["z"].unsqueeze(-1))
-        return {"certainty": chosen[..., 0].exp()}
+        return {"certainty": self._log_prob_of_state(action).exp()}
+
+    def _log_prob_of_state(self, action: Action) -> Tensor:
+        z = action["z"].unsqueeze(-1)
+        return self.log_policy()[action["before"]].gather(-1, z).squeeze(-1)
 
     def _extended(self, read: Readout) -> State:
         """The state, with the token that was just read in its step."""

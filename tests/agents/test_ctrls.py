@@ -50,9 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("ctrls")
     first, second = root / "elbo", root / "grpo"
     small: dict[str, Any] = {"options": OPTIONS, "eval_limit": 4, "log_every": 1}
-    latentgym.train(
-        *("ctrls", ENV), preset="tiny", model=MODEL, steps=4, out=first, settings={}, **small
-    )
+    latentgym.train(*("ctrls", ENV), preset="tiny", model=MODEL, steps=4, out=first, **small)
     latentgym.train(
         *("ctrls", ENV),
         preset="grpo-tiny",
@@ -91,7 +89,7 @@ def test_answers_are_greedy_and_learning_explores() -> None:
     assert not drawn.greedy and drawn.token_head.temperature == 0.5
 
 
-def test_a_policy_gradient_has_the_ratio_of_states_alone(runs: tuple[Path, Path]) -> None:
+def test_a_policy_gradient_has_the_ratio_of_states_alone() -> None:
     env = make_vector_env(ENV, 8, **OPTIONS)
     learner = policy(CTRLS.presets["grpo-tiny"])
     rollouts = collect(Engine(learner, record_log_probs=True), env, np.arange(8), seed=0).rollouts

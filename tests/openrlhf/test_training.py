@@ -146,13 +146,7 @@ SHARED |= {"train/lr"}
 # What further cases have only in other combinations.
 AGAIN = {
     *("divergence", "mean over phases, divergence", "sums, divergence", "three passes"),
-    *(
-        "bf16, adapters",
-        "searches",
-        "searches, gate",
-        "zero 3",
-        "searches, three passes, divergence",
-    ),
+    *("bf16, adapters", "searches", "zero 3", "searches, three passes, divergence"),
     *("searches, gate", "sub-tokens", "Gumbel noise", "transitions"),
     *("zero 3, Gaussian", "zero 1, recomputed activations", "schedule"),
 }
