@@ -119,13 +119,18 @@ class TransitionHead(PolicyHead):
             self.requires_grad_(False)
             self.transitions.requires_grad_(True)
 
+    @property
+    def summarises(self) -> bool:
+        """Whether anything is made of the hidden states of steps, which are kept only then."""
+        return self.before == "inferred" and self.encoded == "spectral"
+
     def initial_state(self, rows: int, device: torch.device) -> State:
         """The state drawn last, that it was drawn after, its vectors read, and the step so far.
 
         Of what was read last: whether it was a token (`word`), and one that ends a step.
         """
         whole = torch.zeros(rows, dtype=torch.int64, device=device)
-        size = (rows, self.longest, self.vectors.shape[-1])
+        size = (rows, self.longest if self.summarises else 0, self.vectors.shape[-1])
         return {
             "state": torch.full_like(whole, self.states),
             "last": torch.full_like(whole, self.states),
@@ -204,7 +209,7 @@ class TransitionHead(PolicyHead):
 
     def flops(self, vocab_size: int, hidden_size: int) -> tuple[float, float]:
         """Of a token: its share of the products of a step's tokens, and of the encoder's map."""
-        if self.before == "drawn" or self.encoded == "length":
+        if not self.summarises:
             return 0.0, 0.0
         encoder = 2.0 * self.encoder.logits.weight.numel()
         return 2.0 * self.longest * hidden_size + encoder / self.longest, 0.0
@@ -222,7 +227,7 @@ class TransitionHead(PolicyHead):
         s = read.state
         inside = s["word"]
         place = (s["count"] % self.longest)[:, None, None]
-        here = torch.arange(self.longest, device=place.device)[:, None] == place
+        here = torch.arange(s["step"].shape[1], device=place.device)[:, None] == place
         hidden = read.hidden[:, None].to(s["step"].dtype)
         step = torch.where(here & inside[:, None, None], hidden, s["step"])
         return {**s, "step": step, "count": s["count"] + inside}
