@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.sections import Cells, figure, named, suite_cells, table
 from latentgym.evaluation.columns import short
 from latentgym.evaluation.equal_cost import at_cost, equal_costs
+from latentgym.evaluation.stats import mean_interval
 
 MNNS = {
     "start": "supervised chain, stopped early: the start of all others",
@@ -46,7 +48,8 @@ HEADLINE = ("start", "votes-samples-16", "soft-thinking", "swireasoning", "cot",
 HEADLINE += ("coconut", "colar", "latentr3", "token-grpo", "hrpo", "tarpo", "mts-grpo")
 HEADLINE += ("multiplex", "soft-grpo", "soft-tokens")
 """Those of them that the README shows."""
-_CONTROLS = ("word", "zero", "shuffle", "noise")
+CONTROLS = ("word", "zero", "shuffle", "noise")
+GAIN = "points over the start, paired by seed"
 _TASKS = ("RG_chain_sum", "RG_products", "RG_gcd", "RG_letter_counting")
 _METHODS = {
     "cot": "greedy chain of thought",
@@ -85,9 +88,10 @@ def mnns_cells() -> Cells:
 
 def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
     """Every method from one start."""
-    columns = (_seeds, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
-    rows = named(mnns_cells(), {name: MNNS[name] for name in names}, *columns)
-    header = ["MNNS, every method from one start", "seeds", "accuracy % [95 %]"]
+    cells = mnns_cells()
+    columns = (figure, partial(gain, cells["start"]), flop, thoughts)
+    rows = named(cells, {name: MNNS[name] for name in names}, *columns)
+    header = ["MNNS, every method from one start, 3 seeds", "accuracy % [95 %]", GAIN]
     return table([*header, "FLOP an answer", "thoughts, of all samples"], rows)
 
 
@@ -100,11 +104,11 @@ def mnns_controls() -> str:
     """What replacing the thoughts changes."""
     cells = mnns_cells()
     rows = [
-        [MNNS[name], *(_paired(cells, f"{name}-{control}") for control in _CONTROLS)]
+        [MNNS[name], *(paired(cells, f"{name}-{control}") for control in CONTROLS)]
         for name in MNNS
-        if any(f"{name}-{control}" in cells for control in _CONTROLS)
+        if any(f"{name}-{control}" in cells for control in CONTROLS)
     ]
-    return table(["points with other thoughts [95 %]", *_CONTROLS], rows)
+    return table(["points with other thoughts [95 %]", *CONTROLS], rows)
 
 
 def mnns_equal_cost() -> str:
@@ -133,15 +137,15 @@ def small_lm() -> str:
         ]
         return table([title, *_TASKS], rows)
 
-    return f"{shown('accuracy % [95 %]', figure)}\n\n{shown('FLOP an answer', _flop)}"
+    return f"{shown('accuracy % [95 %]', figure)}\n\n{shown('FLOP an answer', flop)}"
 
 
 def small_lm_controls() -> str:
     """What replacing the mixtures of Soft Thinking changes."""
     cells = suite_cells("small_lm")
     rows = [
-        [control, *(_paired(cells, f"soft-thinking-{control}/{task}") for task in _TASKS)]
-        for control in _CONTROLS
+        [control, *(paired(cells, f"soft-thinking-{control}/{task}") for task in _TASKS)]
+        for control in CONTROLS
     ]
     return table(["Soft Thinking with, points [95 %]", *_TASKS], rows)
 
@@ -150,24 +154,39 @@ def small_lm_free() -> str:
     """What needs no training, on more questions of one task."""
     cells = suite_cells("small_lm")
     names = {f"free/{name}": label for name, label in _FREE.items()}
-    rows = named(cells, names, figure, _flop, lambda cell: f"{cell['thoughts'][0]:.1f}")
+    rows = named(cells, names, figure, flop, thoughts)
     header = ["RG_letter_counting, 200 questions", "accuracy % [95 %]", "FLOP an answer"]
     return table([*header, "thoughts, of all samples"], rows)
 
 
-def _seeds(cell: dict[str, Any]) -> str:
+def seeds(cell: dict[str, Any]) -> str:
+    """How many a cell has."""
     return str(len(cell["seeds"]))
 
 
-def _flop(cell: dict[str, Any]) -> str:
+def flop(cell: dict[str, Any]) -> str:
+    """FLOPs an answer."""
     return short(cell["flops"])
+
+
+def thoughts(cell: dict[str, Any]) -> str:
+    """Thoughts an answer, of all its samples."""
+    return f"{cell['thoughts'][0]:.1f}"
+
+
+def gain(start: dict[str, Any], cell: dict[str, Any]) -> str:
+    """Points that a cell has more than its start, paired by seed."""
+    if cell is start:
+        return ""
+    more = [own - its for own, its in zip(cell["by_seed"], start["by_seed"], strict=True)]
+    return "{:+.2f} [{:+.1f}, {:+.1f}]".format(*mean_interval(more))
 
 
 def _at(cells: Cells, name: str, shown: Callable[[dict[str, Any]], str]) -> str:
     return shown(cells[name]) if name in cells else "not run"
 
 
-def _paired(cells: Cells, name: str) -> str:
+def paired(cells: Cells, name: str) -> str:
     """A control less its method."""
     if name not in cells:
         return ""
@@ -200,7 +219,7 @@ CHAIN_SUM = {
 def chain_sum() -> str:
     """A language model that learns: what it knows of held-out questions before and after."""
     cells = suite_cells("chain_sum")
-    columns = (_seeds, figure, _rise, _flop)
+    columns = (seeds, figure, _rise, flop)
     header = ["SmolLM2-135M on sums of two numbers", "seeds", "greedy, test % [95 %]"]
     rows = named(cells, CHAIN_SUM, *columns)
     return table([*header, "reward of samples, first and last steps", "FLOP an answer"], rows)
@@ -210,10 +229,10 @@ def chain_sum_controls() -> str:
     """What replacing the thoughts changes."""
     cells = suite_cells("chain_sum")
     rows = [
-        [CHAIN_SUM[name], *(_paired(cells, f"{name}-{control}") for control in _CONTROLS)]
+        [CHAIN_SUM[name], *(paired(cells, f"{name}-{control}") for control in CONTROLS)]
         for name in ("hrpo", "mts-grpo", "mts-grpo-cool")
     ]
-    return table(["points with other thoughts [95 %]", *_CONTROLS], rows)
+    return table(["points with other thoughts [95 %]", *CONTROLS], rows)
 
 
 def _rise(cell: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from latentgym.storage import atomic_write
 
 RECORDS = {
     "chain-sum": "chain_sum",
+    "chains": "chains",
     "encyclopedia": "encyclopedia",
     "mnns": "mnns",
     "openrlhf": "openrlhf_mnns",

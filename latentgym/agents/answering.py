@@ -43,6 +43,7 @@ def make_answer(
         ),
         context=prompt + int(rollouts.length_N[chosen]),
         samples=tuple(float(episodes.infos[row]["score"]) for row in rows),
+        metrics=_diversity(episodes, rows) if len(rows) > 1 else {},
         steps=episodes.steps[chosen] if episodes.steps else [],
         segments=[]
         if rules is None
@@ -56,6 +57,16 @@ def make_answer(
         truncated=bool(rollouts.truncated_N[chosen]),
         prompt_hash=hash_of(ids),
     )
+
+
+def _diversity(episodes: rollout.Episodes, rows: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Shares of `rows` whose answer, or text, no earlier one has; what was not parsed is none."""
+    parsed = {episodes.infos[row]["parsed"] for row in rows} - {""}
+    texts = {tuple(episodes.rollouts.tokens(int(row)).tolist()) for row in rows}
+    return {
+        "samples/different_answers": len(parsed) / len(rows),
+        "samples/different_texts": len(texts) / len(rows),
+    }
 
 
 def ranked_answers(

@@ -35,8 +35,9 @@ class CTRLSConfig:
     """Fit states to demonstrations, or refine the transitions by policy gradient."""
     states: Size = 16
     """Latent states, K."""
-    prefix: Size = 4
-    """Vectors that the model reads of a state, in front of a step."""
+    prefix: SizeOrZero = 4
+    """Vectors that the model reads of a state, in front of a step; with 0 one is added to the
+    embedding of each of its tokens."""
     eigenpairs: Size = 4
     """Of a step's hidden states, in its summary."""
     longest: Size = 64
@@ -84,11 +85,11 @@ class CTRLS(Agent[CTRLSConfig]):
         "elbo": CTRLSConfig(),
         "grpo": CTRLSConfig(stage="grpo"),
         "pass-at-20": CTRLSConfig(samples=20, temperature=0.7, greedy_states=False),
-        "tiny": CTRLSConfig(states=8, prefix=2, longest=16, step_end=";", batch_size=64),
+        "tiny": CTRLSConfig(states=8, prefix=0, longest=16, step_end=";", batch_size=64),
         "grpo-tiny": CTRLSConfig(
             stage="grpo",
             states=8,
-            prefix=2,
+            prefix=0,
             longest=16,
             step_end=";",
             train_temperature=1.0,
@@ -101,7 +102,12 @@ class CTRLS(Agent[CTRLSConfig]):
         end = self.config.step_end
         for marker in (rules.marker, rules.tool_call):
             # A prefix is read as a run of ends of a step, and would end thinking before any word.
-            if marker and not rules.think.exact and marker.text in end * len(marker.text):
+            if (
+                self.config.prefix
+                and marker
+                and not rules.think.exact
+                and marker.text in end * len(marker.text)
+            ):
                 raise UsageError(
                     f"--step-end {told(end)} is also the marker {told(marker.text)}, by which "
                     "thinking would stop at the first state; give another text."

@@ -79,7 +79,7 @@ class PolicyHead(nn.Module, ABC):
     needs_memory: ClassVar[bool] = False
     """Whether the head reads the prompt's hidden states."""
 
-    controlled: ClassVar[str | None] = None
+    controlled: str | None = None
     """The tensor of an action that controls replace; None for all that the model reads of it."""
 
     part_weights: tuple[float, ...] = (1.0,)

@@ -7,8 +7,10 @@ its prefix, m learnt vectors, in front of the step:
 
     z ~ (1 - epsilon) P(z | z_before) + epsilon / K
 
-z_before is the state that an encoder finds in the step just written, or the one that was drawn.
-Drawing a state is the only action: the tokens are those of a model that does not learn.
+or, without a prefix, a vector that is added to the embedding of each token of the step (the first
+of them is drawn before any has been read). z_before is the state that an encoder finds in the step
+just written, or the one that was drawn. Drawing a state is the only action: the tokens are those of
+a model that does not learn.
 
 Legend: ... any leading shape, B rows, N places for tokens, K states, m vectors of a prefix, D
 width.
@@ -52,7 +54,7 @@ class TransitionHead(PolicyHead):
         token_head: draws the tokens.
         step_end: ids that end a step.
         states: K.
-        prefix: m, vectors that the model reads of a state.
+        prefix: m, vectors that the model reads of a state; 0 adds one to the embeddings of tokens.
         k: eigenpairs of a step's summary.
         longest: N; of a longer step the last N tokens are summarised.
         epsilon: share of states that are drawn uniformly.
@@ -61,14 +63,16 @@ class TransitionHead(PolicyHead):
             the one that was drawn for it.
         encoded: infer states from the spectrum of a step, or, as a control, from its length alone.
         learns: all, or the transitions alone.
-        near_D: an embedding that all vectors begin near; None begins anywhere.
+        near_D: an embedding that all vectors of a prefix begin near; None begins anywhere. What is
+            added begins at zero, where the text is that of the model alone.
 
     Raises:
         UsageError: numbers out of range, or no id that ends a step.
 
     Attributes:
         transitions: logits of P, (K + 1, K); the last row is that of the first state.
-        vectors: what the model reads of each state, (K, m, D), in units of `size`.
+        vectors: what the model reads of each state, (K, m, D), or adds to words, (K, D); in
+            units of `size`.
         size: root mean square of the embedding table's numbers, measured when it is first needed,
             then kept and saved.
     """
@@ -94,23 +98,24 @@ class TransitionHead(PolicyHead):
         near_D: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if min(states, prefix, k, longest) < 1 or not 0 <= epsilon <= 1:
+        if min(states, k, longest) < 1 or prefix < 0 or not 0 <= epsilon <= 1:
             raise UsageError(
-                "transitions need at least one state, prefix vector, eigenpair and token of a "
-                f"step, and epsilon in [0, 1], but have states={states}, prefix={prefix}, k={k}, "
-                f"longest={longest}, epsilon={epsilon}."
+                "transitions need at least one state, eigenpair and token of a step, no negative "
+                f"number of prefix vectors, and epsilon in [0, 1], but have states={states}, "
+                f"prefix={prefix}, k={k}, longest={longest}, epsilon={epsilon}."
             )
         if not len(step_end):
             raise UsageError("no token ends a step; give another text that does.")
         self.token_head = token_head or TokenHead()
         self.states, self.prefix, self.longest = states, prefix, longest
+        self.controlled = None if prefix else "added"
         self.epsilon, self.greedy, self.before, self.encoded = epsilon, greedy, before, encoded
         self.step_end: Tensor
         self.register_buffer("step_end", step_end, False)
         self.encoder = StateEncoder(width, states, k)
         self.transitions = nn.Parameter(torch.zeros(states + 1, states))
-        vectors = torch.randn(states, prefix, width)
-        if near_D is not None:
+        vectors = torch.randn(states, prefix, width) if prefix else torch.zeros(states, width)
+        if prefix and near_D is not None:
             near_D = near_D.detach().float().cpu()  # a head is made before it is moved
             vectors = near_D / rms(near_D) + _SPREAD * vectors
         self.vectors = nn.Parameter(vectors)
@@ -153,31 +158,35 @@ class TransitionHead(PolicyHead):
         drawn = self._draw(last, rng)
         state = torch.where(begins, drawn, state)
         fed = torch.where(begins, 0, s["fed"])
-        latent = fed < self.prefix
+        before_words = fed < self.prefix
         word = self.token_head.sample(read, rng)["token"]
         # A prefix is read as another end of a step: nothing that would end thinking or be graded.
-        token = torch.where(latent, self.step_end[0], word)
+        token = torch.where(before_words, self.step_end[0], word)
+        own: Action = {"plain": ~before_words}
+        if not self.prefix:
+            own = {"added": self._sized(self.vectors[state], read.table_VD)}
         return {
+            **own,
             "token": token,
-            "plain": ~latent,
             "z": state,
             "before": last,
             "place": fed,
             "state": state,
             "last": last,
-            "fed": fed + latent,
-            "word": ~latent,
-            "ended": ~latent & torch.isin(token, self.step_end),
+            "fed": (fed + 1).clamp_max(max(1, self.prefix)),
+            "word": ~before_words,
+            "ended": ~before_words & torch.isin(token, self.step_end),
             "count": torch.where(begins, 0, s["count"]),
             "step": s["step"],
         }
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
-        """The vector of the state whose turn it is; plain tokens are read instead of it."""
+        """Of a prefix the vector whose turn it is, which plain tokens are read instead of."""
+        if not self.prefix:
+            return nn.functional.embedding(action["token"], table_VD) + action["added"]
         # Before a row's first state nothing asks for one; the number must be one all the same.
         z, place = action["z"].clamp_max(self.states - 1), action["place"]
-        chosen = self.vectors[z, place.clamp_max(self.prefix - 1)]
-        return chosen.to(table_VD.dtype) * self.size_of(table_VD).to(table_VD.dtype)
+        return self._sized(self.vectors[z, place.clamp_max(self.prefix - 1)], table_VD)
 
     def log_prob(self, action: Action, read: Readout) -> Tensor:
         return masked(self._log_prob_of_state(action), self.drawn(action)[..., 0])
@@ -186,9 +195,9 @@ class TransitionHead(PolicyHead):
         return entropy_of(self.log_policy()[action["before"]])
 
     def drawn(self, action: Action) -> Tensor:
-        """Where a state was drawn: at the first vector of a prefix, if there are several states."""
+        """Where a state was drawn: where a step begins, if there are several states."""
         random = self.states > 1 and not (self.greedy and self.epsilon == 0)
-        first = ~action["plain"] & (action["place"] == 0)
+        first = action["place"] == 0
         return (first & random).unsqueeze(-1)
 
     def size_of(self, table_VD: Tensor) -> Tensor:
@@ -217,6 +226,9 @@ class TransitionHead(PolicyHead):
     def statistics(self, action: Action, table_VD: Tensor) -> dict[str, Tensor]:
         """`certainty`: probability of the drawn state."""
         return {"certainty": self._log_prob_of_state(action).exp()}
+
+    def _sized(self, vectors: Tensor, table_VD: Tensor) -> Tensor:
+        return vectors.to(table_VD.dtype) * self.size_of(table_VD).to(table_VD.dtype)
 
     def _log_prob_of_state(self, action: Action) -> Tensor:
         z = action["z"].unsqueeze(-1)

@@ -89,6 +89,7 @@ class ELBO(QuestionStage):
             raise UsageError("this bound is of latent states; give the policy a TransitionHead.")
         self.policy, self.head, self.config, self.seed = policy, policy.head, config, seed
         self.demonstrations = Demonstrations(env)
+        self.marked = not env.unwrapped.protocol.think.exact
         self.order = Order(len(self.demonstrations), config.batch_size, seed)
         first = self.demonstrations.item(0)[1]
         if first.ids_TS.shape[1] != 1:
@@ -159,7 +160,8 @@ class ELBO(QuestionStage):
         """The demonstrations of these questions, cut where tokens end steps."""
         items = [self.demonstrations.item(int(i)) for i in indices]
         cuts = [self._steps(d) for _, d in items]
-        return stepped(items, cuts, self.head.prefix, np.asarray(indices), self.policy.lm)
+        lm, questions = self.policy.lm, np.asarray(indices)
+        return stepped(items, cuts, self.head.prefix, questions, lm, marked=self.marked)
 
     def _steps(self, demonstration: Demonstration) -> list[int]:
         return cut(demonstration, self.head.step_end.cpu().numpy())
@@ -208,23 +210,28 @@ class ELBO(QuestionStage):
         encoder.fit(e_MkD, generator)
 
     def _read(self, batch: Stepped, logq_BSK: Tensor, number: int) -> Tensor:
-        """What the model reads behind the prompt: tokens, and prefixes of drawn states."""
+        """What the model reads behind the prompt: tokens, and vectors of drawn states."""
         lm, head = self.policy.lm, self.head
         zero_B = np.zeros_like(batch.question_B)
         rng = CounterRNG.at(derive(self.seed, number, 9), batch.question_B, zero_B, zero_B)
         # As many numbers for a chain as it has steps, whatever it is batched with.
         uniform = rng.uniform(logq_BSK[0].numel()).to(logq_BSK).view_as(logq_BSK)
         z_BSK = drawn_states(logq_BSK, -(-uniform.log()).log(), self.config.relaxation)
-        row_M, at_M = batch.prefix_BL.nonzero(as_tuple=True)
+        row_M, at_M = batch.latent_BL.nonzero(as_tuple=True)
         z_MK = z_BSK[row_M, batch.step_BL[row_M, at_M]]
-        vectors_MKD = head.vectors.transpose(0, 1)[batch.place_BL[row_M, at_M]]
-        prefix_MD = torch.einsum("mk,mkd->md", z_MK, vectors_MKD) * head.size_of(lm.table_VD)
+        if head.prefix:
+            vectors_MKD = head.vectors.transpose(0, 1)[batch.place_BL[row_M, at_M]]
+            latent_MD = torch.einsum("mk,mkd->md", z_MK, vectors_MKD)
+        else:
+            latent_MD = z_MK @ head.vectors
         x_BLD = lm.embed(batch.token_BL)
-        return x_BLD.index_put((row_M, at_M), prefix_MD.to(x_BLD.dtype))
+        latent_MD = (latent_MD * head.size_of(lm.table_VD)).to(x_BLD.dtype)
+        added = not head.prefix  # to the words that stand there
+        return x_BLD.index_put((row_M, at_M), latent_MD, accumulate=added)
 
     @torch.no_grad()
     def _sequences(self, batch: Stepped, number: int) -> Sequences:
-        """What the model reads of demonstrations, prefixes in their place."""
+        """What the model reads of demonstrations, states in their place."""
         x_BLD = self._read(batch, self._posterior(batch), number)
         prompt_BP = batch.prompt_mask_BP.long() * PositionKind.PROMPT
         return Sequences(

@@ -30,7 +30,9 @@ class Stepped(NamedTuple):
     Attributes:
         prompt_BP, prompt_mask_BP: prompts, padded left.
         token_BL: token ids, padded right; of a prefix anything.
-        kind_BL: `PositionKind` of each position, HYBRID for prefixes.
+        kind_BL: `PositionKind` of each position, HYBRID where a state is read: of prefixes or,
+            without them, of thoughts.
+        word_BL: which positions are tokens.
         step_BL, place_BL: of which step a position is, and its number in it (among its prefix or
             among its tokens).
         count_BS: tokens of each step; 0 where there is none.
@@ -41,18 +43,15 @@ class Stepped(NamedTuple):
     prompt_mask_BP: Tensor
     token_BL: Tensor
     kind_BL: Tensor
+    word_BL: Tensor
     step_BL: Tensor
     place_BL: Tensor
     count_BS: Tensor
     question_B: IntArray
 
     @property
-    def prefix_BL(self) -> Tensor:
+    def latent_BL(self) -> Tensor:
         return self.kind_BL == PositionKind.HYBRID
-
-    @property
-    def word_BL(self) -> Tensor:
-        return (self.kind_BL != PositionKind.PAD) & ~self.prefix_BL
 
 
 def cut(demonstration: Demonstration, step_end: IntArray) -> list[int]:
@@ -74,18 +73,22 @@ def stepped(
     prefix: int,
     questions: IntArray,
     lm: LatentLM,
+    *,
+    marked: bool,
 ) -> Stepped:
     """Prompts and demonstrations as tensors.
 
     Args:
         items: B of both.
         cuts: tokens of each step.
-        prefix: positions before each step.
+        prefix: positions before each step; with none states are read with the thoughts themselves.
         questions: numbers of the questions, (B,).
         lm: whose padding and device.
+        marked: the last thought is the end of a marker, which episodes read as a plain token.
     """
     shape = (len(items), max(sum(counts) + prefix * len(counts) for counts in cuts))
     token, kind, step, place = (np.zeros(shape, np.int64) for _ in range(4))
+    word = np.zeros(shape, np.bool_)
     count = np.zeros((len(items), max(map(len, cuts))), np.int64)
     for row, ((_, d), counts) in enumerate(zip(items, cuts, strict=True)):
         at = done = 0
@@ -95,11 +98,18 @@ def stepped(
             step[row, at : words.stop] = s
             kind[row, vectors], place[row, vectors] = PositionKind.HYBRID, range(prefix)
             token[row, words], place[row, words] = d.ids_TS[done : done + n, 0], range(n)
-            thought = np.arange(done, done + n) < d.thoughts
-            kind[row, words] = np.where(thought, PositionKind.CHAIN, PositionKind.ANSWER)
+            number = np.arange(done, done + n)
+            latent = (number < d.thoughts - marked) & (prefix == 0)
+            plain = np.where(number < d.thoughts, PositionKind.CHAIN, PositionKind.ANSWER)
+            kind[row, words] = np.where(latent, PositionKind.HYBRID, plain)
+            word[row, words] = True
             at, done = words.stop, done + n
     prompt, prompt_mask = left_pad([p for p, _ in items], lm.tokenizer.pad_id, lm.device)
-    token_BL, kind_BL, step_BL, place_BL, count_BS = (
-        torch.from_numpy(a).to(lm.device) for a in (token, kind, step, place, count)
+    token_BL, kind_BL, word_BL, step_BL, place_BL, count_BS = (
+        torch.from_numpy(array).to(lm.device) for array in (token, kind, word, step, place, count)
     )
-    return Stepped(prompt, prompt_mask, token_BL, kind_BL, step_BL, place_BL, count_BS, questions)
+    return Stepped(
+        *(prompt, prompt_mask),
+        *(token_BL, kind_BL, word_BL, step_BL, place_BL, count_BS),
+        question_B=questions,
+    )

@@ -99,6 +99,8 @@ def test_votes(vote: Any, chosen: str) -> None:
     assert answer.info["parsed"] == chosen
     assert answer.samples == (0, 0, 0, 0, 1, 0)
     assert answer.positions.answer == 6
+    assert answer.metrics["samples/different_answers"] == 3 / 6  # of 3, 5 and 7
+    assert answer.metrics["samples/different_texts"] == 1 / 6
 
 
 def test_an_unanswered_question_has_no_majority_but_an_answer() -> None:
@@ -129,6 +131,7 @@ def test_several_samples_give_pass_at_k() -> None:
     metrics = done.result.metrics
     assert metrics["pass@1"] <= metrics["pass@2"] <= metrics["pass@4"]
     assert metrics["pass@4"] > done.result.accuracy  # which is that of the first
+    assert 0 < metrics["samples/different_answers"] <= metrics["samples/different_texts"] <= 1
 
 
 def test_soft_thinking_with_the_whole_vocabulary_is_the_base_mixture() -> None:

@@ -26,6 +26,7 @@ from latentgym.training import ELBOConfig, GRPOConfig
 ENV, MODEL = "latent/GSM8KAug-hybrid", "tiny:llama:1x2x16"
 OPTIONS = {"source": "generated", "max_operations": 2, "largest": 9}
 TINY = CTRLS.presets["tiny"]
+PREFIX = replace(TINY, prefix=2)
 
 
 def parity(completions: list[str], completion_ids: list[list[int]], **columns: Any) -> list[float]:
@@ -133,18 +134,29 @@ def test_what_ends_a_step_may_not_end_thinking() -> None:
     env = make_vector_env(ENV, 1, **OPTIONS).unwrapped
     for text in ("#", "####"):
         with pytest.raises(UsageError, match="also the marker '####'"):
-            CTRLS(replace(TINY, step_end=text)).check(env.protocol)
+            CTRLS(replace(PREFIX, step_end=text)).check(env.protocol)
     exact = replace(env.protocol, think=replace(env.protocol.think, exact=True))
-    CTRLS(replace(TINY, step_end="####")).check(exact)  # markers are ignored there
+    CTRLS(replace(PREFIX, step_end="####")).check(exact)  # markers are ignored there
     calls = make_vector_env(
         "latent/HotpotQA-hybrid", 1, source="sample", search="action"
     ).unwrapped.protocol
     with pytest.raises(UsageError, match="also the marker"):
-        CTRLS(replace(TINY, step_end=calls.tool_call.text)).check(calls)
+        CTRLS(replace(PREFIX, step_end=calls.tool_call.text)).check(calls)
+
+
+def test_states_that_are_added_begin_as_the_model_alone() -> None:
+    env = make_vector_env(ENV, 8, **OPTIONS)
+    silent = policy(replace(TINY, prefix=0, temperature=1.0, greedy_states=False), acting=True)
+    alone = Policy(silent.lm, silent.head.token_head, silent.answer_head)
+    told = [collect(Engine(p), env, np.arange(8), seed=0).rollouts for p in (silent, alone)]
+    assert np.array_equal(told[0].token_NT, told[1].token_NT)
+    torch.nn.init.normal_(silent.head.vectors)
+    moved = collect(Engine(silent), env, np.arange(8), seed=0).rollouts
+    assert not np.array_equal(moved.token_NT, told[0].token_NT)
 
 
 def test_prefixes_begin_near_what_a_model_reads_there_anyway() -> None:
-    made = policy()
+    made = policy(PREFIX)
     head, table = made.head, made.lm.table_VD
     assert isinstance(head, TransitionHead)
     near = table[head.step_end[0]]

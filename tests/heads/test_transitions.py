@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from latentgym.errors import UsageError
-from latentgym.heads import Action, Readout, TokenHead, TransitionHead
+from latentgym.heads import Action, ControlHead, Readout, TokenHead, TransitionHead
+from latentgym.heads.control import CONTROLS
 from latentgym.heads.rng import CounterRNG
 from latentgym.heads.spectral import spectral_summary
 
@@ -97,6 +98,44 @@ def test_every_vector_of_a_prefix_tells_how_likely_its_state_was(make_read: Call
     assert certainty == pytest.approx([p for p in drawn for _ in range(2)])
 
 
+def test_without_a_prefix_states_are_added_to_words(make_read: Callable) -> None:
+    script = [1, 2, END, 4, END, 5]
+    reads = [make_read(1, seed=t) for t in range(len(script))]
+    made = head(Scripted(script), prefix=0)
+    torch.nn.init.normal_(made.vectors)
+    thoughts, table_VD = walk(made, reads), reads[0].table_VD
+    assert [int(a["token"]) for a in thoughts] == script
+    # A state is drawn with the first word of a step, behind the end of the one before.
+    drawn = [bool(made.drawn(a)) for a in thoughts]
+    assert drawn == [True, False, False, True, False, True]
+    states = [int(a["z"]) for a in thoughts]
+    assert [len(set(part)) for part in (states[:3], states[3:5])] == [1, 1]
+    for action, state, word in zip(thoughts, states, script, strict=True):
+        expected = table_VD[word] + made.vectors[state] * made.size
+        assert_close(made.embed(action, table_VD)[0], expected)
+    e = torch.stack([read.hidden[0] for read in reads[1:4]])[None]
+    logq = made.encoder.of_summaries(spectral_summary(e, torch.tensor([3]), 4))
+    assert int(thoughts[3]["before"]) == int(logq.argmax())
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_what_is_added_is_controlled_and_the_words_stay(make_read: Callable, control: str) -> None:
+    made = head(prefix=0)
+    torch.nn.init.normal_(made.vectors)
+    read = make_read(3)
+    (action,) = walk(ControlHead(made, control), [read], 3)
+    latent = ControlHead(made, control).embed(action, read.table_VD)
+    added = latent - read.table_VD[action["token"]]
+    own = made.embed(walk(made, [read], 3)[0], read.table_VD) - read.table_VD[action["token"]]
+    if control in ("zero", "word"):
+        assert not added.any()
+    if control == "shuffle":
+        assert_close(added, own.roll(1, 0))
+    if control == "noise":
+        assert_close(added.norm(dim=-1), own.norm(dim=-1))
+        assert not torch.allclose(added, own)
+
+
 def test_of_a_long_step_the_last_tokens_are_seen(make_read: Callable) -> None:
     script = [8, 1, 2, 4, 5, END, 8]
     reads = [make_read(1, seed=t) for t in range(len(script))]
@@ -174,7 +213,7 @@ def test_one_state_is_no_choice(make_read: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"states": 0}, {"prefix": 0}, {"k": 0}, {"longest": 0}, {"epsilon": 1.1}]
+    "given", [{"states": 0}, {"prefix": -1}, {"k": 0}, {"longest": 0}, {"epsilon": 1.1}]
 )
 def test_what_cannot_be(given: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="transitions need"):

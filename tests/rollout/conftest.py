@@ -43,16 +43,24 @@ HEADS: dict[str, Callable[[], PolicyHead]] = {
     "gumbel": lambda: GumbelHead(temperature=2.0),
     "noisy": NoisyMixtureHead,
     "routed": lambda: RoutedHead(32, soft_share=0.5),
-    "transitions": lambda: TransitionHead(
+    "transitions": lambda: transitions(2),
+    "transitions-added": lambda: transitions(0),
+}
+
+
+def transitions(prefix: int) -> PolicyHead:
+    """Latent states whose vectors are no zeros."""
+    head = TransitionHead(
         *(32, TokenHead()),
         step_end=torch.arange(3, 259, 4),
         states=5,
-        prefix=2,
+        prefix=prefix,
         longest=3,
         epsilon=0.3,
         learns="transitions",
-    ),
-}
+    )
+    torch.nn.init.normal_(head.vectors)
+    return head
 
 
 @pytest.fixture(params=sorted(HEADS))

@@ -147,12 +147,14 @@ def test_steps_are_cut_where_tokens_end_them_and_nothing_is_lost() -> None:
         counts = [n for n in batch.count_BS[row].tolist() if n]
         # The marker and the answer are a step of their own.
         assert counts == [*shown.steps, len(shown.ids_TS) - sum(shown.steps)]
-        assert int(batch.prefix_BL[row].sum()) == 2 * len(counts)
+        assert int(batch.latent_BL[row].sum()) == 2 * len(counts)
         assert stage.positions(row) >= len(prompt) + int((batch.kind_BL[row] > 0).sum()) - 1
 
 
-def test_the_bound_of_a_batch_is_that_of_each_row_by_itself() -> None:
-    stage = make()
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_the_bound_of_a_batch_is_that_of_each_row_by_itself(prefix: int) -> None:
+    stage = make(prefix=prefix)
+    torch.nn.init.normal_(stage.head.vectors)
     stage.step(0, GradientRecorder(stage.policy))
     together = stage.bound(stage.batch(range(6)), 3)
     for row in range(6):
@@ -175,9 +177,33 @@ def test_reconstruction_is_that_of_the_text_behind_the_prefixes() -> None:
         expected += float(lm.logits(hidden).detach().log_softmax(-1)[ids[at]])
     assert float(logp.detach()[0]) == pytest.approx(expected, abs=1e-3)
     # What stands at a prefix is one of the states' vectors.
-    at = batch.prefix_BL[0].nonzero()[0, 0]
+    at = batch.latent_BL[0].nonzero()[0, 0]
     apart = (head.vectors[:, 0] * head.size - x[0, at]).detach().abs().amax(-1)
     assert float(apart.min()) < 1e-6
+
+
+def test_without_a_prefix_states_are_added_to_the_thoughts() -> None:
+    stage = make(prefix=0)
+    stage.step(0, GradientRecorder(stage.policy))
+    batch, lm, head = stage.batch([2]), stage.policy.lm, stage.head
+    prompt, shown = stage.demonstrations.item(2)
+    ids = torch.tensor([[*prompt, *shown.ids_TS[:, 0]]])
+    # Vectors begin at zero: the model alone.
+    hidden = lm.hidden(lm.embed(ids[:, :-1]), torch.ones_like(ids[:, :-1], dtype=torch.bool))
+    logp = lm.logits(hidden[0, len(prompt) - 1 :]).log_softmax(-1)
+    expected = logp.gather(-1, ids[0, len(prompt) :, None]).sum()
+    found, _, logq = stage.bound(batch, 0)
+    assert_close(found[0], expected, atol=1e-4, rtol=1e-4)
+    assert stage.positions(2) == stage.demonstrations.positions(2)
+    torch.nn.init.normal_(head.vectors)
+    added = stage._read(batch, logq, 0)[0] - lm.embed(batch.token_BL[0])
+    apart_TK = (added[:, None] - head.vectors * head.size).detach().abs().amax(-1)
+    latent = sum(shown.steps)
+    assert latent == shown.thoughts - 1  # the end of the marker is read as a plain token
+    assert float(apart_TK[:latent].amin(-1).max()) < 1e-5
+    assert not added[latent:].any()
+    states = apart_TK[:latent].argmin(-1).split(list(shown.steps))
+    assert [len(set(part.tolist())) for part in states] == [1, 1]
 
 
 def test_states_are_those_that_the_head_will_see() -> None:

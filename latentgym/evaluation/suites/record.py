@@ -33,11 +33,6 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
     results = [load_result(folder(out, cell.name, seed)) for seed in seeds]
     accuracies, n = [r.accuracy for r in results], min(r.n for r in results)
     mean, low, high = accuracy_interval(results)
-    metrics = {
-        name: 100 * statistics.fmean(_each(results, name))
-        for name in results[0].metrics
-        if name.startswith("pass@")
-    }
     more: dict[str, Any] = {
         name: _mean(_each(results, key))
         for name, key in _ANSWERS.items()
@@ -53,11 +48,15 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
             more["ranking_ci95"] = {n: results[0].metrics_ci95[n] for n in ranking}
         more["ndcg_by_seed"] = [round(value, 4) for value in _each(results, "ndcg@5")]
     lengths = [r.forward_positions["thought"] for r in results]
-    latents = {
-        name: _mean(_each(results, name))
-        for name in results[0].metrics
-        if name.startswith("latent/")
-    }
+    latents, samples, right = (
+        {name: _each(results, name) for name in results[0].metrics if name.startswith(group)}
+        for group in ("latent/", "samples/", "pass@")
+    )
+    if right:
+        more["pass_at_k"] = {k: round(100 * statistics.fmean(v), 2) for k, v in right.items()}
+        more["pass_at_k_by_seed"] = {k: [round(100 * x, 2) for x in v] for k, v in right.items()}
+    if samples:
+        more["samples"] = {name: _mean(values) for name, values in samples.items()}
     return {
         "part": cell.part,
         "name": cell.name,
@@ -67,11 +66,10 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         "seeds": list(seeds),
         "n": n,
         "paper": cell.paper,
-        **({"pass_at_k": {k: round(v, 2) for k, v in metrics.items()}} if metrics else {}),
         **more,
         **({"ranking": ranking} if ranking else {}),
         "thoughts": [round(value, 2) for value in mean_interval(lengths)],
-        **({"latents": latents} if latents else {}),
+        **({"latents": {name: _mean(v) for name, v in latents.items()}} if latents else {}),
         "flops": _mean(r.flops_per_answer for r in results),
         **_paired(cell, out, seeds),
         **_search(cell, out, seeds),
