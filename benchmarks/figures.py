@@ -5,19 +5,27 @@ python -m benchmarks.figures           # after a suite has run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 
-from benchmarks import sections_depth, sections_dynamics, sections_latents, sections_suites
-from benchmarks.sections import suite_cells
+from benchmarks import (
+    sections_chains,
+    sections_depth,
+    sections_dynamics,
+    sections_latents,
+    sections_suites,
+)
+from benchmarks.sections import Cells, suite_cells
 from benchmarks.sections_outliers import record
+from benchmarks.sections_suites import gained
 from latentgym.analysis import plots
 from latentgym.evaluation.stats import wilson
 
+PARTS = ("as it is", "supervised", "policy gradient", "ctrls")
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
 
 
@@ -42,35 +50,70 @@ def latentseek_curve() -> None:
 
 
 def mnns() -> None:
-    """Accuracy of every method from one start, and with other thoughts in the place of its own."""
+    """MNNS, and accuracy with other thoughts in the place of a method's own."""
+    cells = sections_suites.mnns_cells()
+    rows = [name for name in sections_suites.HEADLINE if cells[name]["part"] in PARTS]
+    shown = {name: (cell["mean"], *cell["ci95"]) for name, cell in cells.items()}
+    _every_method("MNNS", cells, rows, sections_suites.MNNS, shown, "accuracy, %")
+
+
+def chains() -> None:
+    """Generated chains: their starts differ widely, so points over them are shown."""
+    cells = suite_cells("chains")
+    start = cells["start"]
+    rows = [name for name in sections_chains.HEADLINE if cells[name]["part"] in PARTS]
+    shown = {
+        name: gained(start, cell)
+        for name, cell in cells.items()
+        if cell["seeds"] == start["seeds"] and cell["n"] == start["n"]
+    }
+    what = "points over the start, paired by seed"
+    _every_method("chains", cells, rows, sections_chains.CHAINS, shown, what)
+
+
+def _every_method(
+    task: str,
+    cells: Cells,
+    rows: Sequence[str],
+    labels: Mapping[str, str],
+    shown: Mapping[str, tuple[float, float, float]],
+    what: str,
+) -> None:
+    """Every method from one start, and what other thoughts in the place of its own change.
+
+    Args:
+        task: for the title and the file's name.
+        cells: all of the suite.
+        rows: which methods.
+        labels: what they are called.
+        shown: a number of each cell, controls among them, with its interval.
+        what: the number is.
+    """
     from matplotlib import pyplot as plt
 
-    cells = sections_suites.mnns_cells()
-    parts = ("as it is", "supervised", "policy gradient")
-    rows = sorted(
-        (name for name in sections_suites.HEADLINE if cells[name]["part"] in parts),
-        key=lambda name: (-parts.index(cells[name]["part"]), cells[name]["mean"]),
-    )
+    part = {name: PARTS.index(cells[name]["part"]) for name in rows}
+    rows = sorted(rows, key=lambda name: (-part[name], shown[name][0]))
     figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
-    axes.axvline(cells["start"]["mean"], color="0.6", lw=1, zorder=0, label="the start of all")
+    axes.axvline(shown["start"][0], color="0.6", lw=1, zorder=0, label="the start of all")
     for at, name in enumerate(rows):
-        cell, colour = cells[name], f"C{parts.index(cells[name]['part'])}"
-        low, high = cell["ci95"]
-        axes.plot([low, high], [at, at], color=colour, lw=1.5)
-        axes.plot(cell["mean"], at, "o", color=colour, ms=6)
-        for control, marker in (("word", "|"), ("zero", "x")):
-            if other := cells.get(f"{name}-{control}"):
-                axes.plot(other["mean"], at, marker, color="0.25", ms=8, mew=1.5)
-    for place, part in enumerate(parts):
-        axes.plot([], [], "o-", color=f"C{place}", label=part)
-    axes.plot([], [], "|", color="0.25", ms=8, mew=1.5, label="with plain tokens")
-    axes.plot([], [], "x", color="0.25", ms=8, mew=1.5, label="with zeros")
-    axes.set_yticks(range(len(rows)), [sections_suites.MNNS[name] for name in rows], fontsize=8)
-    axes.set(xlabel="accuracy, % (95 % interval)", xlim=(0, 102))
-    axes.set_title("MNNS, every method from one supervised start", fontsize=10)
-    figure.legend(fontsize=7, loc="outside lower center", ncols=6, frameon=False)
+        mean, low, high = shown[name]
+        axes.plot([low, high], [at, at], color=f"C{part[name]}", lw=1.5)
+        axes.plot(mean, at, "o", color=f"C{part[name]}", ms=6)
+        for control, marker in (("word", "|"), ("zero", "x"), ("noise", "+")):
+            if other := shown.get(f"{name}-{control}"):
+                axes.plot(other[0], at, marker, color="0.25", ms=8, mew=1.5)
+    for place, label in enumerate(PARTS):
+        if place in part.values():
+            axes.plot([], [], "o-", color=f"C{place}", label=label)
+    controls = {"|": "with plain tokens", "x": "with zeros", "+": "with noise"}
+    for marker, label in controls.items():
+        axes.plot([], [], marker, color="0.25", ms=8, mew=1.5, label=label)
+    axes.set_yticks(range(len(rows)), [labels[name] for name in rows], fontsize=8)
+    axes.set(xlabel=f"{what} (95 % interval)")
+    axes.set_title(f"{task}, every method from one supervised start", fontsize=10)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=7, frameon=False)
     _plain(axes)
-    _save(figure, "mnns.svg")
+    _save(figure, f"{task.lower()}.svg")
 
 
 def chain_sum() -> None:
@@ -238,6 +281,7 @@ if __name__ == "__main__":
     matplotlib.use("svg")
     latentseek_curve()
     mnns()
+    chains()
     chain_sum()
     causal_map()
     depth()

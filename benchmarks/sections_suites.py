@@ -175,11 +175,14 @@ def thoughts(cell: dict[str, Any]) -> str:
 
 
 def gain(start: dict[str, Any], cell: dict[str, Any]) -> str:
-    """Points that a cell has more than its start, paired by seed."""
-    if cell is start:
-        return ""
-    more = [own - its for own, its in zip(cell["by_seed"], start["by_seed"], strict=True)]
-    return "{:+.2f} [{:+.1f}, {:+.1f}]".format(*mean_interval(more))
+    """Points that a cell has more than its start, paired by seed, as text."""
+    return "" if cell is start else "{:+.2f} [{:+.1f}, {:+.1f}]".format(*gained(start, cell))
+
+
+def gained(start: dict[str, Any], cell: dict[str, Any]) -> tuple[float, float, float]:
+    """Those points, with their interval."""
+    pairs = zip(cell["by_seed"], start["by_seed"], strict=True)
+    return mean_interval([own - its for own, its in pairs])
 
 
 def _at(cells: Cells, name: str, shown: Callable[[dict[str, Any]], str]) -> str:

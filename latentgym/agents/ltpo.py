@@ -172,10 +172,14 @@ def search(
         confidence = Confidence(lm, [list(p) + list(policy.prompt_suffix) for p in prompts], c.top)
         sigma = c.sigma
         for step in range(c.steps):
-            noise = rng.at_step(torch.full_like(rng.key_B, step)).normal(x[0].numel())
-            candidate = x + sigma * noise.to(x).view_as(x)
+            drawn = rng.at_step(torch.full_like(rng.key_B, step)).normal(x[0].numel())
+            noise = drawn.to(x).view_as(x)
+            candidate = x + sigma * noise
             reward_Q = confidence(candidate)
-            x = x + (c.lr * reward_Q / sigma**2)[:, None, None] * (candidate - x)
+            # (x' - x) / sigma^2 is noise / sigma, which grows as sigma decays; where the candidate
+            # has the same number as x, nothing was tried, and nothing moves.
+            moved = x + c.lr * reward_Q[:, None, None] * noise / sigma
+            x = torch.where(candidate == x, x, moved)
             better = reward_Q > best
             chosen = candidate if c.keep == "candidate" else x
             kept = torch.where(better[:, None, None], chosen, kept)

@@ -92,6 +92,15 @@ def test_the_update_is_reinforce_of_one_candidate() -> None:
     assert torch.equal(candidate.best_Q, candidate.start_Q)
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.9])
+def test_a_search_that_goes_on_for_long_stays_finite(decay: float) -> None:
+    env, policy = setting()
+    c = replace(SMALL, steps=1200, decay=decay, keep="last")  # .5 to the power of 1200 is 0
+    found = search(policy, prompts(env, 1), np.arange(1), c, 0)
+    assert found.given_QkD.isfinite().all() and found.best_Q.isfinite().all()
+    assert float(found.given_QkD.abs().max()) < 1e5
+
+
 def test_the_best_step_is_kept() -> None:
     env, policy = setting()
     c = replace(SMALL, steps=6, keep="candidate")

@@ -122,6 +122,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "transitions": {
         "agent": "ctrls",
+        "config": {"prefix": 2},
         "run": {"env_options": {"source": "generated", "max_operations": 2, "largest": 9}},
         "grpo": {"rewards": ["own_rewards:low"]},
     },
