@@ -51,7 +51,7 @@ def latentseek_curve() -> None:
 
 def mnns() -> None:
     """MNNS, and accuracy with other thoughts in the place of a method's own."""
-    cells = sections_suites.mnns_cells()
+    cells = suite_cells("mnns")
     rows = [name for name in sections_suites.HEADLINE if cells[name]["part"] in PARTS]
     shown = {name: (cell["mean"], *cell["ci95"]) for name, cell in cells.items()}
     _every_method("MNNS", cells, rows, sections_suites.MNNS, shown, "accuracy, %")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from benchmarks.sections import figure, named, suite_cells, table
-from benchmarks.sections_suites import CONTROLS, GAIN, flop, gain, paired, thoughts
+from benchmarks.sections import suite_cells, table
+from benchmarks.sections_suites import every_method, with_controls
 from latentgym.evaluation.stats import mean_interval
 
 CHAINS = {
     "start": "supervised chain, stopped early: the start of all others",
-    "votes-samples-4": "votes of 4",
     "votes-samples-16": "votes of 16",
-    "latentseek-iterations-1": "LatentSeek, 1 iteration",
     "latentseek-iterations-4": "LatentSeek, 4 iterations",
     "soft-thinking": "Soft Thinking, no training",
     "cold-stop": "Soft Thinking with cold stop",
@@ -24,8 +22,7 @@ CHAINS = {
     "token-grpo": "GRPO over tokens",
     "hrpo": "HRPO",
     "tarpo": "TARPO",
-    "mts-grpo": "MTS-GRPO (CoT2), temperature 1",
-    "mts-grpo-cool": "MTS-GRPO, temperature .5",
+    "mts-grpo": "MTS-GRPO (CoT2)",
     "multiplex": "Multiplex Thinking",
     "soft-grpo": "SofT-GRPO",
     "soft-tokens": "Soft Tokens",
@@ -37,43 +34,17 @@ CHAINS = {
 }
 """Cells of `chains` that are no controls, with what they are called."""
 HEADLINE = ("start", "votes-samples-16", "soft-thinking", "swireasoning", "ltpo-steps-10")
-HEADLINE += ("token-grpo", "hrpo", "tarpo", "mts-grpo", "mts-grpo-cool", "multiplex", "soft-grpo")
+HEADLINE += ("token-grpo", "hrpo", "tarpo", "mts-grpo", "multiplex", "soft-grpo")
 HEADLINE += ("soft-tokens", "ctrls-grpo")
-"""Those of them that the README shows."""
+"""Those of them in the picture."""
 _SAMPLED = {
     "sampled": "the start, plain sampling",
     "ctrls-elbo-sampled": "CTRLS-style, bound alone",
     "ctrls-grpo-sampled": "CTRLS-style, then policy gradient",
-    "ctrls-length-sampled": "states from length alone",
     "ctrls-one-sampled": "one state",
     "ctrls-prefix-sampled": "a prefix of one vector",
 }
 _HEATS = (0.5, 0.7)
-
-
-def chains(names: Sequence[str] = tuple(CHAINS)) -> str:
-    """Every method from one start."""
-    cells = suite_cells("chains")
-    columns = (figure, partial(gain, cells["start"]), flop, thoughts)
-    rows = named(cells, {name: CHAINS[name] for name in names}, *columns)
-    header = ["generated chains, every method from one start, 3 seeds", "accuracy % [95 %]", GAIN]
-    return table([*header, "FLOP an answer", "thoughts, of all samples"], rows)
-
-
-def chains_headline() -> str:
-    """Those of them that the README shows."""
-    return chains(HEADLINE)
-
-
-def chains_controls() -> str:
-    """What replacing the thoughts changes."""
-    cells = suite_cells("chains")
-    rows = [
-        [label, *(paired(cells, f"{name}-{control}") for control in CONTROLS)]
-        for name, label in CHAINS.items()
-        if any(f"{name}-{control}" in cells for control in CONTROLS)
-    ]
-    return table(["points with other thoughts [95 %]", *CONTROLS], rows)
 
 
 def chains_sampled() -> str:
@@ -99,8 +70,7 @@ def _sampled(cell: dict[str, Any], plain: dict[str, Any]) -> list[str]:
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
-    "chains": chains,
-    "chains-controls": chains_controls,
-    "chains-headline": chains_headline,
+    "chains": partial(every_method, "chains", "generated chains", CHAINS),
+    "chains-controls": partial(with_controls, "chains", CHAINS),
     "chains-sampled": chains_sampled,
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from benchmarks.sections import Cells, suite_cells, table
-from benchmarks.sections_suites import gain, mnns_cells
+from benchmarks.sections_suites import gain
 
 
 class Method(NamedTuple):
@@ -29,7 +29,7 @@ METHODS = {
         "2505.23648",
         "MNNS: CoT2 98.94 %, discrete chain 84.92; MTS-GRPO 43.50 → 55.66",
         "mts-grpo",
-        "mts-grpo-cool",
+        "mts-grpo",
     ),
     "coconut": Method("2412.06769", "GSM8K, GPT-2: 34.1 %, chain of thought 42.9", "coconut", None),
     "colar-grpo": Method(
@@ -100,7 +100,7 @@ METHODS = {
 
 def methods() -> str:
     """The methods table."""
-    mnns, chains = mnns_cells(), suite_cells("chains")
+    mnns, chains = suite_cells("mnns"), suite_cells("chains")
     rows = [
         [
             f"[{name}](agents/{name}.md)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -69,51 +69,45 @@ _KNOBS = {
 }
 _FREE = {
     "cot": "greedy chain of thought",
+    "at-once": "no chain: the answer at once",
     "votes-2": "votes of 2",
     "votes-4": "votes of 4",
     "soft-thinking": "Soft Thinking",
     "cold-stop": "Soft Thinking with cold stop",
     "swireasoning": "SwiReasoning",
-    "ltpo-0": "LTPO, no steps: 8 filler vectors",
+    "ltpo-0": "LTPO, no steps: 8 padding tokens",
     "ltpo-10": "LTPO, 10 steps",
     "ltpo-40": "LTPO, 40 steps",
+    "ltpo-reserved-0": "LTPO, no steps: 8 reserved tokens",
+    "ltpo-reserved-10": "LTPO, reserved tokens, 10 steps",
     "latentseek-1": "LatentSeek, 1 iteration",
 }
 
 
-def mnns_cells() -> Cells:
-    """Those of `mnns`; what was run after the page of its runs was made has a record of its own."""
-    return {**suite_cells("mnns"), **suite_cells("mnns_newer")}
-
-
-def mnns(names: Sequence[str] = tuple(MNNS)) -> str:
-    """Every method from one start."""
-    cells = mnns_cells()
+def every_method(suite: str, task: str, labels: Mapping[str, str]) -> str:
+    """Cells of a suite that all go on from its start, beside that."""
+    cells = suite_cells(suite)
     columns = (figure, partial(gain, cells["start"]), flop, thoughts)
-    rows = named(cells, {name: MNNS[name] for name in names}, *columns)
-    header = ["MNNS, every method from one start, 3 seeds", "accuracy % [95 %]", GAIN]
-    return table([*header, "FLOP an answer", "thoughts, of all samples"], rows)
+    header = [f"{task}, every method from one start, 3 seeds", "accuracy % [95 %]", GAIN]
+    header += ["FLOP an answer", "thoughts, of all samples"]
+    return table(header, named(cells, labels, *columns))
 
 
-def mnns_headline() -> str:
-    """Those of them that the README shows."""
-    return mnns(HEADLINE)
-
-
-def mnns_controls() -> str:
-    """What replacing the thoughts changes."""
-    cells = mnns_cells()
+def with_controls(suite: str, labels: Mapping[str, str]) -> str:
+    """What replacing the thoughts of a suite's cells changes, where that was run."""
+    cells = suite_cells(suite)
+    there = [c for c in CONTROLS if any(f"{name}-{c}" in cells for name in labels)]
     rows = [
-        [MNNS[name], *(paired(cells, f"{name}-{control}") for control in CONTROLS)]
-        for name in MNNS
-        if any(f"{name}-{control}" in cells for control in CONTROLS)
+        [label, *(paired(cells, f"{name}-{control}") for control in there)]
+        for name, label in labels.items()
+        if any(f"{name}-{control}" in cells for control in there)
     ]
-    return table(["points with other thoughts [95 %]", *CONTROLS], rows)
+    return table(["points with other thoughts [95 %]", *there], rows)
 
 
 def mnns_equal_cost() -> str:
     """Methods with a knob at equal cost."""
-    cells = mnns_cells()
+    cells = suite_cells("mnns")
     points = {
         label: [(cells[name]["flops"], cells[name]["mean"]) for name in names]
         for label, names in curves(cells).items()
@@ -154,9 +148,16 @@ def small_lm_free() -> str:
     """What needs no training, on more questions of one task."""
     cells = suite_cells("small_lm")
     names = {f"free/{name}": label for name, label in _FREE.items()}
-    rows = named(cells, names, figure, flop, thoughts)
+    votes = [cells[f"free/{name}"] for name in ("cot", "votes-2", "votes-4")]
+    points = [(cell["flops"], cell["mean"]) for cell in votes]
+
+    def beside(cell: dict[str, Any]) -> str:
+        value = None if cell in votes else at_cost(points, cell["flops"])
+        return "" if value is None else f"{value:.2f}"
+
+    rows = named(cells, names, figure, flop, beside, thoughts)
     header = ["RG_letter_counting, 200 questions", "accuracy % [95 %]", "FLOP an answer"]
-    return table([*header, "thoughts, of all samples"], rows)
+    return table([*header, "votes at that cost", "thoughts, of all samples"], rows)
 
 
 def seeds(cell: dict[str, Any]) -> str:
@@ -228,16 +229,6 @@ def chain_sum() -> str:
     return table([*header, "reward of samples, first and last steps", "FLOP an answer"], rows)
 
 
-def chain_sum_controls() -> str:
-    """What replacing the thoughts changes."""
-    cells = suite_cells("chain_sum")
-    rows = [
-        [CHAIN_SUM[name], *(paired(cells, f"{name}-{control}") for control in CONTROLS)]
-        for name in ("hrpo", "mts-grpo", "mts-grpo-cool")
-    ]
-    return table(["points with other thoughts [95 %]", *CONTROLS], rows)
-
-
 def _rise(cell: dict[str, Any]) -> str:
     if "reward_before" not in cell:
         return ""
@@ -246,11 +237,11 @@ def _rise(cell: dict[str, Any]) -> str:
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "chain-sum": chain_sum,
-    "chain-sum-controls": chain_sum_controls,
-    "mnns": mnns,
-    "mnns-controls": mnns_controls,
+    "chain-sum-controls": partial(with_controls, "chain_sum", CHAIN_SUM),
+    "mnns": partial(every_method, "mnns", "MNNS", MNNS),
+    "mnns-controls": partial(with_controls, "mnns", MNNS),
     "mnns-equal-cost": mnns_equal_cost,
-    "mnns-headline": mnns_headline,
+    "mnns-headline": partial(every_method, "mnns", "MNNS", {n: MNNS[n] for n in HEADLINE}),
     "small-lm": small_lm,
     "small-lm-controls": small_lm_controls,
     "small-lm-free": small_lm_free,
