@@ -70,7 +70,7 @@ def _sampled(cell: dict[str, Any], plain: dict[str, Any]) -> list[str]:
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
-    "chains": partial(every_method, "chains", "generated chains", CHAINS),
+    "chains": partial(every_method, "chains", "generated chains", CHAINS, apart=True),
     "chains-controls": partial(with_controls, "chains", CHAINS),
     "chains-sampled": chains_sampled,
 }

@@ -49,7 +49,7 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
         more["ndcg_by_seed"] = [round(value, 4) for value in _each(results, "ndcg@5")]
     lengths = [r.forward_positions["thought"] for r in results]
     latents, samples, right = (
-        {name: _each(results, name) for name in results[0].metrics if name.startswith(group)}
+        {name: _each(results, name) for name in _names(results) if name.startswith(group)}
         for group in ("latent/", "samples/", "pass@")
     )
     if right:
@@ -98,7 +98,7 @@ def _search(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
     if cell.argv[0] != "eval":
         return {}
     cost = {"gflop": _mean(r.flops_per_answer / 1e9 for r in results)}
-    names = [name for name in results[0].metrics if name.startswith("search/")]
+    names = [name for name in _names(results) if name.startswith("search/")]
     if not names:
         return cost
     search = {n.removeprefix("search/"): _mean(_each(results, n)) for n in names}
@@ -116,9 +116,14 @@ def _search(cell: Cell, out: Path, seeds: Sequence[int]) -> dict[str, Any]:
     return {**cost, "search": search, "positions": spent, "after_iterations": right}
 
 
+def _names(results: Sequence[Result]) -> list[str]:
+    """Of all metrics; one that few answers have, such as what a search changed, is not in all."""
+    return list(dict.fromkeys(name for result in results for name in result.metrics))
+
+
 def _each(results: Sequence[Result], name: str) -> list[float]:
-    """A metric of every result; those that were not finite are null in a record."""
-    values = [result.metrics[name] for result in results]
+    """A metric of every result that has it; those that were not finite are null in a record."""
+    values = [result.metrics[name] for result in results if name in result.metrics]
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         raise UsageError(f"{name} is not finite in every result; it has no mean.")

@@ -26,3 +26,20 @@ def test_a_control_is_told_beside_its_method(made: Any, tmp_path: Path) -> None:
     mean, low, high = other["paired"]
     assert mean == pytest.approx(-25) and low < mean < high
     assert told["command"] == ("latentgym eval cot MNNS-token --seeds 0 --out runs/own/seed-0")
+
+
+def test_what_few_answers_or_seeds_have_is_told_of_those(made: Any, tmp_path: Path) -> None:
+    seeds = (0, 1)
+    cell = Cell("all", "own", ("eval", "cot", "MNNS-token"), seeds=seeds)
+    numbers = (
+        {"pass@1": 0.5, "pass@2": 0.75, "samples/different_answers": 0.5},
+        {"pass@1": 0.25, "pass@2": 0.5, "samples/different_answers": 1.0, "latent/norm": 2.0},
+    )
+    for seed, metrics in zip(seeds, numbers, strict=True):
+        spent = {"forward_positions": {"thought": 3.0}, "flops_per_answer": 2.0}
+        made(f"own/seed-{seed}", [1, 0], seeds=[seed], metrics=metrics, **spent)
+    told = record(cell, tmp_path, seeds, Path("runs"))
+    assert told["pass_at_k"] == {"pass@1": 37.5, "pass@2": 62.5}
+    assert told["pass_at_k_by_seed"]["pass@2"] == [75.0, 50.0]
+    assert told["samples"] == {"samples/different_answers": 0.75}
+    assert told["latents"] == {"latent/norm": 2.0}
