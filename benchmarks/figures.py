@@ -25,6 +25,8 @@ from benchmarks.sections_suites import gained
 from latentgym.analysis import plots
 from latentgym.evaluation.stats import wilson
 
+LABELS = {"word": "plain tokens", "zero": "zeros", "noise": "noise"}
+MARKERS = {"word": "|", "zero": "x", "noise": "+"}
 PARTS = ("as it is", "supervised", "policy gradient", "ctrls")
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
 
@@ -54,7 +56,7 @@ def mnns() -> None:
     cells = suite_cells("mnns")
     rows = [name for name in sections_suites.HEADLINE if cells[name]["part"] in PARTS]
     shown = {name: (cell["mean"], *cell["ci95"]) for name, cell in cells.items()}
-    _every_method("MNNS", cells, rows, sections_suites.MNNS, shown, "accuracy, %")
+    _every_method("mnns", "MNNS", cells, rows, sections_suites.MNNS, shown, "accuracy, %")
 
 
 def chains() -> None:
@@ -68,10 +70,11 @@ def chains() -> None:
         if cell["seeds"] == start["seeds"] and cell["n"] == start["n"]
     }
     what = "points over the start, paired by seed"
-    _every_method("chains", cells, rows, sections_chains.CHAINS, shown, what)
+    _every_method("chains", "Generated chains", cells, rows, sections_chains.CHAINS, shown, what)
 
 
 def _every_method(
+    file: str,
     task: str,
     cells: Cells,
     rows: Sequence[str],
@@ -82,7 +85,8 @@ def _every_method(
     """Every method from one start, and what other thoughts in the place of its own change.
 
     Args:
-        task: for the title and the file's name.
+        file: its name, without the ending.
+        task: for the title.
         cells: all of the suite.
         rows: which methods.
         labels: what they are called.
@@ -99,21 +103,21 @@ def _every_method(
         mean, low, high = shown[name]
         axes.plot([low, high], [at, at], color=f"C{part[name]}", lw=1.5)
         axes.plot(mean, at, "o", color=f"C{part[name]}", ms=6)
-        for control, marker in (("word", "|"), ("zero", "x"), ("noise", "+")):
+        for control, marker in MARKERS.items():
             if other := shown.get(f"{name}-{control}"):
                 axes.plot(other[0], at, marker, color="0.25", ms=8, mew=1.5)
     for place, label in enumerate(PARTS):
         if place in part.values():
             axes.plot([], [], "o-", color=f"C{place}", label=label)
-    controls = {"|": "with plain tokens", "x": "with zeros", "+": "with noise"}
-    for marker, label in controls.items():
-        axes.plot([], [], marker, color="0.25", ms=8, mew=1.5, label=label)
+    for control, marker in MARKERS.items():
+        if any(f"{name}-{control}" in shown for name in rows):
+            axes.plot([], [], marker, color="0.25", ms=8, mew=1.5, label=f"with {LABELS[control]}")
     axes.set_yticks(range(len(rows)), [labels[name] for name in rows], fontsize=8)
     axes.set(xlabel=f"{what} (95 % interval)")
     axes.set_title(f"{task}, every method from one supervised start", fontsize=10)
     figure.legend(fontsize=7, loc="outside lower center", ncols=7, frameon=False)
     _plain(axes)
-    _save(figure, f"{task.lower()}.svg")
+    _save(figure, f"{file}.svg")
 
 
 def chain_sum() -> None:

@@ -33,10 +33,10 @@ CHAINS = {
     "ctrls-prefix": "CTRLS-style, a prefix of one vector",
 }
 """Cells of `chains` that are no controls, with what they are called."""
-HEADLINE = ("start", "votes-samples-16", "soft-thinking", "swireasoning", "ltpo-steps-10")
+HEADLINE = ("start", "votes-samples-16", "soft-thinking", "swireasoning")
 HEADLINE += ("token-grpo", "hrpo", "tarpo", "mts-grpo", "multiplex", "soft-grpo")
 HEADLINE += ("soft-tokens", "ctrls-grpo")
-"""Those of them in the picture."""
+"""Those of them in the picture; LTPO, which breaks all chains, would be as wide as all others."""
 _SAMPLED = {
     "sampled": "the start, plain sampling",
     "ctrls-elbo-sampled": "CTRLS-style, bound alone",
