@@ -7,25 +7,15 @@ from functools import partial
 from typing import Any
 
 from benchmarks.sections import suite_cells, table
-from benchmarks.sections_suites import every_method, with_controls
-from latentgym.evaluation.stats import mean_interval
+from benchmarks.sections_suites import MNNS, every_method, more, with_controls
 
+_AS_IT_IS = ("start", "votes-samples-16", "latentseek-iterations-4", "soft-thinking")
+_AS_IT_IS += ("swireasoning", "ltpo-steps-0", "ltpo-steps-10")
+_LEARNERS = ("token-grpo", "hrpo", "tarpo", "mts-grpo", "multiplex", "soft-grpo", "soft-tokens")
 CHAINS = {
-    "start": "supervised chain, stopped early: the start of all others",
-    "votes-samples-16": "votes of 16",
-    "latentseek-iterations-4": "LatentSeek, 4 iterations",
-    "soft-thinking": "Soft Thinking, no training",
+    **{name: MNNS[name] for name in _AS_IT_IS},
     "cold-stop": "Soft Thinking with cold stop",
-    "swireasoning": "SwiReasoning, no training",
-    "ltpo-steps-0": "LTPO, no steps",
-    "ltpo-steps-10": "LTPO, 10 steps",
-    "token-grpo": "GRPO over tokens",
-    "hrpo": "HRPO",
-    "tarpo": "TARPO",
-    "mts-grpo": "MTS-GRPO (CoT2)",
-    "multiplex": "Multiplex Thinking",
-    "soft-grpo": "SofT-GRPO",
-    "soft-tokens": "Soft Tokens",
+    **{name: MNNS[name] for name in _LEARNERS},
     "ctrls-elbo": "CTRLS-style, bound alone",
     "ctrls-grpo": "CTRLS-style, then policy gradient",
     "ctrls-length": "CTRLS-style, states from length alone",
@@ -34,8 +24,7 @@ CHAINS = {
 }
 """Cells of `chains` that are no controls, with what they are called."""
 HEADLINE = ("start", "votes-samples-16", "soft-thinking", "swireasoning")
-HEADLINE += ("token-grpo", "hrpo", "tarpo", "mts-grpo", "multiplex", "soft-grpo")
-HEADLINE += ("soft-tokens", "ctrls-grpo")
+HEADLINE += (*_LEARNERS, "ctrls-grpo")
 """Those of them in the picture; LTPO, which breaks all chains, would be as wide as all others."""
 _SAMPLED = {
     "sampled": "the start, plain sampling",
@@ -63,8 +52,7 @@ def chains_sampled() -> str:
 def _sampled(cell: dict[str, Any], plain: dict[str, Any]) -> list[str]:
     some, all_20 = (f"{cell['pass_at_k'][f'pass@{k}']:.1f}" for k in (1, 20))
     ours, theirs = (which["pass_at_k_by_seed"]["pass@20"] for which in (cell, plain))
-    less = [own - its for own, its in zip(ours, theirs, strict=True)]
-    beside = "" if cell is plain else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*mean_interval(less))
+    beside = "" if cell is plain else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*more(ours, theirs))
     share = [cell["samples"][f"samples/different_{kind}"] for kind in ("answers", "texts")]
     return [some, all_20, beside, *(f"{100 * value:.1f}" for value in share)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -196,8 +196,12 @@ def gain(start: dict[str, Any], cell: dict[str, Any]) -> str:
 
 def gained(start: dict[str, Any], cell: dict[str, Any]) -> tuple[float, float, float]:
     """Those points, with their interval."""
-    pairs = zip(cell["by_seed"], start["by_seed"], strict=True)
-    return mean_interval([own - its for own, its in pairs])
+    return more(cell["by_seed"], start["by_seed"])
+
+
+def more(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """How much more one has than another, mean and interval over seeds that are paired."""
+    return mean_interval([own - its for own, its in zip(ours, theirs, strict=True)])
 
 
 def _at(cells: Cells, name: str, shown: Callable[[dict[str, Any]], str]) -> str:

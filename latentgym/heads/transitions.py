@@ -12,8 +12,8 @@ of them is drawn before any has been read). z_before is the state that an encode
 just written, or the one that was drawn. Drawing a state is the only action: the tokens are those of
 a model that does not learn.
 
-Legend: ... any leading shape, B rows, N places for tokens, K states, m vectors of a prefix, D
-width.
+Legend: ... any leading shape, B rows, M positions, N places for tokens, K states, m vectors of a
+prefix, D width.
 """
 
 from __future__ import annotations
@@ -199,6 +199,17 @@ class TransitionHead(PolicyHead):
         random = self.states > 1 and not (self.greedy and self.epsilon == 0)
         first = action["place"] == 0
         return (first & random).unsqueeze(-1)
+
+    def mixed(self, weight_MK: Tensor, place_M: Tensor) -> Tensor:
+        """Weighted sums of the states' vectors, in units of `size`, (M, D).
+
+        Args:
+            weight_MK: of each state, one-hot where one was drawn.
+            place_M: which vector of a prefix; of no meaning without one.
+        """
+        if not self.prefix:
+            return weight_MK @ self.vectors
+        return torch.einsum("mk,mkd->md", weight_MK, self.vectors.transpose(0, 1)[place_M])
 
     def size_of(self, table_VD: Tensor) -> Tensor:
         """The size of words, see `size`."""

@@ -219,13 +219,9 @@ class ELBO(QuestionStage):
         z_BSK = drawn_states(logq_BSK, -(-uniform.log()).log(), self.config.relaxation)
         row_M, at_M = batch.latent_BL.nonzero(as_tuple=True)
         z_MK = z_BSK[row_M, batch.step_BL[row_M, at_M]]
-        if head.prefix:
-            vectors_MKD = head.vectors.transpose(0, 1)[batch.place_BL[row_M, at_M]]
-            latent_MD = torch.einsum("mk,mkd->md", z_MK, vectors_MKD)
-        else:
-            latent_MD = z_MK @ head.vectors
         x_BLD = lm.embed(batch.token_BL)
-        latent_MD = (latent_MD * head.size_of(lm.table_VD)).to(x_BLD.dtype)
+        latent_MD = head.mixed(z_MK, batch.place_BL[row_M, at_M]) * head.size_of(lm.table_VD)
+        latent_MD = latent_MD.to(x_BLD.dtype)
         added = not head.prefix  # to the words that stand there
         return x_BLD.index_put((row_M, at_M), latent_MD, accumulate=added)
 
