@@ -17,7 +17,7 @@ class Sandbox(BoundedProcess):
     """Judges answers within bounds; safe to share between threads. Make one and keep it.
 
     Args:
-        timeout: wall-clock seconds that one request may take.
+        timeout: seconds of the processor that one request may take.
         memory: bytes of address space that the judging process may take.
         job: importable name of the job's module; by default it compares mathematics.
         needs: the package that the job needs, as pip knows it.

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from latentgym.errors import UsageError
 from latentgym.system.bounded import BoundedError, BoundedProcess
 
-_SECONDS = 5.0  # compiling included, on a busy machine
+_SECONDS = 5.0  # of the processor, compiling included
 _MOST = 1 << 20  # characters of a conversation
 _KNOWN = 1 << 14  # conversations: more than most data sets have questions
 _PROCESS = BoundedProcess(

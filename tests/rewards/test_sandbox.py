@@ -396,24 +396,52 @@ def test_limits_cannot_be_taken_back(anything: Sandbox) -> None:
         assert anything.call("", code) is True  # bounded: no limit is -1
 
 
-UNTIMED = "import signal; signal.setitimer(signal.ITIMER_REAL, 0)\nwhile True: pass"
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("code", ["result = 'judged'", "while True: pass"])
+def test_a_busy_machine_changes_no_verdict(anything: Sandbox, code: str) -> None:
+    """The limit is the processor's time: waiting for a core is no part of it."""
+    asked = f"sum(range(1_000_000))  # work\n{code}"
+    expected = anything.call("", asked)
+    assert expected == ("judged" if "judged" in code else "timeout")
+    assert anything.call("", f"result = 'judged'  # {code}") == "judged"  # by a child that is born
+    [child] = children(keeper(anything))
+    os.kill(child, signal.SIGSTOP)  # it gets no share of a core ...
+    again = threading.Timer(anything.timeout + 0.5, os.kill, (child, signal.SIGCONT))
+    again.start()
+    assert anything.call("", f"{asked}  # busy") == expected  # ... for longer than its limit
+    again.join()
 
 
-def test_the_clock_does_not_depend_on_its_timer(anything: Sandbox) -> None:
-    anything.start()
-    pid = keeper(anything)
-    assert anything.call("", UNTIMED) == "timeout"
-    assert keeper(anything) == pid  # which ended it in time
+UNTIMED = """
+import signal
+for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+    signal.setitimer(timer, 0)
+while True: pass
+"""
+
+
+@pytest.fixture
+def short(anything: Sandbox) -> Iterator[Sandbox]:
+    """Its limit is a tenth of a second, and so its keeper's clock a second."""
+    box = Sandbox(job=anything.job, timeout=0.1)
+    box.start()
+    yield box
+    box.close()
+
+
+def test_the_clock_does_not_depend_on_its_timer(short: Sandbox) -> None:
+    pid = keeper(short)
+    assert short.call("", UNTIMED) == "timeout"
+    assert keeper(short) == pid  # which ended it in time
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 @pytest.mark.thorough
-def test_without_its_timer_it_still_ends_with_its_keeper(anything: Sandbox) -> None:
-    anything.start()
-    asking = threading.Thread(target=anything.call, args=("", UNTIMED + "  # once more"))
+def test_without_its_timer_it_still_ends_with_its_keeper(short: Sandbox) -> None:
+    asking = threading.Thread(target=short.call, args=("", UNTIMED))
     asking.start()
     time.sleep(0.3)
-    pid = keeper(anything)
+    pid = keeper(short)
     [child] = children(pid)
     os.kill(pid, signal.SIGKILL)
     assert gone(child)

@@ -7,8 +7,10 @@ milliseconds. What they run is a *job*, a module with two functions:
     prepare(setting: str) -> None       in the keeper: load what this setting needs; first for ""
     run(setting: str, *request: str)    in the child: the work; the result is a JSON value
 
-The clock is the keeper's, which the child cannot touch, and behind it the library's, which ends a
-keeper that is late; the child's own timer only ends a child whose keeper cannot.
+The limit is of the processor's time, so that a verdict does not depend on what else the machine is
+busy with: the child's timer kills it there. Code in the child could stop that timer. So the keeper
+has a clock that the child cannot touch, and behind it the library one that ends a keeper that is
+late; as time on the clock tells little on a busy machine, both wait `PATIENCE` times the limit.
 
 Each request bears a number drawn at random, and its reply the same one, so that a reply that comes
 late, or that hostile input has forged, answers no other request.
@@ -37,8 +39,11 @@ CALLS_PER_CHILD = 500
 # How often a request is made whose child something else has killed.
 TRIES = 3
 ENDED = ("timeout", "crash", "killed")
+# How many times its limit a request may take by the clock: a busy machine gives a share of a core.
+PATIENCE = 10
 # Signals that the system or a person sends; hostile input ends its process in other ways.
 _OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+_TIMERS = (signal.SIGPROF, signal.SIGALRM)
 # What a child may do beyond arithmetic: import and read files. All else that Python audits
 # (processes, sockets, writing, removing, foreign functions) is refused.
 _ALLOWED = frozenset(
@@ -109,19 +114,23 @@ def _serve(job: Job, connection: socket.socket, timeout: float, memory: int, kee
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
     confine(memory, int(CALLS_PER_CHILD * (timeout + 1.0)), keeper)
+    for by in _TIMERS:
+        signal.signal(by, signal.SIG_DFL)  # which kills; what is ignored stays so in a new program
     stream = connection.makefile("rwb")
     sys.addaudithook(_refuse)
     with suppress(EOFError, ConnectionError):
         while True:
             number, setting, *request = read_frame(stream)
             _refused = False
-            # By default this signal kills: no child outlives a dead keeper for long.
-            signal.setitimer(signal.ITIMER_REAL, timeout + 1.0)
+            signal.setitimer(signal.ITIMER_PROF, timeout)
+            # No child outlives a dead keeper for long.
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE * timeout + 1.0)
             try:
                 verdict = job.run(setting, *request)
             except (MemoryError, RecursionError):
                 verdict = "crash"
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+                signal.setitimer(timer, 0)
             write_frame(stream, [number, "refused" if _refused else verdict])
 
 
@@ -130,7 +139,7 @@ class Child:
 
     Args:
         job: what it runs.
-        timeout: seconds that one request may take.
+        timeout: seconds of the processor that one request may take.
         memory: bytes of address space it may take.
     """
 
@@ -160,7 +169,7 @@ class Child:
         number = new_number()
         try:
             write_frame(self.stream, [number, *request])
-            ready, _, _ = select.select([self.connection], [], [], timeout)
+            ready, _, _ = select.select([self.connection], [], [], PATIENCE * timeout)
             if not ready:
                 return "timeout"
             replied, verdict = read_frame(self.stream)
@@ -169,7 +178,7 @@ class Child:
             _, status = os.waitpid(self.pid, 0)
             self.ended = True
             by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-            return "timeout" if by == signal.SIGALRM else "killed" if by in _OUTSIDE else "crash"
+            return "timeout" if by in _TIMERS else "killed" if by in _OUTSIDE else "crash"
         except (TypeError, ValueError):
             return "crash"  # no frame
 

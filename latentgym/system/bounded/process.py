@@ -17,7 +17,14 @@ import threading
 from contextlib import suppress
 from typing import IO, Any, ClassVar
 
-from latentgym.system.bounded._worker import ENDED, TRIES, new_number, read_frame, write_frame
+from latentgym.system.bounded._worker import (
+    ENDED,
+    PATIENCE,
+    TRIES,
+    new_number,
+    read_frame,
+    write_frame,
+)
 
 # What is imported is what this process would import.
 _WORKER = """
@@ -50,7 +57,8 @@ class BoundedProcess:
         job: importable name of the job's module (see `_worker`).
         does: what it does, for messages, such as "judges answers".
         needs: the package that the job needs, as pip knows it.
-        timeout: wall-clock seconds that one request may take.
+        timeout: seconds of the processor that one request may take; by the clock it may take ten
+            times as long, as a busy machine gives it a share of a core only.
         memory: bytes of address space that the process may take.
 
     Attributes:
@@ -125,7 +133,7 @@ class BoundedProcess:
         keeper = self._ready_for(key[0])
         number = new_number()
         write_frame(_pipe(keeper.stdin), ["run", number, *key])
-        reply = self._receive(keeper, self.timeout + _GRACE_SECONDS)
+        reply = self._receive(keeper, PATIENCE * self.timeout + _GRACE_SECONDS)
         if reply is None or reply[0] != number:
             self._stop()
             return "timeout"
