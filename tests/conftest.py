@@ -37,7 +37,12 @@ from latentgym.system.sealed import SEAL, sealed
 from latentgym.text.tokenizers import ByteTokenizer
 
 for profile, examples in (("latentgym", 20), ("thorough", 200)):
-    hypothesis.settings.register_profile(profile, deadline=None, max_examples=examples)
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],  # as anything is on a busy machine
+    )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "latentgym"))
 torch.set_num_threads(1)
 

@@ -23,14 +23,21 @@ def test_without_a_terminal_there_are_lines(
 ) -> None:
     monkeypatch.setattr(progress, "_FIRST", 0.05)
     monkeypatch.setattr(progress, "_EVERY", 0.1)
+
+    def next_line(end: str) -> str:
+        said = ""
+        while end not in said:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+        return said.splitlines()[-1]
+
     with progress_bar("training", 100, 20) as advance:
-        time.sleep(0.08)  # nothing is done yet, and a line tells that something goes on
+        # Nothing is done yet, and a line tells that something goes on.
+        assert next_line("\n") == "training: 20 of 100"
         advance(40, "loss 0.500")
-        time.sleep(0.15)
-    first, second, *_ = capsys.readouterr().err.splitlines()
-    assert first == "training: 20 of 100"
-    assert second.startswith("training: 60 of 100, ")
-    assert second.endswith(" s left, loss 0.500")
+        told = next_line("loss 0.500\n")
+    assert told.startswith("training: 60 of 100, ")
+    assert told.endswith(" s left, loss 0.500")
 
 
 def test_what_is_done_at_once_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -274,7 +274,7 @@ def test_unreachable_hub_fails_fast(address: str, monkeypatch: pytest.MonkeyPatc
     reach._reachable.cache_clear()
     start = time.perf_counter()
     assert hub.unusable() == f"{address} cannot be reached"
-    assert time.perf_counter() - start < reach.PROBE_SECONDS + 0.5
+    assert time.perf_counter() - start < reach.PROBE_SECONDS + 3.0
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows", "jsonl"])

@@ -196,7 +196,7 @@ def killing(box: Sandbox, kills: int) -> Iterator[None]:
         thread.join()
 
 
-SLOW = "import time; time.sleep(0.3); result = 'judged %d'"
+SLOW = "import time; time.sleep(1.0); result = 'judged %d'"
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import string
-import time
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
 import pytest
@@ -162,13 +162,12 @@ def test_empty_gold_is_an_error(gold: str, forms: tuple[str, ...]) -> None:
     "piece",
     ["a", "a ", "the ", " ", "!", "İ", "\u0301", "\n", "#### ", "x y ", "answer is ", "\x00"],
 )
-def test_hostile_text_takes_no_time(piece: str) -> None:
+def test_hostile_text_takes_no_time(piece: str, in_time: Callable) -> None:
     text = (piece * MAX_TEXT)[:MAX_TEXT]
     grader = SpanGrader(("x", "The"), "f1")
-    start = time.perf_counter()
-    for grade in (grader(text, "x y z"), grader.alone(text, "x y z")):
+    for judge in (grader, grader.alone):
+        grade = in_time(1.0, partial(judge, text, "x y z"))
         assert grade.components["correct"] == 0.0 and grade.status in ("ok", "no_answer")
-    assert time.perf_counter() - start < 2.0
     for grade in (grader(text + "x", "x"), grader.alone(text + "x", "x")):
         assert (grade.score, grade.status, grade.parsed) == (0.0, "too_long", None)
         assert set(grade.components.values()) == {0.0} and len(grade.components) == 3
