@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -22,6 +23,7 @@ from latentgym.storage import cache_folder
 SEAL = "sha256"
 _MOST_BYTES = 64 * 2**20
 _MOST_DEPTH = 64
+_NESTING = {dict, list}
 _MOST_NUMBER = 10**300
 
 
@@ -79,13 +81,13 @@ def parsed(text: bytes) -> Any:
 def _bounded(value: Any, left: int) -> None:
     if left < 0:
         raise RecursionError
-    inner: Iterable[Any] = ()
-    if isinstance(value, dict):
-        inner = value.values()
-    elif isinstance(value, list):
-        inner = value
+    if type(value) not in _NESTING:
+        return
+    inner = value.values() if type(value) is dict else value
+    if _NESTING.isdisjoint(map(type, inner)):
+        return  # most are long lists of numbers
     for each in inner:
-        if isinstance(each, dict | list):
+        if type(each) in _NESTING:
             _bounded(each, left - 1)
 
 
@@ -110,22 +112,36 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], bool]:
 
 def is_of(value: Any, kind: Any) -> bool:
     """Whether JSON data is of a type, such as `dict[str, float] | None`; numbers are finite."""
+    return _check_of(kind)(value)
+
+
+@cache
+def _check_of(kind: Any) -> Callable[[Any], bool]:
+    """`is_of` for one type, which is taken apart once: records have millions of numbers."""
     if kind is Any:
-        return True
+        return lambda value: True
+    if kind is float:
+        return _finite
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return any(value == each and type(value) is type(each) for each in inner)
+        return lambda value: any(value == each and type(value) is type(each) for each in inner)
     if origin in (Union, UnionType):
-        return any(is_of(value, each) for each in inner)
+        checks = [_check_of(each) for each in inner]
+        return lambda value: any(check(value) for check in checks)
     if origin is list:
-        return isinstance(value, list) and all(is_of(each, inner[0]) for each in value)
+        of_item = _check_of(inner[0])
+        return lambda value: isinstance(value, list) and all(map(of_item, value))
     if origin is dict:
-        return isinstance(value, dict) and all(is_of(each, inner[1]) for each in value.values())
-    if isinstance(value, bool) or kind is not float:
-        return type(value) is kind
-    if isinstance(value, int):
-        return abs(value) < _MOST_NUMBER  # beyond, no float holds it
-    return isinstance(value, float) and isfinite(value)
+        of_value = _check_of(inner[1])
+        return lambda value: isinstance(value, dict) and all(map(of_value, value.values()))
+    return lambda value: type(value) is kind
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return isfinite(value)
+    # Beyond, no float holds it.
+    return type(value) is int and abs(value) < _MOST_NUMBER
 
 
 def note_unverified(what: str) -> None:
