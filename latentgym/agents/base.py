@@ -93,6 +93,16 @@ class Agent(ABC, Generic[Config]):
         """
         raise UsageError(f"{self.name} needs no training; use latentgym eval {self.name}.")
 
+    def check_start(self, policy: rollout.Policy) -> None:
+        """Refuse weights that `recipe` cannot begin with; unless overridden, it can with any.
+
+        Args:
+            policy: that is to learn, with the weights of its checkpoint, if there is one.
+
+        Raises:
+            UsageError: it cannot.
+        """
+
     @classmethod
     def trains(cls) -> bool:
         """Whether there is anything to train."""

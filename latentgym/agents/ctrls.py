@@ -10,13 +10,13 @@ exploration and an entropy bonus. The language model is frozen throughout.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from latentgym import heads, rollout
 from latentgym.agents.base import Agent
 from latentgym.episodes.protocol import Protocol
 from latentgym.errors import UsageError, told
-from latentgym.system.options.ranges import NotNegative, Positive, Share, Size, SizeOrZero
+from latentgym.system.options.ranges import NotNegative, Positive, Range, Share, Size, SizeOrZero
 from latentgym.training import ELBOConfig, GRPOConfig, Optimisation, Recipe
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class CTRLSConfig:
 
     stage: Literal["elbo", "grpo"] = "elbo"
     """Fit states to demonstrations, or refine the transitions by policy gradient."""
-    states: Size = 16
-    """Latent states, K."""
+    states: Annotated[int, Range(1, 4096)] = 16
+    """Latent states, K; there are K² transitions."""
     prefix: SizeOrZero = 4
     """Vectors that the model reads of a state, in front of a step; with 0 one is added to the
     embedding of each of its tokens."""
@@ -144,6 +144,18 @@ class CTRLS(Agent[CTRLSConfig]):
             near_D=lm.table_VD[step_end[0]],
         )
         return rollout.Policy(lm, head, words)
+
+    def check_start(self, policy: rollout.Policy) -> None:
+        head = policy.head
+        if (
+            self.config.stage == "grpo"
+            and isinstance(head, heads.TransitionHead)
+            and not head.fitted
+        ):
+            raise UsageError(
+                "policy gradient moves transitions between states that are fitted, and these are "
+                "not; train the stage elbo first, and give its --checkpoint."
+            )
 
     def recipe(self) -> Recipe:
         c = self.config

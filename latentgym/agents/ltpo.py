@@ -109,6 +109,8 @@ class LTPO(Agent[LTPOConfig]):
         engine = rollout.Engine(policy, keep_thoughts=self.keep_thoughts)
         # Questions of like length go together, so that little is padded.
         lengths = [len(base.prompt(int(index))) for index in questions]
+        suffix = len(policy.prompt_suffix)
+        engine.check_room(max(lengths) + suffix, base.protocol, self.config.k)  # then search
         order = np.argsort(lengths, kind="stable")
         done: dict[int, Answer] = {}
         for places in np.split(order, range(base.num_envs, len(order), base.num_envs)):
@@ -153,6 +155,9 @@ def search(
         questions: their numbers, a counter behind the random numbers.
         c: settings.
         seed: of the random numbers.
+
+    Raises:
+        UsageError: there is no such filler, or vectors or rewards are not finite.
     """
     import torch
 
@@ -188,6 +193,11 @@ def search(
             start = reward_Q if step == 0 else start
             sigma *= c.decay
         given = x if c.keep == "last" else kept
+        if not given.isfinite().all() or (c.steps and not best.isfinite().all()):
+            raise UsageError(
+                "the search left the numbers that a model can read; give --sigma and --lr lower, "
+                "or fewer --steps."
+            )
     return Found(given, start, best, step_Q)
 
 

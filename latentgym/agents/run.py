@@ -146,13 +146,16 @@ class Run:
         """The policy that learns, with the weights to begin with.
 
         Raises:
-            UsageError: its weights are in 4 bits, which cannot be trained, and it has no adapters.
+            UsageError: its weights are in 4 bits, which cannot be trained, and it has no adapters;
+                or the agent cannot begin with them (`Agent.check_start`).
         """
         if self.load_in_4bit and self.lora is None:
             raise UsageError(
                 "weights in 4 bits cannot be trained, but adapters above them can; add --lora-r."
             )
-        return self._begun(self._policy(acting=False))
+        policy = self._begun(self._policy(acting=False))
+        self.make_agent().check_start(policy)
+        return policy
 
     def actor(self) -> Policy:
         """The policy that answers, with the weights to begin with."""
@@ -160,7 +163,8 @@ class Run:
         if self.control is not None:
             from latentgym.heads import ControlHead
 
-            policy.head = ControlHead(policy.head, self.control)
+            group_size = self.make_agent().samples_per_question()
+            policy.head = ControlHead(policy.head, self.control, group_size)
         return policy
 
     def acting(self, learner: Policy) -> Policy:

@@ -19,7 +19,7 @@ from latentgym.registry import (
 )
 from latentgym.system.terminal import say
 from latentgym.text.tokenizers import ByteTokenizer
-from latentgym.training.manifest import env_options_of, run_of
+from latentgym.training.manifest import best_step, env_options_of, find, read_manifest, run_of
 
 
 def as_trained(cls: type[Agent[Any]], words: Words) -> Any:
@@ -68,6 +68,21 @@ def _defaults(run: Run) -> dict[str, Any]:
     return {name: keyword.default for name, keyword in known.items()}
 
 
+def tell_step(path: Path | None) -> None:
+    """Say which weights of a run those of its folder are, if not those of its end.
+
+    Args:
+        path: what `--checkpoint` names; who names a step's own folder knows.
+    """
+    if path is None or (found := find(path)) == path:
+        return
+    manifest = read_manifest(found)
+    step, steps = manifest["step"], manifest.get("steps")
+    if steps is not None and step < steps:
+        best = " (the best look)" if best_step(manifest) == step else ""
+        say(f"weights of {path}: step {step:,}{best} of {steps:,}")
+
+
 def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Say what comes from a checkpoint's run and would not be so without it, and what was changed.
 
@@ -76,6 +91,7 @@ def announce(run: Run, trained: Mapping[str, Any], given: Mapping[str, Any]) -> 
         trained: the checkpoint's run.
         given: options of the environment that the user gave.
     """
+    tell_step(run.checkpoint)
     taken, changed = [], []
     if run.agent_name == trained.get("agent") and "config" in trained:
         cls = agent_class(run.agent)

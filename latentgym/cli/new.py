@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Annotated, Literal
@@ -100,32 +103,55 @@ def _names(name: str, taken: Mapping[str, object], kind: str) -> dict[str, str]:
         UsageError: no module can have it, or there is one of that name.
     """
     parts = [part for part in re.split(r"[-_]", name) if part]
-    module = "_".join(parts).lower()
-    if not _NAME.fullmatch(name) or keyword.iskeyword(module):
+    module, cls = "_".join(parts).lower(), "".join(p[0].upper() + p[1:] for p in parts)
+    if not _NAME.fullmatch(name) or keyword.iskeyword(module) or keyword.iskeyword(cls):
         raise UsageError(
             f"{name!r} cannot be the name of {'an' if kind == 'agent' else 'a'} {kind}; use "
             "letters, digits and single hyphens, with a letter first."
         )
-    if name in taken:
-        raise UsageError(f"there is {kind} {name} already; choose another name.")
-    return {"name": name, "module": module, "cls": "".join(p[0].upper() + p[1:] for p in parts)}
+    if there := [other for other in taken if other.lower() == name.lower()]:
+        raise UsageError(f"there is {kind} {there[0]} already; choose another name.")
+    return {"name": name, "module": module, "cls": cls}
 
 
 def _write(out: Path, templates: Mapping[str, str], words: Mapping[str, str]) -> None:
     """Write all files, or none.
 
     Raises:
-        UsageError: one is there already, or the folder cannot be written.
+        UsageError: one is there already, or could not be imported, or would be in the place of
+            another module; or the folder cannot be written.
     """
     if there := [out / name for name in templates if (out / name).exists()]:
         raise UsageError(f"{there[0]} is there already; choose another name or --out.")
     source = files("latentgym.cli") / "templates"
+    texts = {
+        name: Template((source / f"{template}.txt").read_text("utf-8")).substitute(words)
+        for name, template in templates.items()
+    }
+    for name in (name for name in texts if name.endswith(".py")):
+        if find_spec(name.removesuffix(".py")) is not None:
+            raise UsageError(f"{name} would hide a module of that name; choose another name.")
+        if twice := [bound for bound, n in Counter(_bound(texts[name])).items() if n > 1]:
+            raise UsageError(
+                f"{twice[0]} is what the file imports already; choose another name than "
+                f"{words['name']}."
+            )
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
-        for name, template in templates.items():
-            text = Template((source / f"{template}.txt").read_text("utf-8")).substitute(words)
+        for name, text in texts.items():
             (out / name).write_text(text, encoding="utf-8")
             say(f"wrote {out / name}")
+
+
+def _bound(text: str) -> Iterator[str]:
+    """The names that a module imports or defines, as often as it does."""
+    module = ast.parse(text)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
 
 
 def _next(out: Path, module: str, command: str) -> None:

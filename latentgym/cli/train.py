@@ -11,6 +11,7 @@ from typing import Any
 from latentgym.agents.train import Outcome, Training, prepared
 from latentgym.agents.train_options import TrainOptions
 from latentgym.cli.agent_options import parse_with_agent
+from latentgym.cli.as_trained import tell_step
 from latentgym.cli.options import (
     RunOptions,
     command_line,
@@ -59,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
     )
     command = partial(command_line, "train", argv)
     training = Training(run, options, given, parsed.default, command)
+    tell_step(options.checkpoint)
     with resumable(options.out, "checkpoints/step-*"):
         outcome = training.carry_out()
     final: dict[str, Any] = {"out": str(options.out), "metrics": outcome.metrics}

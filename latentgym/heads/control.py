@@ -16,22 +16,23 @@ from latentgym.heads.rng import CounterRNG
 
 _NOISE = 0  # what the noise's numbers are for
 
-Control = Callable[[Tensor, Tensor, CounterRNG], Tensor]
+Control = Callable[[Tensor, Tensor, CounterRNG, int], Tensor]
 
 
-def _zero(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
+def _zero(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG, group_size: int) -> Tensor:
     return torch.zeros_like(latent_BD)
 
 
-def _pause(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
+def _pause(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG, group_size: int) -> Tensor:
     return table_VD.mean(0).expand_as(latent_BD)
 
 
-def _shuffle(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
-    return latent_BD.roll(1, dims=0)
+def _shuffle(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG, group_size: int) -> Tensor:
+    # Samples of a question are neighbours. Where fewer are left than two groups, as far as it goes.
+    return latent_BD.roll(min(group_size, len(latent_BD) // 2), dims=0)
 
 
-def _noise(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
+def _noise(latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG, group_size: int) -> Tensor:
     # Not the numbers behind the head's own, or the noise would tell of what was drawn.
     noise = rng.apart(_NOISE).normal(latent_BD.shape[-1]).to(latent_BD)
     scale: Tensor = latent_BD.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
@@ -47,8 +48,9 @@ _LATENT: Mapping[str, Control] = {
 _WORD = "word"
 CONTROLS = (*_LATENT, _WORD)
 """`zero`: the zero vector. `pause`: the mean embedding, the same at every step. `shuffle`: the
-thought of the neighbouring row. `noise`: a random direction of the thought's own norm. `word`: the
-plain embedding of the token by which the thought is read, nothing latent."""
+thought of another question; of the last that thinks, its own. `noise`: a random direction of the
+thought's own norm. `word`: the plain embedding of the token by which the thought is read, nothing
+latent."""
 
 
 class ControlHead(PolicyHead):
@@ -60,17 +62,18 @@ class ControlHead(PolicyHead):
     Args:
         head: thinks as usual, so that costs and the end of thinking stay the same.
         control: a name in `CONTROLS`.
+        group_size: samples of a question, which stand side by side in a batch.
     """
 
     deterministic = True  # what is drawn is not what the model reads
 
-    def __init__(self, head: PolicyHead, control: str) -> None:
+    def __init__(self, head: PolicyHead, control: str, group_size: int = 1) -> None:
         super().__init__()
         if control not in CONTROLS:
             raise UsageError(f"no control {control!r}; {did_you_mean(control, CONTROLS)}")
         if head.family == "token":
             raise UsageError("controls replace latent thoughts, but a token agent has none.")
-        self.head, self.control = head, control
+        self.head, self.control, self.group_size = head, control, group_size
         self.family, self.needs_memory = head.family, head.needs_memory  # type: ignore[misc]
         self._part = None if control == _WORD else head.controlled
 
@@ -94,7 +97,7 @@ class ControlHead(PolicyHead):
         return {"token": action["token"], "latent": latent, **kept}
 
     def _replaced(self, latent_BD: Tensor, table_VD: Tensor, rng: CounterRNG) -> Tensor:
-        return _LATENT[self.control](latent_BD, table_VD, rng)
+        return _LATENT[self.control](latent_BD, table_VD, rng, self.group_size)
 
     def embed(self, action: Action, table_VD: Tensor) -> Tensor:
         return action["latent"] if self._part is None else self.head.embed(action, table_VD)

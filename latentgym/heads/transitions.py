@@ -125,6 +125,11 @@ class TransitionHead(PolicyHead):
             self.transitions.requires_grad_(True)
 
     @property
+    def fitted(self) -> bool:
+        """Whether the vectors of states have been read by a model in training or answering."""
+        return not bool(self.size.isnan())
+
+    @property
     def summarises(self) -> bool:
         """Whether anything is made of the hidden states of steps, which are kept only then."""
         return self.before == "inferred" and self.encoded == "spectral"

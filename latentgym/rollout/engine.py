@@ -121,12 +121,7 @@ class Engine:
         if not lists or not all(lists):
             raise UsageError("a rollout needs at least one prompt, and every prompt a token.")
         given = 0 if given_QkD is None else self._given(given_QkD, len(lists), prefix_cache)
-        longest, limit = max(map(len, lists)) + given, self.policy.lm.max_positions
-        if limit is not None and longest + protocol.max_steps > limit:
-            raise UsageError(
-                f"a prompt of {longest} tokens and {protocol.max_steps} steps do not fit the "
-                f"model's {limit} positions; {SHORTER}."
-            )
+        self.check_room(max(map(len, lists)), protocol, given)
         if prefix is not None and not self.policy.thinks_in_tokens:
             raise UsageError(
                 "only thoughts in tokens can have a prefix; these thoughts are latent."
@@ -137,6 +132,27 @@ class Engine:
         )
         session.begin(prefix, prefix_cache)
         return session
+
+    def check_room(self, longest: int, protocol: Protocol, given: int = 0) -> None:
+        """Make sure that the model has positions for a rollout.
+
+        Args:
+            longest: tokens of the longest prompt, with the policy's suffix.
+            protocol: whose budgets there is to be room for.
+            given: embeddings that are read after each prompt.
+
+        Raises:
+            UsageError: it has not.
+        """
+        limit = self.policy.lm.max_positions
+        if limit is not None and longest + given + protocol.max_steps > limit:
+            vectors, fewer = (
+                (f", {given} vectors", ", or give fewer vectors") if given else ("", "")
+            )
+            raise UsageError(
+                f"a prompt of {longest} tokens{vectors} and {protocol.max_steps} steps do not fit "
+                f"the model's {limit} positions; {SHORTER}{fewer}."
+            )
 
     def _given(self, given_QkD: Tensor, prompts: int, prefix_cache: PrefixCache | None) -> int:
         """How many embeddings are given to each prompt.

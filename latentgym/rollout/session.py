@@ -172,7 +172,8 @@ class Session:
         if not self._batch.finite:
             raise ActionError(
                 f"the model's hidden state is not finite behind what "
-                f"{type(self.policy.head).__name__} thinks; mend the head, or the model's weights."
+                f"{type(self.policy.head).__name__} thinks; give settings that are less extreme, "
+                "or mend the head or the model's weights."
             )
         state, rows = self._batch.state, self._batch.rows
         phase_B, forced_B = (x[rows].cpu().numpy() for x in (state.phase, state.forced_left))

@@ -244,7 +244,7 @@ class GRPO(QuestionStage):
                 loss = masked_mean(loss_NT, action_NT, "token") * action_NT.sum() / n_actions
             else:
                 loss = masked_mean(loss_NT, action_NT, "sequence") * len(part) / len(rows)
-            if not found.loss_NT.requires_grad:
+            if not n_actions or not found.loss_NT.requires_grad:
                 raise UsageError(
                     "nothing in these episodes is drawn at random, so that a reward teaches "
                     "nothing; use a head whose thoughts are drawn, or --grpo.reward task."

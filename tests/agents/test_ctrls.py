@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from latentgym.heads import TransitionHead
 from latentgym.lm import load_model
 from latentgym.registry import make_vector_env
 from latentgym.rollout import Engine, Policy, StepKind, collect, replay
-from latentgym.training import ELBOConfig, GRPOConfig
+from latentgym.training import ELBOConfig, GRPOConfig, Trainer
 
 ENV, MODEL = "latent/GSM8KAug-hybrid", "tiny:llama:1x2x16"
 OPTIONS = {"source": "generated", "max_operations": 2, "largest": 9}
@@ -79,6 +80,30 @@ def test_the_bound_fits_the_head_and_reward_the_transitions_alone(runs: tuple[Pa
 def test_it_answers_as_it_did(runs: tuple[Path, Path]) -> None:
     for run in runs:
         assert latentgym.evaluate(run, limit=4).result.accuracy == load_result(run).accuracy
+
+
+@pytest.mark.parametrize("given", [{}, {"prefix": 2}, {"encoded": "length"}])
+def test_states_that_are_not_fitted_are_not_refined(given: dict[str, Any], tmp_path: Path) -> None:
+    config = replace(CTRLS.presets["grpo-tiny"], **given)
+    with pytest.raises(UsageError, match="train the stage elbo first"):
+        Run("ctrls", config, ENV, MODEL, OPTIONS).learner()
+    bound = Run("ctrls", replace(config, stage="elbo", batch_size=4), ENV, MODEL, OPTIONS)
+    recipe = bound.make_agent().recipe()
+    stage = recipe.stage.build(bound.learner(), bound.make_env, 0)
+    Trainer(stage, recipe.optimisation, 1, out=tmp_path, identity=bound.identity()).run()
+    Run("ctrls", config, ENV, MODEL, OPTIONS, checkpoint=tmp_path).learner()
+
+
+def test_one_state_leaves_reward_nothing_to_teach(tmp_path: Path) -> None:
+    """Rather than a loss that is no number."""
+    config = replace(TINY, states=1)
+    one = policy(config)
+    one.head.size_of(one.lm.table_VD)  # type: ignore[operator, union-attr]
+    small = GRPOConfig(prompts=2, group_size=2, micro_batch=2)
+    env = partial(make_vector_env, ENV, **OPTIONS)
+    stage = small.build(one, env, 0, rewards=[parity])
+    with pytest.raises(UsageError, match="nothing in these episodes is drawn at random"):
+        Trainer(stage, config.optimisation, 1).run()
 
 
 def test_answers_are_greedy_and_learning_explores() -> None:

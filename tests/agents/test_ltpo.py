@@ -130,6 +130,26 @@ def test_an_answer_says_what_the_search_cost() -> None:
     assert [r["answer"] for r in other.rollouts] == [r["answer"] for r in found.rollouts]
 
 
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_more_vectors_than_the_model_has_positions_are_refused_before_the_search(
+    arch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env, _ = setting()
+    lm = load_model(f"tiny:{arch}:2x2x32", tokenizer=env.unwrapped.task.tokenizer)
+    agent = LTPO(replace(SMALL, k=lm.max_positions))
+    monkeypatch.setattr("latentgym.agents.ltpo.search", lambda *given: pytest.fail("it searched"))
+    with pytest.raises(UsageError, match=r"vectors and .* do not fit .* or give fewer vectors"):
+        evaluate(agent, agent.policy(lm, acting=True), ENV, env, limit=2)
+
+
+@pytest.mark.parametrize("given", [{"lr": 1e38}, {"sigma": 1e39, "keep": "candidate"}])
+def test_a_search_that_leaves_all_numbers_says_so(given: dict[str, Any]) -> None:
+    env, policy = setting()
+    c = replace(SMALL, **{"keep": "last", **given})
+    with pytest.raises(UsageError, match="--sigma and --lr lower"):
+        search(policy, prompts(env, 1), np.arange(1), c, 0)
+
+
 def test_what_cannot_be() -> None:
     env, policy = setting()
     with pytest.raises(UsageError, match="--filler"):

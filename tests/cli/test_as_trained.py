@@ -53,6 +53,24 @@ def test_settings_and_options_of_the_run_are_taken_and_said(
     assert "changed" not in told
 
 
+def test_weights_of_a_run_that_has_not_ended_are_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = train(tmp_path / "run", "cot", "latent/MNNS-token", "--save-every", "1", "--keep-last=2")
+    argv = ["eval", "cot", "latent/MNNS-token", "--limit", "4", "--checkpoint"]
+    assert main([*argv, str(out)]) == 0
+    assert "weights of" not in capsys.readouterr().err
+    shutil.rmtree(out / "checkpoints" / "step-00000002")  # as if it had been killed before
+    assert main([*argv, str(out)]) == 0
+    assert f"weights of {out}: step 1 of 2\n" in capsys.readouterr().err
+    assert main([*argv, str(out / "checkpoints" / "step-00000001")]) == 0
+    assert "weights of" not in capsys.readouterr().err
+    more = ["--model", "tiny:gpt2:1x1x16", "--steps", "1", "--eval-limit", "4"]
+    begun = ["train", "cot", "latent/MNNS-token", "--checkpoint", str(out), *more]
+    assert main([*begun, "--out", str(tmp_path / "more")]) == 0
+    assert f"weights of {out}: step 1 of 2\n" in capsys.readouterr().err
+
+
 def test_settings_that_take_no_part_in_answering_are_not_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -324,6 +324,21 @@ def test_checkpoint_of_another_model_is_refused(
     assert "another model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["soft-thinking", "latent/MNNS-continuous", "--limit", "1"],
+        ["soft-thinking", "latent/MNNS-continuous", "--limit", "4", "--batch", "1"],
+    ],
+)
+def test_no_question_is_given_its_own_thoughts_as_anothers(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["eval", *more, "--model", "tiny:gpt2:1x1x16", "--control", "shuffle"]
+    assert main(argv) == 2
+    assert "two or more are answered at once" in capsys.readouterr().err
+
+
 def test_unknown_option_exits_with_two() -> None:
     code = "from latentgym.cli.main import run; run()"
     argv = [sys.executable, "-c", code, *TRAIN, "--lerning-rate", "1"]

@@ -62,6 +62,22 @@ def test_shuffle_gives_every_row_anothers_thought(thoughts: Callable) -> None:
     assert_close(latent, plain[[4, 0, 1, 2, 3]])
 
 
+@pytest.mark.parametrize("left", [[4, 4, 4], [1, 4, 2], [3, 1], [1, 1, 1], [2, 2]])
+def test_shuffle_passes_over_the_samples_of_a_question(left: list[int]) -> None:
+    """However many of each question's four samples still think."""
+    question = torch.repeat_interleave(torch.arange(len(left)), torch.tensor(left))
+    read = Readout(torch.zeros(len(question), 2), torch.zeros(len(question), 1), torch.zeros(2, 1))
+
+    class Telling(MixtureHead):
+        def embed(self, action: Any, table_VD: Any) -> Any:
+            return question[:, None].float()
+
+    head = ControlHead(Telling(), "shuffle", group_size=4)
+    thought = head.embed(head.sample(read, CounterRNG(question)), read.table_VD)[:, 0]
+    own = int((thought == question).sum())
+    assert own == max(0, 2 * max(left) - sum(left))  # that no shift can avoid
+
+
 def test_noise_has_the_norm_of_the_thought_and_nothing_else(thoughts: Callable) -> None:
     latent, plain, _ = thoughts("noise")
     assert_close(latent.norm(dim=-1), plain.norm(dim=-1))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,6 +207,32 @@ def test_a_death_that_an_answer_did_not_cause_is_tried_again(anything: Sandbox) 
     with killing(anything, 3), pytest.raises(GraderError, match="killed again and again"):
         anything.call("", SLOW % 2)
     assert anything.call("", SLOW % 2) == "judged 2"
+
+
+@pytest.mark.parametrize("while_it", ["starts", "judges"])
+def test_an_interrupted_request_answers_no_other(
+    anything: Sandbox, while_it: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C, or a stopped cell: what was asked before is not taken for what is asked next."""
+    box = Sandbox(job=anything.job)
+    if while_it == "judges":
+        box.start()
+    receive = box._receive
+
+    def interrupted(keeper: subprocess.Popen[bytes], seconds: float) -> Any:
+        monkeypatch.setattr(box, "_receive", receive)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(box, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        box.call("", "result = 'before'")
+    assert box.call("", "result = 'after'") == "after"
+    monkeypatch.setattr(box, "_receive", interrupted)
+    box.close()
+    with pytest.raises(KeyboardInterrupt):
+        box.start()
+    assert box.call("", "result = 'started'") == "started"
+    box.close()
 
 
 def test_how_a_process_ended_is_not_remembered(anything: Sandbox) -> None:

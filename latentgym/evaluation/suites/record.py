@@ -54,7 +54,9 @@ def record(cell: Cell, out: Path, seeds: Sequence[int], shown: Path) -> dict[str
     )
     if right:
         more["pass_at_k"] = {k: round(100 * statistics.fmean(v), 2) for k, v in right.items()}
-        more["pass_at_k_by_seed"] = {k: [round(100 * x, 2) for x in v] for k, v in right.items()}
+        more["pass_at_k_by_seed"] = {
+            k: [round(100 * x, 2) for x in v] for k, v in right.items() if len(v) == len(results)
+        }
     if samples:
         more["samples"] = {name: _mean(values) for name, values in samples.items()}
     return {

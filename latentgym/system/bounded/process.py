@@ -89,7 +89,11 @@ class BoundedProcess:
             BoundedError: it cannot start, for example because a package is missing.
         """
         with self._lock:
-            self._running()
+            try:
+                self._running()
+            except BaseException:
+                self._stop()
+                raise
 
     def call(self, setting: str, *request: str) -> Any:
         """The job's result on a request.
@@ -114,10 +118,15 @@ class BoundedProcess:
             # The keeper never touches a request, so its death is not the request's fault.
             verdict: Any = "killed"
             for _ in range(TRIES):
-                with suppress(EOFError, OSError):
+                try:
                     verdict = self._ask(key)
                     break
-                self._stop()
+                except (EOFError, OSError):
+                    self._stop()
+                except BaseException:
+                    # Such as Ctrl-C: what is still to come would be taken for the next answer.
+                    self._stop()
+                    raise
             if verdict == "killed":
                 raise self.error(
                     f"the process that {self.does} was killed again and again; is memory short?"

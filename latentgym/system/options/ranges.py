@@ -54,14 +54,15 @@ class Range:
         return " and ".join(ends) or "finite"
 
 
-Number: TypeAlias = Annotated[float, Range()]
-NotNegative: TypeAlias = Annotated[float, Range(0)]
-Positive: TypeAlias = Annotated[float, Range(0, above=True)]
+# Models compute with 32 bits and fewer, of which squares and quotients must be numbers too.
+Number: TypeAlias = Annotated[float, Range(-1e9, 1e9)]
+NotNegative: TypeAlias = Annotated[float, Range(0, 1e9)]
+Positive: TypeAlias = Annotated[float, Range(1e-12, 1e6)]
 Rate: TypeAlias = Annotated[float, Range(0, 1e6, above=True)]
 """Of learning: beyond, no optimiser can compute."""
 Share: TypeAlias = Annotated[float, Range(0, 1)]
 ShareBelowOne: TypeAlias = Annotated[float, Range(0, 1, below=True)]
-PositiveShare: TypeAlias = Annotated[float, Range(0, 1, above=True)]
+PositiveShare: TypeAlias = Annotated[float, Range(1e-6, 1)]
 Seed: TypeAlias = Annotated[int, Range(0, 2**63 - 1)]
 Steps: TypeAlias = Annotated[int, Range(1, 10**9)]
 """One after the other: how many there are is a matter of patience."""

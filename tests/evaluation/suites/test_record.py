@@ -32,14 +32,15 @@ def test_what_few_answers_or_seeds_have_is_told_of_those(made: Any, tmp_path: Pa
     seeds = (0, 1)
     cell = Cell("all", "own", ("eval", "cot", "MNNS-token"), seeds=seeds)
     numbers = (
-        {"pass@1": 0.5, "pass@2": 0.75, "samples/different_answers": 0.5},
+        {"pass@1": 0.5, "pass@2": 0.75, "pass@3": 1.0, "samples/different_answers": 0.5},
         {"pass@1": 0.25, "pass@2": 0.5, "samples/different_answers": 1.0, "latent/norm": 2.0},
     )
     for seed, metrics in zip(seeds, numbers, strict=True):
         spent = {"forward_positions": {"thought": 3.0}, "flops_per_answer": 2.0}
         made(f"own/seed-{seed}", [1, 0], seeds=[seed], metrics=metrics, **spent)
     told = record(cell, tmp_path, seeds, Path("runs"))
-    assert told["pass_at_k"] == {"pass@1": 37.5, "pass@2": 62.5}
+    assert told["pass_at_k"] == {"pass@1": 37.5, "pass@2": 62.5, "pass@3": 100.0}
     assert told["pass_at_k_by_seed"]["pass@2"] == [75.0, 50.0]
+    assert "pass@3" not in told["pass_at_k_by_seed"]  # whose seed it is would be a guess
     assert told["samples"] == {"samples/different_answers": 0.75}
     assert told["latents"] == {"latent/norm": 2.0}

@@ -118,7 +118,10 @@ class Outer:
     [
         (Outer(share=1.5), "--share must be at least 0 and at most 1, but is 1.5."),
         (Outer(seeds=[0, -1]), "--seeds must be at least 0"),
-        (Outer(inner=Inner(0.0)), "--inner.rate must be above 0, but is 0.0."),
+        (
+            Outer(inner=Inner(0.0)),
+            "--inner.rate must be at least 1e-12 and at most 1,000,000.0, but is 0.0.",
+        ),
         (Outer(size=10**400), "--size must be at least 1"),
         (Outer(size=10**9), "--size must be at least 1 and at most 65,536, but is 1,000,000,000."),
     ],
