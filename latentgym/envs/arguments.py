@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+from latentgym.episodes.spaces import FAMILIES
 from latentgym.system.options.keywords import Option
 
 Split: TypeAlias = Annotated[str, Option("which part of the questions")]
@@ -48,8 +49,19 @@ ForceAnswer: TypeAlias = Annotated[
     ),
 ]
 Chain: TypeAlias = Annotated[int, Option("0 answers at once, without thoughts", least=0)]
+
+
+def arrow_of(family: str) -> bool:
+    """Whether a prompt is closed with an arrow where nothing else is said."""
+    return not FAMILIES[family].mixes
+
+
 Arrow: TypeAlias = Annotated[
-    bool, Option("close the prompt with an arrow; by default where thoughts cannot mix tokens")
+    bool,
+    Option(
+        "close the prompt with an arrow; by default where thoughts cannot mix tokens",
+        usual=arrow_of,
+    ),
 ]
 
 Support: TypeAlias = Annotated[

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from latentgym.envs.arguments import arrow_of
 from latentgym.envs.task import Demonstration, Task
 from latentgym.episodes.protocol import Budget, Protocol
 from latentgym.episodes.spaces import Family
@@ -50,7 +51,7 @@ class SymbolTask(Task):
                 "no chain of thought, think=0."
             )
         self.thoughts = steps if think is None else think
-        self.closing = f" {ARROW}" if (not family.mixes if arrow is None else arrow) else ""
+        self.closing = f" {ARROW}" if (arrow_of(family.name) if arrow is None else arrow) else ""
 
     def protocol(self) -> Protocol:
         return Protocol(think=Budget(self.thoughts, exact=True), answer=Budget(1, exact=True))

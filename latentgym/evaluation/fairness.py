@@ -20,6 +20,7 @@ from latentgym.evaluation.columns import Run
 from latentgym.evaluation.results import Result
 from latentgym.registry import recorded, resolve, task_maker
 from latentgym.storage import to_json
+from latentgym.system.options.keywords import Keyword
 
 _GRADERS = ("latentgym", "math-verify")
 _QUESTIONS = {"split", "source", "holdout", "limit"}
@@ -55,14 +56,18 @@ def questions(r: Result) -> tuple[str, int, tuple[int, ...]]:
 
 def options(r: Result) -> dict[str, Any]:
     """Options of the environment that a result was made with, the defaults among them."""
-    defaults: dict[str, Any] = {}
+    known: dict[str, Keyword] = {}
+    family = ""
     with suppress(LatentGymError):  # a task that is not there, or not trusted, has none
-        _, task, _ = resolve(recorded(r.env, r.modules, r.env))
+        _, task, family = resolve(recorded(r.env, r.modules, r.env))
         if keywords := getattr(task_maker(task), "keywords", None):
             known = keywords(task, r.model != NO_MODEL and r.model.partition(":")[0] != "tiny")
-            defaults = {name: keyword.default for name, keyword in known.items()}
     given: Mapping[str, Any] = r.config.get("env_options", {})
-    return {k: v for k, v in {**defaults, **given}.items() if k not in _QUESTIONS}
+    values = {**{name: keyword.default for name, keyword in known.items()}, **given}
+    for name, keyword in known.items():
+        if values[name] is None and keyword.option.usual is not None:
+            values[name] = keyword.option.usual(family)
+    return {k: v for k, v in values.items() if k not in _QUESTIONS}
 
 
 def _table(run: Run) -> tuple[str, str]:

@@ -425,13 +425,14 @@ def test_every_logged_key_is_documented(
     perplexity = ["--grpo.reward", "perplexity"]
     rounded = ["--rollout-dtype", "bfloat16"]
     paid = ["--reward", "task", "--grpo.truncated", "penalty"]
+    states = ["--checkpoint", str(tmp_path / "ctrls-elbo")]
     small_rl = ["--rl.prompts", "2", "--rl.group-size", "2"]
     for name, argv in {
         "search": ["cot", "HotpotQA-token", "--preset", "grpo-tiny", *small, *searching],
         "hrpo": ["hrpo", chains, "--preset", "tiny", *small, *few],
         "colar-sft": ["colar-grpo", chains, "--preset", "sft-tiny", *few],
         "ctrls-elbo": ["ctrls", chains, "--preset", "tiny", *few],
-        "ctrls-grpo": ["ctrls", chains, "--preset", "grpo-tiny", *small, *few],
+        "ctrls-grpo": ["ctrls", chains, "--preset", "grpo-tiny", *small, *few, *states],
         "colar-grpo": [
             "colar-grpo",
             chains,

@@ -24,7 +24,7 @@ def test_equal_rows_need_no_caution(made: Made) -> None:
         ({"index": [3, 4]}, "other questions of the same data"),
         ({"prompts": "9"}, "other prompts to the same model"),
         ({"config": {"env_options": {"think": 7}}}, "think 7 (most: as usual)"),
-        ({"config": {"env_options": {"arrow": True}}}, "arrow on (most: as usual)"),
+        ({"config": {"env_options": {"arrow": False}}}, "arrow off (most: on)"),
     ],
 )
 def test_what_is_other_is_said_in_its_row_alone(
@@ -51,6 +51,20 @@ def test_other_graders_are_named(made: Made, package: str) -> None:
 def test_options_given_at_their_defaults_are_no_difference(made: Made) -> None:
     default = made("default", [1, 0], config={"env_options": {"m": 4, "split": "test"}})
     assert cautions([default, made("left out", [1, 0])])[default[0]] == []
+
+
+@pytest.mark.parametrize(("family", "arrow"), [("token", True), ("continuous", False)])
+def test_what_the_family_decides_is_no_difference_from_the_same_given(
+    made: Made, family: str, arrow: bool
+) -> None:
+    """A chain of words has the arrow by default, and mixtures that begin from it are given it."""
+    env = {"env": f"latent/MNNS-{family}"}
+    given = made("given", [1, 0], **env, config={"env_options": {"arrow": arrow}})
+    default = made("default", [1, 0], **env)
+    other = made(
+        "other", [1, 0], env="latent/MNNS-continuous", config={"env_options": {"arrow": arrow}}
+    )
+    assert not any(cautions([given, default, other]).values())
 
 
 def test_prompts_of_other_models_and_questions_are_not_compared(made: Made) -> None:

@@ -54,10 +54,14 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a model that searches."""
     out = tmp_path_factory.mktemp("searcher")
     config = replace(agent_class("cot").presets["sft-tiny"], batch_size=32)
-    run = Run("cot", config, "latent/NQ-token", SEARCHER, SEARCHES)
+    return begun(Run("cot", config, "latent/NQ-token", SEARCHER, SEARCHES), 300, out)
+
+
+def begun(run: Run, steps: int, out: Path) -> Path:
+    """A checkpoint of a run that learns from demonstrations."""
     recipe = run.make_agent().recipe()
     stage = recipe.stage.build(run.learner(), run.make_env, 0)
-    Trainer(stage, recipe.optimisation, 300, out=out, save_every=0).run()
+    Trainer(stage, recipe.optimisation, steps, out=out, save_every=0).run()
     return out
 
 
@@ -65,7 +69,8 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_job(tmp_path: Path, request: pytest.FixtureRequest) -> MakeJob:
     """A job of few rows; rewards are such that an untrained model earns some.
 
-    With `searches` the model searches an encyclopedia, and has learnt to a little.
+    With `searches` the model searches an encyclopedia, and has learnt to a little; of `ctrls` the
+    states are fitted, as they must be.
     """
 
     def make(
@@ -93,6 +98,13 @@ def make_job(tmp_path: Path, request: pytest.FixtureRequest) -> MakeJob:
             options["checkpoint"] = request.getfixturevalue("searcher")
             options |= {"model": SEARCHER, "env_options": SEARCHES}
         described = Run(agent=agent, config=settings, env=env, **options)
+        if agent == "ctrls":
+            fitted = begun(
+                replace(described, config=replace(settings, stage="elbo", batch_size=4)),
+                steps=1,
+                out=tmp_path / "fitted",
+            )
+            described = replace(described, checkpoint=fitted)
         recipe = described.make_agent().recipe()
         return Job(
             run=described,

@@ -31,11 +31,13 @@ class Option:
     Attributes:
         about: in a few words.
         least, most: the range of a number; None where it has no such end.
+        usual: the value that None stands for in the action family of this name, where that decides.
     """
 
     about: str
     least: float | None = None
     most: float | None = None
+    usual: Callable[[str], Any] | None = None
 
 
 @dataclass(frozen=True)
