@@ -199,9 +199,12 @@ def random_lm() -> Callable[..., LatentLM]:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., tuple[Path, Result]]:
-    """`made(name, scores, **changes)`: a stored run with these scores, (n,) or (seeds, n)."""
+    """`made(name, scores, **changes)`: a stored run with these scores, (n,) or (seeds, n).
 
-    def store(name: str, scores: Any, **changes: Any) -> tuple[Path, Result]:
+    `samples` are the scores of several samples of each question, under each seed.
+    """
+
+    def store(name: str, scores: Any, samples: Any = (), **changes: Any) -> tuple[Path, Result]:
         score_SQ = np.atleast_2d(np.asarray(scores, dtype=np.float64))
         values: dict[str, Any] = {
             **dict.fromkeys(("thoughts_mean", "tokens_mean", "wall_s", "flops_per_answer"), 1.0),
@@ -234,6 +237,11 @@ def made(tmp_path: Path) -> Callable[..., tuple[Path, Result]]:
             {"index": question, "seed": seed, **texts, "score": float(score)}
             for seed, score_Q in zip(result.seeds, score_SQ, strict=True)
             for question, score in zip(asked, score_Q, strict=True)
+        ]
+        drawn = samples * len(result.seeds)
+        rollouts = [
+            {**rollout, **({"samples": drawn[i]} if samples else {})}
+            for i, rollout in enumerate(rollouts)
         ]
         result.save(tmp_path / name, rollouts)
         return tmp_path / name, result

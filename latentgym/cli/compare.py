@@ -16,8 +16,9 @@ from latentgym.cli.stored import stored_results
 from latentgym.errors import UsageError
 from latentgym.evaluation.aggregates import Aggregate, aggregate
 from latentgym.evaluation.columns import COSTS, Run
-from latentgym.evaluation.comparison import Comparison, compare
+from latentgym.evaluation.comparison import Comparison, compare, passes
 from latentgym.system.console import Console
+from latentgym.system.options.ranges import Size
 from latentgym.system.terminal import shown
 
 Tasks = dict[tuple[str, str], list[Run]]
@@ -31,6 +32,8 @@ class CompareOptions:
     runs: tyro.conf.Positional[list[Path]]
     """Folders: of a result, or of the results of one agent under several seeds and on several
     tasks, as a suite has them. All are compared with the first."""
+    pass_at: Size | None = None
+    """Compare pass@K of the samples of each question, not the scores of the answers."""
     json: bool = False
     """Print one JSON line on stdout, and nothing else there."""
 
@@ -43,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     if not others:
         raise UsageError("compare needs two folders or more; name what the first is to meet.")
     base, console = _tasks(first), output(options.json)
+    k = options.pass_at
+    what, read = ("accuracy", None) if k is None else (f"pass@{k}", passes(k))
     told = []
     for folder in others:
         tasks = _tasks(folder)
@@ -50,11 +55,11 @@ def main(argv: Sequence[str]) -> int:
         if not common:
             raise UsageError(f"{folder} and {first} have no task in common; name runs of one task.")
         console.print(Text.assemble(shown(folder), " against ", shown(first)), style="bold")
-        compared = {task: compare(tasks[task], base[task], str(first)) for task in common}
+        compared = {task: compare(tasks[task], base[task], str(first), read) for task in common}
         for task, comparison in compared.items():
-            _print(" ".join(task), comparison, console)
+            _print(" ".join(task), what, comparison, console)
         scores = [[[r.accuracy for _, r in of[task]] for task in common] for of in (tasks, base)]
-        over = aggregate(scores[0], scores[1]) if len(common) > 1 else None
+        over = aggregate(scores[0], scores[1]) if len(common) > 1 and k is None else None
         if over is not None:
             _print_aggregate(over, len(common), console)
         console.print()
@@ -62,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
             {
                 "run": str(folder),
                 "against": str(first),
+                "compared": what,
                 "tasks": {" ".join(task): asdict(c) for task, c in compared.items()},
                 **({} if over is None else {"aggregate": asdict(over)}),
             }
@@ -91,17 +97,17 @@ def _tasks(folder: Path) -> Tasks:
     return tasks
 
 
-def _print(task: str, c: Comparison, console: Console) -> None:
+def _print(task: str, what: str, c: Comparison, console: Console) -> None:
     console.print(shown(task), style="bold")
-    console.print(_grid(_lines(c)))
+    console.print(_grid(_lines(what, c)))
     for caution in c.cautions:
         console.print(shown(f"warning: {caution}"), style="yellow")
 
 
-def _lines(c: Comparison) -> Iterator[tuple[str, str]]:
+def _lines(what: str, c: Comparison) -> Iterator[tuple[str, str]]:
     d, own, other = c.difference, 100 * c.accuracy, 100 * c.other_accuracy
     paired = f"{c.seeds} seed{'s' if c.seeds > 1 else ''}" if c.seeds else "seeds that differ"
-    yield "accuracy", f"{own:.2f} %, against {other:.2f} %"
+    yield what, f"{own:.2f} %, against {other:.2f} %"
     interval = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
     yield "difference", f"{100 * d.mean:+.2f} points {interval}, {c.n} shared questions, {paired}"
     yield "questions", f"{c.won} won, {c.lost} lost, {c.tied} tied; sign test p = {c.sign_p:.2g}"

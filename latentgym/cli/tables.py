@@ -95,7 +95,9 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
         if len(rows) == 1:
             cells = ((name, rows[0].numbers.get(name)) for name in narrow)
             below = ", ".join(f"{_title(name)} {text}" for name, text in cells if text)
-            console.print(shown(below), style="dim", end="\n" if below else "")
+            sampled = [*_sampled(runs[0][1])]
+            for line in filter(None, (below, ", ".join(sampled))):
+                console.print(shown(line), style="dim")
         else:
             left_out |= dict.fromkeys(name for name in narrow if name not in _SPARED)
         said = [*(f"[{i}] {note}" for i, note in enumerate(unlike, start=1)), *notes(runs, named)]
@@ -103,6 +105,16 @@ def show(found: Sequence[Run], console: Console, sort: str = "accuracy") -> None
             console.print(shown(note), style="dim")
         console.print()
     tell_narrow(left_out, console)
+
+
+def _sampled(r: Result) -> Iterator[str]:
+    """What several samples of each question hold, of a result that has them."""
+    for name, value in r.metrics.items():
+        if name.startswith("pass@") and value is not None:
+            yield f"{name} {100 * value:.2f} %"
+    for kind in ("answers", "texts"):
+        if (share := r.metrics.get(f"samples/different_{kind}")) is not None:
+            yield f"{100 * share:.1f} % of the {kind} differ"
 
 
 def tell_narrow(left_out: Iterable[str], console: Console) -> None:

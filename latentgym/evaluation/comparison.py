@@ -20,7 +20,7 @@ from latentgym.errors import Notice, UsageError
 from latentgym.evaluation.columns import COSTS, Cost, Run, run_name
 from latentgym.evaluation.fairness import cautions, questions
 from latentgym.evaluation.results import Result, load_answers
-from latentgym.evaluation.stats import Floats, difference_interval, sign_test
+from latentgym.evaluation.stats import Floats, difference_interval, pass_at_k, sign_test
 from latentgym.storage import to_json
 
 Scores = Mapping[tuple[int, int], float]
@@ -88,7 +88,7 @@ def compare(
         found: the runs of one, each under seeds of its own.
         other: those that it is compared with.
         name: of the other.
-        scores: of a run, for who has read them already; `scores_of` by default.
+        scores: of a run, for who has read them already, or `passes`; `scores_of` by default.
 
     Raises:
         UsageError: a record has no rollouts, or they are damaged; two runs of one side have a seed
@@ -228,6 +228,30 @@ def scores_of(run: Run, stored: Iterable[Mapping[str, Any]] | None = None) -> Sc
     if not all(0 <= row["score"] <= 1 for row in rollouts):
         raise UsageError(f"{folder} has scores that are no shares in [0, 1]; evaluate again.")
     return {(row["index"], row["seed"]): float(row["score"]) for row in rollouts}
+
+
+def passes(k: int) -> Callable[[Run], Scores]:
+    """What `compare` reads of a run in the place of scores: pass@k of the samples of each answer.
+
+    Args:
+        k: how many may be tried.
+    """
+
+    def read(run: Run) -> Scores:
+        folder, result = run
+        found = {(row["index"], row["seed"]): row for row in load_answers(folder, result)}
+        samples = {asked: row.get("samples") or () for asked, row in found.items()}
+        if (least := min(map(len, samples.values()), default=0)) < k:
+            raise UsageError(
+                f"{folder} has {least or 'no'} samples of an answer, and pass@{k} needs {k}; "
+                f"evaluate an agent that draws several, such as cot with --samples {k}."
+            )
+        return {
+            asked: pass_at_k([sum(score >= 1 for score in drawn)], len(drawn), k)
+            for asked, drawn in samples.items()
+        }
+
+    return read
 
 
 def _joined(runs: Sequence[Run], read: Callable[[Run], Scores]) -> Scores:

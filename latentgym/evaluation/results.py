@@ -230,7 +230,7 @@ def load_answers(
     Raises:
         UsageError: see `load_rollouts` and `require_all`.
     """
-    kept = (*_ROLLOUT, "n_thoughts", "n_tokens", "truncated")
+    kept = (*_ROLLOUT, "samples", "n_thoughts", "n_tokens", "truncated")
     lines = load_rollouts(folder) if stored is None else stored
     found = [{k: line[k] for k in kept if k in line} for line in lines]
     require_all(result, found, folder)

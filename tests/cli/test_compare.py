@@ -31,6 +31,28 @@ def test_two_runs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     assert "1.5 times the FLOP" in told and "warning" not in told
 
 
+def test_samples_are_compared_by_pass_at_k(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    """By what each question's samples hold, whatever its first one, the answer, says."""
+    hit, half, miss = [1, 1, 0], [0, 1, 0], [0, 0, 0]
+    one, _ = made("one", [1, 0, 0], samples=[hit, half, miss])
+    other, _ = made("other", [0, 0, 0], samples=[half, half, half])
+    assert main(["compare", str(one), str(other), "--pass-at", "2", "--json"]) == 0
+    [comparison] = json.loads(capsys.readouterr().out)["comparisons"]
+    [task] = comparison["tasks"].values()
+    assert comparison["compared"] == "pass@2"
+    # Of two of three samples one right one is among 2/3, two right ones are among all.
+    assert task["accuracy"] == pytest.approx(2 / 3)
+    assert task["other_accuracy"] == pytest.approx((1 + 2 / 3) / 3)
+    assert (task["won"], task["lost"], task["tied"]) == (1, 1, 1)
+    assert main(["compare", str(one), str(other), "--pass-at", "3"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "pass@3 100.00 %, against 66.67 %" in told
+    plain, _ = made("plain", [1, 0, 0])
+    for k, run, sentence in (("4", other, "3 samples"), ("1", plain, "no samples")):
+        assert main(["compare", str(one), str(run), "--pass-at", k]) == 2
+        assert f"has {sentence} of an answer" in " ".join(capsys.readouterr().err.split())
+
+
 def test_cautions_are_warned_of(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     one, _ = made("one", [1, 0], prompts="1")
     other, _ = made("other", [1, 1, 1], prompts="2")

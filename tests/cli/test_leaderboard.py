@@ -49,6 +49,12 @@ def test_columns_without_room_are_named_once_at_the_end(made: Made, width: int) 
     assert found | missing == set(every)
 
 
+def test_what_several_samples_hold_stands_below_a_single_run(made: Made) -> None:
+    metrics = {"pass@1": 0.25, "pass@4": 0.5, "pass@8": None, "samples/different_answers": 0.75}
+    told = " ".join(printed([made("sampled", [1, 0], metrics=metrics)]).split())
+    assert told.endswith("pass@1 25.00 %, pass@4 50.00 %, 75.0 % of the answers differ")
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 300])
 def test_what_has_no_room_stands_below_a_single_run(made: Made, width: int) -> None:
     text = printed([made("r" * 20, [1, 0], agent="a" * 20, flops_per_answer=5e5)], width)
