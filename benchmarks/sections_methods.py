@@ -15,28 +15,40 @@ class Method(NamedTuple):
     Attributes:
         paper: its arXiv number.
         reports: the paper's own figures, as far as they are known here.
-        mnns, chains: its cells in the two suites; None where it has none.
+        mnns, chains: its cells in the two suites, or why it has none.
     """
 
     paper: str
     reports: str
-    mnns: str | None
-    chains: str | None
+    mnns: str
+    chains: str
 
 
+_NOT_RUN = "not run"
 METHODS = {
     "mts-grpo": Method(
         "2505.23648",
-        "MNNS: CoT2 98.94 %, discrete chain 84.92; MTS-GRPO 43.50 → 55.66",
+        "MNNS: MTS-GRPO from a discrete start, 43.50 → 55.66 %",
         "mts-grpo",
         "mts-grpo",
     ),
-    "coconut": Method("2412.06769", "GSM8K, GPT-2: 34.1 %, chain of thought 42.9", "coconut", None),
+    "mts-grpo, supervised": Method(
+        "2505.23648",
+        "MNNS: continuous supervision (CoT2) 98.94 %, discrete chain 84.92",
+        "cot2",
+        _NOT_RUN,
+    ),
+    "coconut": Method(
+        "2412.06769",
+        "GSM8K, GPT-2: 34.1 %, chain of thought 42.9",
+        "coconut",
+        "from another start: [its section](#coconut-on-generated-chains)",
+    ),
     "colar-grpo": Method(
         "2505.16552",
         "Llama-3.2-1B, four tasks: 48.8 % with 10.0 thoughts, chain of thought 53.6 with 21.4",
         "colar",
-        None,
+        "from another start: [its section](#colar-on-generated-chains)",
     ),
     "hrpo": Method(
         "2505.18454",
@@ -44,7 +56,7 @@ METHODS = {
         "hrpo",
         "hrpo",
     ),
-    "latentr3": Method("2505.19092", "HR@5, Toys: .0821, BIGRec .0701", "latentr3", None),
+    "latentr3": Method("2505.19092", "HR@5, Toys: .0821, BIGRec .0701", "latentr3", _NOT_RUN),
     "multiplex": Method(
         "2601.08808",
         "R1-Distill-Qwen-7B, pass@1: MATH-500 78.0 %, AIME 2024 20.6",
@@ -93,9 +105,9 @@ METHODS = {
         "latentseek-iterations-4",
         "latentseek-iterations-4",
     ),
-    "ctrls": Method("2507.08182", "none checked; no code", None, "ctrls-grpo"),
+    "ctrls": Method("2507.08182", "none checked; no code", "no text that has steps", "ctrls-grpo"),
 }
-"""Agents of published methods; those of `mnns` that learn from demonstrations alone do so there."""
+"""Agents of published methods, what they learn from behind a comma where there is a choice."""
 
 
 def methods() -> str:
@@ -103,7 +115,7 @@ def methods() -> str:
     mnns, chains = suite_cells("mnns"), suite_cells("chains")
     rows = [
         [
-            f"[{name}](agents/{name}.md)",
+            f"[{name}](agents/{name.partition(',')[0]}.md)",
             f"[{method.paper}](https://arxiv.org/abs/{method.paper})",
             method.reports,
             _gained(mnns, method.mnns),
@@ -115,8 +127,8 @@ def methods() -> str:
     return table(["agent", "paper", "it reports", *ours], rows)
 
 
-def _gained(cells: Cells, name: str | None) -> str:
-    return "" if name is None or name not in cells else gain(cells["start"], cells[name])
+def _gained(cells: Cells, name: str) -> str:
+    return gain(cells["start"], cells[name]) if name in cells else name
 
 
 SECTIONS: Mapping[str, Callable[[], str]] = {"methods": methods}
