@@ -187,21 +187,8 @@ def _here(run: Run, parsed: Parsed, record: dict[str, Any]) -> Evaluation:
         show_searches(agent)
     policy = run.actor()
     refuse_idle(run.agent, parsed.config, parsed.default, policy.lm, training=False)
-    rows = _rows(options.batch, policy.lm)
-    env = run.make_env(rows)
-    if options.control == "shuffle":
-        asked = len(questions_of(env.unwrapped.task, options.limit, options.index))
-        _refuse_alone(min(asked, rows // agent.samples_per_question()))
+    env = run.make_env(_rows(options.batch, policy.lm))
     return evaluate(agent, policy, run.env_id, env, **record)
-
-
-def _refuse_alone(at_once: int) -> None:
-    """Refuse to give a question the thoughts of another one where there is none."""
-    if at_once < 2:
-        raise UsageError(
-            "--control shuffle gives each question the thoughts of another one, so two or more "
-            "are answered at once; ask more questions, or give a larger --batch."
-        )
 
 
 def _on_ray(run: Run, options: EvalOptions, record: dict[str, Any]) -> Evaluation:

@@ -49,15 +49,27 @@ def evaluate(agent: Any, policy: Any, env_id: str, env: Any, **options: Any) -> 
         env_id: for the record.
         env: a vector environment of that id. Wrappers of rewards and infos around it are honoured:
             the metric `return` is what they made of the reward, accuracy stays the grader's.
-        options: see `evaluate_respondent`.
+        options: see `evaluate_answerer`.
 
     Raises:
-        UsageError: see `evaluate_respondent`.
+        UsageError: see `evaluate_answerer`; or no thoughts can be shuffled, as questions are
+            answered one by one.
     """
     answerer = Answerer(Identity.of(agent, policy), partial(agent.answer, policy, env))
     task = env.unwrapped.task
-    check_lengths(policy, env, questions_of(task, options.get("limit"), options.get("index", ())))
+    questions = questions_of(task, options.get("limit"), options.get("index", ()))
+    if options.get("control") == "shuffle":
+        _check_company(min(len(questions), env.unwrapped.num_envs // agent.samples_per_question()))
+    check_lengths(policy, env, questions)
     return evaluate_answerer(answerer, env_id, task, **options)
+
+
+def _check_company(at_once: int) -> None:
+    if at_once < 2:
+        raise UsageError(
+            "the control shuffle gives each question the thoughts of another one, so two or more "
+            "are answered at once; ask more questions, or give a larger --batch."
+        )
 
 
 def _prompts_digest(task: Any, questions: IntArray) -> str:
