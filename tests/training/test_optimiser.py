@@ -178,7 +178,7 @@ def test_epsilon_is_adams() -> None:
 def test_optimisers_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="choose adamw, soap, adamw-8bit or paged-adamw-8bit"):
         Optimisation(optimizer="sgd").validate()
-    with pytest.raises(UsageError, match=r"--optimisation\.eps must be above 0"):
+    with pytest.raises(UsageError, match=r"--optimisation\.eps must be at least 1e-12"):
         Optimisation(eps=0.0).validate()
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     with pytest.raises(UsageError, match=r"pip install 'latentgym\[soap\]'"):
