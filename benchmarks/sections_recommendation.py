@@ -46,10 +46,11 @@ def ranks(part: str) -> str:
 
 
 def _interval(cell: dict[str, Any], name: str) -> str:
-    mean, low, high = (100 * value for value in cell["ranking"][name])
+    mean, *ends = cell["ranking"][name]
     if len(cell["seeds"]) == 1:  # nothing is known of other seeds
-        low, high = (100 * value for value in cell["ranking_ci95"][name])
-    return f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+        ends = cell["ranking_ci95"][name]
+    low, high = (100 * end for end in ends)
+    return f"{100 * mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _best() -> list[str]:

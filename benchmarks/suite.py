@@ -14,7 +14,7 @@ from latentgym.evaluation.results import git_commit, versions
 from latentgym.evaluation.suites.cells import is_done
 from latentgym.evaluation.suites.reading import read_suite
 from latentgym.evaluation.suites.record import record
-from latentgym.storage import atomic_write
+from latentgym.storage import atomic_write, finite
 
 RECORDS = {
     "chain-sum": "chain_sum",
@@ -63,7 +63,7 @@ def main() -> None:
     with atomic_write(path) as partial:
         head = {"suite": RECORDS[o.suite], "versions": versions()}
         data = {**head, "git": git_commit(), "cells": entries}
-        partial.write_text(json.dumps(data, indent=1) + "\n")
+        partial.write_text(json.dumps(finite(data), indent=1, allow_nan=False) + "\n")
     missing = {cell.name: len(cell.seeds) - len(seeds) for cell, seeds in there.items()}
     for name, count in missing.items():
         if count:

@@ -71,6 +71,16 @@ def test_records_are_of_cells_that_suites_have(suite: str, record: str) -> None:
         assert (cell.part, cell.paper) == (entry["part"], entry["paper"])
 
 
+def test_records_are_json_that_any_program_reads() -> None:
+    def refused(number: str) -> None:
+        raise AssertionError(f"{number} is no JSON")
+
+    records = [*(ROOT / "benchmarks" / "records").rglob("*.json")]
+    assert records
+    for path in records:
+        json.loads(path.read_text(), parse_constant=refused)
+
+
 def test_the_page_of_results_is_of_the_records() -> None:
     page = (ROOT / "docs" / "results-page.html").read_text(encoding="utf-8")
     block = re.search(r'id="runs">(.*?)</script>', page)

@@ -54,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
         common = [task for task in tasks if task in base]
         if not common:
             raise UsageError(f"{folder} and {first} have no task in common; name runs of one task.")
-        console.print(Text.assemble(shown(folder), " against ", shown(first)), style="bold")
         compared = {task: compare(tasks[task], base[task], str(first), read) for task in common}
+        console.print(Text.assemble(shown(folder), " against ", shown(first)), style="bold")
         for task, comparison in compared.items():
             _print(" ".join(task), what, comparison, console)
         scores = [[[r.accuracy for _, r in of[task]] for task in common] for of in (tasks, base)]
@@ -111,13 +111,15 @@ def _lines(what: str, c: Comparison) -> Iterator[tuple[str, str]]:
     interval = f"[{100 * d.low:+.2f}, {100 * d.high:+.2f}]"
     yield "difference", f"{100 * d.mean:+.2f} points {interval}, {c.n} shared questions, {paired}"
     yield "questions", f"{c.won} won, {c.lost} lost, {c.tied} tied; sign test p = {c.sign_p:.2g}"
-    yield "improvement", f"{c.improvement:.3f}: chance of the better answer, a tie counts half"
+    better = "answer" if what == "accuracy" else what
+    yield "improvement", f"{c.improvement:.3f}: chance of the better {better}, a tie counts half"
     ratios = [
         f"{ratio:.3g} times the {COSTS[name].title}"
         for name, ratio in c.cost.items()
         if ratio is not None
     ]
-    yield "cost", ", ".join(ratios) or "the other costs nothing"
+    every = "" if what == "accuracy" else "; of all samples that were drawn"
+    yield "cost", (", ".join(ratios) or "the other costs nothing") + every
 
 
 def _print_aggregate(a: Aggregate, tasks: int, console: Console) -> None:

@@ -243,8 +243,8 @@ def passes(k: int) -> Callable[[Run], Scores]:
         samples = {asked: row.get("samples") or () for asked, row in found.items()}
         if (least := min(map(len, samples.values()), default=0)) < k:
             raise UsageError(
-                f"{folder} has {least or 'no'} samples of an answer, and pass@{k} needs {k}; "
-                f"evaluate an agent that draws several, such as cot with --samples {k}."
+                f"{folder} has {least} of the {k} samples of a question that pass@{k} needs; "
+                f"evaluate an agent that draws as many, such as cot with --samples {k}."
             )
         return {
             asked: pass_at_k([sum(score >= 1 for score in drawn)], len(drawn), k)

@@ -48,9 +48,9 @@ _LATENT: Mapping[str, Control] = {
 _WORD = "word"
 CONTROLS = (*_LATENT, _WORD)
 """`zero`: the zero vector. `pause`: the mean embedding, the same at every step. `shuffle`: the
-thought of another question; of the last that thinks, its own. `noise`: a random direction of the
-thought's own norm. `word`: the plain embedding of the token by which the thought is read, nothing
-latent."""
+thought of another question, as far as others still think; of the last, its own. `noise`: a random
+direction of the thought's own norm. `word`: the plain embedding of the token by which the thought
+is read, nothing latent."""
 
 
 class ControlHead(PolicyHead):

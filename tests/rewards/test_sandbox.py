@@ -439,6 +439,19 @@ def test_a_busy_machine_changes_no_verdict(anything: Sandbox, code: str) -> None
     again.join()
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})",
+        "signal.signal(signal.SIGPROF, signal.SIG_IGN)",
+        "signal.signal(signal.SIGPROF, lambda *what: None)",
+    ],
+)
+def test_no_request_takes_the_limit_off_the_next(short: Sandbox, code: str, in_time: Any) -> None:
+    assert short.call("here", f"import signal; {code}") == "here"
+    assert in_time(0.5, lambda: short.call("", "while True: pass")) == "timeout"
+
+
 UNTIMED = """
 import signal
 for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):

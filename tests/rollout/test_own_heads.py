@@ -130,7 +130,9 @@ def test_thoughts_that_are_not_finite(
         compact_every=1,
         look_every=look_every,
     )
-    with pytest.raises(ActionError, match="not finite behind what Own thinks; give settings that are less"):
+    with pytest.raises(
+        ActionError, match="not finite behind what Own thinks; give settings that are less"
+    ):
         engine.rollout(prompts, RULES, seed=0)
 
 

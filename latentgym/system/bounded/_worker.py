@@ -114,14 +114,16 @@ def _serve(job: Job, connection: socket.socket, timeout: float, memory: int, kee
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
     confine(memory, int(CALLS_PER_CHILD * (timeout + 1.0)), keeper)
-    for by in _TIMERS:
-        signal.signal(by, signal.SIG_DFL)  # which kills; what is ignored stays so in a new program
     stream = connection.makefile("rwb")
     sys.addaudithook(_refuse)
     with suppress(EOFError, ConnectionError):
         while True:
             number, setting, *request = read_frame(stream)
             _refused = False
+            # By default these kill. A program passes on what it ignores and blocks, a request too.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TIMERS)
+            for by in _TIMERS:
+                signal.signal(by, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_PROF, timeout)
             # No child outlives a dead keeper for long.
             signal.setitimer(signal.ITIMER_REAL, PATIENCE * timeout + 1.0)
