@@ -25,8 +25,9 @@ def test_without_a_terminal_there_are_lines(
     monkeypatch.setattr(progress, "_EVERY", 0.1)
 
     def next_line(end: str) -> str:
-        said = ""
+        said, until = "", time.monotonic() + 60
         while end not in said:
+            assert time.monotonic() < until, f"no line after {said!r}"
             time.sleep(0.01)
             said += capsys.readouterr().err
         return said.splitlines()[-1]

@@ -146,9 +146,8 @@ class Engine:
         """
         limit = self.policy.lm.max_positions
         if limit is not None and longest + given + protocol.max_steps > limit:
-            vectors, fewer = (
-                (f", {given} vectors", ", or give fewer vectors") if given else ("", "")
-            )
+            vectors = f", {given} vectors" if given else ""
+            fewer = ", or give fewer vectors" if given else ""
             raise UsageError(
                 f"a prompt of {longest} tokens{vectors} and {protocol.max_steps} steps do not fit "
                 f"the model's {limit} positions; {SHORTER}{fewer}."

@@ -121,12 +121,11 @@ class BoundedProcess:
                 try:
                     verdict = self._ask(key)
                     break
-                except (EOFError, OSError):
+                except BaseException as error:
+                    # After Ctrl-C, what is still to come would be taken for the next answer.
                     self._stop()
-                except BaseException:
-                    # Such as Ctrl-C: what is still to come would be taken for the next answer.
-                    self._stop()
-                    raise
+                    if not isinstance(error, EOFError | OSError):
+                        raise
             if verdict == "killed":
                 raise self.error(
                     f"the process that {self.does} was killed again and again; is memory short?"
